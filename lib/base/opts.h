@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sized options: the one helper through which every options struct of the public API comes in.
+ * A caller built against an older header passes a smaller struct: the rest is filled from the
+ * defaults. One built against a newer header passes a larger one: fine if what we do not know is
+ * all zero, refused otherwise.
+ */
+#ifndef BASE_OPTS_H
+#define BASE_OPTS_H
+
+#include <hci/error.h>
+
+#include "base/base.h"
+
+/*
+ * Copies *user into out (ours bytes big, first preset from defaults).
+ * user == NULL: the defaults. min: the struct's size in its first release.
+ * what: name of the struct, for the message.
+ */
+int opts_take(void *out, const void *defaults, size_t ours, const void *user, size_t min, const char *what,
+	      struct hci_error *err);
+
+#endif

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The simulated world: any number of nodes in one process on one thread, with one virtual clock, one
+ * seeded scheduler, one network and disks that fail the way real ones do. The same seed and the same
+ * program give the same run, bit for bit (sim_digest() tells).
+ *
+ * Each node has a struct env and a memory arena (base/mem.h) that is current whenever code of that
+ * node runs; a crash drops the env's fibers, timers, files, connections and all of the arena's memory
+ * without running another line of the node's code.
+ */
+#ifndef ENV_SIM_H
+#define ENV_SIM_H
+
+#include "env/env.h"
+
+struct sim;
+struct sim_node;
+
+struct sim_opts {
+	uint64_t seed;
+	struct log log;
+	/* Latencies are drawn from these ranges, ns. */
+	uint64_t net_min, net_max;   /* one way */
+	uint64_t disk_min, disk_max; /* one I/O */
+	uint64_t sync_min, sync_max; /* one fdatasync */
+	uint64_t work_min, work_max; /* blocking work, namespace operations */
+};
+#define SIM_OPTS_INIT                                                                                   \
+	{                                                                                               \
+		.seed = 1, .net_min = 30000, .net_max = 400000, .disk_min = 20000, .disk_max = 300000,  \
+		.sync_min = 50000, .sync_max = 900000, .work_min = 10000, .work_max = 500000            \
+	}
+
+struct sim *sim_new(const struct sim_opts *o);
+void sim_free(struct sim *s);
+uint64_t sim_now(struct sim *s);
+uint64_t sim_digest(struct sim *s);   /* hash of every scheduling decision so far */
+uint64_t sim_rand(struct sim *s);     /* for the test's own choices: part of the seed */
+uint64_t sim_rand_below(struct sim *s, uint64_t n);
+
+/* Runs events until the virtual time has advanced by ns, or until stop() is true (checked after each event). */
+void sim_run(struct sim *s, uint64_t ns);
+bool sim_run_until(struct sim *s, bool (*stop)(void *arg), void *arg, uint64_t max_ns); /* false: time ran out */
+/* Calls fn at the given virtual time on no node (arena: none): for fault schedules. */
+void sim_at(struct sim *s, uint64_t when, void (*fn)(void *arg), void *arg);
+
+/* A node that is up. Disks and name survive crashes. */
+struct sim_node *sim_node_new(struct sim *s, const char *name);
+struct env *sim_node_env(struct sim_node *n);    /* NULL while it is down */
+const char *sim_node_name(const struct sim_node *n);
+bool sim_node_up(const struct sim_node *n);
+/* kill -9: the program ends, what was written but not synced stays with the kernel. */
+void sim_node_crash(struct sim_node *n);
+/* Power loss: besides, each unsynced 4 KiB block write is kept, lost, or torn at 512 bytes, by the seed;
+ * directory changes that were not synced may be lost. */
+void sim_node_power_loss(struct sim_node *n);
+/* Starts it again: boot(arg) runs with a new env and the arena current. Also the way to run code "on" a node. */
+void sim_node_boot(struct sim_node *n, void (*boot)(struct env *e, void *arg), void *arg);
+void sim_node_call(struct sim_node *n, void (*fn)(struct env *e, void *arg), void *arg);
+/* Clock: the monotonic clock of this node runs faster or slower by ppm; realtime jumps by ns. */
+void sim_node_clock(struct sim_node *n, int64_t ppm, int64_t realtime_jump_ns);
+
+/* Files of a node live below the prefixes of its disks ("/d1/..."); every other path is -ENOENT. */
+struct sim_disk;
+struct sim_disk *sim_disk_new(struct sim_node *n, const char *prefix, uint64_t capacity);
+enum sim_disk_fault {
+	SIM_DISK_OK,
+	SIM_DISK_EIO,       /* every I/O fails with -EIO, open files included; contents kept */
+	SIM_DISK_STALL,     /* I/O is accepted and completes only after the fault is over */
+	SIM_DISK_READONLY,  /* writes fail with -EROFS */
+	SIM_DISK_SLOW,      /* 100 times slower */
+};
+void sim_disk_fault(struct sim_disk *d, enum sim_disk_fault f);
+void sim_disk_set_capacity(struct sim_disk *d, uint64_t capacity); /* below what is used: -ENOSPC on allocation */
+uint64_t sim_disk_used(const struct sim_disk *d);
+void sim_disk_wipe(struct sim_disk *d);                            /* replaced by a new, empty one */
+/* Flip a bit in some allocated block of a file whose path contains match; false when there is none. */
+bool sim_disk_rot(struct sim_disk *d, const char *match);
+
+/* Network between nodes. Connections keep their order; different ones overtake each other. */
+void sim_net_cut(struct sim *s, struct sim_node *from, struct sim_node *to, bool cut); /* one way; packets vanish, like a pulled cable */
+void sim_net_isolate(struct sim *s, struct sim_node *n, bool cut);                      /* both ways, to all */
+void sim_net_heal(struct sim *s);
+void sim_net_reset_conns(struct sim *s, struct sim_node *a, struct sim_node *b);        /* as by RST: both ends see it */
+
+#endif

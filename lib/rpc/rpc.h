@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Requests and responses over one connection: a fixed header, a msgpack body, and a payload of raw
+ * bytes outside the body that is received straight into an aligned buffer. Layout and limits:
+ * docs/wire-format.md.
+ *
+ * At connect both sides send a hello: protocol version range, feature bits, the node's name and the
+ * cluster's UUID. With TLS the name must match the certificate's. A version or cluster that does not
+ * fit ends the connection with a clear error on both sides.
+ */
+#ifndef RPC_RPC_H
+#define RPC_RPC_H
+
+#include "base/pack.h"
+#include "base/buf.h"
+#include "env/env.h"
+
+#define RPC_VERSION 1u
+#define RPC_BODY_MAX (256u << 10)
+#define RPC_PAYLOAD_MAX (4u << 20)
+#define RPC_INFLIGHT_MAX 4096u /* requests a peer may have open on one connection */
+
+/* Methods, numbered for ever. 0x1xx replica, 0x2xx volume hand-over, 0x3xx node. */
+enum rpc_method {
+	RPC_PING = 0x001,
+};
+
+struct rpc;      /* one per env: identity, TLS, server methods */
+struct rpc_conn; /* one connection, either end can call the other */
+
+struct rpc_opts {
+	const char *node_name;        /* "" for a client that is no node */
+	struct uuid cluster;
+	struct env_tls *tls;          /* NULL: plain (tests, simulator) */
+	uint64_t features;
+	uint64_t connect_timeout_ns;  /* 0: 5 s */
+	uint64_t ping_interval_ns;    /* 0: 2 s; a peer silent for 3 intervals is closed with HCI_E_TIMEOUT */
+};
+
+struct rpc *rpc_new(struct env *e, const struct rpc_opts *o);
+void rpc_free(struct rpc *r); /* closes listeners and connections */
+struct env *rpc_env(struct rpc *r);
+
+/* ---- serving ---- */
+
+struct rpc_req {
+	struct rpc_conn *conn;
+	uint32_t method;
+	struct rd args;       /* valid until rpc_reply */
+	void *payload;        /* aligned to HCI_BLOCK, NULL when there is none; the request's, freed by rpc_reply */
+	uint32_t payload_len;
+	/* of rpc */
+	uint64_t id;
+	struct list link;
+	void *priv[4];
+};
+
+/* The handler may reply at once or later; it must reply exactly once, also when the connection went
+ * meanwhile (the reply is then dropped). */
+int rpc_register(struct rpc *r, uint32_t method, void (*handler)(void *arg, struct rpc_req *req), void *arg);
+/* status 0 or HCI_E_*; body may be NULL (empty); message goes to the caller's error (may be NULL).
+ * payload is lent until release(arg) is called (release may be NULL for static memory). Frees req. */
+void rpc_reply(struct rpc_req *req, int status, const char *message, const struct buf *body, const void *payload,
+	       uint32_t payload_len, void (*release)(void *arg), void *arg);
+int rpc_listen(struct rpc *r, const char *addr, struct hci_error *err);
+const char *rpc_listen_addr(struct rpc *r); /* of the last rpc_listen */
+/* Called when a connection ends, so that a server can drop what it kept for it. */
+void rpc_on_conn_closed(struct rpc *r, void (*fn)(void *arg, struct rpc_conn *c), void *arg);
+/* A place for the server's state of this connection. */
+void **rpc_conn_slot(struct rpc_conn *c);
+const char *rpc_conn_peer(const struct rpc_conn *c); /* node name of the other side, "" when a client */
+uint64_t rpc_conn_id(const struct rpc_conn *c);      /* never reused within the env */
+
+/* ---- calling ---- */
+
+struct rpc_call {
+	/* set by the caller; kept, with what it points at, until done */
+	uint32_t method;
+	struct buf body;          /* the arguments; the call's: freed by rpc_call_free */
+	const void *payload;      /* lent */
+	uint32_t payload_len;
+	void *reply_buf;          /* where the reply's payload goes; NULL: an aligned buffer is made (reply_payload, rpc_call_free frees it) */
+	uint32_t reply_cap;       /* a longer payload is HCI_E_PROTO */
+	uint64_t timeout_ns;      /* 0: none but the connection's own; after it status HCI_E_TIMEOUT */
+	void (*done)(struct rpc_call *);
+	/* set when done */
+	int status;               /* 0, the server's HCI_E_*, or HCI_E_CLOSED/TIMEOUT/PROTO of the connection */
+	struct hci_error err;     /* filled in when status != 0 */
+	struct rd reply;          /* valid until rpc_call_free or the next use */
+	void *reply_payload;
+	uint32_t reply_payload_len;
+	/* of rpc */
+	uint64_t id;
+	struct list link;
+	void *priv[6];
+};
+
+/* Connects; done through rpc_conn_wait or by simply submitting: calls wait for the hello. Reference counted: unref when done. */
+struct rpc_conn *rpc_connect(struct rpc *r, const char *addr, const char *expect_node /* or NULL */, struct hci_error *err);
+/* From a fiber: until the hello is over. 0 or the reason it failed. */
+int rpc_conn_wait(struct rpc_conn *c, struct hci_error *err);
+bool rpc_conn_ok(const struct rpc_conn *c); /* not closed (may still be connecting) */
+/* Ends it: every open call completes with HCI_E_CLOSED. */
+void rpc_conn_shutdown(struct rpc_conn *c);
+struct rpc_conn *rpc_conn_ref(struct rpc_conn *c);
+void rpc_conn_unref(struct rpc_conn *c);
+
+/* Exactly one done() follows, never from inside (also when the connection is closed already).
+ * The payload buffer is not touched any more once done() was called. Calls go out in order. */
+void rpc_submit(struct rpc_conn *c, struct rpc_call *call);
+/* The caller no longer waits: done() comes soon with HCI_E_CANCELLED; a late reply is dropped. */
+void rpc_cancel(struct rpc_conn *c, struct rpc_call *call);
+/* From a fiber: submit and park until done; returns call->status. */
+int rpc_call_wait(struct rpc_conn *c, struct rpc_call *call);
+void rpc_call_free(struct rpc_call *call); /* frees body and reply, not the call itself */
+
+/* ---- peers: one connection a node, made on demand, found by name ---- */
+
+struct rpc_peers;
+/* resolve: writes the address of a node, 0 or HCI_E_NOTFOUND; called on the loop, must not park. */
+struct rpc_peers *rpc_peers_new(struct rpc *r, int (*resolve)(void *arg, const char *node, char *addr, size_t cap),
+				void *arg);
+void rpc_peers_free(struct rpc_peers *p);
+/* A new reference to the live (or connecting) connection to that node, or NULL with err. After a failed
+ * attempt waits its back-off (50 ms doubling to 1 s) before it tries again: HCI_E_UNAVAILABLE meanwhile. */
+struct rpc_conn *rpc_peers_get(struct rpc_peers *p, const char *node, struct hci_error *err);
+
+#endif
