@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The disk's side of a volume: one local disk, its write log, its segment files, and the fence.
+ *
+ * Words
+ *   slot     what one disk holds of one volume: a durable generation, a sequence number reached,
+ *            and segments. Everything is created on first use.
+ *   seq      the writer numbers the writes of a volume 1, 2, 3...; a slot remembers for each
+ *            64 KiB region the seq that wrote it last. "What did a replica miss since L" is the
+ *            regions with seq > L: one mechanism for resync, for rebuild (L = 0) and for what was
+ *            in flight when a writer died (L = the stable seq). docs/architecture.md, "Sequence numbers".
+ *   stable   all writes with seq <= stable are on every in-sync replica; the writer sends it along.
+ *
+ * A write is acknowledged once it is durable in the disk's log (one group commit for all volumes);
+ * it moves to the segment file in the background. Reads look into the log first. Layout, recovery
+ * rules and limits: docs/disk-format.md.
+ *
+ * Everything here belongs to one loop.
+ */
+#ifndef REPLICA_REPLICA_H
+#define REPLICA_REPLICA_H
+
+#include "env/env.h"
+
+#define REPL_REGION (64u << 10)
+#define REPL_IO_MAX (1u << 20)     /* bytes of one read or write */
+#define REPL_GEN_MAX UINT64_C(0xffffffffffff)
+/* In a region's entry: it was zeroed or discarded as a whole, there is nothing to copy but zeroes. */
+#define REPL_SEQ_ZERO (UINT64_C(1) << 63)
+#define REPL_SEQ_MASK (~REPL_SEQ_ZERO)
+
+struct repl_disk;
+struct repl_slot;
+
+struct repl_disk_opts {
+	struct uuid uuid;        /* format: of the new disk; open: expected, or null for any */
+	struct uuid cluster;
+	uint64_t log_size;       /* format: bytes of the write log, 0: 256 MiB or 1/8 of the disk, whichever is less */
+	uint64_t reserve;        /* bytes of the file system to leave free, 0: 64 MiB */
+	/* Called on the loop, once, when the disk fails (an I/O error it cannot pass by). Every request
+	 * fails with HCI_E_IO from then on. */
+	void (*on_failed)(void *arg, struct repl_disk *d, const struct hci_error *err);
+	void *arg;
+};
+
+/* From a fiber. The directory must be empty (lost+found aside) or HCI_E_EXISTS. */
+int repl_disk_format(struct env *e, const char *path, const struct repl_disk_opts *o, struct hci_error *err);
+/* From a fiber. Recovers: replays the log. HCI_E_VERSION, HCI_E_CORRUPT, HCI_E_NOTFOUND (not a disk of libhci), HCI_E_AUTH
+ * (of another cluster) leave it unchanged. Holds a lock: a disk is open once. */
+int repl_disk_open(struct env *e, const char *path, const struct repl_disk_opts *o, struct repl_disk **out,
+		   struct hci_error *err);
+/* From a fiber: drains what is submitted, moves the log to its place, leaves a clean disk. abandon: do neither (it failed). */
+void repl_disk_close(struct repl_disk *d, bool abandon);
+
+struct repl_disk_info {
+	struct uuid uuid;
+	char path[256];
+	bool failed;
+	bool full;
+	uint64_t capacity, free, log_size, log_used;
+	uint64_t segments;
+};
+void repl_disk_info(const struct repl_disk *d, struct repl_disk_info *out);
+
+/* ---- fence ---- */
+
+struct repl_slot_state {
+	uint64_t generation;
+	uint64_t last_seq;   /* highest seq that is durable here */
+	uint64_t stable_seq; /* highest stable that a writer told us */
+};
+
+/*
+ * From a fiber. Admits the writer of this generation and durably refuses every older one from now on
+ * (also after a crash). generation < the slot's: HCI_E_FENCED. Requests of an older opening that are
+ * not yet acknowledged fail with HCI_E_FENCED, or are durable before this returns.
+ * segment_size: of the volume; a slot remembers it and refuses another.
+ */
+int repl_slot_open(struct repl_disk *d, const struct uuid *volume, uint64_t generation, uint64_t segment_size,
+		   struct repl_slot **out, struct repl_slot_state *state, struct hci_error *err);
+/* Of a reader without a lease (inspection, comparing replicas): never fences, refuses writes. */
+int repl_slot_open_ro(struct repl_disk *d, const struct uuid *volume, struct repl_slot **out,
+		      struct repl_slot_state *state, struct hci_error *err);
+void repl_slot_put(struct repl_slot *s); /* no request of it may be open */
+
+/* ---- I/O ---- */
+
+enum repl_op_kind {
+	REPL_READ,
+	REPL_WRITE,
+	REPL_ZERO,    /* reads as zeroes afterwards, space given back where whole regions go */
+	REPL_STABLE,  /* only tells stable; not durable by itself */
+};
+
+/* Resync: the region's seq becomes exactly op->seq instead of the larger of both, and len may be any
+ * block multiple inside one region. */
+#define REPL_F_SETSEQ 1u
+
+struct repl_op {
+	/* set by the caller, kept until done */
+	enum repl_op_kind kind;
+	uint32_t flags;
+	struct repl_slot *slot;
+	uint32_t segment;
+	uint64_t off, len;     /* in the segment, multiples of HCI_BLOCK; ZERO may span the whole segment */
+	void *buf;             /* aligned to HCI_BLOCK; WRITE: read until done; READ: filled in */
+	uint64_t seq, stable;
+	void (*done)(struct repl_op *);
+	/* set when done */
+	int status;            /* 0, HCI_E_FENCED, IO, NOSPACE, RANGE, ALIGN, CLOSED, CORRUPT */
+	/* of the disk */
+	struct list link;
+	uint64_t priv[24];
+};
+
+/* Exactly one done(), never from inside. Overlapping requests take effect in the order of submission;
+ * done WRITE and ZERO are durable. What a READ returned stays so. */
+void repl_submit(struct repl_op *op);
+
+/* ---- what is here ---- */
+
+struct repl_region {
+	uint32_t segment, region;
+	uint64_t seq; /* with REPL_SEQ_ZERO */
+};
+/*
+ * Regions of a slot with seq > since, ordered by (segment, region), beginning after *cursor (start with
+ * segment 0, region 0 and seq 0 in *cursor; it is moved on). At most max; returns how many: 0 = no more.
+ * only_segment: UINT32_MAX for all. Never parks.
+ */
+uint32_t repl_regions(struct repl_slot *s, uint64_t since, uint32_t only_segment, struct repl_region *cursor,
+		      struct repl_region *out, uint32_t max);
+
+struct repl_held {
+	struct uuid volume;
+	uint64_t generation, segments, bytes;
+};
+/* All slots of the disk. mem_free(*out). */
+int repl_held(struct repl_disk *d, struct repl_held **out, size_t *n);
+/* Segments of a slot that exist here, ascending. mem_free(*out). */
+int repl_segments(struct repl_disk *d, const struct uuid *volume, uint32_t **out, size_t *n);
+
+/* From a fiber, durable when it returns: forget one segment, or with UINT32_MAX the whole slot, and give
+ * the space back. generation is checked like a writer's: an older one is refused. */
+int repl_drop(struct repl_disk *d, const struct uuid *volume, uint32_t segment, uint64_t generation, struct hci_error *err);
+
+/* ---- the service: these calls over rpc (replica_service.c) ---- */
+
+struct rpc;
+struct repl_service;
+
+struct repl_service *repl_service_new(struct env *e, struct rpc *r);
+void repl_service_free(struct repl_service *s);
+/* The service serves requests for this disk from now on (until removed: open requests fail with HCI_E_NOTFOUND). */
+int repl_service_add(struct repl_service *s, struct repl_disk *d);
+void repl_service_remove(struct repl_service *s, struct repl_disk *d);
+
+#endif

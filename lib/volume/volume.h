@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The writer's side of a volume: attach under a lease, send writes to every in-sync replica, read
+ * from one, take failed replicas out of the set, bring returned ones back, rebuild on spares.
+ *
+ * docs/architecture.md tells how; the rules it keeps are DESIGN's "What must always hold", 1-4, 6 and 7.
+ * Everything here belongs to one loop.
+ */
+#ifndef VOLUME_VOLUME_H
+#define VOLUME_VOLUME_H
+
+#include <hci/types.h>
+
+#include "env/env.h"
+#include "rpc/rpc.h"
+#include "store/records.h"
+#include "store/store.h"
+
+struct vol;
+
+/* What a writer needs of the outside; one per opened cluster, outlives its volumes. */
+struct vol_ctx {
+	struct env *env;
+	struct store *store;
+	struct rpc_peers *peers;
+	const char *self; /* who we are in lease records: node or client name */
+	/*
+	 * Choose a disk to rebuild a segment on, instead of `bad`, given the disks that stay. 0 or HCI_E_NOPLACE.
+	 * May park. NULL: volumes do not rebuild.
+	 */
+	int (*choose_spare)(void *arg, const struct rec_volume *v, uint32_t segment, const struct uuid *keep, size_t nkeep,
+			    const struct uuid *bad, struct uuid *out, struct hci_error *err);
+	/* Node that serves a disk and whether the disk is worth talking to; NULL when unknown. Must not park. */
+	const struct rec_disk *(*disk)(void *arg, const struct uuid *disk);
+	void *arg;
+};
+
+/* ---- creation and removal: metadata only, from a fiber ---- */
+
+/* Places every segment (through place_segments) and writes the records in a crash-safe order: a volume
+ * that is not ready is finished or removed by the node service. */
+struct vol_create {
+	const char *name, *pool, *policy;
+	uint64_t size, segment_size; /* segment_size 0: 256 MiB */
+	uint32_t replicas;
+	uint32_t on_full;            /* enum rec_on_full */
+	uint64_t write_timeout_ns, rebuild_delay_ns; /* 0: the defaults, 5 s and 10 min */
+	/* Fills nseg * replicas disk UUIDs, segment after segment. */
+	int (*place)(void *arg, const struct vol_create *c, const struct uuid *volume, uint32_t first_segment, uint32_t nseg,
+		     struct uuid *out, struct hci_error *err);
+	void *arg;
+};
+int vol_create(struct vol_ctx *x, const struct vol_create *c, struct uuid *id, struct hci_error *err);
+/* Grows (never shrinks); an attached writer sees it at vol_reload. */
+int vol_resize(struct vol_ctx *x, const struct uuid *id, uint64_t size, const struct vol_create *place, struct hci_error *err);
+/* Refused with HCI_E_BUSY while attached. The replicas give their space back when their nodes see it. */
+int vol_delete(struct vol_ctx *x, const struct uuid *id, struct hci_error *err);
+int vol_lookup(struct vol_ctx *x, const char *name, struct uuid *id, struct rec_volume *out, struct hci_error *err);
+
+/* ---- attach ---- */
+
+struct vol_attach_opts {
+	uint32_t purpose;      /* enum rec_attach_purpose */
+	uint64_t lease_ttl_ns; /* 0: 6 s */
+	uint64_t wait_ns;      /* how long to wait for a previous writer's lease to end; 0: not at all (HCI_E_BUSY) */
+	const char *export_addr; /* for the record, may be NULL */
+	bool steal_repair;     /* ask a repair attachment to go; the default for users */
+	/* Called once on the loop when the lease is lost or a newer writer fenced us: all I/O fails with HCI_E_FENCED from then on. */
+	void (*on_fenced)(void *arg, struct vol *v);
+	void *arg;
+};
+
+/*
+ * From a fiber. Takes the lease and a new generation, fences the replicas, settles what the previous writer
+ * left in flight, and returns a volume ready for I/O. HCI_E_BUSY: somebody has it (the message names who);
+ * HCI_E_UNAVAILABLE: no in-sync replica of some segment can be reached.
+ */
+int vol_attach(struct vol_ctx *x, const struct uuid *id, const struct vol_attach_opts *o, struct vol **out,
+	       struct hci_error *err);
+/* From a fiber: waits for what is in flight, tells the replicas what is stable, gives the lease back. */
+void vol_detach(struct vol *v);
+/* Drop everything at once without a word to anyone, as a crash would; requests complete with HCI_E_CLOSED. From a fiber. */
+void vol_abandon(struct vol *v);
+/* Read the records again (size, map). From a fiber. */
+int vol_reload(struct vol *v, struct hci_error *err);
+
+uint64_t vol_size(const struct vol *v);
+uint64_t vol_generation(const struct vol *v);
+const struct rec_volume *vol_record(const struct vol *v);
+
+/* ---- I/O ---- */
+
+enum vol_io_op {
+	VOL_READ,
+	VOL_WRITE,
+	VOL_ZERO,  /* reads as zeroes afterwards; space is given back where whole 64 KiB go, unless NOHOLE */
+	VOL_FLUSH, /* every acknowledged write is durable anyway: done when what was submitted before is */
+};
+#define VOL_F_NOHOLE 1u
+
+struct vol_io {
+	/* set by the caller, kept until done */
+	enum vol_io_op op;
+	uint32_t flags;
+	struct vol *vol;
+	void *buf;         /* aligned to HCI_BLOCK: WRITE lent until done, READ filled in */
+	uint64_t off, len; /* bytes, multiples of HCI_BLOCK, inside the volume; len at most 64 MiB (ZERO: any) */
+	void (*done)(struct vol_io *);
+	/* set when done */
+	int status;        /* 0, HCI_E_FENCED, NOSPACE (on_full fail), IO, RANGE, ALIGN, CLOSED, NOMEM */
+	/* of the volume */
+	struct list link;
+	uint64_t priv[8];
+};
+
+/* Exactly one done(), never from inside. WRITE done with 0: durable on every in-sync replica. */
+void vol_submit(struct vol_io *io);
+/* From a fiber. */
+int vol_rw(struct vol *v, enum vol_io_op op, void *buf, uint64_t off, uint64_t len);
+
+/* Allocation, for NBD block status: describes [off, ...) in runs; each run true = data, false = hole that reads
+ * as zeroes. Granularity 64 KiB. From a fiber. Returns the number of runs (>= 1) or HCI_E_*. */
+struct vol_extent {
+	uint64_t len;
+	uint32_t data;
+	uint32_t reserved;
+};
+int vol_extents(struct vol *v, uint64_t off, uint64_t len, struct vol_extent *out, uint32_t max, struct hci_error *err);
+
+/* ---- health ---- */
+
+struct vol_status {
+	uint64_t generation, seq, stable;
+	uint32_t segments, segments_degraded; /* with fewer in-sync copies than wanted */
+	uint32_t out;                         /* disks out of the set */
+	uint64_t resync_done, resync_total;   /* bytes of the copy under way, 0/0 when there is none */
+	uint64_t resync_copied;               /* bytes copied since attach */
+	uint64_t inflight;
+	uint64_t reads, writes, read_bytes, write_bytes, write_waits;
+};
+void vol_status(const struct vol *v, struct vol_status *out);
+
+/* Read one segment's bytes from one given replica, for comparing copies: from a fiber, any process, no lease. */
+int vol_peek(struct vol_ctx *x, const struct uuid *id, const struct uuid *disk, uint32_t segment, uint64_t off, void *buf,
+	     uint32_t len, struct hci_error *err);
+
+#endif
