@@ -58,7 +58,10 @@ struct metrics *env_metrics(struct env *e);
 struct env_timer {
 	uint64_t deadline;
 	void (*fn)(struct env_timer *);
-	size_t heap_pos; /* of the loop; SIZE_MAX when not armed */
+	/* of the loop: a pairing heap, so that arming needs no memory and cannot fail */
+	bool armed;
+	uint64_t seq;
+	struct env_timer *child, *next, *prev;
 };
 
 void env_timer_init(struct env_timer *t, void (*fn)(struct env_timer *));
@@ -66,7 +69,7 @@ void env_timer_arm(struct env *e, struct env_timer *t, uint64_t deadline_ns); /*
 void env_timer_disarm(struct env *e, struct env_timer *t);
 static inline bool env_timer_armed(const struct env_timer *t)
 {
-	return t->heap_pos != SIZE_MAX;
+	return t->armed;
 }
 
 /* ---- blocking work: run() on a worker thread, then done() on the loop ---- */
