@@ -230,17 +230,6 @@ void fiber_cond_init(struct fiber_cond *c)
 	list_init(&c->waiters);
 }
 
-void fiber_cond_wait(struct env *e, struct fiber_cond *c)
-{
-	struct waiter w = { .fiber = e->current };
-
-	assert(w.fiber);
-	list_push(&c->waiters, &w.link);
-	while (!w.signalled)
-		fiber_park(e);
-	list_del(&w.link);
-}
-
 bool fiber_cond_wait_until(struct env *e, struct fiber_cond *c, uint64_t deadline)
 {
 	struct waiter w = { .fiber = e->current };
@@ -249,12 +238,18 @@ bool fiber_cond_wait_until(struct env *e, struct fiber_cond *c, uint64_t deadlin
 	assert(w.fiber);
 	list_push(&c->waiters, &w.link);
 	env_timer_init(&s.timer, sleep_over);
-	env_timer_arm(e, &s.timer, deadline);
+	if (deadline != UINT64_MAX)
+		env_timer_arm(e, &s.timer, deadline);
 	while (!w.signalled && !s.over)
 		fiber_park(e);
 	env_timer_disarm(e, &s.timer);
 	list_del(&w.link);
 	return w.signalled;
+}
+
+void fiber_cond_wait(struct env *e, struct fiber_cond *c)
+{
+	fiber_cond_wait_until(e, c, UINT64_MAX);
 }
 
 void fiber_cond_signal(struct env *e, struct fiber_cond *c)
