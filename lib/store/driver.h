@@ -42,7 +42,7 @@ struct store_req {
 	struct hci_error err;
 	struct store_result result;
 	uint64_t revision;
-	/* the driver's, until store_req_done() */
+	/* the driver's, until store_req_done(); link is an empty list, task not initialised */
 	struct list link;
 	struct env_task task;
 	uint64_t priv[4];
@@ -65,10 +65,10 @@ struct store_driver {
 	void (*submit)(void *d, struct store_req *req);
 	/*
 	 * Feed w (see store_watch_deliver) with the changes after w->rev to keys that start with
-	 * w->prefix, in order, none left out. Never from inside this call. Failure to watch is not
-	 * reported: the driver tries again as long as it takes.
+	 * w->prefix, in order, none left out. Never from inside this call. 0 or HCI_E_NOMEM: that the
+	 * store cannot be reached is no failure, the driver tries again as long as it takes.
 	 */
-	void (*watch)(void *d, struct store_watch *w);
+	int (*watch)(void *d, struct store_watch *w);
 	/* w is gone when this returns. What is under way for it is looked up by id and found missing. */
 	void (*unwatch)(void *d, struct store_watch *w);
 	/* From a fiber, parks: end and free all. The driver answers every request it still has first
@@ -88,6 +88,16 @@ struct store_watch {
 };
 
 /* ---- called by drivers ---- */
+
+/*
+ * What the front has made sure of: keys are 1..STORE_KEY_MAX bytes of 0x21..0x7e (prefixes may be ""),
+ * values at most STORE_VALUE_MAX, limit 1..1000, at most STORE_TXN_MAX compares and as many ops, no key
+ * changed twice by one transaction (neither by its name nor by a prefix, as in etcd), ttl_ns
+ * 1 ms..STORE_TTL_MAX. A transaction that changes nothing (no ops, or deletes of absent keys) takes no
+ * revision: its answer is the store's present one. All keys of an expired or revoked lease go in one
+ * revision. The mod_rev of a deleted key's event is the revision of the deletion.
+ */
+#define STORE_TTL_MAX (UINT64_C(366) * 24 * 3600 * NS_PER_S)
 
 /* Makes the front for a driver instance: the last step of a driver's open function. NULL: no memory. */
 struct store *store_new(struct env *e, const struct store_driver *ops, void *d);

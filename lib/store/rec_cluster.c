@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The records of the cluster, its nodes, disks, pools and policies: their fields and enums. */
+#include "store/rec_codec.h"
+
+static const char *const node_wanted[] = { "up", "maintenance" };
+static const char *const disk_role[] = { "data", "spare" };
+static const char *const disk_class[] = { "hdd", "ssd", "nvme" };
+static const char *const disk_state[] = { "new", "online", "offline", "failed", "evacuating", "removed" };
+
+static const struct rec_field cluster_fields[] = {
+	FIELD_NAME(struct rec_cluster, name, "name"),
+	FIELD_UUID(struct rec_cluster, uuid, "uuid"),
+	FIELD_U32(struct rec_cluster, format, "format", 1, 0),
+};
+REC_TYPE(cluster, cluster_fields, NULL);
+
+static const struct rec_field node_fields[] = {
+	FIELD_NAME(struct rec_node, name, "name"),
+	FIELD_STR(struct rec_node, addr, "addr"),
+	FIELD_UUID(struct rec_node, uuid, "uuid"),
+	FIELD_ENUM(struct rec_node, wanted, "wanted", node_wanted),
+};
+REC_TYPE(node, node_fields, NULL);
+
+static const struct rec_field alive_fields[] = {
+	FIELD_STR(struct rec_alive, addr, "addr"),
+	FIELD_STR(struct rec_alive, version, "version"),
+	FIELD_U64(struct rec_alive, nonce, "nonce", 0, 0),
+	FIELD_U64(struct rec_alive, started_at, "started", 0, 0),
+};
+REC_TYPE(alive, alive_fields, NULL);
+
+static const struct rec_field disk_fields[] = {
+	FIELD_UUID(struct rec_disk, uuid, "uuid"),
+	FIELD_NAME(struct rec_disk, node, "node"),
+	FIELD_STR(struct rec_disk, path, "path"),
+	FIELD_NAME_OPT(struct rec_disk, pool, "pool"),
+	FIELD_ENUM(struct rec_disk, role, "role", disk_role),
+	FIELD_ENUM(struct rec_disk, class_, "class", disk_class),
+	FIELD_ENUM(struct rec_disk, state, "state", disk_state),
+	FIELD_U64(struct rec_disk, state_since, "since", 0, 0),
+	FIELD_U64(struct rec_disk, capacity, "capacity", 0, 0),
+	FIELD_STR(struct rec_disk, reason, "reason"),
+};
+REC_TYPE(disk, disk_fields, NULL);
+
+static const struct rec_field diskstat_fields[] = {
+	FIELD_U64(struct rec_diskstat, capacity, "capacity", 0, 0),
+	FIELD_U64(struct rec_diskstat, free, "free", 0, 0),
+	FIELD_U64(struct rec_diskstat, segments, "segments", 0, 0),
+	FIELD_U64(struct rec_diskstat, at, "at", 0, 0),
+};
+REC_TYPE(diskstat, diskstat_fields, NULL);
+
+static const struct rec_field pool_fields[] = {
+	FIELD_NAME(struct rec_pool, name, "name"),
+	FIELD_NAME_OPT(struct rec_pool, policy, "policy"),
+	FIELD_NAME_OPT(struct rec_pool, domain, "domain"),
+	FIELD_U64(struct rec_pool, rebuild_delay_ns, "rebuild_delay", 0, 0),
+	FIELD_U64(struct rec_pool, created, "created", 0, 0),
+};
+REC_TYPE(pool, pool_fields, NULL);
+
+static const struct rec_field policy_fields[] = {
+	FIELD_NAME(struct rec_policy, name, "name"),
+	FIELD_STR(struct rec_policy, plugin, "plugin"),
+	FIELD_STR(struct rec_policy, config, "config"),
+};
+REC_TYPE(policy, policy_fields, NULL);
+
+const char *rec_node_wanted_name(enum rec_node_wanted v)
+{
+	return rec_enum_name(node_wanted, ARRAY_SIZE(node_wanted), v);
+}
+
+const char *rec_disk_role_name(enum rec_disk_role v)
+{
+	return rec_enum_name(disk_role, ARRAY_SIZE(disk_role), v);
+}
+
+const char *rec_disk_class_name(enum rec_disk_class v)
+{
+	return rec_enum_name(disk_class, ARRAY_SIZE(disk_class), v);
+}
+
+const char *rec_disk_state_name(enum rec_disk_state v)
+{
+	return rec_enum_name(disk_state, ARRAY_SIZE(disk_state), v);
+}
+
+int rec_disk_role_parse(const char *s)
+{
+	return rec_enum_parse(disk_role, ARRAY_SIZE(disk_role), s);
+}
+
+int rec_disk_class_parse(const char *s)
+{
+	return rec_enum_parse(disk_class, ARRAY_SIZE(disk_class), s);
+}
