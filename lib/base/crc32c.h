@@ -7,5 +7,7 @@
 
 /* Start with crc = 0; feed the result back in to go on. */
 uint32_t crc32c(uint32_t crc, const void *data, size_t len);
+/* The same without the CPU's help: for machines without it, and for the tests. */
+uint32_t crc32c_portable(uint32_t crc, const void *data, size_t len);
 
 #endif

@@ -31,6 +31,8 @@ uint64_t metric_value(const struct metric *x);
 /* The q-quantile (0..1) of a histogram in ns, from its buckets' upper bounds. */
 uint64_t metric_quantile_ns(const struct metric *x, double q);
 
+/* A label's value with what the format wants escaped: \\, " and newline. */
+void metrics_escape(struct buf *out, const char *value);
 void metrics_print(struct metrics *m, struct buf *out);
 
 #endif
