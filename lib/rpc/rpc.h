@@ -35,11 +35,20 @@ struct rpc_opts {
 	uint64_t features;
 	uint64_t connect_timeout_ns;  /* 0: 5 s */
 	uint64_t ping_interval_ns;    /* 0: 2 s; a peer silent for 3 intervals is closed with HCI_E_TIMEOUT */
+	uint32_t version_min;         /* protocol versions to offer, 0: RPC_VERSION; others for tests only */
+	uint32_t version_max;
 };
 
-struct rpc *rpc_new(struct env *e, const struct rpc_opts *o);
-void rpc_free(struct rpc *r); /* closes listeners and connections */
+struct rpc *rpc_new(struct env *e, const struct rpc_opts *o); /* NULL when out of memory */
+/* Closes listeners and connections; open calls are done with HCI_E_CLOSED before it returns. Not from
+ * inside a callback of rpc. Connections that are still referenced stay as closed shells. */
+void rpc_free(struct rpc *r);
 struct env *rpc_env(struct rpc *r);
+
+/* Buffers aligned to HCI_BLOCK from the pool that payloads come from, for handlers that fill one and
+ * reply with it. len <= RPC_PAYLOAD_MAX; the same len when it is given back. */
+void *rpc_buf_alloc(struct rpc *r, uint32_t len);
+void rpc_buf_free(struct rpc *r, void *p, uint32_t len);
 
 /* ---- serving ---- */
 
@@ -49,9 +58,8 @@ struct rpc_req {
 	struct rd args;       /* valid until rpc_reply */
 	void *payload;        /* aligned to HCI_BLOCK, NULL when there is none; the request's, freed by rpc_reply */
 	uint32_t payload_len;
-	/* of rpc */
-	uint64_t id;
-	struct list link;
+	uint64_t id;          /* of rpc */
+	struct list link;     /* the handler's, until rpc_reply; zero at first, as is priv */
 	void *priv[4];
 };
 
@@ -59,32 +67,39 @@ struct rpc_req {
  * meanwhile (the reply is then dropped). */
 int rpc_register(struct rpc *r, uint32_t method, void (*handler)(void *arg, struct rpc_req *req), void *arg);
 /* status 0 or HCI_E_*; body may be NULL (empty); message goes to the caller's error (may be NULL).
- * payload is lent until release(arg) is called (release may be NULL for static memory). Frees req. */
+ * payload is lent until release(arg) is called, which may be from inside (release may be NULL for static
+ * memory); it may also lie within req->payload, which is then kept until sent. Frees req. */
 void rpc_reply(struct rpc_req *req, int status, const char *message, const struct buf *body, const void *payload,
 	       uint32_t payload_len, void (*release)(void *arg), void *arg);
+/* May be called several times, for several addresses. */
 int rpc_listen(struct rpc *r, const char *addr, struct hci_error *err);
 const char *rpc_listen_addr(struct rpc *r); /* of the last rpc_listen */
-/* Called when a connection ends, so that a server can drop what it kept for it. */
+/* Called when a connection of either direction that got past its hello ends, after its open calls are
+ * done, so that a server can drop what it kept for it. Requests may still be without a reply. Several
+ * may be set (at most 8). */
 void rpc_on_conn_closed(struct rpc *r, void (*fn)(void *arg, struct rpc_conn *c), void *arg);
 /* A place for the server's state of this connection. */
 void **rpc_conn_slot(struct rpc_conn *c);
 const char *rpc_conn_peer(const struct rpc_conn *c); /* node name of the other side, "" when a client */
-uint64_t rpc_conn_id(const struct rpc_conn *c);      /* never reused within the env */
+uint64_t rpc_conn_id(const struct rpc_conn *c);      /* never reused within the rpc */
+uint64_t rpc_conn_features(const struct rpc_conn *c); /* what both sides have; 0 before the hello is over */
 
 /* ---- calling ---- */
 
 struct rpc_call {
-	/* set by the caller; kept, with what it points at, until done */
+	/* Zero the struct before the first use; it may be submitted again once it is done.
+	 * set by the caller; kept, with what it points at, until done */
 	uint32_t method;
 	struct buf body;          /* the arguments; the call's: freed by rpc_call_free */
 	const void *payload;      /* lent */
 	uint32_t payload_len;
 	void *reply_buf;          /* where the reply's payload goes; NULL: an aligned buffer is made (reply_payload, rpc_call_free frees it) */
-	uint32_t reply_cap;       /* a longer payload is HCI_E_PROTO */
+	uint32_t reply_cap;       /* a longer payload is HCI_E_PROTO; 0 without reply_buf: RPC_PAYLOAD_MAX */
 	uint64_t timeout_ns;      /* 0: none but the connection's own; after it status HCI_E_TIMEOUT */
 	void (*done)(struct rpc_call *);
 	/* set when done */
-	int status;               /* 0, the server's HCI_E_*, or HCI_E_CLOSED/TIMEOUT/PROTO of the connection */
+	int status;               /* 0, the server's HCI_E_*, or the reason the connection ended (HCI_E_CLOSED,
+				   * TIMEOUT, PROTO, UNAVAILABLE, AUTH, VERSION) */
 	struct hci_error err;     /* filled in when status != 0 */
 	struct rd reply;          /* valid until rpc_call_free or the next use */
 	void *reply_payload;
@@ -92,7 +107,13 @@ struct rpc_call {
 	/* of rpc */
 	uint64_t id;
 	struct list link;
-	void *priv[6];
+	struct rpc_pool *pool;
+	struct rpc_slot *slot;
+	struct env *env;
+	struct fiber *fiber;
+	uint8_t *reply_body;
+	uint32_t reply_body_cap;
+	uint8_t open, payload_made;
 };
 
 /* Connects; done through rpc_conn_wait or by simply submitting: calls wait for the hello. Reference counted: unref when done. */
@@ -100,15 +121,19 @@ struct rpc_conn *rpc_connect(struct rpc *r, const char *addr, const char *expect
 /* From a fiber: until the hello is over. 0 or the reason it failed. */
 int rpc_conn_wait(struct rpc_conn *c, struct hci_error *err);
 bool rpc_conn_ok(const struct rpc_conn *c); /* not closed (may still be connecting) */
+/* Why it ended; 0 while it has not. */
+int rpc_conn_error(const struct rpc_conn *c, struct hci_error *err);
 /* Ends it: every open call completes with HCI_E_CLOSED. */
 void rpc_conn_shutdown(struct rpc_conn *c);
 struct rpc_conn *rpc_conn_ref(struct rpc_conn *c);
+/* The last unref of a connection that was made with rpc_connect ends it, once its open calls are done. */
 void rpc_conn_unref(struct rpc_conn *c);
 
 /* Exactly one done() follows, never from inside (also when the connection is closed already).
  * The payload buffer is not touched any more once done() was called. Calls go out in order. */
 void rpc_submit(struct rpc_conn *c, struct rpc_call *call);
-/* The caller no longer waits: done() comes soon with HCI_E_CANCELLED; a late reply is dropped. */
+/* The caller no longer waits: done() comes soon with HCI_E_CANCELLED; a late reply is dropped. Fine
+ * when the call is done already, or was never submitted. */
 void rpc_cancel(struct rpc_conn *c, struct rpc_call *call);
 /* From a fiber: submit and park until done; returns call->status. */
 int rpc_call_wait(struct rpc_conn *c, struct rpc_call *call);

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One connection a node, found by the node's name, made when somebody asks for it. After an attempt
+ * that failed nobody tries again for a while. Owns the table, not the calls on its connections.
+ */
+#include <stdio.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "rpc/impl.h"
+
+#define BUCKETS 64u
+#define BACKOFF_MIN (50 * NS_PER_MS)
+#define BACKOFF_MAX NS_PER_S
+/* A connection that ended sooner than this after its hello counts as a failed attempt. */
+#define LIVED (2 * BACKOFF_MAX)
+
+struct peer {
+	struct peer *next;
+	struct rpc_conn *conn;
+	uint64_t backoff;      /* 0: the last attempt went well */
+	uint64_t next_try;
+	struct hci_error err;  /* of the last attempt */
+	char node[HCI_NAME_MAX];
+};
+
+struct rpc_peers {
+	struct rpc *rpc;
+	int (*resolve)(void *arg, const char *node, char *addr, size_t cap);
+	void *arg;
+	struct peer *bucket[BUCKETS];
+};
+
+struct rpc_peers *rpc_peers_new(struct rpc *r, int (*resolve)(void *arg, const char *node, char *addr, size_t cap),
+				void *arg)
+{
+	struct rpc_peers *p = MEM_NEW(struct rpc_peers);
+
+	if (!p)
+		return NULL;
+	p->rpc = r;
+	p->resolve = resolve;
+	p->arg = arg;
+	return p;
+}
+
+void rpc_peers_free(struct rpc_peers *p)
+{
+	if (!p)
+		return;
+	for (size_t i = 0; i < BUCKETS; i++) {
+		struct peer *it = p->bucket[i], *next;
+
+		for (; it; it = next) {
+			next = it->next;
+			rpc_conn_unref(it->conn);
+			mem_free(it);
+		}
+	}
+	mem_free(p);
+}
+
+static struct peer *find(struct rpc_peers *p, const char *node)
+{
+	uint32_t h = 2166136261u; /* FNV-1a */
+	struct peer *it;
+
+	for (const char *s = node; *s; s++)
+		h = (h ^ (uint8_t)*s) * 16777619u;
+	h %= BUCKETS;
+	for (it = p->bucket[h]; it; it = it->next)
+		if (strcmp(it->node, node) == 0)
+			return it;
+	it = MEM_NEW(struct peer);
+	if (!it)
+		return NULL;
+	snprintf(it->node, sizeof(it->node), "%s", node);
+	it->next = p->bucket[h];
+	p->bucket[h] = it;
+	return it;
+}
+
+static void failed(struct peer *it, uint64_t when)
+{
+	it->backoff = it->backoff ? MIN(it->backoff * 2, BACKOFF_MAX) : BACKOFF_MIN;
+	it->next_try = when + it->backoff;
+}
+
+/* The connection is over: was it worth the name? */
+static void retire(struct peer *it)
+{
+	struct rpc_conn *c = it->conn;
+
+	rpc_conn_error(c, &it->err);
+	if (c->was_ready && c->closed_at - c->ready_at >= LIVED)
+		it->backoff = 0;
+	else
+		failed(it, c->closed_at);
+	it->conn = NULL;
+	rpc_conn_unref(c);
+}
+
+static struct rpc_conn *attempt(struct rpc_peers *p, struct peer *it, struct hci_error *err)
+{
+	char addr[256];
+	int rc = p->resolve(p->arg, it->node, addr, sizeof(addr));
+
+	if (rc < 0) {
+		err_set(err, rc, "node %s: its address is not known", it->node);
+		return NULL;
+	}
+	it->conn = rpc_connect(p->rpc, addr, it->node, &it->err);
+	if (!it->conn) {
+		failed(it, env_now(p->rpc->env));
+		err_copy(err, &it->err, HCI_E_UNAVAILABLE);
+		return NULL;
+	}
+	return rpc_conn_ref(it->conn);
+}
+
+struct rpc_conn *rpc_peers_get(struct rpc_peers *p, const char *node, struct hci_error *err)
+{
+	struct peer *it = find(p, node);
+	uint64_t now = env_now(p->rpc->env);
+
+	if (!it) {
+		err_set(err, HCI_E_NOMEM, "node %s: out of memory", node);
+		return NULL;
+	}
+	if (it->conn && rpc_conn_ok(it->conn))
+		return rpc_conn_ref(it->conn);
+	if (it->conn)
+		retire(it);
+	if (it->backoff && now < it->next_try) {
+		err_set(err, HCI_E_UNAVAILABLE, "node %s: next attempt to connect in %llu ms; the last one: %.300s", node,
+			(unsigned long long)((it->next_try - now) / NS_PER_MS), it->err.message);
+		return NULL;
+	}
+	return attempt(p, it, err);
+}
