@@ -84,7 +84,7 @@ function(hci_add_fuzzer name)
 	target_link_libraries(${target} PRIVATE hci_flags hci_static)
 	target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
 	# The entry point's name is libFuzzer's; no header declares it.
-	target_compile_options(${target} PRIVATE -Wno-missing-prototypes)
+	set_source_files_properties(${ARGN} PROPERTIES COMPILE_OPTIONS -Wno-missing-prototypes)
 	if(HCI_FUZZ)
 		target_link_options(${target} PRIVATE -fsanitize=fuzzer)
 		if(IS_DIRECTORY ${corpus})

@@ -52,6 +52,12 @@ static bool must_fail(void)
 	return fail_at && made == fail_at;
 }
 
+/* size + extra, unless no allocator could give so much. */
+static bool total_of(size_t size, size_t extra, size_t *total)
+{
+	return !__builtin_add_overflow(size, extra, total) && *total <= PTRDIFF_MAX;
+}
+
 static void enter(struct head *h)
 {
 	if (!h->arena)
@@ -73,7 +79,7 @@ static void *alloc(size_t size, bool zero)
 	struct head *h;
 	size_t total;
 
-	if (must_fail() || __builtin_add_overflow(size, sizeof(*h), &total))
+	if (must_fail() || !total_of(size, sizeof(*h), &total))
 		return NULL;
 	h = zero ? calloc(1, total) : malloc(total);
 	if (!h)
@@ -105,12 +111,13 @@ void *mem_calloc(size_t n, size_t size)
 
 void *mem_realloc(void *p, size_t size)
 {
-	struct head *h = (struct head *)p - 1, *moved;
+	struct head *h, *moved;
 	size_t total;
 
 	if (!p)
 		return alloc(size, false);
-	if (must_fail() || __builtin_add_overflow(size, sizeof(*h), &total))
+	h = (struct head *)p - 1;
+	if (must_fail() || !total_of(size, sizeof(*h), &total))
 		return NULL;
 	/* Out of the list first: its neighbours point at where it is now. */
 	leave(h);
@@ -126,10 +133,11 @@ void *mem_realloc(void *p, size_t size)
 
 void mem_free(void *p)
 {
-	struct head *h = (struct head *)p - 1;
+	struct head *h;
 
 	if (!p)
 		return;
+	h = (struct head *)p - 1;
 	leave(h);
 	free(h);
 }
@@ -173,11 +181,10 @@ void *mem_alloc_aligned(size_t size)
 	struct tail *t;
 	void *p;
 
-	if (must_fail() || __builtin_add_overflow(size, HCI_BLOCK - 1, &rounded))
+	if (must_fail() || !total_of(size, HCI_BLOCK - 1, &rounded))
 		return NULL;
 	rounded = ROUND_DOWN(rounded, (size_t)HCI_BLOCK);
-	if (__builtin_add_overflow(rounded, sizeof(*t), &total) ||
-	    posix_memalign(&p, HCI_BLOCK, total))
+	if (!total_of(rounded, sizeof(*t), &total) || posix_memalign(&p, HCI_BLOCK, total))
 		return NULL;
 	t = tail_of(p);
 	t->magic = ALIGNED_MAGIC;
