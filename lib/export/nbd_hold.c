@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The gate between requests and the backend: open, or held. Owns the parked requests and the count of
+ * those under way. A request that comes back fenced from a backend that was replaced meanwhile is
+ * simply sent again; nothing was acknowledged, so running it twice is running it once.
+ */
+#include "base/err.h"
+#include "export/nbd_internal.h"
+
+static void told_task(struct env_task *t)
+{
+	struct nbd_export *x = container_of(t, struct nbd_export, told);
+
+	if (x->held && !x->closing && x->on_first_held_io)
+		x->on_first_held_io(x->arg, x, x->held_status);
+}
+
+void nbd_hold_init(struct nbd_export *x, const struct nbd_export_opts *o)
+{
+	list_init(&x->parked);
+	fiber_cond_init(&x->idle);
+	env_task_init(&x->told, told_task);
+	x->on_first_held_io = o->on_first_held_io;
+	x->arg = o->arg;
+	x->hold_on_fence = o->hold_on_fence;
+	x->held = o->held || !o->backend;
+}
+
+static void hold(struct nbd_export *x, int status)
+{
+	if (x->held)
+		return;
+	x->held = true;
+	x->held_told = false;
+	x->held_status = status;
+	metric_set(x->m[NBD_M_HELD], 1);
+}
+
+static void park(struct nbd_export *x, struct nbd_req *r)
+{
+	r->parked = true;
+	list_push(&x->parked, &r->out);
+	x->stats.parked++;
+	if (x->held_told)
+		return;
+	x->held_told = true;
+	env_defer(x->server->env, &x->told);
+}
+
+static struct nbd_req *unpark_first(struct nbd_export *x)
+{
+	struct list *n = list_pop(&x->parked);
+	struct nbd_req *r = n ? list_entry(n, struct nbd_req, out) : NULL;
+
+	if (r) {
+		r->parked = false;
+		x->stats.parked--;
+	}
+	return r;
+}
+
+static void io_done(struct nbd_io *io)
+{
+	struct nbd_req *r = container_of(io, struct nbd_req, io);
+
+	nbd_export_came_back(r->conn->export);
+	r->at_backend = false;
+	nbd_exec_io_done(r, io->status);
+}
+
+static void query_done(struct nbd_query *q)
+{
+	struct nbd_req *r = container_of(q, struct nbd_req, query);
+
+	nbd_export_came_back(r->conn->export);
+	r->at_backend = false;
+	nbd_exec_query_done(r, q->result);
+}
+
+void nbd_export_dispatch(struct nbd_export *x, struct nbd_req *r)
+{
+	if (x->closing) {
+		nbd_tx_error(r, NBD_ESHUTDOWN, "the export is being closed");
+		return;
+	}
+	if (x->held) {
+		park(x, r);
+		return;
+	}
+	if (r->h.type == NBD_CMD_BLOCK_STATUS && !x->backend.ops->extents) {
+		r->query.out[0] = (struct nbd_extent){ r->query.len, true };
+		nbd_exec_query_done(r, 1);
+		return;
+	}
+	r->at_backend = true;
+	r->epoch = x->epoch;
+	x->inflight++;
+	if (r->h.type == NBD_CMD_BLOCK_STATUS) {
+		r->query.done = query_done;
+		x->backend.ops->extents(x->backend.arg, &r->query);
+	} else {
+		r->io.done = io_done;
+		x->backend.ops->submit(x->backend.arg, &r->io);
+	}
+}
+
+void nbd_export_came_back(struct nbd_export *x)
+{
+	x->inflight--;
+	if (x->inflight)
+		return;
+	fiber_cond_signal(x->server->env, &x->idle);
+	if (x->closing)
+		env_defer(x->server->env, &x->end);
+}
+
+bool nbd_export_retry(struct nbd_export *x, struct nbd_req *r, int status)
+{
+	if (!x->hold_on_fence || x->closing || (status != HCI_E_FENCED && status != HCI_E_CLOSED))
+		return false;
+	if (r->epoch == x->epoch)
+		hold(x, status);
+	nbd_exec_restart(r);
+	return true;
+}
+
+void nbd_export_hold(struct nbd_export *x)
+{
+	hold(x, 0);
+}
+
+void nbd_export_drain(struct nbd_export *x)
+{
+	while (x->inflight)
+		fiber_cond_wait(x->server->env, &x->idle);
+}
+
+int nbd_export_resume(struct nbd_export *x, const struct nbd_backend *b, struct hci_error *err)
+{
+	struct list again, *n;
+
+	if (x->closing)
+		return err_set(err, HCI_E_STATE, "export %s: it is being closed", x->name);
+	if (!b && !x->has_backend)
+		return err_set(err, HCI_E_STATE, "export %s: nothing to resume with: give it a backend", x->name);
+	if (b && (b->size < x->size || b->size % HCI_BLOCK))
+		return err_set(err, HCI_E_INVAL,
+			       "export %s: a backend of %llu bytes where clients were told %llu: resume with the whole volume",
+			       x->name, (unsigned long long)b->size, (unsigned long long)x->size);
+	if (b && x->inflight && memcmp(b, &x->backend, sizeof(*b)))
+		return err_set(err, HCI_E_BUSY, "export %s: %u requests are still at the old backend: drain first",
+			       x->name, x->inflight);
+	if (b)
+		x->backend = *b;
+	x->has_backend = true;
+	x->held = false;
+	x->held_told = false;
+	x->held_status = 0;
+	x->epoch++;
+	metric_set(x->m[NBD_M_HELD], 0);
+	/* A backend may fail at once and so begin the next hold: walk only what is parked now. */
+	list_init(&again);
+	list_splice(&again, &x->parked);
+	while ((n = list_pop(&again))) {
+		struct nbd_req *r = list_entry(n, struct nbd_req, out);
+
+		r->parked = false;
+		x->stats.parked--;
+		nbd_exec_restart(r);
+	}
+	return 0;
+}
+
+void nbd_export_fail_held(struct nbd_export *x, int status)
+{
+	struct nbd_req *r;
+	const char *why = NULL;
+	int e = nbd_error_of(status, &why);
+
+	/* Failing one may set another free that waited for its range; it is parked and failed in turn. */
+	while ((r = unpark_first(x)))
+		nbd_tx_error(r, e ? e : NBD_EIO, why);
+	x->held_told = false;
+}
