@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Looking at a volume: where it is allocated, and what one given replica holds. */
+#include "volume/volume_impl.h"
+
+#include "base/err.h"
+#include "base/mem.h"
+
+/* Allocated regions of one segment as a bitmap of a byte each. */
+static int segment_bits(struct vol *v, uint32_t segment, uint8_t *bits, uint32_t nregions)
+{
+	uint32_t src = seg_best_source(v, segment, -1);
+	struct repl_region *r;
+	size_t n;
+	int rc;
+
+	if (src == UINT32_MAX)
+		return HCI_E_UNAVAILABLE;
+	rc = leg_regions(seg_leg(v, &v->segs[segment], src), 0, segment, &r, &n);
+	if (rc)
+		return rc;
+	memset(bits, 0, nregions);
+	for (size_t i = 0; i < n; i++)
+		bits[r[i].region] = !(r[i].seq & REPL_SEQ_ZERO);
+	mem_free(r);
+	return 0;
+}
+
+int vol_extents(struct vol *v, uint64_t off, uint64_t len, struct vol_extent *out, uint32_t max, struct hci_error *err)
+{
+	uint32_t nregions = (uint32_t)(v->rec.segment_size / REPL_REGION), n = 0, loaded = UINT32_MAX;
+	uint64_t end;
+	uint8_t *bits;
+	int rc = 0;
+
+	if (!max || !len || off > v->rec.size || len > v->rec.size - off)
+		return err_set(err, HCI_E_RANGE, "volume %s: extents of %llu+%llu are outside", v->rec.name,
+			       (unsigned long long)off, (unsigned long long)len);
+	bits = mem_alloc(nregions);
+	if (!bits)
+		return err_set(err, HCI_E_NOMEM, "volume %s: out of memory", v->rec.name);
+	end = off + len;
+	while (off < end) {
+		uint32_t seg = (uint32_t)(off / v->rec.segment_size);
+		uint32_t region = (uint32_t)(off % v->rec.segment_size / REPL_REGION);
+		uint64_t step = MIN(REPL_REGION - off % REPL_REGION, end - off);
+
+		if (seg != loaded) {
+			/* An answer about part of the range is an answer: stop after many segments. */
+			if (n && seg - (uint32_t)((end - len) / v->rec.segment_size) >= 64)
+				break;
+			rc = segment_bits(v, seg, bits, nregions);
+			if (rc)
+				break;
+			loaded = seg;
+		}
+		if (n && out[n - 1].data == bits[region]) {
+			out[n - 1].len += step;
+		} else if (n == max) {
+			break;
+		} else {
+			out[n].len = step;
+			out[n].data = bits[region];
+			out[n++].reserved = 0;
+		}
+		off += step;
+	}
+	mem_free(bits);
+	if (rc && !n)
+		return err_set(err, rc, "volume %s: no replica tells what is allocated: %s", v->rec.name,
+			       hci_strerror(rc));
+	return (int)n;
+}
+
+static int peek_open(struct rpc_conn *conn, const struct rec_volume *r, const struct uuid *disk, uint32_t *handle,
+		     struct hci_error *err)
+{
+	struct rpc_call c = { .method = REPL_RPC_OPEN, .timeout_ns = 5 * NS_PER_S };
+	struct rd rd;
+	uint32_t n;
+	int rc;
+
+	pk_map(&c.body, 5);
+	pk_kv_uuid(&c.body, "disk", disk);
+	pk_kv_uuid(&c.body, "volume", &r->uuid);
+	pk_kv_u64(&c.body, "gen", 0);
+	pk_kv_u64(&c.body, "segsize", r->segment_size);
+	pk_kv_bool(&c.body, "ro", true);
+	rc = rpc_call_wait(conn, &c);
+	if (rc)
+		err_copy(err, &c.err, rc);
+	rd = c.reply;
+	n = rc ? 0 : rd_map(&rd);
+	while (n--) {
+		struct rd_key k = rd_key(&rd);
+
+		if (rd_is(k, "handle"))
+			*handle = rd_u32(&rd);
+		else
+			rd_skip(&rd);
+	}
+	if (!rc && rd.bad)
+		rc = err_set(err, HCI_E_PROTO, "volume %s: a replica answered nonsense", r->name);
+	rpc_call_free(&c);
+	return rc;
+}
+
+static int peek_read(struct rpc_conn *conn, uint32_t handle, uint32_t segment, uint64_t off, void *buf, uint32_t len,
+		     struct hci_error *err)
+{
+	struct rpc_call c = { .method = REPL_RPC_READ, .timeout_ns = 10 * NS_PER_S, .reply_buf = buf, .reply_cap = len };
+	int rc;
+
+	pk_array(&c.body, 4);
+	pk_u64(&c.body, handle);
+	pk_u64(&c.body, segment);
+	pk_u64(&c.body, off);
+	pk_u64(&c.body, len);
+	rc = rpc_call_wait(conn, &c);
+	if (rc)
+		err_copy(err, &c.err, rc);
+	else if (c.reply_payload_len != len)
+		rc = err_set(err, HCI_E_PROTO, "a replica answered %u bytes instead of %u", c.reply_payload_len, len);
+	rpc_call_free(&c);
+	return rc;
+}
+
+static void peek_close(struct rpc_conn *conn, uint32_t handle)
+{
+	struct rpc_call c = { .method = REPL_RPC_CLOSE, .timeout_ns = 5 * NS_PER_S };
+
+	pk_array(&c.body, 1);
+	pk_u64(&c.body, handle);
+	(void)rpc_call_wait(conn, &c);
+	rpc_call_free(&c);
+}
+
+int vol_peek(struct vol_ctx *x, const struct uuid *id, const struct uuid *disk, uint32_t segment, uint64_t off, void *buf,
+	     uint32_t len, struct hci_error *err)
+{
+	struct rec_volume *r = MEM_NEW(struct rec_volume);
+	const struct rec_disk *d = x->disk(x->arg, disk);
+	struct rpc_conn *conn = NULL;
+	uint32_t handle = 0;
+	char key[REC_KEY], node[HCI_NAME_MAX];
+	int rc;
+
+	if (!r)
+		return err_set(err, HCI_E_NOMEM, "volume: out of memory");
+	key_volume(key, id);
+	rc = d ? 0 : err_set(err, HCI_E_NOTFOUND, "disk is not known to the cluster");
+	if (!rc)
+		snprintf(node, sizeof(node), "%s", d->node);
+	if (!rc)
+		rc = rec_volume_get(x->store, key, r, NULL, err);
+	if (!rc) {
+		conn = rpc_peers_get(x->peers, node, err);
+		rc = conn ? rpc_conn_wait(conn, err) : HCI_E_UNAVAILABLE;
+	}
+	if (!rc)
+		rc = peek_open(conn, r, disk, &handle, err);
+	if (!rc) {
+		rc = peek_read(conn, handle, segment, off, buf, len, err);
+		peek_close(conn, handle);
+	}
+	rpc_conn_unref(conn);
+	mem_free(r);
+	return rc;
+}

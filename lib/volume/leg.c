@@ -1,0 +1,508 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A leg: one disk of the volume over rpc. Its fiber finds the node that serves the disk, opens the
+ * slot with the writer's generation, and does so again whenever the leg is down. Does not decide who
+ * is in the set (sync.c) nor copy anything (resync.c).
+ */
+#include "volume/volume_impl.h"
+
+#include "base/err.h"
+#include "base/mem.h"
+
+#define OPEN_TIMEOUT (3 * NS_PER_S)
+#define RETRY_MIN (100 * NS_PER_MS)
+#define RETRY_MAX (1 * NS_PER_S)
+#define IDLE_CHECK (500 * NS_PER_MS)
+
+struct leg *leg_find(struct vol *v, const struct uuid *disk)
+{
+	for (uint32_t i = 0; i < v->nlegs; i++)
+		if (uuid_eq(&v->legs[i]->disk, disk))
+			return v->legs[i];
+	return NULL;
+}
+
+int leg_add(struct vol *v, const struct uuid *disk, struct leg **out)
+{
+	struct leg *l = leg_find(v, disk);
+	struct leg **legs;
+
+	*out = l;
+	if (l)
+		return 0;
+	if (v->nlegs == VOL_LEGS_MAX)
+		return HCI_E_RANGE;
+	legs = mem_realloc(v->legs, (v->nlegs + 1) * sizeof(*legs));
+	if (!legs)
+		return HCI_E_NOMEM;
+	v->legs = legs;
+	l = MEM_NEW(struct leg);
+	if (!l)
+		return HCI_E_NOMEM;
+	l->v = v;
+	l->idx = (uint16_t)v->nlegs;
+	l->disk = *disk;
+	list_init(&l->ops);
+	fiber_cond_init(&l->changed);
+	l->down_since = env_now(v->e);
+	v->legs[v->nlegs++] = l;
+	*out = l;
+	return 0;
+}
+
+void leg_free(struct leg *l)
+{
+	rpc_conn_unref(l->conn);
+	mem_free(l);
+}
+
+/* Gives back every buffer lent to the leg: the requests end with HCI_E_CANCELLED soon. */
+static void leg_cancel_ops(struct leg *l)
+{
+	struct leg_op *op, *tmp;
+
+	list_for_each_safe(op, tmp, &l->ops, link)
+		rpc_cancel(l->conn, &op->call);
+}
+
+/* Copies under way to it are void; they begin anew when it is back. */
+static bool leg_drop_positions(struct leg *l)
+{
+	struct vol *v = l->v;
+	bool in = false;
+
+	for (uint32_t i = 0; i < v->nsegs; i++) {
+		struct seg *s = &v->segs[i];
+
+		for (unsigned k = 0; k < s->n; k++) {
+			if (s->leg[k] != l->idx)
+				continue;
+			if (s->pos[k] == POS_IN)
+				in = true;
+			else
+				s->pos[k] = POS_OUT;
+		}
+	}
+	return in;
+}
+
+void leg_fail(struct leg *l, int status, const char *why)
+{
+	struct vol *v = l->v;
+
+	if (l->state == LEG_DOWN)
+		return;
+	log_info(env_log(v->e), "volume %s: replica on disk of node %s is down: %s (%s)", v->rec.name, l->node, why,
+		 hci_strerror(status));
+	l->state = LEG_DOWN;
+	l->last_status = status;
+	l->down_since = env_now(v->e);
+	l->retry_at = env_now(v->e) + RETRY_MIN;
+	leg_cancel_ops(l);
+	if (rpc_conn_ok(l->conn))
+		leg_tell_close(l);
+	if (leg_drop_positions(l))
+		l->suspect = true;
+	fiber_cond_signal(v->e, &l->changed);
+	fiber_cond_signal(v->e, &v->changed);
+	sync_check(v);
+	io_recheck(v);
+}
+
+/* ---- requests ---- */
+
+static void op_done(struct rpc_call *call)
+{
+	io_op_done(container_of(call, struct leg_op, call));
+}
+
+static void pack_io(struct buf *b, const struct leg *l, uint32_t segment, uint64_t off, uint64_t len)
+{
+	pk_u64(b, l->handle);
+	pk_u64(b, segment);
+	pk_u64(b, off);
+	pk_u64(b, len);
+}
+
+static void pack_seq(struct buf *b, uint64_t seq, uint64_t stable, uint64_t flags)
+{
+	pk_u64(b, seq);
+	pk_u64(b, stable);
+	pk_u64(b, flags);
+}
+
+bool leg_send(struct leg *l, struct piece *p, uint8_t pos)
+{
+	struct vol *v = l->v;
+	struct list *n = list_pop(&v->free_ops);
+	struct leg_op *op = n ? list_entry(n, struct leg_op, link) : mem_alloc(sizeof(*op));
+	struct buf *b;
+
+	if (!op)
+		return false;
+	memset(&op->call, 0, sizeof(op->call));
+	list_init(&op->link);
+	op->leg = l;
+	op->piece = p;
+	op->pos = pos;
+	op->seq = p->seq;
+	op->call.done = op_done;
+	op->call.timeout_ns = v->rec.write_timeout_ns;
+	b = &op->call.body;
+	pk_array(b, p->op == VOL_READ ? 4 : 7);
+	pack_io(b, l, p->segment, p->off, p->len);
+	if (p->op == VOL_READ) {
+		op->call.method = REPL_RPC_READ;
+		op->call.reply_buf = p->buf;
+		op->call.reply_cap = (uint32_t)p->len;
+	} else {
+		v->stable_told = io_stable(v);
+		pack_seq(b, p->seq, v->stable_told, 0);
+		op->call.method = p->op == VOL_WRITE ? REPL_RPC_WRITE : REPL_RPC_ZERO;
+		if (p->op == VOL_WRITE) {
+			op->call.payload = p->buf;
+			op->call.payload_len = (uint32_t)p->len;
+		}
+	}
+	if (b->failed) {
+		rpc_call_free(&op->call);
+		list_push(&v->free_ops, &op->link);
+		return false;
+	}
+	p->open_ops++;
+	l->nops++;
+	list_push(&l->ops, &op->link);
+	rpc_submit(l->conn, &op->call);
+	return true;
+}
+
+/* One request from a fiber; the leg may go down meanwhile. */
+static int leg_call(struct leg *l, struct rpc_call *c)
+{
+	struct vol *v = l->v;
+	struct rpc_conn *conn;
+	int status;
+
+	if (l->state != LEG_UP || c->body.failed)
+		return c->body.failed ? HCI_E_NOMEM : HCI_E_UNAVAILABLE;
+	c->timeout_ns = v->rec.write_timeout_ns;
+	conn = rpc_conn_ref(l->conn);
+	status = rpc_call_wait(conn, c);
+	rpc_conn_unref(conn);
+	return status;
+}
+
+int leg_read(struct leg *l, uint32_t segment, uint64_t off, void *buf, uint32_t len)
+{
+	struct rpc_call c = { .method = REPL_RPC_READ, .reply_buf = buf, .reply_cap = len };
+	int status;
+
+	pk_array(&c.body, 4);
+	pack_io(&c.body, l, segment, off, len);
+	status = leg_call(l, &c);
+	if (!status && c.reply_payload_len != len)
+		status = HCI_E_PROTO;
+	rpc_call_free(&c);
+	return status;
+}
+
+int leg_copy_in(struct leg *l, uint32_t segment, uint64_t off, const void *buf, uint32_t len, uint64_t seq)
+{
+	struct rpc_call c = { .method = buf ? REPL_RPC_WRITE : REPL_RPC_ZERO, .payload = buf };
+	int status;
+
+	c.payload_len = buf ? len : 0;
+	pk_array(&c.body, 7);
+	pack_io(&c.body, l, segment, off, len);
+	pack_seq(&c.body, seq, 0, REPL_F_SETSEQ);
+	status = leg_call(l, &c);
+	rpc_call_free(&c);
+	return status;
+}
+
+/* Little-endian, as all of the wire format. */
+static uint64_t get_le(const uint8_t *p, unsigned n)
+{
+	uint64_t x = 0;
+
+	while (n--)
+		x = x << 8 | p[n];
+	return x;
+}
+
+#define REGIONS_PAGE 16384u
+
+int leg_regions(struct leg *l, uint64_t since, uint32_t segment, struct repl_region **out, size_t *n)
+{
+	struct repl_region cur = { 0 }, *a = NULL, *bigger;
+	size_t have = 0;
+	bool more = true;
+	int status = 0;
+
+	while (more && !status) {
+		struct rpc_call c = { .method = REPL_RPC_REGIONS, .reply_cap = REGIONS_PAGE * 16 };
+		uint64_t count = 0;
+
+		pk_array(&c.body, 7);
+		pk_u64(&c.body, l->handle);
+		pk_u64(&c.body, since);
+		pk_u64(&c.body, segment);
+		pk_u64(&c.body, cur.segment);
+		pk_u64(&c.body, cur.region);
+		pk_u64(&c.body, cur.seq);
+		pk_u64(&c.body, REGIONS_PAGE);
+		status = leg_call(l, &c);
+		if (!status) {
+			struct rd r = c.reply;
+
+			if (rd_array(&r) < 2)
+				r.bad = true;
+			count = rd_u64(&r);
+			more = rd_bool(&r);
+			if (r.bad || count * 16 != c.reply_payload_len || (more && !count))
+				status = HCI_E_PROTO;
+		}
+		if (!status && count) {
+			bigger = mem_realloc(a, (have + count) * sizeof(*a));
+			if (!bigger)
+				status = HCI_E_NOMEM;
+			else
+				a = bigger;
+		}
+		for (uint64_t i = 0; !status && i < count; i++) {
+			const uint8_t *q = (const uint8_t *)c.reply_payload + i * 16;
+
+			a[have].segment = (uint32_t)get_le(q, 4);
+			a[have].region = (uint32_t)get_le(q + 4, 4);
+			a[have].seq = get_le(q + 8, 8);
+			if ((segment != UINT32_MAX && a[have].segment != segment) ||
+			    a[have].segment >= l->v->nsegs ||
+			    a[have].region >= l->v->rec.segment_size / REPL_REGION)
+				status = HCI_E_PROTO;
+			cur = a[have++];
+		}
+		rpc_call_free(&c);
+	}
+	if (status) {
+		mem_free(a);
+		return status;
+	}
+	*out = a;
+	*n = have;
+	return 0;
+}
+
+/* ---- things to say that nobody waits for ---- */
+
+static void tell_done(struct rpc_call *c)
+{
+	rpc_call_free(c);
+	mem_free(c);
+}
+
+static void leg_tell(struct leg *l, uint32_t method, unsigned nargs, uint64_t arg)
+{
+	struct rpc_call *c = MEM_NEW(struct rpc_call);
+
+	if (!c)
+		return; /* untold costs the other side a longer settling, or a handle until the connection ends */
+	c->method = method;
+	c->done = tell_done;
+	c->timeout_ns = 2 * NS_PER_S;
+	pk_array(&c->body, nargs);
+	pk_u64(&c->body, l->handle);
+	if (nargs > 1)
+		pk_u64(&c->body, arg);
+	rpc_submit(l->conn, c);
+}
+
+void leg_tell_stable(struct leg *l, uint64_t stable)
+{
+	leg_tell(l, REPL_RPC_STABLE, 2, stable);
+}
+
+void leg_tell_close(struct leg *l)
+{
+	leg_tell(l, REPL_RPC_CLOSE, 1, 0);
+}
+
+/* ---- connecting ---- */
+
+static int parse_open(const struct rpc_call *c, struct leg *l)
+{
+	struct rd r = c->reply;
+	uint32_t n = rd_map(&r);
+
+	memset(&l->at_open, 0, sizeof(l->at_open));
+	while (n--) {
+		struct rd_key k = rd_key(&r);
+
+		if (rd_is(k, "handle"))
+			l->handle = rd_u32(&r);
+		else if (rd_is(k, "gen"))
+			l->at_open.generation = rd_u64(&r);
+		else if (rd_is(k, "last"))
+			l->at_open.last_seq = rd_u64(&r);
+		else if (rd_is(k, "stable"))
+			l->at_open.stable_seq = rd_u64(&r);
+		else
+			rd_skip(&r);
+	}
+	return r.bad ? HCI_E_PROTO : 0;
+}
+
+static int leg_open_once(struct leg *l, struct hci_error *err)
+{
+	struct vol *v = l->v;
+	const struct rec_disk *d = v->x->disk(v->x->arg, &l->disk);
+	struct rpc_call c = { .method = REPL_RPC_OPEN, .timeout_ns = OPEN_TIMEOUT };
+	struct rpc_conn *conn;
+	int rc;
+
+	if (!d)
+		return err_set(err, HCI_E_UNAVAILABLE, "disk is not known to the cluster");
+	if (d->state == REC_DISK_FAILED || d->state == REC_DISK_OFFLINE || d->state == REC_DISK_REMOVED)
+		return err_set(err, HCI_E_UNAVAILABLE, "disk %s of node %s is %s", d->path, d->node,
+			       rec_disk_state_name(d->state));
+	snprintf(l->node, sizeof(l->node), "%s", d->node);
+	conn = rpc_peers_get(v->x->peers, l->node, err);
+	if (!conn)
+		return HCI_E_UNAVAILABLE;
+	rc = rpc_conn_wait(conn, err);
+	if (rc) {
+		rpc_conn_unref(conn);
+		return rc;
+	}
+	pk_map(&c.body, 5);
+	pk_kv_uuid(&c.body, "disk", &l->disk);
+	pk_kv_uuid(&c.body, "volume", &v->rec.uuid);
+	pk_kv_u64(&c.body, "gen", v->gen);
+	pk_kv_u64(&c.body, "segsize", v->rec.segment_size);
+	pk_kv_bool(&c.body, "ro", false);
+	rc = rpc_call_wait(conn, &c);
+	if (rc)
+		err_copy(err, &c.err, rc);
+	else
+		rc = parse_open(&c, l);
+	rpc_call_free(&c);
+	if (rc) {
+		rpc_conn_unref(conn);
+		return rc;
+	}
+	rpc_conn_unref(l->conn);
+	l->conn = conn;
+	return 0;
+}
+
+/*
+ * A replica that is in the set must hold what it acknowledged. One that does not (a wiped disk, a medium that
+ * lies about flushes) is as stale as an empty one.
+ */
+static bool leg_trustworthy(const struct leg *l)
+{
+	return l->at_open.last_seq >= l->acked_max;
+}
+
+static void leg_try(struct leg *l)
+{
+	struct vol *v = l->v;
+	struct hci_error err = { 0 };
+	int rc;
+
+	l->state = LEG_OPENING;
+	rc = leg_open_once(l, &err);
+	if (v->closing || v->abandoned) {
+		l->state = LEG_DOWN;
+		return;
+	}
+	if (rc == HCI_E_FENCED) {
+		l->state = LEG_DOWN;
+		sync_fenced(v, err.message);
+		return;
+	}
+	if (rc) {
+		if (l->last_status != rc)
+			log_debug(env_log(v->e), "volume %s: replica on node %s: %s", v->rec.name, l->node, err.message);
+		l->state = LEG_DOWN;
+		l->last_status = rc;
+		if (!l->suspect && leg_drop_positions(l))
+			l->suspect = true;
+		sync_check(v);
+		return;
+	}
+	if (!l->out && !leg_trustworthy(l)) {
+		log_error(env_log(v->e),
+			  "volume %s: disk on node %s came back without writes that it had acknowledged (has %llu, "
+			  "acknowledged %llu): it is treated as empty; replace the disk",
+			  v->rec.name, l->node, (unsigned long long)l->at_open.last_seq,
+			  (unsigned long long)l->acked_max);
+		l->lost_writes = true;
+		l->suspect = true;
+		l->state = LEG_DOWN;
+		sync_check(v);
+		return;
+	}
+	log_debug(env_log(v->e), "volume %s: replica on node %s is up, last %llu stable %llu", v->rec.name, l->node,
+		  (unsigned long long)l->at_open.last_seq, (unsigned long long)l->at_open.stable_seq);
+	l->state = LEG_UP;
+	l->suspect = false;
+	l->down_since = 0;
+	l->last_status = 0;
+	io_leg_up(l);
+}
+
+static void leg_fiber(void *arg)
+{
+	struct leg *l = arg;
+	struct vol *v = l->v;
+	struct env *e = v->e;
+	uint64_t backoff = RETRY_MIN;
+
+	while (!v->closing && !v->abandoned && !v->fenced) {
+		if (l->state == LEG_UP) {
+			if (!fiber_cond_wait_until(e, &l->changed, env_now(e) + IDLE_CHECK) && l->state == LEG_UP &&
+			    !rpc_conn_ok(l->conn))
+				leg_fail(l, HCI_E_CLOSED, "connection lost");
+			backoff = RETRY_MIN;
+			continue;
+		}
+		if (env_now(e) < l->retry_at) {
+			fiber_cond_wait_until(e, &l->changed, l->retry_at);
+			continue;
+		}
+		leg_try(l);
+		l->tries++;
+		l->retry_at = env_now(e) + backoff;
+		backoff = MIN(backoff * 2, RETRY_MAX);
+		fiber_cond_signal(e, &v->changed);
+	}
+	l->running = false;
+	vol_fiber_end(v);
+}
+
+int leg_start(struct leg *l)
+{
+	int rc;
+
+	if (l->running)
+		return 0;
+	l->running = true;
+	l->v->fibers++;
+	rc = fiber_spawn(l->v->e, leg_fiber, l, "volume-leg");
+	if (rc) {
+		l->running = false;
+		l->v->fibers--;
+	}
+	return rc;
+}
+
+void leg_stop_all(struct vol *v)
+{
+	for (uint32_t i = 0; i < v->nlegs; i++) {
+		struct leg *l = v->legs[i];
+
+		leg_cancel_ops(l);
+		l->state = LEG_DOWN;
+		fiber_cond_signal(v->e, &l->changed);
+	}
+}

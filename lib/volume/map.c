@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where the segments are: from the store's records into memory. */
+#include "volume/volume_impl.h"
+
+#include "base/err.h"
+#include "base/mem.h"
+
+uint32_t map_segments(const struct rec_volume *r)
+{
+	return (uint32_t)((r->size + r->segment_size - 1) / r->segment_size);
+}
+
+static const struct rec_out *is_out(const struct vol *v, const struct uuid *disk)
+{
+	for (uint32_t i = 0; i < v->sync->n; i++)
+		if (uuid_eq(&v->sync->out[i].disk, disk))
+			return &v->sync->out[i];
+	return NULL;
+}
+
+static int leg_of(struct vol *v, const struct uuid *disk, struct leg **out, struct hci_error *err)
+{
+	const struct rec_out *o;
+	uint32_t had = v->nlegs;
+	int rc = leg_add(v, disk, out);
+
+	if (rc)
+		return err_set(err, rc, "volume %s: too many disks, or out of memory", v->rec.name);
+	if (v->nlegs != had) {
+		o = is_out(v, disk);
+		(*out)->out = o != NULL;
+		(*out)->left_seq = o ? o->left_seq : 0;
+		(*out)->out_since = o ? o->since : 0;
+	}
+	(*out)->used = true;
+	return 0;
+}
+
+static int seg_fill(struct vol *v, struct seg *s, const struct rec_segment *r, struct hci_error *err)
+{
+	for (unsigned k = 0; k < r->n; k++) {
+		struct leg *l;
+		int rc = leg_of(v, &r->r[k].disk, &l, err);
+
+		if (rc)
+			return rc;
+		s->leg[k] = l->idx;
+		s->joining[k] = r->r[k].joining;
+		s->pos[k] = l->out || s->joining[k] ? POS_OUT : POS_IN;
+	}
+	s->n = (uint8_t)r->n;
+	return 0;
+}
+
+/* Grows v->segs to n. */
+static int segs_grow(struct vol *v, uint32_t n, struct hci_error *err)
+{
+	struct seg *segs = mem_calloc(n, sizeof(*segs));
+
+	if (!segs)
+		return err_set(err, HCI_E_NOMEM, "volume %s: out of memory for %u segments", v->rec.name, n);
+	for (uint32_t i = 0; i < n; i++) {
+		if (i < v->nsegs)
+			segs[i] = v->segs[i];
+		list_init(&segs[i].pieces);
+		if (i < v->nsegs && !list_empty(&v->segs[i].pieces)) {
+			list_splice(&segs[i].pieces, &v->segs[i].pieces);
+		}
+	}
+	mem_free(v->segs);
+	v->segs = segs;
+	v->nsegs = n;
+	return 0;
+}
+
+int map_load(struct vol *v, struct hci_error *err)
+{
+	uint32_t n = map_segments(&v->rec), had = v->nsegs;
+	struct rec_volmap *m;
+	char key[REC_KEY];
+	int rc = 0;
+
+	if (n <= had)
+		return 0;
+	m = MEM_NEW(struct rec_volmap);
+	if (!m)
+		return err_set(err, HCI_E_NOMEM, "volume %s: out of memory", v->rec.name);
+	rc = segs_grow(v, n, err);
+	for (uint32_t c = had / REC_VOLMAP_CHUNK; !rc && c * REC_VOLMAP_CHUNK < n; c++) {
+		uint32_t first = c * REC_VOLMAP_CHUNK;
+
+		key_volmap(key, &v->rec.uuid, c);
+		rc = rec_volmap_get(v->x->store, key, m, NULL, err);
+		for (uint32_t i = 0; !rc && i < REC_VOLMAP_CHUNK && first + i < n; i++) {
+			if (first + i < had)
+				continue;
+			if (i >= m->n || !m->seg[i].n)
+				rc = err_set(err, HCI_E_CORRUPT, "volume %s: segment %u has no place in the store",
+					     v->rec.name, first + i);
+			else
+				rc = seg_fill(v, &v->segs[first + i], &m->seg[i], err);
+		}
+	}
+	mem_free(m);
+	return rc;
+}
+
+/* One position as the store has it now. */
+static int pos_refresh(struct vol *v, struct seg *s, unsigned k, const struct rec_replica *r, struct hci_error *err)
+{
+	struct leg *l = seg_leg(v, s, k), *to;
+	int rc;
+
+	if (uuid_eq(&l->disk, &r->disk)) {
+		if (!s->joining[k] || r->joining)
+			return 0;
+		s->joining[k] = false;
+		s->pos[k] = POS_IN;
+		if (l->state != LEG_UP) /* the store counts on it: it has to leave like any other */
+			l->suspect = true;
+		return 0;
+	}
+	rc = leg_of(v, &r->disk, &to, err);
+	if (rc)
+		return rc;
+	s->leg[k] = to->idx;
+	s->joining[k] = r->joining;
+	s->pos[k] = POS_OUT;
+	return leg_start(to);
+}
+
+int map_refresh(struct vol *v, uint32_t chunk, struct hci_error *err)
+{
+	struct rec_volmap *m = MEM_NEW(struct rec_volmap);
+	uint32_t first = chunk * REC_VOLMAP_CHUNK;
+	char key[REC_KEY];
+	int rc;
+
+	if (!m)
+		return err_set(err, HCI_E_NOMEM, "volume %s: out of memory", v->rec.name);
+	key_volmap(key, &v->rec.uuid, chunk);
+	rc = rec_volmap_get(v->x->store, key, m, NULL, err);
+	for (uint32_t i = 0; !rc && i < m->n && first + i < v->nsegs; i++) {
+		struct seg *s = &v->segs[first + i];
+
+		for (unsigned k = 0; !rc && k < s->n && k < m->seg[i].n; k++)
+			rc = pos_refresh(v, s, k, &m->seg[i].r[k], err);
+	}
+	mem_free(m);
+	return rc;
+}

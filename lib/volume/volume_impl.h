@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of this floor share. Words:
+ *   leg    one disk of the volume, as the writer sees it: a connection, a handle, a state
+ *   pos    a position 0..n-1 in a segment's replica group
+ *   piece  the part of a request that lies in one segment; what is ordered, sent and acknowledged
+ *
+ * Who owns what: io.c the pieces, leg.c the connections and what was sent, sync.c the in-sync set in
+ * the store and the lease, resync.c copying, attach.c the beginning and the end.
+ */
+#ifndef VOLUME_IMPL_H
+#define VOLUME_IMPL_H
+
+#include <stdio.h>
+
+#include "base/uuid.h"
+#include "env/fiber.h"
+#include "replica/replica.h"
+#include "replica/replica_proto.h"
+#include "volume/volume.h"
+
+#define LOG_SUB "volume"
+
+/* Keys without a record type: volwant/<uuid> (who wants a volume that a repair holds) and tomb/<uuid> (deleted:
+ * disks drop what they hold of it); values are names, for people. */
+#define PREFIX_VOLWANT "volwant/"
+#define PREFIX_TOMB "tomb/"
+
+#define VOL_LEASE_TTL (6 * NS_PER_S)
+#define VOL_WRITE_TIMEOUT (5 * NS_PER_S)
+#define VOL_REBUILD_DELAY (600 * NS_PER_S)
+#define VOL_LEGS_MAX 1024u
+#define VOL_COPIERS 16u /* regions of one copy in flight */
+
+/* What a position holds. Only POS_IN counts for reads and is in the store's in-sync set. */
+enum pos_state {
+	POS_OUT,     /* stale, or new and empty */
+	POS_SYNCING, /* gets every new write; what it missed is being copied */
+	POS_SYNCED,  /* has everything; the store does not say so yet */
+	POS_IN,
+};
+
+struct seg {
+	uint8_t n;
+	uint16_t leg[REC_REPLICAS_MAX];
+	uint8_t pos[REC_REPLICAS_MAX];      /* enum pos_state */
+	bool joining[REC_REPLICAS_MAX];     /* as in the store: holds nothing from before */
+	struct list pieces;                 /* active and waiting, in the order of arrival */
+};
+
+enum leg_state {
+	LEG_DOWN,
+	LEG_OPENING,
+	LEG_UP,
+};
+
+struct leg {
+	struct vol *v;
+	uint16_t idx;
+	struct uuid disk;
+	char node[HCI_NAME_MAX];
+	enum leg_state state;
+	bool used;          /* some segment has it */
+	bool out;           /* the store says it is out of the set (left_seq, since) */
+	bool suspect;       /* lost contact or failed while in the set: leaves if other copies are up */
+	bool leaving;       /* chosen to leave by the transaction under way */
+	uint64_t left_seq, out_since;
+	uint64_t down_since;    /* env_now(), 0 when up */
+	uint64_t retry_at;
+	uint64_t acked_max;     /* highest seq it acknowledged to us: it must still have it when it returns */
+	struct rpc_conn *conn;
+	uint32_t handle;
+	struct repl_slot_state at_open;
+	struct list ops;        /* struct leg_op sent and not answered */
+	uint32_t nops;
+	struct fiber_cond changed;
+	bool running;           /* its fiber lives */
+	int last_status;
+	bool lost_writes;       /* came back without what it had acknowledged */
+	uint64_t tries;
+	uint64_t heal_at, replace_at; /* not before: after a failure */
+};
+
+enum piece_kind { PIECE_IO, PIECE_LOCK };
+
+struct piece {
+	struct list seg_link;   /* in seg.pieces */
+	struct list flight;     /* writes: in vol.flight, in order of seq */
+	struct list stall;      /* in vol.stalled: waits for a leg, the lease, or space */
+	struct vol *v;
+	struct vol_io *io;
+	enum piece_kind kind;
+	enum vol_io_op op;
+	uint32_t segment;
+	uint64_t off, len;
+	uint8_t *buf;
+	uint64_t seq;
+	bool active;
+	bool wanted[REC_REPLICAS_MAX]; /* sent, or to be sent, to this position */
+	bool acked[REC_REPLICAS_MAX];
+	bool nospace[REC_REPLICAS_MAX];
+	uint32_t open_ops;             /* leg_ops in flight for it */
+	uint16_t tried;                /* reads: bit per position that failed */
+	/* PIECE_LOCK */
+	struct fiber *fiber;
+};
+
+struct leg_op {
+	struct rpc_call call;
+	struct list link; /* in leg.ops */
+	struct leg *leg;
+	struct piece *piece;
+	uint8_t pos;
+	uint64_t seq;
+};
+
+struct vol {
+	struct vol_ctx *x;
+	struct env *e;
+	struct rec_volume rec;
+	struct rec_volsync *sync;
+	uint64_t sync_rev;
+	uint64_t gen;
+	uint64_t lease, lease_ttl, lease_deadline;
+	struct vol_attach_opts opts;
+	struct rec_volatt att;
+	bool ready, draining, closing, fenced, abandoned;
+	struct leg **legs;
+	uint32_t nlegs;
+	struct seg *segs;
+	uint32_t nsegs;
+	uint64_t seq;           /* last one given out */
+	struct list flight;     /* active writes in order of seq */
+	struct list stalled;
+	bool recheck;           /* for the kick: look at all writes in flight */
+	bool waiting_stable;    /* a copy waits for the writes before it */
+	struct env_task kick;   /* retries stalled pieces, completes failed requests */
+	struct env_timer stall_timer, stable_timer;
+	uint64_t stable_told;
+	uint64_t open_ios;
+	struct list failed_ios; /* to be completed from the kick task */
+	struct list free_pieces, free_ops;
+	struct fiber_mutex set_lock; /* one change of the set at a time */
+	struct fiber_cond changed;   /* legs, set, flight: whoever waits looks again */
+	uint32_t fibers;
+	bool set_fiber;         /* the fiber that takes legs out is running or about to */
+	struct vol_status st;
+	struct metric *m_read, *m_write, *m_resync;
+};
+
+/* io.c */
+void io_leg_up(struct leg *l);           /* send it what it must still get */
+void io_recheck(struct vol *v);          /* the set or a leg changed: soon look at all that waits */
+void io_op_done(struct leg_op *op);
+uint64_t io_stable(const struct vol *v); /* all writes up to here are complete */
+/* Nobody else reads or writes the range until io_unlock. Parks. False: the volume ends. */
+struct piece *io_lock(struct vol *v, uint32_t segment, uint64_t off, uint64_t len);
+void io_unlock(struct piece *p);
+/* The position gets every write from now on. Those in flight it does not: wait for them. */
+void io_sync_begin(struct vol *v, uint32_t segment, unsigned pos);
+void io_init(struct vol *v);
+void io_fini(struct vol *v);
+
+/* leg.c */
+struct leg *leg_find(struct vol *v, const struct uuid *disk);
+int leg_add(struct vol *v, const struct uuid *disk, struct leg **out);
+int leg_start(struct leg *l); /* its fiber: connects, opens, reconnects */
+void leg_fail(struct leg *l, int status, const char *why);
+void leg_stop_all(struct vol *v);
+void leg_free(struct leg *l);
+/* Sends a piece to the leg at this position. False when memory is short (treated as a failed leg). */
+bool leg_send(struct leg *l, struct piece *p, uint8_t pos);
+/* From a fiber: one request to the leg, with its status. buf: payload to write or to fill. */
+int leg_read(struct leg *l, uint32_t segment, uint64_t off, void *buf, uint32_t len);
+int leg_copy_in(struct leg *l, uint32_t segment, uint64_t off, const void *buf_or_null, uint32_t len, uint64_t seq);
+int leg_regions(struct leg *l, uint64_t since, uint32_t segment, struct repl_region **out, size_t *n);
+void leg_tell_stable(struct leg *l, uint64_t stable);
+void leg_tell_close(struct leg *l);
+
+/* sync.c */
+void sync_check(struct vol *v);          /* takes suspect legs out of the set if that is possible now */
+int sync_leave_now(struct vol *v, uint64_t stable, struct hci_error *err); /* the same at attach, waiting for it */
+int sync_rejoin(struct leg *l, struct hci_error *err);                  /* out -> in-sync, durable */
+int sync_joined(struct vol *v, uint32_t chunk, struct hci_error *err);  /* SYNCED joining positions of a chunk */
+int sync_replace(struct vol *v, uint32_t chunk, struct leg *bad, uint32_t *moved, struct hci_error *err);
+int sync_forget(struct leg *l, struct hci_error *err); /* no segment has it any more: drop its out entry */
+int sync_start_lease(struct vol *v);     /* the fiber that keeps it */
+void sync_fenced(struct vol *v, const char *why);
+
+/* resync.c */
+int resync_start(struct vol *v);
+int resync_settle(struct vol *v, uint64_t stable, struct hci_error *err);
+uint32_t seg_best_source(struct vol *v, uint32_t segment, int not_pos); /* position that is in and up, or UINT32_MAX */
+
+/* map.c */
+int map_load(struct vol *v, struct hci_error *err);
+/* Memory follows the store for one chunk: replicas that moved or joined. set_lock is held. */
+int map_refresh(struct vol *v, uint32_t chunk, struct hci_error *err);
+uint32_t map_segments(const struct rec_volume *r);
+
+static inline struct leg *seg_leg(struct vol *v, const struct seg *s, unsigned pos)
+{
+	return v->legs[s->leg[pos]];
+}
+
+/* The end of a fiber of the volume: vol_detach waits for the count. */
+static inline void vol_fiber_end(struct vol *v)
+{
+	v->fibers--;
+	fiber_cond_signal(v->e, &v->changed);
+}
+
+#endif
