@@ -35,6 +35,7 @@ struct sim *sim_new(const struct sim_opts *o);
 void sim_free(struct sim *s);
 uint64_t sim_now(struct sim *s);
 uint64_t sim_digest(struct sim *s);   /* hash of every scheduling decision so far */
+uint64_t sim_events(struct sim *s);   /* how many events have run */
 uint64_t sim_rand(struct sim *s);     /* for the test's own choices: part of the seed */
 uint64_t sim_rand_below(struct sim *s, uint64_t n);
 
