@@ -17,5 +17,10 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/hci-config-version.cmake
 install(FILES ${PROJECT_BINARY_DIR}/hci-config.cmake ${PROJECT_BINARY_DIR}/hci-config-version.cmake
 	DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/hci)
 
+# Relative to the .pc file, so that an install tree works wherever it is put.
+cmake_path(RELATIVE_PATH CMAKE_INSTALL_PREFIX
+	BASE_DIRECTORY ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig OUTPUT_VARIABLE HCI_PC_PREFIX)
+cmake_path(NORMAL_PATH HCI_PC_PREFIX)
+string(REGEX REPLACE "/$" "" HCI_PC_PREFIX "${HCI_PC_PREFIX}")
 configure_file(pkgconfig/libhci.pc.in ${PROJECT_BINARY_DIR}/libhci.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/libhci.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
