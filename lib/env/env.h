@@ -78,7 +78,9 @@ struct env_work {
 	struct list link;
 	void (*run)(struct env_work *);  /* may block; touches nothing that the loop owns */
 	void (*done)(struct env_work *);
-	struct env_task task; /* of the loop */
+	/* of the loop */
+	struct env_task task;
+	struct env *env;
 };
 
 void env_work(struct env *e, struct env_work *w);
