@@ -15,8 +15,11 @@ if [ ! -e "$baseline" ]; then
 	echo "skipped: no baseline $(basename "$baseline") yet: run tests/abi/update.sh"
 	exit 77
 fi
-abidiff --headers-dir2 "$include" --suppressions "$here/suppressions.abignore" --no-show-locs \
-	"$baseline" "$library" || {
+now=$(mktemp --suffix=.abi)
+trap 'rm -f "$now"' EXIT
+# Dump against dump: with a library on one side, abidiff takes types without locations for private.
+"$here/dump.sh" "$library" "$include" "$now"
+abidiff --harmless --suppressions "$here/suppressions.abignore" "$baseline" "$now" || {
 	echo "the ABI is not the baseline's (abidiff status $?): undo, or run tests/abi/update.sh if it is meant" >&2
 	exit 1
 }
