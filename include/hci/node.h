@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file hci/node.h
+ * Nodes: the servers of the cluster, and the node service, the part of libhci that runs on each.
+ */
+#ifndef HCI_NODE_H
+#define HCI_NODE_H
+
+#include <hci/error.h>
+#include <hci/types.h>
+
+HCI_BEGIN_DECLS
+
+/** Options of hci_node_start(). */
+struct hci_node_opts {
+	uint32_t size;           /**< sizeof(struct hci_node_opts) */
+	uint32_t heartbeat_ms;   /**< the node counts as dead after 3 of them; 0: 2000 */
+	const char *name;        /**< of this node; required */
+	const char *listen;      /**< "tcp:ADDRESS:PORT" that the other nodes reach; required */
+	const char *run_dir;     /**< an existing directory for export sockets and console logs; NULL: "/run/hci" */
+	const char *libvirt_uri; /**< NULL: this node runs no VMs */
+	const char *migrate_uri; /**< address other nodes' QEMU reach this one at, such as "tcp://10.0.0.1"; NULL: none */
+	const char *peer_uri;    /**< libvirt URI that other nodes use for this one, such as "qemu+tls://n1/system"; NULL: none */
+};
+#define HCI_NODE_OPTS_INIT { (uint32_t)sizeof(struct hci_node_opts), 0, NULL, NULL, NULL, NULL, NULL, NULL }
+
+/**
+ * Start the node service in this process: it joins the cluster, serves its disks, and makes the machine
+ * match the desired state in the store until hci_node_stop().
+ *
+ * @param out      set to the handle
+ * @param cluster  opened with the node's certificate
+ * @param opts     see struct hci_node_opts
+ * @param err      NULL, or filled in on failure
+ * @return 0, HCI_E_INVAL, HCI_E_BUSY (a node of this name is alive elsewhere), HCI_E_SYS (the address cannot be listened on),
+ *   HCI_E_UNAVAILABLE, HCI_E_NOMEM.
+ * Threads: any. Blocks until the node has joined. Since 0.1.
+ */
+HCI_API int hci_node_start(hci_node **out, hci_cluster *cluster, const struct hci_node_opts *opts, struct hci_error *err);
+
+/**
+ * Leave: stop serving, detach volumes, close disks, free the handle. VMs go on running; after the next start they are found again.
+ * NULL is fine. Threads: any. Blocks until all is closed. Since 0.1.
+ */
+HCI_API void hci_node_stop(hci_node *node);
+
+/** The address that the node really listens on, valid as long as the handle. Since 0.1. */
+HCI_API const char *hci_node_address(const hci_node *node);
+
+#define HCI_NODE_DOWN 0        /**< no heartbeat */
+#define HCI_NODE_ALIVE 1
+#define HCI_NODE_MAINTENANCE 2 /**< alive, and nothing new is placed on it */
+
+struct hci_node_info {
+	char name[HCI_NAME_MAX];
+	char address[256];
+	char version[HCI_NAME_MAX];
+	int32_t state;        /**< HCI_NODE_* */
+	uint32_t disks;
+	uint32_t vms;
+	uint32_t reserved;
+	uint64_t started_at;  /**< ns since 1970, 0 when down */
+};
+
+/**
+ * All nodes, by name.
+ *
+ * @param c          the cluster
+ * @param out        set to an array of @p n structs of @p info_size bytes each; hci_list_free()
+ * @param n          set to the number
+ * @param info_size  sizeof(struct hci_node_info) at the caller
+ * @param err        NULL, or filled in on failure
+ * @return 0, HCI_E_UNAVAILABLE, HCI_E_NOMEM, HCI_E_INVAL. Threads: any. Blocks for store I/O. Since 0.1.
+ */
+HCI_API int hci_node_list(hci_cluster *c, struct hci_node_info **out, uint64_t *n, uint64_t info_size, struct hci_error *err);
+
+/** Forget a node that is down and has no disks. @return 0, HCI_E_NOTFOUND, HCI_E_STATE. Threads: any. Blocks. Since 0.1. */
+HCI_API int hci_node_remove(hci_cluster *c, const char *name, struct hci_error *err);
+
+HCI_END_DECLS
+#endif

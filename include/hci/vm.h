@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file hci/vm.h
+ * Virtual machines whose disks are volumes, run by libvirt on the nodes.
+ *
+ * The store holds what is wanted; the node service of the VM's node makes it so. Calls that change what is
+ * wanted return a job (hci/job.h) to wait for, watch or cancel.
+ */
+#ifndef HCI_VM_H
+#define HCI_VM_H
+
+#include <hci/error.h>
+#include <hci/types.h>
+
+HCI_BEGIN_DECLS
+
+#define HCI_VM_DISKS_MAX 8
+
+/** Options of hci_vm_define(). */
+struct hci_vm_opts {
+	uint32_t size;            /**< sizeof(struct hci_vm_opts) */
+	uint32_t vcpus;           /**< 0: 1 */
+	const char *name;         /**< required */
+	const char *node;         /**< where it is to run; NULL: the scheduler policy chooses at start */
+	uint64_t memory_bytes;    /**< 0: 256 MiB */
+	const char *kernel;       /**< direct boot: path of a kernel on every node; NULL: boots from its first disk */
+	const char *initrd;
+	const char *cmdline;
+	const char *volumes[HCI_VM_DISKS_MAX]; /**< names of volumes: virtio disks vda, vdb, ... */
+	uint32_t nvolumes;
+	uint32_t reserved;
+};
+#define HCI_VM_OPTS_INIT { (uint32_t)sizeof(struct hci_vm_opts), 0, NULL, NULL, 0, NULL, NULL, NULL, { NULL }, 0, 0 }
+
+/** Make a VM known; it is stopped. @return 0, HCI_E_INVAL, HCI_E_EXISTS, HCI_E_NOTFOUND (node or volume). Threads: any. Blocks for store I/O. Since 0.1. */
+HCI_API int hci_vm_define(hci_cluster *c, const struct hci_vm_opts *opts, struct hci_error *err);
+
+/** Forget a stopped VM; its volumes stay. @return 0, HCI_E_NOTFOUND, HCI_E_STATE (it runs). Threads: any. Blocks. Since 0.1. */
+HCI_API int hci_vm_undefine(hci_cluster *c, const char *name, struct hci_error *err);
+
+/** Start it. @param job set to the job, hci_job_unref() it; NULL: wait for the end here. @return 0, HCI_E_NOTFOUND, HCI_E_STATE, and when waiting the job's error. Since 0.1. */
+HCI_API int hci_vm_start(hci_cluster *c, const char *name, hci_job **job, struct hci_error *err);
+
+#define HCI_VM_STOP_SHUTDOWN 0 /**< ask the guest (ACPI); after 60 s as DESTROY */
+#define HCI_VM_STOP_DESTROY 1  /**< as pulling the plug */
+
+/** Stop it. As hci_vm_start(). Since 0.1. */
+HCI_API int hci_vm_stop(hci_cluster *c, const char *name, uint32_t how, hci_job **job, struct hci_error *err);
+
+/** Options of hci_vm_migrate(). */
+struct hci_migrate_opts {
+	uint32_t size;            /**< sizeof(struct hci_migrate_opts) */
+	uint32_t max_downtime_ms; /**< 0: QEMU's default, 300 */
+	const char *to;           /**< node; required */
+	uint64_t bandwidth_bytes; /**< a second, at most; 0: no limit */
+	uint64_t timeout_ms;      /**< after which it is cancelled and the VM goes on where it is; 0: none */
+};
+#define HCI_MIGRATE_OPTS_INIT { (uint32_t)sizeof(struct hci_migrate_opts), 0, NULL, 0, 0 }
+
+/**
+ * Move a running VM live to another node, its disks' attachment with it. If it fails at any point the VM runs on at the
+ * source as before. As hci_vm_start(). The finished job's result text holds "total_ms", "downtime_ms", "bytes" as JSON. Since 0.1.
+ */
+HCI_API int hci_vm_migrate(hci_cluster *c, const char *name, const struct hci_migrate_opts *opts, hci_job **job,
+			   struct hci_error *err);
+
+#define HCI_VM_STOPPED 0
+#define HCI_VM_RUNNING 1
+#define HCI_VM_PAUSED 2
+#define HCI_VM_CRASHED 3
+#define HCI_VM_UNKNOWN 4 /**< its node does not answer */
+
+struct hci_vm_info {
+	char name[HCI_NAME_MAX];
+	char uuid[HCI_UUID_STR];
+	char reserved[3];
+	char node[HCI_NAME_MAX];        /**< where it runs, or is to run */
+	char console_log[256];          /**< file on that node */
+	int32_t wanted;                 /**< HCI_VM_STOPPED or HCI_VM_RUNNING */
+	int32_t state;                  /**< HCI_VM_* */
+	uint32_t vcpus;
+	uint32_t nvolumes;
+	uint64_t memory_bytes;
+	char volumes[HCI_VM_DISKS_MAX][HCI_NAME_MAX];
+};
+
+/** All VMs, by name. As hci_node_list(). Since 0.1. */
+HCI_API int hci_vm_list(hci_cluster *c, struct hci_vm_info **out, uint64_t *n, uint64_t info_size, struct hci_error *err);
+
+HCI_END_DECLS
+#endif
