@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * VMs through libvirt. Every call here blocks in libvirt and is therefore made from a worker thread
+ * (fiber_work() in the node service); a struct compute may be used by several workers at once.
+ * Knows domains, not volumes: disks are given as NBD unix sockets.
+ */
+#ifndef COMPUTE_COMPUTE_H
+#define COMPUTE_COMPUTE_H
+
+#include <hci/error.h>
+
+#include "base/base.h"
+#include "base/log.h"
+
+struct compute;
+
+struct compute_opts {
+	const char *uri;            /* "qemu:///system" */
+	const char *migrate_uri;    /* may be NULL */
+	struct log log;
+	/* A domain changed: from libvirt's event thread (ours); name and state are valid during the call. */
+	void (*on_event)(void *arg, const char *vm, int state /* HCI_VM_* */, const char *reason);
+	void *arg;
+};
+
+/* Connects and keeps connected (libvirtd may restart). HCI_E_LIBVIRT with libvirt's own message. */
+int compute_open(const struct compute_opts *o, struct compute **out, struct hci_error *err);
+void compute_close(struct compute *c);
+
+struct compute_disk {
+	char socket[256]; /* NBD unix socket on this node, the same path on every node */
+	char export_name[64];
+	uint64_t size;
+};
+struct compute_vm {
+	const char *name;
+	struct uuid uuid;
+	uint32_t vcpus;
+	uint64_t memory_bytes;
+	const char *kernel, *initrd, *cmdline; /* NULL: from disk */
+	const char *console_log;
+	const struct compute_disk *disks;
+	uint32_t ndisks;
+};
+
+/* Start as a transient domain: libvirt forgets it when it stops, the store remembers. HCI_E_EXISTS when it runs. */
+int compute_start(struct compute *c, const struct compute_vm *vm, struct hci_error *err);
+/* how: HCI_VM_STOP_*. Returns when it is gone; 0 also when it was not there. */
+int compute_stop(struct compute *c, const char *name, uint32_t how, uint64_t timeout_ns, struct hci_error *err);
+
+struct compute_state {
+	char name[64];
+	struct uuid uuid;
+	int state;      /* HCI_VM_* */
+	bool migrating_in; /* exists only as the target of a migration under way */
+};
+/* Domains that libhci made (marked in their metadata), mem_free(*out). */
+int compute_list(struct compute *c, struct compute_state **out, size_t *n, struct hci_error *err);
+int compute_find(struct compute *c, const char *name, struct compute_state *out, struct hci_error *err);
+
+struct compute_migrate {
+	const char *name;
+	const char *peer_uri;      /* libvirt of the destination */
+	const char *migrate_uri;   /* where its QEMU listens, "tcp://10.0.0.2" */
+	uint64_t bandwidth;        /* bytes/s, 0: none */
+	uint32_t max_downtime_ms;  /* 0: default */
+	uint64_t timeout_ns;       /* 0: none */
+	/* Called about every 200 ms; returning true cancels. */
+	bool (*progress)(void *arg, uint64_t done, uint64_t total, uint64_t remaining);
+	void *arg;
+	/* set when done */
+	uint64_t total_ms, downtime_ms, bytes;
+};
+/* Live, peer to peer. 0: it runs at the destination and is gone here. Negative: it runs here as before. */
+int compute_migrate(struct compute *c, struct compute_migrate *m, struct hci_error *err);
+
+#endif
