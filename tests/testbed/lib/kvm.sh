@@ -19,17 +19,19 @@ kvm_works() {
 }
 
 kvm_probe() {
-	local img log pid rc=1
+	local img log pid rc=1 tick=0
 	img=$("$TB_HOME/image.sh" --quiet) || die "the KVM probe needs the guest image, and image.sh failed: see above"
 	log=$(mktemp)
 	timeout -k 1 20 qemu-system-x86_64 -accel kvm -cpu host -m 256 -nodefaults -no-user-config \
 		-display none -no-reboot -serial "file:$log" -kernel "$img/vmlinuz" -initrd "$img/initrd" \
-		-append "console=ttyS0 quiet panic=-1 hci.probe" >"$log.err" 2>&1 9>&- &
+		-append "console=ttyS0 earlyprintk=ttyS0 panic=-1 hci.probe" >"$log.err" 2>&1 9>&- &
 	pid=$!
-	# On an emulation failure QEMU stops the guest and stays: do not wait for the timeout.
+	# A KVM that cannot either stops the guest with a message and stays, or spins without a
+	# word. One that can has the kernel talking well within a second: 5 s are enough to tell.
 	while kill -0 $pid 2>/dev/null; do
 		if grep -q 'HCI-PROBE ok' "$log"; then rc=0; break; fi
 		! grep -qsiE 'internal error|emulation failure|failed' "$log.err" || break
+		[ $((++tick)) -lt 50 ] || grep -q 'Linux version' "$log" || break
 		sleep 0.1
 	done
 	! grep -q 'HCI-PROBE ok' "$log" || rc=0

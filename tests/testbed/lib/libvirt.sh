@@ -70,7 +70,7 @@ libvirt_install_pki() {
 
 libvirt_start() {
 	local node=$1
-	daemon_start "$node" libvirtd /usr/sbin/libvirtd --listen ||
+	daemon_start "$node" libvirtd libvirtd --listen --pid-file /run/libvirt/libvirtd.pid ||
 		die "node $node: libvirtd cannot be started: is libvirt-daemon installed?"
 	wait_for 30 libvirt_answers "$node" ||
 		die "node $node: libvirtd does not answer after 30 s: $(tail -n 3 "$(daemon_log "$node" libvirtd)")"
