@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The node service: everything a server of the cluster does. One struct node on the loop; runs under the
+ * simulator as well (without compute).
+ *
+ *   node.c         membership: the node's record, its heartbeat lease
+ *   node_disk.c    opens and formats the disks the store gives it, tells their state, drops what moved away
+ *   node_repair.c  attaches degraded volumes that nobody has, so that they heal
+ *   node_vm.c      makes domains match the VM records; exports for them
+ *   node_job.c     executes jobs addressed to this node
+ *   handover.c     moves a volume's writer from node to node during live migration
+ */
+#ifndef CLUSTER_NODE_H
+#define CLUSTER_NODE_H
+
+#include "cluster/core.h"
+#include "replica/replica.h"
+
+struct node;
+struct compute;
+
+struct node_opts {
+	const char *name;
+	const char *listen;       /* env address */
+	const char *run_dir;      /* for sockets and console logs; NULL in the simulator */
+	const char *migrate_uri, *peer_uri;
+	uint64_t heartbeat_ns;    /* 0: 2 s; lease is three of them */
+	struct compute *compute;  /* NULL: no VMs */
+	bool no_repair;           /* tests */
+};
+
+/* From a fiber. */
+int node_start(struct core *c, const struct node_opts *o, struct node **out, struct hci_error *err);
+void node_stop(struct node *n);
+const char *node_address(const struct node *n);
+
+#endif

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the node service share. */
+#ifndef CLUSTER_NODE_IMPL_H
+#define CLUSTER_NODE_IMPL_H
+
+#include <stdio.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/uuid.h"
+#include "cluster/node.h"
+
+#define LOG_SUB "node"
+
+struct node_disk {
+	struct list link;
+	struct uuid uuid;
+	char path[REC_PATH_MAX];
+	struct repl_disk *disk; /* NULL: not open */
+	bool failed;            /* failed under us: not opened again until the record says new or offline anew */
+	struct hci_error fail_err;
+	struct node *node;
+	uint64_t retry_at, gc_at, stat_at;
+	struct env_task fail_task;
+};
+
+struct node_vm_state; /* node_vm.c */
+
+struct node {
+	struct core *core;
+	struct env *e;
+	struct node_opts o;
+	char name[HCI_NAME_MAX], listen[REC_PATH_MAX], run_dir[REC_PATH_MAX], migrate_uri[REC_PATH_MAX], peer_uri[REC_PATH_MAX];
+	uint64_t nonce, lease;
+	struct repl_service *service;
+	struct list disks; /* struct node_disk */
+	bool stopping, joined;
+	uint32_t fibers;
+	struct fiber_cond wake; /* reconcile loops look again */
+	struct core_watcher watcher;
+	struct node_vm_state *vms;
+};
+
+static inline void node_fiber_end(struct node *n)
+{
+	n->fibers--;
+	fiber_cond_signal(n->e, &n->wake);
+}
+/* Starts a fiber of the service; node_stop waits for it. */
+int node_fiber(struct node *n, void (*fn)(void *arg), const char *name);
+
+int node_disk_start(struct node *n);
+void node_disk_stop(struct node *n);
+int node_repair_start(struct node *n);
+/* Both are no-ops without n->o.compute. */
+int node_vm_start(struct node *n, struct hci_error *err);
+void node_vm_stop(struct node *n);
+void node_vm_changed(struct node *n, const char *key); /* a vm/, vmrun/ or job/ record changed */
+int node_job_start(struct node *n);
+
+#endif
