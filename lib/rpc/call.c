@@ -71,7 +71,7 @@ static struct rpc_slot *slot_at(const struct slots *t, uint32_t i)
 	return &t->chunk[i / SLOT_CHUNK][i % SLOT_CHUNK];
 }
 
-struct rpc_slot *call_find(struct rpc_conn *c, uint64_t id)
+struct rpc_slot *rpc_call_find(struct rpc_conn *c, uint64_t id)
 {
 	uint32_t i = (uint32_t)id;
 	struct rpc_slot *s;
@@ -110,8 +110,8 @@ static void slot_send(struct rpc_conn *c, struct rpc_slot *s)
 	c->calls.open++;
 	c->calls.send_bytes += s->send_bytes;
 	c->calls.recv_bytes += s->recv_bytes;
-	out_frame(&s->out, OUT_CALL, &f, call->body.data, call->payload);
-	out_push(c, &s->out);
+	rpc_out_frame(&s->out, OUT_CALL, &f, call->body.data, call->payload);
+	rpc_out_push(c, &s->out);
 }
 
 static void send_waiting(struct rpc_conn *c)
@@ -128,7 +128,7 @@ static void send_waiting(struct rpc_conn *c)
 	}
 }
 
-void calls_ready(struct rpc_conn *c)
+void rpc_calls_ready(struct rpc_conn *c)
 {
 	send_waiting(c);
 }
@@ -163,7 +163,7 @@ static void complete_later(struct rpc_conn *c, struct rpc_call *call)
 	call->open = CALL_DONE;
 	call->slot = NULL;
 	list_push(&c->done_calls, &call->link);
-	conn_late(c);
+	rpc_conn_late(c);
 }
 
 static void complete(struct rpc_conn *c, struct rpc_call *call)
@@ -173,7 +173,7 @@ static void complete(struct rpc_conn *c, struct rpc_call *call)
 	rpc_conn_unref(c);
 }
 
-void calls_run_done(struct rpc_conn *c)
+void rpc_calls_run_done(struct rpc_conn *c)
 {
 	struct list batch, *l;
 
@@ -194,7 +194,7 @@ static bool own_rest(struct rpc_conn *c, struct rpc_slot *s)
 		return true;
 	copy = mem_alloc((size_t)o->body_len + o->payload_len);
 	if (!copy) {
-		conn_failf(c, HCI_E_NOMEM, "out of memory for a request that was cancelled while it was being sent");
+		rpc_conn_failf(c, HCI_E_NOMEM, "out of memory for a request that was cancelled while it was being sent");
 		return false;
 	}
 	if (o->body_len)
@@ -226,7 +226,7 @@ static void detach(struct rpc_conn *c, struct rpc_slot *s)
 		slot_put(&c->calls, s);
 		break;
 	case SLOT_QUEUED:
-		if (out_remove(c, &s->out))
+		if (rpc_out_remove(c, &s->out))
 			slot_put(&c->calls, s);
 		else
 			own_rest(c, s);
@@ -248,7 +248,7 @@ void rpc_cancel(struct rpc_conn *c, struct rpc_call *call)
 		send_waiting(c);
 }
 
-void calls_fail_all(struct rpc_conn *c)
+void rpc_calls_fail_all(struct rpc_conn *c)
 {
 	struct slots *t = &c->calls;
 
@@ -370,9 +370,9 @@ static void take_error(struct rpc_conn *c, struct rpc_call *call)
 {
 	char text[400], name[CONN_NAME_MAX];
 
-	take_text(&call->reply, text, sizeof(text));
+	rpc_take_text(&call->reply, text, sizeof(text));
 	call->reply.bad = false;
-	call->status = err_set(&call->err, call->status, "%s: %s", conn_name(c, name),
+	call->status = err_set(&call->err, call->status, "%s: %s", rpc_conn_name(c, name),
 			       text[0] ? text : hci_strerror(call->status));
 }
 
@@ -393,20 +393,20 @@ static void take_reply(struct rpc_conn *c, struct rpc_call *call)
 	call->status = rx->f.status;
 	if (rx->fail)
 		call->status = err_set(&call->err, rx->fail, "%s: reply to request 0x%03x with a payload of %u bytes: %s",
-				       conn_name(c, name), call->method, rx->f.payload_len,
+				       rpc_conn_name(c, name), call->method, rx->f.payload_len,
 				       rx->fail == HCI_E_NOMEM ? "out of memory" : "longer than was asked for");
 	else if (call->status)
 		take_error(c, call);
 }
 
-void call_reply(struct rpc_conn *c)
+void rpc_call_reply(struct rpc_conn *c)
 {
 	struct rpc_slot *s = c->rx.slot;
 	struct rpc_call *call = s->call;
 
 	if (call)
 		take_reply(c, call);
-	rx_drop(c);
+	rpc_rx_drop(c);
 	slot_put(&c->calls, s);
 	send_waiting(c);
 	if (call) {
@@ -438,13 +438,13 @@ int rpc_call_wait(struct rpc_conn *c, struct rpc_call *call)
 
 /* ---- set-up and end ---- */
 
-void calls_init(struct rpc_conn *c)
+void rpc_calls_init(struct rpc_conn *c)
 {
 	list_init(&c->calls.waiting);
 	env_timer_init(&c->calls.timer, on_call_timer);
 }
 
-void calls_free(struct rpc_conn *c)
+void rpc_calls_free(struct rpc_conn *c)
 {
 	struct slots *t = &c->calls;
 

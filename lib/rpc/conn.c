@@ -3,9 +3,9 @@
  * A connection's life: opening, the hello, keep-alive, the end, references.
  *
  *	CONNECTING --on_open--> HELLO --peer's hello is good--> READY
- *	     any --conn_fail, conn_lost--> CLOSED --late task--> cleaned up --last reference--> freed
+ *	     any --rpc_conn_fail, rpc_conn_lost--> CLOSED --late task--> cleaned up --last reference--> freed
  *
- * The end comes in two steps. conn_fail() may be called from anywhere and makes no callback: it
+ * The end comes in two steps. rpc_conn_fail() may be called from anywhere and makes no callback: it
  * records why, says goodbye and cuts the stream off. The late task then completes the calls, gives
  * lent payloads back and tells the hooks. After a goodbye the stream drains for a moment, because a
  * socket closed with bytes unread is reset, and the goodbye with it.
@@ -22,7 +22,7 @@
 
 #define SILENT_MAX 3
 
-const char *conn_name(const struct rpc_conn *c, char out[CONN_NAME_MAX])
+const char *rpc_conn_name(const struct rpc_conn *c, char out[CONN_NAME_MAX])
 {
 	const char *node = c->peer[0] ? c->peer : c->expect;
 
@@ -37,7 +37,7 @@ static void conn_free(struct rpc_conn *c)
 	env_undefer(c->env, &c->flush_task);
 	env_undefer(c->env, &c->rx_task);
 	env_timer_disarm(c->env, &c->timer);
-	calls_free(c);
+	rpc_calls_free(c);
 	if (c->rpc)
 		list_del(&c->link);
 	buf_free(&c->hello_body);
@@ -57,7 +57,7 @@ void rpc_conn_unref(struct rpc_conn *c)
 	if (!c)
 		return;
 	if (c->refs == 1 && c->state != CONN_CLOSED)
-		conn_failf(c, HCI_E_CLOSED, "closed: it is no longer used");
+		rpc_conn_failf(c, HCI_E_CLOSED, "closed: it is no longer used");
 	if (--c->refs == 0)
 		conn_free(c);
 }
@@ -122,10 +122,10 @@ static bool say_goodbye(struct rpc_conn *c)
 
 	if (c->out_off || c->blocked)
 		return false;
-	goodbye_write(&c->err, &body);
+	rpc_goodbye_write(&c->err, &body);
 	if (!body.failed) {
 		f.body_len = (uint32_t)body.len;
-		out_frame(&o, OUT_CTRL, &f, body.data, NULL);
+		rpc_out_frame(&o, OUT_CTRL, &f, body.data, NULL);
 		iov[0] = (struct iovec){ o.hdr, FRAME_HDR };
 		iov[1] = (struct iovec){ body.data, body.len };
 		n = env_conn_send(c->io, iov, 2);
@@ -147,7 +147,7 @@ static void set_closed(struct rpc_conn *c, const struct hci_error *err)
 	char name[CONN_NAME_MAX];
 
 	c->err = *err;
-	err_prefix(&c->err, "%s", conn_name(c, name));
+	err_prefix(&c->err, "%s", rpc_conn_name(c, name));
 	c->state = CONN_CLOSED;
 	c->closed_at = env_now(c->env);
 	env_timer_disarm(c->env, &c->timer);
@@ -160,10 +160,10 @@ static void set_closed(struct rpc_conn *c, const struct hci_error *err)
 		log_warn(env_log(c->env), "%s", c->err.message);
 	else
 		log_debug(env_log(c->env), "%s", c->err.message);
-	conn_late(c);
+	rpc_conn_late(c);
 }
 
-void conn_fail(struct rpc_conn *c, const struct hci_error *err)
+void rpc_conn_fail(struct rpc_conn *c, const struct hci_error *err)
 {
 	enum conn_state was = c->state;
 
@@ -174,7 +174,7 @@ void conn_fail(struct rpc_conn *c, const struct hci_error *err)
 		io_close(c, true);
 }
 
-int conn_failf(struct rpc_conn *c, int code, const char *fmt, ...)
+int rpc_conn_failf(struct rpc_conn *c, int code, const char *fmt, ...)
 {
 	struct hci_error err = { .code = code };
 	va_list ap;
@@ -182,11 +182,11 @@ int conn_failf(struct rpc_conn *c, int code, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(err.message, sizeof(err.message), fmt, ap);
 	va_end(ap);
-	conn_fail(c, &err);
+	rpc_conn_fail(c, &err);
 	return code;
 }
 
-void conn_lost(struct rpc_conn *c, const struct hci_error *err)
+void rpc_conn_lost(struct rpc_conn *c, const struct hci_error *err)
 {
 	if (c->state == CONN_CLOSED)
 		return;
@@ -196,7 +196,7 @@ void conn_lost(struct rpc_conn *c, const struct hci_error *err)
 
 void rpc_conn_shutdown(struct rpc_conn *c)
 {
-	conn_failf(c, HCI_E_CLOSED, "closed: this end shut it down");
+	rpc_conn_failf(c, HCI_E_CLOSED, "closed: this end shut it down");
 }
 
 /* Gives back what was lent for replies that will not be sent. */
@@ -210,17 +210,17 @@ static void drop_output(struct rpc_conn *c)
 
 		o->queued = false;
 		if (o->kind == OUT_REPLY)
-			req_sent(container_of(o, struct req, out));
+			rpc_req_sent(container_of(o, struct req, out));
 	}
 }
 
 static void clean_up(struct rpc_conn *c)
 {
 	c->cleaned = true;
-	calls_fail_all(c);
-	calls_run_done(c);
+	rpc_calls_fail_all(c);
+	rpc_calls_run_done(c);
 	drop_output(c);
-	rx_drop(c);
+	rpc_rx_drop(c);
 	if (c->was_ready) {
 		metric_add(c->rpc->m_conns, (uint64_t)-1);
 		for (unsigned i = 0; i < c->rpc->nhooks; i++)
@@ -236,13 +236,13 @@ static void run_late(struct env_task *t)
 {
 	struct rpc_conn *c = container_of(t, struct rpc_conn, late);
 
-	calls_run_done(c);
+	rpc_calls_run_done(c);
 	if (c->state == CONN_CLOSED && !c->cleaned)
 		clean_up(c);
 	rpc_conn_unref(c);
 }
 
-void conn_late(struct rpc_conn *c)
+void rpc_conn_late(struct rpc_conn *c)
 {
 	if (c->late.queued)
 		return;
@@ -250,7 +250,7 @@ void conn_late(struct rpc_conn *c)
 	env_defer(c->env, &c->late);
 }
 
-void conn_dispose(struct rpc_conn *c)
+void rpc_conn_dispose(struct rpc_conn *c)
 {
 	rpc_conn_ref(c);
 	rpc_conn_shutdown(c);
@@ -273,8 +273,8 @@ static void send_ping(struct rpc_conn *c)
 	if (c->ping.queued)
 		return;
 	f.id = ++c->ping_id;
-	out_frame(&c->ping, OUT_CTRL, &f, NULL, NULL);
-	out_push(c, &c->ping);
+	rpc_out_frame(&c->ping, OUT_CTRL, &f, NULL, NULL);
+	rpc_out_push(c, &c->ping);
 }
 
 /* Counts ticks and not time, so that a process that was stopped for a while does not take its own
@@ -286,12 +286,12 @@ static void keep_alive(struct rpc_conn *c)
 	c->rx_silent = c->rx_seen || c->paused ? 0 : c->rx_silent + 1;
 	c->tx_stuck = c->tx_seen || list_empty(&c->outq) ? 0 : c->tx_stuck + 1;
 	if (c->rx_silent >= SILENT_MAX) {
-		conn_failf(c, HCI_E_TIMEOUT, "silent for %llu ms: the node is down, cut off or overloaded",
+		rpc_conn_failf(c, HCI_E_TIMEOUT, "silent for %llu ms: the node is down, cut off or overloaded",
 			   (unsigned long long)ms);
 		return;
 	}
 	if (c->tx_stuck >= SILENT_MAX) {
-		conn_failf(c, HCI_E_TIMEOUT, "has not taken a byte for %llu ms: the node is cut off or overloaded",
+		rpc_conn_failf(c, HCI_E_TIMEOUT, "has not taken a byte for %llu ms: the node is cut off or overloaded",
 			   (unsigned long long)ms);
 		return;
 	}
@@ -310,7 +310,7 @@ static void on_timer(struct env_timer *t)
 	else if (c->state == CONN_READY)
 		keep_alive(c);
 	else
-		conn_failf(c, HCI_E_TIMEOUT, "%s within %llu ms: check that the node runs and the address is right",
+		rpc_conn_failf(c, HCI_E_TIMEOUT, "%s within %llu ms: check that the node runs and the address is right",
 			   c->state == CONN_HELLO ? "connected, but sent no hello" : "did not answer",
 			   (unsigned long long)(c->rpc->o.connect_timeout_ns / NS_PER_MS));
 }
@@ -321,8 +321,8 @@ static void got_hello(struct rpc_conn *c)
 {
 	struct hci_error err;
 
-	if (hello_take(c, c->rx.body, c->rx.f.body_len, &err) < 0) {
-		conn_fail(c, &err);
+	if (rpc_hello_take(c, c->rx.body, c->rx.f.body_len, &err) < 0) {
+		rpc_conn_fail(c, &err);
 		return;
 	}
 	c->state = CONN_READY;
@@ -330,7 +330,7 @@ static void got_hello(struct rpc_conn *c)
 	c->ready_at = env_now(c->env);
 	metric_add(c->rpc->m_conns, 1);
 	env_timer_arm(c->env, &c->timer, env_now(c->env) + c->rpc->o.ping_interval_ns);
-	calls_ready(c);
+	rpc_calls_ready(c);
 	fiber_cond_signal(c->env, &c->cond);
 }
 
@@ -344,20 +344,20 @@ static void got_ping(struct rpc_conn *c, uint64_t id)
 		c->pong_id = id;
 		return;
 	}
-	out_frame(&c->pong, OUT_CTRL, &f, NULL, NULL);
-	out_push(c, &c->pong);
+	rpc_out_frame(&c->pong, OUT_CTRL, &f, NULL, NULL);
+	rpc_out_push(c, &c->pong);
 }
 
 static void got_goodbye(struct rpc_conn *c)
 {
 	struct hci_error err;
 
-	goodbye_take(&c->rx.f, c->rx.body, &err);
+	rpc_goodbye_take(&c->rx.f, c->rx.body, &err);
 	err_prefix(&err, "ended by the peer");
-	conn_lost(c, &err);
+	rpc_conn_lost(c, &err);
 }
 
-void conn_frame(struct rpc_conn *c)
+void rpc_conn_frame(struct rpc_conn *c)
 {
 	switch (c->rx.f.type) {
 	case FRAME_HELLO:
@@ -381,13 +381,13 @@ static void send_hello(struct rpc_conn *c)
 	struct frame f = { .type = FRAME_HELLO, .version = RPC_VERSION };
 
 	c->state = CONN_HELLO;
-	if (hello_write(c->rpc, &c->hello_body) < 0) {
-		conn_failf(c, HCI_E_NOMEM, "out of memory");
+	if (rpc_hello_write(c->rpc, &c->hello_body) < 0) {
+		rpc_conn_failf(c, HCI_E_NOMEM, "out of memory");
 		return;
 	}
 	f.body_len = (uint32_t)c->hello_body.len;
-	out_frame(&c->hello, OUT_CTRL, &f, c->hello_body.data, NULL);
-	out_push(c, &c->hello);
+	rpc_out_frame(&c->hello, OUT_CTRL, &f, c->hello_body.data, NULL);
+	rpc_out_push(c, &c->hello);
 }
 
 static void on_open(void *arg)
@@ -400,7 +400,7 @@ static void on_open(void *arg)
 
 static void on_readable(void *arg)
 {
-	rx_run(arg);
+	rpc_rx_run(arg);
 }
 
 static void on_writable(void *arg)
@@ -408,12 +408,12 @@ static void on_writable(void *arg)
 	struct rpc_conn *c = arg;
 
 	c->blocked = false;
-	out_flush(c);
+	rpc_out_flush(c);
 }
 
 static void on_closed(void *arg, const struct hci_error *err)
 {
-	conn_lost(arg, err);
+	rpc_conn_lost(arg, err);
 }
 
 static const struct env_conn_ops conn_ops = {
@@ -425,12 +425,12 @@ static const struct env_conn_ops conn_ops = {
 
 static void run_flush(struct env_task *t)
 {
-	out_flush(container_of(t, struct rpc_conn, flush_task));
+	rpc_out_flush(container_of(t, struct rpc_conn, flush_task));
 }
 
 static void run_rx(struct env_task *t)
 {
-	rx_run(container_of(t, struct rpc_conn, rx_task));
+	rpc_rx_run(container_of(t, struct rpc_conn, rx_task));
 }
 
 static struct rpc_conn *conn_new(struct rpc *r, const char *addr)
@@ -460,13 +460,13 @@ static struct rpc_conn *conn_new(struct rpc *r, const char *addr)
 	env_task_init(&c->late, run_late);
 	env_task_init(&c->flush_task, run_flush);
 	env_task_init(&c->rx_task, run_rx);
-	calls_init(c);
+	rpc_calls_init(c);
 	list_push(&r->conns, &c->link);
 	env_timer_arm(c->env, &c->timer, env_now(c->env) + r->o.connect_timeout_ns);
 	return c;
 }
 
-int conn_accept(struct rpc *r, struct env_conn *io)
+int rpc_conn_accept(struct rpc *r, struct env_conn *io)
 {
 	struct rpc_conn *c = conn_new(r, "incoming");
 

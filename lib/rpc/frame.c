@@ -23,7 +23,7 @@ static uint32_t get32(const uint8_t *p)
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the wire format is little-endian, as is x86");
 
-void frame_encode(const struct frame *f, uint8_t out[FRAME_HDR])
+void rpc_frame_encode(const struct frame *f, uint8_t out[FRAME_HDR])
 {
 	put32(out, FRAME_MAGIC);
 	out[4] = f->type;
@@ -75,7 +75,7 @@ static int check_rule(const struct frame *f, struct hci_error *err)
 	return 0;
 }
 
-int frame_parse(const uint8_t in[FRAME_HDR], struct frame *f, struct hci_error *err)
+int rpc_frame_parse(const uint8_t in[FRAME_HDR], struct frame *f, struct hci_error *err)
 {
 	uint32_t magic = get32(in);
 

@@ -36,8 +36,8 @@ struct frame {
 	uint32_t body_crc;
 };
 
-void frame_encode(const struct frame *f, uint8_t out[FRAME_HDR]);
+void rpc_frame_encode(const struct frame *f, uint8_t out[FRAME_HDR]);
 /* 0, or HCI_E_PROTO with the reason: every field is in its limits when it returns 0. */
-int frame_parse(const uint8_t in[FRAME_HDR], struct frame *f, struct hci_error *err);
+int rpc_frame_parse(const uint8_t in[FRAME_HDR], struct frame *f, struct hci_error *err);
 
 #endif

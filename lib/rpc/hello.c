@@ -15,7 +15,7 @@ struct hello {
 	struct uuid cluster;
 };
 
-int hello_write(const struct rpc *r, struct buf *out)
+int rpc_hello_write(const struct rpc *r, struct buf *out)
 {
 	buf_reset(out);
 	pk_map(out, 5);
@@ -96,7 +96,7 @@ static int check_identity(struct rpc_conn *c, const struct hello *h, struct hci_
 	return 0;
 }
 
-int hello_take(struct rpc_conn *c, const void *body, uint32_t len, struct hci_error *err)
+int rpc_hello_take(struct rpc_conn *c, const void *body, uint32_t len, struct hci_error *err)
 {
 	struct hello h;
 	int rc;
@@ -113,7 +113,7 @@ int hello_take(struct rpc_conn *c, const void *body, uint32_t len, struct hci_er
 	return 0;
 }
 
-void take_text(struct rd *r, char *out, size_t cap)
+void rpc_take_text(struct rd *r, char *out, size_t cap)
 {
 	uint32_t n = 0;
 	const char *s = rd_str(r, &n);
@@ -126,16 +126,16 @@ void take_text(struct rd *r, char *out, size_t cap)
 	out[len] = '\0';
 }
 
-void goodbye_write(const struct hci_error *why, struct buf *out)
+void rpc_goodbye_write(const struct hci_error *why, struct buf *out)
 {
 	pk_str(out, why->message);
 }
 
-void goodbye_take(const struct frame *f, const void *body, struct hci_error *out)
+void rpc_goodbye_take(const struct frame *f, const void *body, struct hci_error *out)
 {
 	struct rd r = rd_init(body, f->body_len);
 	char text[400];
 
-	take_text(&r, text, sizeof(text));
+	rpc_take_text(&r, text, sizeof(text));
 	err_set(out, f->status ? f->status : HCI_E_CLOSED, "%s", text[0] ? text : "the peer closed the connection");
 }

@@ -188,56 +188,56 @@ struct rpc_method_entry {
 const struct rpc_method_entry *rpc_method(const struct rpc *r, uint32_t method);
 
 /* conn.c */
-int conn_accept(struct rpc *r, struct env_conn *io);
+int rpc_conn_accept(struct rpc *r, struct env_conn *io);
 /* Ends the connection: err says why, the peer is told if that is still possible. */
-void conn_fail(struct rpc_conn *c, const struct hci_error *err);
-int conn_failf(struct rpc_conn *c, int code, const char *fmt, ...) PRINTF(3, 4);
+void rpc_conn_fail(struct rpc_conn *c, const struct hci_error *err);
+int rpc_conn_failf(struct rpc_conn *c, int code, const char *fmt, ...) PRINTF(3, 4);
 /* The stream is over, or broke. */
-void conn_lost(struct rpc_conn *c, const struct hci_error *err);
-void conn_late(struct rpc_conn *c); /* have the late task run */
+void rpc_conn_lost(struct rpc_conn *c, const struct hci_error *err);
+void rpc_conn_late(struct rpc_conn *c); /* have the late task run */
 /* All that is still to be done, at once: for rpc_free. */
-void conn_dispose(struct rpc_conn *c);
-void conn_frame(struct rpc_conn *c); /* a hello, ping, pong or goodbye is in c->rx */
+void rpc_conn_dispose(struct rpc_conn *c);
+void rpc_conn_frame(struct rpc_conn *c); /* a hello, ping, pong or goodbye is in c->rx */
 
 /* "node b (tcp:...)", for messages. */
 #define CONN_NAME_MAX (HCI_NAME_MAX + 160)
-const char *conn_name(const struct rpc_conn *c, char out[CONN_NAME_MAX]);
+const char *rpc_conn_name(const struct rpc_conn *c, char out[CONN_NAME_MAX]);
 
 /* hello.c */
-int hello_write(const struct rpc *r, struct buf *out);
+int rpc_hello_write(const struct rpc *r, struct buf *out);
 /* Judges the peer's hello; fills in peer, version and features. */
-int hello_take(struct rpc_conn *c, const void *body, uint32_t len, struct hci_error *err);
-void goodbye_write(const struct hci_error *why, struct buf *out);
-void goodbye_take(const struct frame *f, const void *body, struct hci_error *out);
+int rpc_hello_take(struct rpc_conn *c, const void *body, uint32_t len, struct hci_error *err);
+void rpc_goodbye_write(const struct hci_error *why, struct buf *out);
+void rpc_goodbye_take(const struct frame *f, const void *body, struct hci_error *out);
 /* A message from a stranger, as text of one line. */
-void take_text(struct rd *r, char *out, size_t cap);
+void rpc_take_text(struct rd *r, char *out, size_t cap);
 
 /* recv.c */
-void rx_run(struct rpc_conn *c);
-void rx_drop(struct rpc_conn *c); /* frees what is half received */
-void rx_resume(struct rpc_conn *c); /* after a request was answered: may read on */
+void rpc_rx_run(struct rpc_conn *c);
+void rpc_rx_drop(struct rpc_conn *c); /* frees what is half received */
+void rpc_rx_resume(struct rpc_conn *c); /* after a request was answered: may read on */
 
 /* send.c */
-void out_frame(struct out *o, enum out_kind kind, const struct frame *f, const void *body, const void *payload);
-void out_push(struct rpc_conn *c, struct out *o);
-void out_flush(struct rpc_conn *c);
+void rpc_out_frame(struct out *o, enum out_kind kind, const struct frame *f, const void *body, const void *payload);
+void rpc_out_push(struct rpc_conn *c, struct out *o);
+void rpc_out_flush(struct rpc_conn *c);
 /* Takes back a frame that is queued; false when part of it is sent already. */
-bool out_remove(struct rpc_conn *c, struct out *o);
+bool rpc_out_remove(struct rpc_conn *c, struct out *o);
 
 /* call.c */
-void calls_init(struct rpc_conn *c);
-void calls_ready(struct rpc_conn *c);   /* the hello is over: let waiting calls go */
-void calls_fail_all(struct rpc_conn *c); /* with c->err, through done_calls */
-void calls_free(struct rpc_conn *c);
-void calls_run_done(struct rpc_conn *c);
-struct rpc_slot *call_find(struct rpc_conn *c, uint64_t id); /* NULL: no such call was made */
+void rpc_calls_init(struct rpc_conn *c);
+void rpc_calls_ready(struct rpc_conn *c);   /* the hello is over: let waiting calls go */
+void rpc_calls_fail_all(struct rpc_conn *c); /* with c->err, through done_calls */
+void rpc_calls_free(struct rpc_conn *c);
+void rpc_calls_run_done(struct rpc_conn *c);
+struct rpc_slot *rpc_call_find(struct rpc_conn *c, uint64_t id); /* NULL: no such call was made */
 /* The reply in c->rx is complete. */
-void call_reply(struct rpc_conn *c);
+void rpc_call_reply(struct rpc_conn *c);
 
 /* serve.c */
-struct req *req_new(struct rpc_conn *c, const struct frame *f);
-void req_dispatch(struct req *q);
-void req_free(struct req *q);
-void req_sent(struct req *q);
+struct req *rpc_req_new(struct rpc_conn *c, const struct frame *f);
+void rpc_req_dispatch(struct req *q);
+void rpc_req_free(struct req *q);
+void rpc_req_sent(struct req *q);
 
 #endif

@@ -24,7 +24,7 @@ static bool under_limit(const struct rpc_conn *c)
 	       c->backlog <= RPC_BACKLOG_BYTES / 4 * 3;
 }
 
-void rx_resume(struct rpc_conn *c)
+void rpc_rx_resume(struct rpc_conn *c)
 {
 	if (!c->paused || c->state == CONN_CLOSED || !under_limit(c))
 		return;
@@ -45,12 +45,12 @@ static void rx_next(struct rx *rx)
 	rx->fail = 0;
 }
 
-void rx_drop(struct rpc_conn *c)
+void rpc_rx_drop(struct rpc_conn *c)
 {
 	struct rx *rx = &c->rx;
 
 	if (rx->req)
-		req_free(rx->req);
+		rpc_req_free(rx->req);
 	rpc_pool_body_put(c->pool, rx->body, rx->body_cap);
 	if (rx->payload_made)
 		rpc_pool_payload_put(c->pool, rx->payload, rx->payload_made);
@@ -85,7 +85,7 @@ static int begin_reply(struct rpc_conn *c, const struct frame *f, struct hci_err
 {
 	struct rx *rx = &c->rx;
 
-	rx->slot = call_find(c, f->id);
+	rx->slot = rpc_call_find(c, f->id);
 	if (!rx->slot)
 		return err_set(err, HCI_E_PROTO, "replied to request %llx, which is not open",
 			       (unsigned long long)f->id);
@@ -99,7 +99,7 @@ static int begin_body(struct rpc_conn *c, const struct frame *f, struct hci_erro
 	uint8_t *dst;
 
 	if (f->type == FRAME_REQUEST) {
-		rx->req = req_new(c, f);
+		rx->req = rpc_req_new(c, f);
 		if (!rx->req)
 			return err_set(err, HCI_E_NOMEM, "out of memory for its request");
 		dst = rx->req->body;
@@ -134,7 +134,7 @@ static bool take_header(struct rpc_conn *c)
 		rx->head = 0;
 		return false;
 	}
-	rc = frame_parse(rx->stage + rx->head, &rx->f, &err);
+	rc = rpc_frame_parse(rx->stage + rx->head, &rx->f, &err);
 	rx->head += FRAME_HDR;
 	if (!rc)
 		rc = check_state(c, &rx->f, &err);
@@ -143,7 +143,7 @@ static bool take_header(struct rpc_conn *c)
 	if (!rc)
 		rc = begin_body(c, &rx->f, &err);
 	if (rc)
-		conn_fail(c, &err);
+		rpc_conn_fail(c, &err);
 	return !rc;
 }
 
@@ -211,7 +211,7 @@ static bool take_body(struct rpc_conn *c)
 	if (!take_part(rx))
 		return false;
 	if ((rx->dst || !rx->want) && crc32c(0, rx->dst, rx->want) != rx->f.body_crc) {
-		conn_failf(c, HCI_E_PROTO, "sent a frame whose body fails its checksum");
+		rpc_conn_failf(c, HCI_E_PROTO, "sent a frame whose body fails its checksum");
 		return false;
 	}
 	rx_want(rx, RX_PAYLOAD, NULL, rx->f.payload_len);
@@ -231,12 +231,12 @@ static bool take_payload(struct rpc_conn *c)
 		return false;
 	if (q) {
 		rx_next(rx);
-		req_dispatch(q);
+		rpc_req_dispatch(q);
 	} else if (rx->slot) {
-		call_reply(c); /* takes what it needs, then rx_next by way of rx_drop */
+		rpc_call_reply(c); /* takes what it needs, then rx_next by way of rpc_rx_drop */
 	} else {
-		conn_frame(c);
-		rx_drop(c);
+		rpc_conn_frame(c);
+		rpc_rx_drop(c);
 	}
 	return c->state != CONN_CLOSED;
 }
@@ -283,10 +283,10 @@ static void rx_ended(struct rpc_conn *c)
 		err_set(&err, HCI_E_CLOSED, "closed by the peer in the middle of a frame");
 	else
 		err_set(&err, HCI_E_CLOSED, "closed by the peer");
-	conn_lost(c, &err);
+	rpc_conn_lost(c, &err);
 }
 
-void rx_run(struct rpc_conn *c)
+void rpc_rx_run(struct rpc_conn *c)
 {
 	uint64_t turn = 0;
 	uint32_t asked;

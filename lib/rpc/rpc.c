@@ -88,7 +88,7 @@ void rpc_free(struct rpc *r)
 	while (!list_empty(&r->listeners))
 		listener_free(list_first(&r->listeners, struct listener, link));
 	while (!list_empty(&r->conns))
-		conn_dispose(list_first(&r->conns, struct rpc_conn, link));
+		rpc_conn_dispose(list_first(&r->conns, struct rpc_conn, link));
 	for (size_t i = 0; i < ARRAY_SIZE(r->methods.page); i++)
 		mem_free(r->methods.page[i]);
 	rpc_pool_unref(r->pool);
@@ -151,7 +151,7 @@ static void on_accept(void *arg, struct env_conn *io)
 		env_conn_close(io, true);
 		return;
 	}
-	if (conn_accept(r, io) < 0)
+	if (rpc_conn_accept(r, io) < 0)
 		log_warn(env_log(r->env), "node %s: a connection was refused: out of memory", r->node_name);
 }
 

@@ -8,12 +8,12 @@
 #include "base/metrics.h"
 #include "rpc/impl.h"
 
-void out_frame(struct out *o, enum out_kind kind, const struct frame *f, const void *body, const void *payload)
+void rpc_out_frame(struct out *o, enum out_kind kind, const struct frame *f, const void *body, const void *payload)
 {
 	struct frame g = *f;
 
 	g.body_crc = crc32c(0, body, g.body_len);
-	frame_encode(&g, o->hdr);
+	rpc_frame_encode(&g, o->hdr);
 	o->kind = kind;
 	o->body = body;
 	o->body_len = g.body_len;
@@ -21,7 +21,7 @@ void out_frame(struct out *o, enum out_kind kind, const struct frame *f, const v
 	o->payload_len = g.payload_len;
 }
 
-void out_push(struct rpc_conn *c, struct out *o)
+void rpc_out_push(struct rpc_conn *c, struct out *o)
 {
 	if (list_empty(&c->outq))
 		c->tx_seen = true;
@@ -31,7 +31,7 @@ void out_push(struct rpc_conn *c, struct out *o)
 		env_defer(c->env, &c->flush_task);
 }
 
-bool out_remove(struct rpc_conn *c, struct out *o)
+bool rpc_out_remove(struct rpc_conn *c, struct out *o)
 {
 	if (c->out_off && c->outq.next == &o->link)
 		return false;
@@ -101,7 +101,7 @@ static void finish_sent(struct list *sent, struct rpc_conn *c)
 		struct out *o = list_entry(l, struct out, link);
 
 		if (o->kind == OUT_REPLY) {
-			req_sent(container_of(o, struct req, out));
+			rpc_req_sent(container_of(o, struct req, out));
 		} else if (o->kind == OUT_CALL) {
 			struct rpc_slot *s = container_of(o, struct rpc_slot, out);
 
@@ -111,13 +111,13 @@ static void finish_sent(struct list *sent, struct rpc_conn *c)
 			struct frame f = { .type = FRAME_PONG, .version = (uint8_t)c->version, .id = c->pong_id };
 
 			c->pong_due = false;
-			out_frame(&c->pong, OUT_CTRL, &f, NULL, NULL);
-			out_push(c, &c->pong);
+			rpc_out_frame(&c->pong, OUT_CTRL, &f, NULL, NULL);
+			rpc_out_push(c, &c->pong);
 		}
 	}
 }
 
-void out_flush(struct rpc_conn *c)
+void rpc_out_flush(struct rpc_conn *c)
 {
 	struct iovec iov[RPC_SEND_IOV];
 	struct list sent;

@@ -10,7 +10,7 @@
 
 #define MESSAGE_MAX 400u
 
-struct req *req_new(struct rpc_conn *c, const struct frame *f)
+struct req *rpc_req_new(struct rpc_conn *c, const struct frame *f)
 {
 	struct req *q = rpc_pool_obj(c->pool);
 
@@ -44,7 +44,7 @@ static void payload_free(struct req *q)
 	q->pub.payload = NULL;
 }
 
-void req_free(struct req *q)
+void rpc_req_free(struct req *q)
 {
 	struct rpc_conn *c = q->pub.conn;
 
@@ -54,19 +54,19 @@ void req_free(struct req *q)
 	c->open_reqs--;
 	c->open_bytes -= q->cost;
 	rpc_pool_obj_put(c->pool, q);
-	rx_resume(c);
+	rpc_rx_resume(c);
 	rpc_conn_unref(c);
 }
 
-void req_sent(struct req *q)
+void rpc_req_sent(struct req *q)
 {
 	q->pub.conn->backlog -= out_bytes(&q->out);
 	if (q->release)
 		q->release(q->arg);
-	req_free(q);
+	rpc_req_free(q);
 }
 
-void req_dispatch(struct req *q)
+void rpc_req_dispatch(struct req *q)
 {
 	struct rpc_conn *c = q->pub.conn;
 	const struct rpc_method_entry *m = rpc_method(c->rpc, q->pub.method);
@@ -138,9 +138,9 @@ static void send_reply(struct req *q, int status, uint32_t body_len, const void 
 		.payload_len = payload_len,
 	};
 
-	out_frame(&q->out, OUT_REPLY, &f, q->body, payload);
+	rpc_out_frame(&q->out, OUT_REPLY, &f, q->body, payload);
 	c->backlog += out_bytes(&q->out);
-	out_push(c, &q->out);
+	rpc_out_push(c, &q->out);
 }
 
 static bool is_own(const struct req *q, const void *payload)
@@ -189,10 +189,10 @@ void rpc_reply(struct rpc_req *req, int status, const char *message, const struc
 		payload_free(q);
 	len = c->state == CONN_CLOSED ? 0 : build_body(q, status, message, body);
 	if (len < 0)
-		conn_failf(c, HCI_E_NOMEM, "out of memory for a reply");
+		rpc_conn_failf(c, HCI_E_NOMEM, "out of memory for a reply");
 	if (c->state == CONN_CLOSED) {
-		c->backlog += out_bytes(&q->out); /* which req_sent takes off */
-		req_sent(q);
+		c->backlog += out_bytes(&q->out); /* which rpc_req_sent takes off */
+		rpc_req_sent(q);
 		return;
 	}
 	send_reply(q, status, (uint32_t)len, payload, payload_len);
