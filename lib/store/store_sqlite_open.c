@@ -279,8 +279,12 @@ static int open_checked(struct sqdb *db, const char *path, uint64_t deadline, st
 	struct stat st;
 	int rc = read_boot_id(db, err);
 
-	if (!rc && stat(path, &st) == 0 && st.st_size > 0)
-		rc = inspect(db, path, err);
+	if (!rc && stat(path, &st) == 0) {
+		if (!S_ISREG(st.st_mode))
+			rc = err_set(err, HCI_E_INVAL, "store %s: is not a regular file; give the path of one", path);
+		else if (st.st_size > 0)
+			rc = inspect(db, path, err);
+	}
 	if (!rc)
 		rc = connect_file(db, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, err);
 	if (!rc && sqlite3_db_readonly(db->h, "main") == 1)

@@ -2,15 +2,13 @@
 #include "sqlite_world.h"
 
 #include <dirent.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 void world_make(struct world *w)
 {
 	memset(w, 0, sizeof(*w));
 	snprintf(w->dir, sizeof(w->dir), "/tmp/hci-store-XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(w->dir));
+	REQUIRE(mkdtemp(w->dir), "no folder below /tmp");
 	snprintf(w->file, sizeof(w->file), "%s/cluster.db", w->dir);
 	snprintf(w->url, sizeof(w->url), "sqlite:%s", w->file);
 }
@@ -46,8 +44,8 @@ void world_run(struct world *w, void (*body)(struct world *w))
 
 	w->body = body;
 	w->env = env_real_new(&o, &err);
-	ck_assert_msg(w->env != NULL, "%s", err.message);
-	ck_assert_int_eq(fiber_spawn(w->env, fiber_main, w, "test"), 0);
+	REQUIRE(w->env, "%s", err.message);
+	REQUIRE(fiber_spawn(w->env, fiber_main, w, "test") == 0, "no fiber");
 	env_run(w->env);
 	env_free(w->env);
 	w->env = NULL;
@@ -59,7 +57,7 @@ struct store *world_open(struct world *w)
 	struct store *s = NULL;
 	int rc = store_open(w->env, w->url, &s, &err);
 
-	ck_assert_msg(rc == 0, "%s", err.message);
+	REQUIRE(rc == 0, "%s", err.message);
 	return s;
 }
 
@@ -69,7 +67,7 @@ void world_put(struct store *s, const char *key, const char *value)
 	struct hci_error err;
 	int rc = store_txn(s, NULL, 0, &op, 1, NULL, &err);
 
-	ck_assert_msg(rc == 0, "%s: %s", key, err.message);
+	REQUIRE(rc == 0, "%s: %s", key, err.message);
 }
 
 char *world_get(struct store *s, const char *key, char *out, size_t cap)
@@ -79,7 +77,7 @@ char *world_get(struct store *s, const char *key, char *out, size_t cap)
 	int rc = store_get(s, key, &r, &err);
 	char *got = NULL;
 
-	ck_assert_msg(rc == 0, "%s: %s", key, err.message);
+	REQUIRE(rc == 0, "%s: %s", key, err.message);
 	if (r.n) {
 		snprintf(out, cap, "%.*s", (int)r.kvs[0].value_len, (char *)r.kvs[0].value);
 		got = out;

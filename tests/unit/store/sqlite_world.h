@@ -3,10 +3,22 @@
 #ifndef TESTS_STORE_SQLITE_WORLD_H
 #define TESTS_STORE_SQLITE_WORLD_H
 
-#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 #include "env/fiber.h"
 #include "store/store.h"
+
+/* For code that also runs in child processes, where Check's assertions cannot be used. */
+#define REQUIRE(cond, ...)                                                               \
+	do {                                                                             \
+		if (!(cond)) {                                                           \
+			fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #cond);       \
+			fprintf(stderr, __VA_ARGS__);                                    \
+			fputc('\n', stderr);                                             \
+			abort();                                                         \
+		}                                                                        \
+	} while (0)
 
 struct world {
 	char dir[64];
