@@ -55,6 +55,7 @@ struct nbd_query {
 	int result; /* extents (>= 1) from off on, or HCI_E_* */
 	/* of the backend */
 	struct list link;
+	struct env_task task;
 };
 
 struct nbd_backend_ops {

@@ -9,6 +9,13 @@
 /* A client that sends options and reads no replies is not listened to past this. */
 #define MAX_RAW (64u << 10)
 
+static void pause_reading(struct nbd_conn *c, bool paused)
+{
+	if (c->paused != paused)
+		env_conn_pause(c->conn, paused);
+	c->paused = paused;
+}
+
 static void on_readable(void *arg)
 {
 	nbd_rx_pump(arg);
@@ -177,8 +184,7 @@ void nbd_conn_finish(struct nbd_conn *c)
 		c->cur = NULL;
 		nbd_req_free(r);
 	}
-	env_conn_pause(c->conn, true);
-	c->paused = true;
+	pause_reading(c, true);
 	if (!c->nreqs && !c->raw.len)
 		nbd_conn_kill(c, NULL);
 }
@@ -197,8 +203,7 @@ void nbd_conn_req_gone(struct nbd_conn *c)
 	}
 	if (!c->paused)
 		return;
-	c->paused = false;
-	env_conn_pause(c->conn, false);
+	pause_reading(c, false);
 	env_defer(c->server->env, &c->pump);
 }
 
@@ -226,8 +231,10 @@ static void after_flush(struct nbd_conn *c)
 		nbd_conn_kill(c, NULL);
 		return;
 	}
-	if (c->rx == NBD_RX_NEG && c->stage_len)
-		env_defer(c->server->env, &c->pump);
+	if (c->rx != NBD_RX_NEG || !c->paused)
+		return;
+	pause_reading(c, false);
+	env_defer(c->server->env, &c->pump);
 }
 
 static void enter_transmission(struct nbd_conn *c)
@@ -251,8 +258,10 @@ bool nbd_conn_negotiate(struct nbd_conn *c)
 	enum nbd_neg_act act;
 	size_t used;
 
-	if (c->raw.len - c->raw_off > MAX_RAW)
+	if (c->raw.len - c->raw_off > MAX_RAW) {
+		pause_reading(c, true);
 		return false;
+	}
 	act = nbd_neg_feed(&c->neg, c->stage + c->stage_off, c->stage_len, &used, &c->raw);
 	c->stage_off += (uint32_t)used;
 	c->stage_len -= (uint32_t)used;
