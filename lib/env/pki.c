@@ -154,7 +154,7 @@ static bool is_ip(const char *s)
 static bool plain_host(const char *s)
 {
 	return *s && strlen(s) < 254 &&
-	       !s[strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_:")];
+	       !s[strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_")];
 }
 
 static int add_names(X509 *x, X509 *issuer, const struct spec *s)
@@ -312,7 +312,7 @@ int pki_issue_for(const char *dir, const char *name, const char *out_dir, int da
 	if (r)
 		return r;
 	for (a = addrs; a && *a; a++) {
-		if (!plain_host(*a))
+		if (!is_ip(*a) && !plain_host(*a))
 			return err_set(err, HCI_E_INVAL, "node %s: \"%.100s\" is neither an IP address nor a host name", name,
 				       *a);
 	}
