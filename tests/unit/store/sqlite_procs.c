@@ -190,7 +190,8 @@ static void start(struct child *c, const char *mode)
 {
 	posix_spawn_file_actions_t fa;
 	posix_spawnattr_t attr;
-	char *argv[] = { "test", "child", (char *)mode, W.dir, NULL };
+	char name[] = "test", child[] = "child";
+	char *argv[] = { name, child, (char *)mode, W.dir, NULL };
 	int p[2];
 
 	memset(c, 0, sizeof(*c));

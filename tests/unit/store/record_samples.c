@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "record_samples.h"
+
+/* Padding is never touched: tests compare whole structs. */
+static struct uuid id(uint8_t n)
+{
+	struct uuid u = { { n, 1, 2, 3, 4, 5, 0x46, 7, 0x88, 9, 10, 11, 12, 13, 14, 15 } };
+
+	return u;
+}
+
+static void text(char *out, size_t cap, int full, const char *usual)
+{
+	size_t n = strlen(usual);
+
+	if (full)
+		memset(out, 'x', cap - 1);
+	else
+		memcpy(out, usual, n < cap ? n : cap - 1);
+}
+
+#define TEXT(field, usual) text(field, sizeof(field), full, usual)
+#define NUMBER(usual) (full ? UINT64_MAX : (uint64_t)(usual))
+
+static void fill_cluster(struct rec_cluster *r, int full)
+{
+	TEXT(r->name, "test");
+	r->uuid = id(1);
+	r->format = full ? UINT32_MAX : 1;
+}
+
+static void fill_node(struct rec_node *r, int full)
+{
+	TEXT(r->name, "n1");
+	TEXT(r->addr, "tcp:10.0.0.1:7400");
+	r->uuid = id(2);
+	r->wanted = full ? REC_NODE_MAINTENANCE : REC_NODE_UP;
+}
+
+static void fill_alive(struct rec_alive *r, int full)
+{
+	TEXT(r->addr, "tcp:10.0.0.1:7400");
+	TEXT(r->version, "0.1.0");
+	r->nonce = NUMBER(0x1234567890abcdef);
+	r->started_at = NUMBER(1700000000000000000);
+}
+
+static void fill_disk(struct rec_disk *r, int full)
+{
+	r->uuid = id(3);
+	TEXT(r->node, "n1");
+	TEXT(r->path, "/var/lib/hci/d1");
+	TEXT(r->pool, "");
+	r->role = full ? REC_DISK_SPARE : REC_DISK_DATA;
+	r->class_ = full ? REC_DISK_NVME : REC_DISK_HDD;
+	r->state = full ? REC_DISK_REMOVED : REC_DISK_ONLINE;
+	r->state_since = NUMBER(1700000000000000000);
+	r->capacity = NUMBER(1 << 30);
+	TEXT(r->reason, "added by hand");
+}
+
+static void fill_diskstat(struct rec_diskstat *r, int full)
+{
+	r->capacity = NUMBER(100);
+	r->free = NUMBER(50);
+	r->segments = NUMBER(3);
+	r->at = NUMBER(1);
+}
+
+static void fill_pool(struct rec_pool *r, int full)
+{
+	TEXT(r->name, "p");
+	TEXT(r->policy, "spread");
+	TEXT(r->domain, "node");
+	r->rebuild_delay_ns = NUMBER(60);
+	r->created = NUMBER(1);
+}
+
+static void fill_volume(struct rec_volume *r, int full)
+{
+	r->uuid = id(4);
+	TEXT(r->name, "vol-1");
+	TEXT(r->pool, "p");
+	TEXT(r->policy, "");
+	r->size = full ? REC_VOLUME_SIZE_MAX : 8192;
+	r->segment_size = full ? REC_SEGMENT_MAX : REC_SEGMENT_MIN;
+	r->replicas = full ? REC_REPLICAS_MAX : 1;
+	r->on_full = full ? REC_FULL_FAIL : REC_FULL_WAIT;
+	r->write_timeout_ns = NUMBER(0);
+	r->rebuild_delay_ns = NUMBER(0);
+	r->state = full ? REC_VOLUME_DELETING : REC_VOLUME_CREATING;
+	r->created = NUMBER(7);
+}
+
+static void fill_volmap(struct rec_volmap *r, int full)
+{
+	r->n = full ? REC_VOLMAP_CHUNK : 2;
+	for (uint32_t i = 0; i < r->n; i++) {
+		r->seg[i].n = full ? REC_REPLICAS_MAX : i; /* the first is not placed */
+		for (uint32_t j = 0; j < r->seg[i].n; j++) {
+			r->seg[i].r[j].disk = id((uint8_t)(full ? i : j));
+			r->seg[i].r[j].disk.b[1] = (uint8_t)j;
+			r->seg[i].r[j].joining = (i + j) & 1;
+		}
+	}
+}
+
+static void fill_volsync(struct rec_volsync *r, int full)
+{
+	r->generation = NUMBER(9);
+	r->n = full ? REC_OUT_MAX : 1;
+	for (uint32_t i = 0; i < r->n; i++) {
+		r->out[i].disk = id((uint8_t)i);
+		r->out[i].left_seq = NUMBER(1000);
+		r->out[i].since = NUMBER(1);
+		r->out[i].syncing = i & 1;
+	}
+}
+
+static void fill_volatt(struct rec_volatt *r, int full)
+{
+	TEXT(r->holder, "n1");
+	r->generation = NUMBER(9);
+	TEXT(r->export_addr, "unix:/run/hci/vol-1.sock");
+	r->purpose = full ? REC_ATT_MIGRATE : REC_ATT_USER;
+}
+
+static void fill_job(struct rec_job *r, int full)
+{
+	TEXT(r->id, "job-1");
+	TEXT(r->type, "volume-create");
+	TEXT(r->target, "volume vol-1");
+	r->nargs = full ? REC_JOB_ARGS_MAX : 1;
+	for (uint32_t i = 0; i < r->nargs; i++) {
+		TEXT(r->args[i].key, "size");
+		TEXT(r->args[i].value, "10G");
+	}
+	TEXT(r->node, "");
+	r->state = full ? REC_JOB_CANCELLED : REC_JOB_RUNNING;
+	r->done = NUMBER(1);
+	r->total = NUMBER(2);
+	TEXT(r->unit, "bytes");
+	TEXT(r->phase, "copying");
+	r->error = full ? INT32_MIN : HCI_E_NOSPACE;
+	TEXT(r->message, "");
+	r->created = NUMBER(1);
+	r->updated = NUMBER(2);
+	r->cancel_requested = full;
+}
+
+static void fill_vm(struct rec_vm *r, int full)
+{
+	TEXT(r->name, "vm-1");
+	r->uuid = id(5);
+	TEXT(r->node, "n1");
+	r->wanted = full ? REC_VM_RUNNING : REC_VM_STOPPED;
+	r->vcpus = full ? UINT32_MAX : 2;
+	r->memory_bytes = NUMBER(1 << 28);
+	TEXT(r->kernel, "/boot/vmlinuz");
+	TEXT(r->initrd, "/boot/initrd");
+	TEXT(r->cmdline, "console=ttyS0 root=/dev/vda");
+	r->ndisks = full ? REC_VM_DISKS_MAX : 1;
+	for (uint32_t i = 0; i < r->ndisks; i++) {
+		TEXT(r->disks[i].volume, "vol-1");
+		TEXT(r->disks[i].bus, "virtio");
+	}
+	TEXT(r->console_log, "/var/log/vm-1");
+	r->created = NUMBER(1);
+}
+
+void sample_fill(const struct rec_type *t, void *rec, int full)
+{
+	if (t == &rec_cluster_type)
+		fill_cluster(rec, full);
+	else if (t == &rec_node_type)
+		fill_node(rec, full);
+	else if (t == &rec_alive_type)
+		fill_alive(rec, full);
+	else if (t == &rec_disk_type)
+		fill_disk(rec, full);
+	else if (t == &rec_diskstat_type)
+		fill_diskstat(rec, full);
+	else if (t == &rec_pool_type)
+		fill_pool(rec, full);
+	else if (t == &rec_volume_type)
+		fill_volume(rec, full);
+	else if (t == &rec_volname_type)
+		((struct rec_volname *)rec)->uuid = id(6);
+	else if (t == &rec_volmap_type)
+		fill_volmap(rec, full);
+	else if (t == &rec_volsync_type)
+		fill_volsync(rec, full);
+	else if (t == &rec_volatt_type)
+		fill_volatt(rec, full);
+	else if (t == &rec_job_type)
+		fill_job(rec, full);
+	else if (t == &rec_vm_type)
+		fill_vm(rec, full);
+	else if (t == &rec_vmrun_type) {
+		TEXT(((struct rec_vmrun *)rec)->node, "n1");
+		((struct rec_vmrun *)rec)->since = NUMBER(1);
+	} else if (t == &rec_policy_type) {
+		TEXT(((struct rec_policy *)rec)->name, "spread");
+		TEXT(((struct rec_policy *)rec)->plugin, "/usr/lib/hci/plugins/placement-spread.so");
+		TEXT(((struct rec_policy *)rec)->config, "");
+	}
+}
