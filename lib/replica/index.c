@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which blocks are in the log: a node a region, found through the segment's tables without a search.
+ * Also the frames that keep such blocks in memory, and the counts that space.c decides from. Nodes
+ * are promised before a write is put in a batch, so that applying it cannot fail.
+ */
+#include "base/mem.h"
+#include "replica/replica_impl.h"
+
+#define NODES_SLAB 256u
+#define FRAMES_SLAB 64u
+
+/* ---- memory ---- */
+
+static bool more_nodes(struct repl_disk *d)
+{
+	void **slabs = mem_realloc(d->node_slabs, (d->nslabs + 1) * sizeof(*slabs));
+	struct node *n;
+
+	if (!slabs)
+		return false;
+	d->node_slabs = slabs;
+	n = mem_alloc(NODES_SLAB * sizeof(*n));
+	if (!n)
+		return false;
+	slabs[d->nslabs++] = n;
+	for (unsigned i = 0; i < NODES_SLAB; i++)
+		list_push(&d->free_nodes, &n[i].dirty);
+	d->nfree_nodes += NODES_SLAB;
+	return true;
+}
+
+bool index_promise(struct repl_disk *d, uint32_t n)
+{
+	while (d->nfree_nodes < d->promised + n) {
+		if (!more_nodes(d))
+			return false;
+	}
+	d->promised += n;
+	return true;
+}
+
+void index_unpromise(struct repl_disk *d, uint32_t n)
+{
+	d->promised -= n;
+}
+
+static uint8_t *frame_get(struct repl_disk *d)
+{
+	void **slabs;
+	uint8_t *f = d->free_frames;
+
+	if (!f) {
+		if (d->nframe_slabs == d->frame_slabs_max)
+			return NULL;
+		slabs = mem_realloc(d->frame_slabs, (d->nframe_slabs + 1) * sizeof(*slabs));
+		if (!slabs)
+			return NULL;
+		d->frame_slabs = slabs;
+		f = mem_alloc_aligned(FRAMES_SLAB * HCI_BLOCK);
+		if (!f)
+			return NULL;
+		slabs[d->nframe_slabs++] = f;
+		for (unsigned i = FRAMES_SLAB; i-- > 0;) {
+			*(void **)(f + (size_t)i * HCI_BLOCK) = d->free_frames;
+			d->free_frames = f + (size_t)i * HCI_BLOCK;
+		}
+	}
+	d->free_frames = *(void **)f;
+	d->frames_used++;
+	return f;
+}
+
+void frame_put(struct repl_disk *d, uint8_t *f)
+{
+	*(void **)f = d->free_frames;
+	d->free_frames = f;
+	d->frames_used--;
+}
+
+static void free_slabs(struct repl_disk *d)
+{
+	for (uint32_t i = 0; i < d->nframe_slabs; i++)
+		mem_free_aligned(d->frame_slabs[i]);
+	d->nframe_slabs = 0;
+	d->free_frames = NULL;
+	for (uint32_t i = 0; i < d->nslabs; i++)
+		mem_free(d->node_slabs[i]);
+	d->nslabs = 0;
+	d->nfree_nodes = 0;
+	list_init(&d->free_nodes);
+}
+
+void index_trim(struct repl_disk *d)
+{
+	if (d->nnodes == 0 && d->promised == 0 && d->frames_used == 0)
+		free_slabs(d);
+}
+
+void index_fini(struct repl_disk *d)
+{
+	free_slabs(d);
+	mem_free(d->frame_slabs);
+	mem_free(d->node_slabs);
+}
+
+int seg_prepare(struct seg *s, uint32_t block, uint32_t n)
+{
+	uint32_t first = block / REGION_BLOCKS / MAP_REGIONS;
+	uint32_t last = (block + n - 1) / REGION_BLOCKS / MAP_REGIONS;
+
+	for (uint32_t i = first; i <= last; i++) {
+		struct mpage *p = s->pages[i];
+
+		if (!p) {
+			p = s->pages[i] = MEM_NEW(struct mpage);
+			if (!p)
+				return HCI_E_NOMEM;
+		}
+		if (!p->nodes) {
+			p->nodes = mem_calloc(MAP_REGIONS, sizeof(*p->nodes));
+			if (!p->nodes)
+				return HCI_E_NOMEM;
+		}
+	}
+	return 0;
+}
+
+/* ---- nodes ---- */
+
+struct node *index_node(const struct seg *s, uint32_t region)
+{
+	const struct mpage *p = s->pages[region / MAP_REGIONS];
+
+	return p && p->nodes ? p->nodes[region % MAP_REGIONS] : NULL;
+}
+
+static struct node *node_get(struct seg *s, uint32_t region)
+{
+	struct repl_disk *d = s->d;
+	struct mpage *p = s->pages[region / MAP_REGIONS];
+	struct node *n = p->nodes[region % MAP_REGIONS];
+	struct list *l;
+
+	if (n)
+		return n;
+	if (list_empty(&d->free_nodes) && !more_nodes(d))
+		return NULL;
+	l = list_pop(&d->free_nodes);
+	d->nfree_nodes--;
+	d->nnodes++;
+	n = list_entry(l, struct node, dirty);
+	memset(n, 0, sizeof(*n));
+	list_init(&n->dirty);
+	n->seg = s;
+	n->region = region;
+	p->nodes[region % MAP_REGIONS] = n;
+	p->nnodes++;
+	return n;
+}
+
+static void node_free(struct node *n)
+{
+	struct seg *s = n->seg;
+	struct repl_disk *d = s->d;
+	struct mpage *p = s->pages[n->region / MAP_REGIONS];
+
+	p->nodes[n->region % MAP_REGIONS] = NULL;
+	p->nnodes--;
+	list_del(&n->dirty);
+	list_push_front(&d->free_nodes, &n->dirty);
+	d->nfree_nodes++;
+	d->nnodes--;
+}
+
+static bool node_allocated(const struct node *n, unsigned i)
+{
+	const struct mpage *p = n->seg->pages[n->region / MAP_REGIONS];
+
+	return p->alloc[n->region % MAP_REGIONS] >> i & 1;
+}
+
+/* The only place where a block's place changes, so that the counts are right. */
+static void node_set(struct node *n, unsigned i, uint32_t loc, uint8_t *mem)
+{
+	struct repl_disk *d = n->seg->d;
+	uint32_t old = n->loc[i];
+
+	if (n->mem[i] && !(n->snap && n->snap->mem[i] == n->mem[i]))
+		frame_put(d, n->mem[i]);
+	if (!node_allocated(n, i))
+		d->resv += (uint64_t)loc_is_data(loc) - (uint64_t)loc_is_data(old);
+	d->live_blocks += (uint64_t)loc_is_data(loc) - (uint64_t)loc_is_data(old);
+	n->live += (uint32_t)(loc != 0) - (uint32_t)(old != 0);
+	n->loc[i] = loc;
+	n->mem[i] = mem;
+}
+
+static void node_touched(struct node *n, uint64_t lsn)
+{
+	struct repl_disk *d = n->seg->d;
+
+	if (n->live == 0 && !n->snap) {
+		node_free(n);
+	} else if (!n->snap && list_empty(&n->dirty)) {
+		n->lsn = lsn;
+		list_push(&d->dirty, &n->dirty);
+	}
+}
+
+void index_alloc(struct seg *s, uint32_t region, unsigned i, bool there)
+{
+	struct mpage *p = s->pages[region / MAP_REGIONS];
+	uint16_t *a = &p->alloc[region % MAP_REGIONS];
+	bool was = *a >> i & 1;
+	struct node *n = index_node(s, region);
+
+	if (was == there)
+		return;
+	*a = (uint16_t)(*a ^ (1u << i));
+	if (n && loc_is_data(n->loc[i]))
+		s->d->resv += there ? UINT64_MAX : 1; /* -1 or +1 */
+	p->dirty = true;
+	seg_dirty(s);
+}
+
+uint32_t index_new_blocks(const struct seg *s, uint32_t block, uint32_t n)
+{
+	uint32_t need = 0;
+
+	if (!s)
+		return n;
+	for (uint32_t b = block; b < block + n; b++) {
+		const struct node *x;
+
+		if (seg_allocated(s, b))
+			continue;
+		x = index_node(s, b / REGION_BLOCKS);
+		need += !x || !loc_is_data(x->loc[b % REGION_BLOCKS]);
+	}
+	return need;
+}
+
+int index_write(struct seg *s, uint32_t block, uint32_t n, uint32_t pos, const uint8_t *data, uint64_t lsn)
+{
+	struct repl_disk *d = s->d;
+	uint32_t b = block, end = block + n;
+
+	while (b < end) {
+		uint32_t stop = MIN(end, ROUND_UP(b + 1, REGION_BLOCKS));
+		struct node *x = node_get(s, b / REGION_BLOCKS);
+
+		if (!x)
+			return HCI_E_NOMEM;
+		for (; b < stop; b++) {
+			uint32_t k = b - block;
+			uint8_t *f = data ? frame_get(d) : NULL;
+
+			if (f)
+				memcpy(f, data + (size_t)k * HCI_BLOCK, HCI_BLOCK);
+			node_set(x, b % REGION_BLOCKS, pos + k + 1, f);
+		}
+		node_touched(x, lsn);
+	}
+	return 0;
+}
+
+/*
+ * A block that is neither in the file nor on its way there reads as zeroes already: no node needed.
+ * One that a pass is writing at this moment must be zeroed after it.
+ */
+int index_zero(struct seg *s, uint32_t block, uint32_t n, uint64_t lsn)
+{
+	uint32_t b = block, end = block + n;
+
+	while (b < end) {
+		uint32_t region = b / REGION_BLOCKS;
+		uint32_t stop = MIN(end, ROUND_UP(b + 1, REGION_BLOCKS));
+		const struct mpage *p = s->pages[region / MAP_REGIONS];
+		struct node *x = index_node(s, region);
+
+		if (!x && !p->alloc[region % MAP_REGIONS]) {
+			b = stop;
+			continue;
+		}
+		if (!x)
+			x = node_get(s, region);
+		if (!x)
+			return HCI_E_NOMEM;
+		for (; b < stop; b++) {
+			unsigned i = b % REGION_BLOCKS;
+			bool needed = x->snap || node_allocated(x, i);
+
+			node_set(x, i, needed ? LOC_ZERO : 0, NULL);
+		}
+		node_touched(x, lsn);
+	}
+	return 0;
+}
+
+/*
+ * Applying a run of entries again, on top of tables that have them already, ends in the same tables:
+ * recovery depends on it. The larger seq wins unless it is set; the last entry decides about ZERO.
+ */
+void index_seq(struct seg *s, uint32_t block, uint32_t n, bool zero, uint64_t seq, bool set)
+{
+	uint32_t first = block / REGION_BLOCKS, last = (block + n - 1) / REGION_BLOCKS;
+
+	for (uint32_t r = first; r <= last; r++) {
+		struct mpage *p = s->pages[r / MAP_REGIONS];
+		uint64_t *q = &p->seq[r % MAP_REGIONS];
+		uint64_t old = *q & REPL_SEQ_MASK;
+		bool whole = block <= r * REGION_BLOCKS && block + n >= (r + 1) * REGION_BLOCKS;
+		bool flag = zero && (whole || old == 0 || (*q & REPL_SEQ_ZERO));
+
+		*q = (set ? seq : MAX(old, seq)) | (flag ? REPL_SEQ_ZERO : 0);
+		p->dirty = true;
+	}
+	seg_dirty(s);
+}
+
+/* ---- what a pass and a drop do to nodes ---- */
+
+static void snap_frames(struct node *n, struct snap *sn)
+{
+	for (unsigned i = 0; i < REGION_BLOCKS; i++) {
+		if (sn->mem[i] && sn->mem[i] != n->mem[i])
+			frame_put(n->seg->d, sn->mem[i]);
+	}
+}
+
+static void insert_before(struct list *n, struct list *before)
+{
+	list_insert_(n, before->prev, before);
+}
+
+void index_node_done(struct node *n, uint64_t lsn, struct list *before)
+{
+	struct snap *sn = n->snap;
+
+	snap_frames(n, sn);
+	n->snap = NULL;
+	for (unsigned i = 0; i < REGION_BLOCKS; i++) {
+		if (n->loc[i] && n->loc[i] == sn->loc[i])
+			node_set(n, i, 0, NULL);
+	}
+	if (n->live == 0) {
+		node_free(n);
+		return;
+	}
+	n->lsn = lsn;
+	insert_before(&n->dirty, before);
+}
+
+void index_node_requeue(struct node *n, struct list *before)
+{
+	snap_frames(n, n->snap);
+	n->snap = NULL;
+	if (n->live == 0)
+		node_free(n);
+	else
+		insert_before(&n->dirty, before);
+}
+
+static void node_clear(struct node *n)
+{
+	for (unsigned i = 0; i < REGION_BLOCKS; i++)
+		node_set(n, i, 0, NULL);
+}
+
+void index_forget_seg(struct seg *s)
+{
+	for (uint32_t i = 0; i < s->npages; i++) {
+		struct mpage *p = s->pages[i];
+
+		for (uint32_t k = 0; p && p->nodes && k < MAP_REGIONS; k++) {
+			struct node *n = p->nodes[k];
+
+			if (!n)
+				continue;
+			node_clear(n);
+			if (!n->snap)
+				node_free(n);
+		}
+	}
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Encoding and checking of log batches. See log_format.h. */
+#include "replica/log_format.h"
+
+#include "base/crc32c.h"
+#include "base/uuid.h"
+#include "replica/page.h"
+
+#define REGION_BLOCKS 16u
+
+uint32_t logf_crc(const void *p, uint32_t hdr_bytes)
+{
+	static const uint32_t zero;
+	const uint8_t *b = p;
+	const size_t at = offsetof(struct logf_hdr, crc);
+	uint32_t crc = crc32c(0, b, at);
+
+	crc = crc32c(crc, &zero, sizeof(zero));
+	return crc32c(crc, b + at + sizeof(zero), hdr_bytes - at - sizeof(zero));
+}
+
+uint32_t logf_encode(const struct logf_batch *b, void *out)
+{
+	struct logf_hdr *h = out;
+	uint8_t *p = (uint8_t *)out + sizeof(*h);
+
+	memset(h, 0, sizeof(*h));
+	h->magic = LOGF_MAGIC;
+	h->version = LOGF_VERSION;
+	h->disk = b->disk;
+	h->lsn = b->lsn;
+	h->epoch = b->epoch;
+	h->tail_lsn = b->tail_lsn;
+	h->data_blocks = b->data_blocks;
+	h->nvols = (uint16_t)b->nvols;
+	h->nentries = (uint16_t)b->nentries;
+	h->hdr_bytes = logf_hdr_bytes(b->nvols, b->nentries, b->data_blocks);
+	h->hdr_blocks = (uint16_t)logf_hdr_blocks(b->nvols, b->nentries, b->data_blocks);
+	memcpy(p, b->vols, b->nvols * sizeof(b->vols[0]));
+	p += b->nvols * sizeof(b->vols[0]);
+	memcpy(p, b->entries, b->nentries * sizeof(b->entries[0]));
+	p += b->nentries * sizeof(b->entries[0]);
+	memcpy(p, b->crcs, b->data_blocks * sizeof(b->crcs[0]));
+	p += b->data_blocks * sizeof(b->crcs[0]);
+	memset(p, 0, (size_t)((uint8_t *)out + h->hdr_blocks * HCI_BLOCK - p));
+	h->crc = logf_crc(h, h->hdr_bytes);
+	return h->hdr_blocks;
+}
+
+static bool sizes_ok(const struct logf_hdr *h)
+{
+	return h->magic == LOGF_MAGIC && h->version == LOGF_VERSION && h->nvols <= LOGF_VOLS_MAX &&
+	       h->nentries <= LOGF_ENTRIES_MAX && h->data_blocks <= LOGF_DATA_MAX &&
+	       h->hdr_bytes == logf_hdr_bytes(h->nvols, h->nentries, h->data_blocks) &&
+	       h->hdr_blocks == logf_hdr_blocks(h->nvols, h->nentries, h->data_blocks);
+}
+
+static bool vol_ok(const struct logf_vol *v)
+{
+	return v->segsize >= LOGF_SEGMENT_MIN && v->segsize <= LOGF_SEGMENT_MAX &&
+	       v->segsize % LOGF_SEGMENT_MIN == 0 && v->generation > 0;
+}
+
+static bool entry_ok(const struct logf_view *v, const struct logf_entry *e, uint64_t *data)
+{
+	uint64_t blocks;
+
+	if (e->vol >= v->hdr->nvols)
+		return false;
+	blocks = v->vols[e->vol].segsize / HCI_BLOCK;
+	switch (e->kind) {
+	case LOGF_WRITE:
+		*data += e->nblocks;
+		/* fallthrough */
+	case LOGF_ZERO:
+		return e->nblocks > 0 && e->block < blocks && e->nblocks <= blocks - e->block && e->seq > 0;
+	case LOGF_FENCE:
+	case LOGF_DROP:
+		return e->nblocks == 0;
+	default:
+		return false;
+	}
+}
+
+static bool body_ok(const struct logf_view *v)
+{
+	uint64_t data = 0;
+
+	for (uint32_t i = 0; i < v->hdr->nvols; i++) {
+		if (!vol_ok(&v->vols[i]))
+			return false;
+	}
+	for (uint32_t i = 0; i < v->hdr->nentries; i++) {
+		if (!entry_ok(v, &v->entries[i], &data))
+			return false;
+	}
+	return data == v->hdr->data_blocks;
+}
+
+static bool data_ok(const struct logf_view *v, const uint8_t *data)
+{
+	for (uint32_t i = 0; i < v->hdr->data_blocks; i++) {
+		if (crc32c(0, data + (size_t)i * HCI_BLOCK, HCI_BLOCK) != v->crcs[i])
+			return false;
+	}
+	return true;
+}
+
+enum logf_result logf_parse(const void *p, size_t len, const struct uuid *disk, struct logf_view *v)
+{
+	const struct logf_hdr *h = p;
+	const uint8_t *b = p;
+
+	memset(v, 0, sizeof(*v));
+	if (len < HCI_BLOCK) {
+		v->blocks = 1;
+		return LOGF_SHORT;
+	}
+	if (!sizes_ok(h) || !uuid_eq(&h->disk, disk))
+		return LOGF_BAD;
+	v->hdr = h;
+	v->blocks = h->hdr_blocks + h->data_blocks;
+	if (len / HCI_BLOCK < v->blocks)
+		return LOGF_SHORT;
+	if (h->crc != logf_crc(p, h->hdr_bytes))
+		return LOGF_BAD;
+	v->vols = (const void *)(b + sizeof(*h));
+	v->entries = (const void *)(v->vols + h->nvols);
+	v->crcs = (const void *)(v->entries + h->nentries);
+	if (!body_ok(v) || !data_ok(v, b + (size_t)h->hdr_blocks * HCI_BLOCK))
+		return LOGF_BAD;
+	return LOGF_OK;
+}

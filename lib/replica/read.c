@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reads. Each is put together from memory, from the log and from the segment file, as the index says
+ * at one moment; nothing that is not durable is ever returned, so what a read saw stays so. A read
+ * behind a write to the same blocks that is not yet durable waits for it.
+ *
+ * A pass may take away what a read under way looks at (a place in the log, blocks of the file): it
+ * waits with readers_wait() for the reads that began before. Two counters in turn tell them apart.
+ */
+#include "base/mem.h"
+#include "replica/replica_impl.h"
+
+struct part {
+	struct list link;
+	struct env_io io;
+	struct repl_op *op;
+	struct repl_disk *d;
+	bool of_log;
+};
+
+enum source { SRC_ZERO, SRC_MEM, SRC_LOG, SRC_FILE };
+
+static void read_unref(struct repl_disk *d, struct repl_op *op)
+{
+	struct op_priv *p = op_priv(op);
+
+	if (--p->left > 0)
+		return;
+	if (--d->readers[p->phase] == 0)
+		fiber_cond_signal(d->e, &d->readers_gone);
+	if (p->seg) {
+		seg_unref(p->seg);
+		p->seg = NULL;
+	}
+	op_finish(d, op, p->err);
+}
+
+static void part_done(struct env_io *io)
+{
+	struct part *x = container_of(io, struct part, io);
+	struct repl_disk *d = x->d;
+	struct repl_op *op = x->op;
+
+	if (io->result != (int64_t)io->iov1.iov_len)
+		op_priv(op)->err = disk_fail(d, io->result < 0 ? (int)-io->result : 0,
+					     x->of_log ? "cannot read the log" : "cannot read a segment's file");
+	list_push_front(&d->free_reads, &x->link);
+	read_unref(d, op);
+}
+
+static void part_submit(struct repl_disk *d, struct repl_op *op, bool of_log, struct env_file *f, uint64_t off,
+			void *buf, uint64_t len)
+{
+	struct list *l = list_pop(&d->free_reads);
+	struct part *x = l ? list_entry(l, struct part, link) : mem_alloc(sizeof(*x));
+
+	if (!x) {
+		op_priv(op)->err = HCI_E_NOMEM;
+		return;
+	}
+	list_init(&x->link);
+	x->op = op;
+	x->d = d;
+	x->of_log = of_log;
+	op_priv(op)->left++;
+	env_io_prep(&x->io, ENV_READ, f, buf, len, off, part_done);
+	env_submit(d->e, &x->io);
+}
+
+/* Where a block is; *at: its frame or its place in the ring. */
+static enum source source(const struct seg *s, uint32_t block, const uint8_t **mem, uint32_t *loc)
+{
+	const struct node *n = index_node(s, block / REGION_BLOCKS);
+	unsigned i = block % REGION_BLOCKS;
+
+	*loc = n ? n->loc[i] : 0;
+	if (*loc == 0)
+		return seg_allocated(s, block) ? SRC_FILE : SRC_ZERO;
+	if (*loc == LOC_ZERO)
+		return SRC_ZERO;
+	*mem = n->mem[i];
+	return *mem ? SRC_MEM : SRC_LOG;
+}
+
+static bool needs_file(const struct seg *s, uint32_t block, uint32_t n)
+{
+	const uint8_t *mem;
+	uint32_t loc;
+
+	for (uint32_t b = block; b < block + n; b++) {
+		if (source(s, b, &mem, &loc) == SRC_FILE)
+			return true;
+	}
+	return false;
+}
+
+/* How many blocks from b on come from the same place in a row. */
+static uint32_t run_length(const struct seg *s, uint32_t b, uint32_t end, enum source src, uint32_t loc)
+{
+	uint32_t n = 1, next;
+	const uint8_t *mem;
+
+	while (b + n < end && src != SRC_MEM && source(s, b + n, &mem, &next) == src &&
+	       (src != SRC_LOG || next == loc + n))
+		n++;
+	return n;
+}
+
+static void assemble(struct repl_disk *d, struct repl_op *op, struct seg *s)
+{
+	uint32_t first = (uint32_t)(op->off / HCI_BLOCK), end = first + (uint32_t)(op->len / HCI_BLOCK);
+	uint32_t b = first, n;
+
+	for (; b < end; b += n) {
+		uint8_t *to = (uint8_t *)op->buf + (size_t)(b - first) * HCI_BLOCK;
+		const uint8_t *mem = NULL;
+		uint32_t loc;
+		enum source src = source(s, b, &mem, &loc);
+
+		n = run_length(s, b, end, src, loc);
+		if (src == SRC_ZERO)
+			memset(to, 0, (size_t)n * HCI_BLOCK);
+		else if (src == SRC_MEM)
+			memcpy(to, mem, HCI_BLOCK);
+		else if (src == SRC_LOG)
+			part_submit(d, op, true, d->logf, ring_off(loc - 1), to, (uint64_t)n * HCI_BLOCK);
+		else
+			part_submit(d, op, false, s->data, (uint64_t)b * HCI_BLOCK, to, (uint64_t)n * HCI_BLOCK);
+	}
+}
+
+void read_go(struct repl_op *op)
+{
+	struct op_priv *p = op_priv(op);
+	struct repl_disk *d = p->vol->d;
+	int status = 0;
+	struct seg *s;
+
+	list_del(&op->link);
+	if (d->failed)
+		status = HCI_E_IO;
+	if (status || op_stale(op, &status)) {
+		op_finish(d, op, status);
+		return;
+	}
+	s = seg_find(p->vol, op->segment);
+	if (!s) {
+		memset(op->buf, 0, (size_t)op->len);
+		op_finish(d, op, 0);
+		return;
+	}
+	if (!s->data && needs_file(s, (uint32_t)(op->off / HCI_BLOCK), (uint32_t)(op->len / HCI_BLOCK))) {
+		seg_want_file(s, op);
+		return;
+	}
+	if (s->data) {
+		list_del(&s->lru);
+		list_push(&d->open_segs, &s->lru);
+	}
+	p->seg = s;
+	s->refs++;
+	p->left = 1;
+	p->err = 0;
+	p->phase = d->phase;
+	d->readers[p->phase]++;
+	assemble(d, op, s);
+	read_unref(d, op);
+}
+
+static bool overlap(const struct repl_op *a, const struct repl_op *b)
+{
+	return a->segment == b->segment && a->off < b->off + b->len && b->off < a->off + a->len;
+}
+
+void read_submit(struct repl_op *op)
+{
+	struct op_priv *p = op_priv(op);
+	struct vol *v = p->vol;
+
+	metric_add(v->d->m_reads, 1);
+	/* Writes end in order, so the last one that matters is enough. */
+	for (struct list *l = v->pending.prev; l != &v->pending; l = l->prev) {
+		struct op_priv *w = list_entry(l, struct op_priv, pend);
+
+		if (overlap(container_of(w, struct repl_op, priv), op)) {
+			list_push(&w->waiters, &op->link);
+			return;
+		}
+	}
+	read_go(op);
+}
+
+void readers_wait(struct repl_disk *d)
+{
+	unsigned old = d->phase;
+
+	d->phase = !old;
+	while (d->readers[old])
+		fiber_cond_wait(d->e, &d->readers_gone);
+}
+
+void read_fini(struct repl_disk *d)
+{
+	struct list *l;
+
+	while ((l = list_pop(&d->free_reads)))
+		mem_free(list_entry(l, struct part, link));
+}

@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of this floor share. Words:
+ *   vol     what the disk holds of one volume; a struct repl_slot is one opening of it
+ *   seg     one segment: two files and, in memory, its region tables and index
+ *   node    the index of one region: which of its 16 blocks are in the log, and where
+ *   frame   4 KiB of memory with a block that is in the log, so that it need not be read back
+ *   pass    one round of write-back: data, region tables, slot records, then the log's tail
+ *
+ * Who owns what: log.c the queue and the batches, index.c nodes and frames, segment.c files and region
+ * tables, read.c reads, writeback.c the passes (wb_data.c their data), recover.c the way back from
+ * the medium, slot.c openings and the fence, drop.c forgetting, space.c what is left, disk.c the rest.
+ */
+#ifndef REPLICA_IMPL_H
+#define REPLICA_IMPL_H
+
+#include "base/list.h"
+#include "env/env.h"
+#include "env/fiber.h"
+#include "replica/log_format.h"
+#include "replica/page.h"
+#include "replica/replica.h"
+
+#define LOG_SUB "replica"
+
+#define REGION_BLOCKS (REPL_REGION / HCI_BLOCK)
+#define MAP_REGIONS 256u             /* regions of one page of a region table */
+#define RING_OFF ((uint64_t)PAGE_PAIR) /* the log file begins with the checkpoint's pair */
+#define LOG_SIZE_MIN (4 * MiB)
+#define LOG_SIZE_MAX (64 * GiB)
+#define CTL_RESERVE 64u              /* blocks of the log kept for FENCE and DROP */
+#define BATCHES 4u
+#define IDLE_NS (200 * NS_PER_MS)
+#define VOL_BUCKETS 256u
+#define OPEN_SEGS_MAX 256u           /* segments with open files */
+
+/* A block's place: 0 none, LOC_ZERO to be zeroed, else its block in the ring + 1. */
+#define LOC_ZERO 0x80000000u
+static inline bool loc_is_data(uint32_t loc)
+{
+	return loc && loc != LOC_ZERO;
+}
+
+/* ---- on disk ---- */
+
+#define SUPER_MAGIC UINT64_C(0x4b53494449434843) /* "CHCIDISK" */
+#define CKPT_MAGIC UINT64_C(0x54504b4349434843)  /* "CHCICKPT" */
+#define META_MAGIC UINT64_C(0x4154454d49434843)  /* "CHCIMETA" */
+#define MAP_MAGIC UINT64_C(0x50414d5249434843)   /* "CHCIRMAP" */
+#define SUPER_VERSION 1u
+#define CKPT_VERSION 1u
+#define META_VERSION 1u
+#define MAP_VERSION 1u
+
+#define SUPER_CLEAN 1u
+
+struct super_page {
+	struct page_hdr h;
+	struct uuid cluster;
+	uint64_t log_size; /* bytes of the ring */
+	uint64_t epoch;    /* times opened */
+	uint64_t created;  /* ns since 1970 */
+	uint32_t flags;
+	uint32_t block, region;
+	uint32_t zero;
+};
+
+struct ckpt_page {
+	struct page_hdr h;
+	uint64_t tail_lsn, min_epoch;
+	uint64_t tail_block; /* of the ring */
+};
+
+struct meta_page {
+	struct page_hdr h;
+	struct uuid volume;
+	uint64_t generation, segsize, last_seq, stable_seq;
+};
+
+struct map_page {
+	struct page_hdr h;
+	struct uuid volume;
+	uint32_t segment, first_region;
+	uint32_t regions, zero;
+	uint64_t seq[MAP_REGIONS];   /* with REPL_SEQ_ZERO */
+	uint16_t alloc[MAP_REGIONS]; /* bit per block: it is in the segment file */
+};
+_Static_assert(sizeof(struct map_page) <= HCI_BLOCK && sizeof(struct super_page) <= HCI_BLOCK, "a page");
+
+/* ---- in memory ---- */
+
+struct snap;
+
+struct node {
+	struct list dirty; /* disk.dirty, by lsn; in no list while a pass has it */
+	struct seg *seg;
+	struct snap *snap; /* the pass's copy */
+	uint64_t lsn;      /* not larger than that of any of its blocks */
+	uint32_t region;   /* of the segment */
+	uint32_t live;     /* blocks with a place */
+	uint32_t loc[REGION_BLOCKS];
+	uint8_t *mem[REGION_BLOCKS];
+};
+
+struct mpage {
+	uint64_t seq[MAP_REGIONS];
+	uint16_t alloc[MAP_REGIONS];
+	struct node **nodes; /* MAP_REGIONS, or NULL: none */
+	uint64_t serial;
+	uint32_t nnodes;
+	bool dirty;
+};
+
+struct seg {
+	struct repl_disk *d;
+	struct vol *vol;
+	struct mpage **pages;
+	uint32_t no, npages;
+	uint32_t refs;       /* reads, waiting reads, the pass; not the vol's own */
+	uint32_t inflight;   /* ops in batches */
+	bool real;           /* something was ever applied to it */
+	bool on_disk;        /* its files exist, durably */
+	bool dead;           /* dropped */
+	bool dirty, touched; /* in disk.dirty_segs; in the pass's list of files to sync */
+	uint32_t resv;       /* blocks reserved for its files until they exist */
+	struct env_file *data, *map;
+	struct list dirty_link, touched_link;
+	struct list lru;     /* disk.open_segs */
+	struct list waiting; /* reads that need the file */
+	struct list opening; /* disk.to_open */
+	struct list dying;   /* disk.dying_segs */
+};
+
+struct vol {
+	struct list link;    /* disk.vols[]; none once it is gone */
+	struct list dying;   /* disk.dying_vols */
+	struct repl_disk *d;
+	struct uuid uuid;
+	uint64_t gen;        /* durable; 0: not yet */
+	uint64_t max_gen;    /* admitted, perhaps not yet durable */
+	uint64_t opening;    /* number of the last opening for writing */
+	uint64_t segsize;
+	uint64_t last, stable;
+	struct seg **segs;   /* ascending */
+	uint32_t nsegs, cap;
+	struct list pending; /* writes submitted and not yet durable, in order */
+	uint32_t refs;       /* openings, control entries */
+	uint32_t drops;      /* DROP entries in batches */
+	bool gone;           /* dropped as a whole */
+	bool dir;            /* its directory and record exist, durably */
+	bool meta_dirty;
+	uint64_t meta_serial, meta_pass;
+	uint64_t batch_lsn;  /* the batch that batch_idx is about */
+	uint32_t batch_idx;
+};
+
+struct repl_slot {
+	struct repl_disk *d;
+	struct vol *vol;
+	uint64_t gen, opening;
+	bool ro;
+};
+
+#define OP_FENCE 100
+#define OP_DROP 101
+
+/* In repl_op.priv. */
+struct op_priv {
+	struct list pend;    /* vol.pending */
+	struct list waiters; /* reads behind this write */
+	struct vol *vol;
+	struct seg *seg;
+	uint64_t resv;       /* blocks */
+	uint32_t promised;   /* nodes */
+	uint32_t left;       /* parts of a read under way, + 1 while it is being started */
+	uint32_t phase;
+	int err;
+	bool data;           /* in vol.pending */
+};
+_Static_assert(sizeof(struct op_priv) <= sizeof(((struct repl_op *)0)->priv), "fits");
+
+static inline struct op_priv *op_priv(struct repl_op *op)
+{
+	return (struct op_priv *)op->priv;
+}
+
+/* A control entry: the fiber that made it waits. */
+struct ctl {
+	struct repl_op op;
+	struct fiber *fiber;
+	bool done;
+};
+
+struct batch {
+	struct list link;
+	struct repl_disk *d;
+	struct env_io io;
+	struct list ops;
+	struct logf_batch *f;
+	uint8_t *hdr;
+	uint32_t pos, blocks; /* in the ring */
+	bool done;
+	int niov;
+	struct iovec iov[LOGF_ENTRIES_MAX + 1];
+};
+
+struct ring {
+	uint32_t blocks;   /* of the ring */
+	uint32_t head;     /* where the next batch goes, if it fits */
+	uint32_t tail;     /* pos of tail_lsn, or head when there is none */
+	uint64_t next_lsn, tail_lsn;
+	uint64_t applied;  /* last lsn in the index */
+	uint64_t epoch, min_epoch, first_lsn; /* first_lsn: of this opening */
+	uint64_t ckpt_serial;
+	uint32_t *pos;     /* by lsn, a ring of pos_cap (a power of two) */
+	uint32_t pos_cap;
+};
+
+struct repl_disk {
+	struct env *e;
+	char path[256];
+	struct uuid uuid, cluster;
+	void (*on_failed)(void *arg, struct repl_disk *d, const struct hci_error *err);
+	void *arg;
+	uint64_t reserve;
+
+	struct env_file *lock, *logf;
+	struct super_page *super; /* also the buffer it is written from */
+	bool failed, closing, stop;
+	struct hci_error fail_err;
+
+	/* log.c */
+	struct ring log;
+	struct list queue, inflight, free_batches;
+	struct batch *batches[BATCHES];
+	struct env_task kick_task, finish_task, fail_task;
+	struct list finished;
+	uint64_t open_ops;
+	bool log_waits;          /* the head of the queue waits for room in the log */
+	uint64_t last_io;
+	struct fiber_cond drained;
+
+	/* index.c */
+	struct list dirty;
+	struct list free_nodes;
+	uint64_t nfree_nodes, promised, nnodes, live_blocks;
+	void **node_slabs;
+	uint32_t nslabs;
+	void *free_frames;
+	void **frame_slabs;
+	uint32_t nframe_slabs, frame_slabs_max;
+	uint64_t frames_used;
+
+	/* slot.c, segment.c, drop.c */
+	struct list vols[VOL_BUCKETS];
+	uint64_t nsegs;
+	struct list dirty_segs, open_segs, to_open, dying_segs, dying_vols;
+	uint32_t nopen;
+	struct fiber_mutex open_lock;
+	struct fiber_cond opener;
+	uint32_t fibers;
+	struct fiber_cond fibers_end;
+
+	/* read.c */
+	struct list free_reads;
+	uint32_t readers[2], phase;
+	struct fiber_cond readers_gone;
+
+	/* space.c */
+	uint64_t fs_free, fs_total, statfs_at;
+	uint64_t resv;          /* blocks: in the index and not in the segment file */
+	uint64_t resv_pending;  /* blocks: admitted, not in the index */
+	bool full;              /* write-back found no room */
+	bool short_of_space;    /* a write was refused */
+
+	/* writeback.c */
+	struct fiber_mutex wb_lock;
+	struct fiber_cond wb;
+	struct wb *pass;
+	bool drain;
+	uint64_t passes;
+	void *zeroes;            /* 64 KiB */
+
+	struct metric *m_writes, *m_reads, *m_batches, *m_wb, *m_log;
+	struct metric *m_write_ns;
+};
+
+/* disk.c */
+/* Declares the disk failed, once; returns HCI_E_IO. what: of which file, for the message. */
+int disk_fail(struct repl_disk *d, int os_errno, const char *what);
+int super_write(struct repl_disk *d, uint32_t flags);
+char *disk_path(struct repl_disk *d, const char *name); /* mem_free */
+/* An error of the disk as a whole; returns its code. */
+int disk_sys_error(const struct repl_disk *d, int rc, const char *what, struct hci_error *err);
+
+/* log.c */
+int log_init(struct repl_disk *d);
+void log_fini(struct repl_disk *d);
+void log_kick(struct repl_disk *d);
+void log_fail_all(struct repl_disk *d);
+void op_init(struct repl_op *op);
+void op_finish(struct repl_disk *d, struct repl_op *op, int status);
+/* From a fiber: appends a control entry and waits until it is durable and applied. */
+int log_control(struct repl_disk *d, struct ctl *c);
+
+/* ring.c: places in the log */
+bool ring_place(const struct ring *r, uint32_t blocks, uint32_t keep, uint32_t *pos);
+int ring_reserve(struct ring *r); /* memory for one more; HCI_E_NOMEM */
+void ring_take(struct ring *r, uint32_t pos, uint32_t blocks); /* the next lsn is there */
+void ring_release(struct ring *r, uint64_t tail_lsn);
+uint32_t ring_pos_of(const struct ring *r, uint64_t lsn);     /* head for next_lsn */
+uint32_t ring_used(const struct ring *r);
+static inline uint64_t ring_off(uint32_t block)
+{
+	return RING_OFF + (uint64_t)block * HCI_BLOCK;
+}
+
+/* index.c */
+bool index_promise(struct repl_disk *d, uint32_t n);
+void index_unpromise(struct repl_disk *d, uint32_t n);
+struct node *index_node(const struct seg *s, uint32_t region);
+/* Room in the tables for the regions of [block, block + n). */
+int seg_prepare(struct seg *s, uint32_t block, uint32_t n);
+/* n blocks are in the ring from pos on; data NULL: not in memory (recovery). */
+int index_write(struct seg *s, uint32_t block, uint32_t n, uint32_t pos, const uint8_t *data, uint64_t lsn);
+int index_zero(struct seg *s, uint32_t block, uint32_t n, uint64_t lsn);
+void index_seq(struct seg *s, uint32_t block, uint32_t n, bool zero, uint64_t seq, bool set);
+void index_alloc(struct seg *s, uint32_t region, unsigned i, bool there);
+uint32_t index_new_blocks(const struct seg *s, uint32_t block, uint32_t n);
+void index_forget_seg(struct seg *s);   /* all nodes, but for those that the pass has */
+void index_node_done(struct node *n, uint64_t lsn, struct list *before); /* the pass is over for it */
+void index_node_requeue(struct node *n, struct list *before);            /* the pass failed */
+void index_trim(struct repl_disk *d);   /* gives memory back when idle */
+void index_fini(struct repl_disk *d);
+void frame_put(struct repl_disk *d, uint8_t *f);
+static inline bool seg_allocated(const struct seg *s, uint32_t block)
+{
+	const struct mpage *p = s->pages[block / REGION_BLOCKS / MAP_REGIONS];
+
+	return p && p->alloc[block / REGION_BLOCKS % MAP_REGIONS] >> (block % REGION_BLOCKS) & 1;
+}
+
+/* segment.c */
+struct seg *seg_find(const struct vol *v, uint32_t no);
+struct seg *seg_get(struct vol *v, uint32_t no); /* made if need be; NULL: no memory */
+void seg_real(struct seg *s);
+void seg_dirty(struct seg *s);
+void seg_unref(struct seg *s);
+void seg_free(struct repl_disk *d, struct seg *s); /* from a fiber: closes its files */
+int seg_open_files(struct seg *s, bool create);   /* from a fiber; -errno */
+void seg_want_file(struct seg *s, struct repl_op *op);
+void seg_opener(void *disk);                      /* a fiber */
+void seg_close_some(struct repl_disk *d, uint32_t keep);
+char *seg_path(const struct seg *s, const char *suffix);
+static inline uint32_t seg_blocks(const struct seg *s)
+{
+	return (uint32_t)(s->vol->segsize / HCI_BLOCK);
+}
+uint32_t seg_files_blocks(uint64_t segsize);
+
+/* vol.c */
+struct vol *vol_find(struct repl_disk *d, const struct uuid *u);
+struct vol *vol_new(struct repl_disk *d, const struct uuid *u, uint64_t segsize);
+void vol_put(struct vol *v);
+void vol_free(struct vol *v);
+char *vol_path(const struct vol *v, const char *name);
+int vol_write_meta(struct vol *v);  /* from a fiber; -errno */
+bool op_stale(const struct repl_op *op, int *status);
+static inline bool vol_real(const struct vol *v)
+{
+	return v->gen > 0;
+}
+
+/* read.c */
+void read_submit(struct repl_op *op);
+void read_go(struct repl_op *op);
+void readers_wait(struct repl_disk *d); /* until all reads of before are over; one at a time */
+void read_fini(struct repl_disk *d);
+
+/* drop.c */
+void drop_apply(struct vol *v, uint32_t segment); /* in the order of the log */
+int drop_unlink(struct repl_disk *d);             /* from a fiber, under wb_lock; -errno */
+bool drop_blocks(const struct vol *v, uint32_t segment); /* files of that name are still to be removed */
+void seg_detach(struct seg *s);
+
+/* space.c */
+bool space_has(const struct repl_disk *d, uint64_t blocks);
+int space_refresh(struct repl_disk *d); /* from a fiber */
+
+/* writeback.c */
+void wb_fiber(void *disk);
+int wb_pass(struct repl_disk *d); /* under wb_lock; -errno */
+int wb_checkpoint(struct repl_disk *d, uint64_t tail_lsn);
+
+/* wb_data.c */
+struct snap {
+	struct node *node;
+	uint32_t loc[REGION_BLOCKS];
+	uint8_t *mem[REGION_BLOCKS];
+	uint16_t written, punched; /* blocks that the pass put in the file, took out of it */
+};
+struct wb {
+	struct repl_disk *d;
+	struct snap *snaps;
+	uint32_t n, cap;
+	struct list segs; /* touched */
+	uint32_t inflight;
+	int err;          /* -errno, the first */
+	struct fiber_cond cond;
+	struct list free_units, free_ios;
+	uint32_t nunits;
+};
+int wb_write_data(struct wb *w);                   /* all snaps; -errno */
+/* Submits and returns; wb_wait waits for all. */
+int wb_io(struct wb *w, enum env_io_op op, struct env_file *f, void *buf, uint64_t len, uint64_t off);
+int wb_wait(struct wb *w);
+struct wb *wb_new(struct repl_disk *d);
+void wb_free(struct wb *w);
+
+/* recover.c */
+int recover(struct repl_disk *d, struct hci_error *err); /* from a fiber */
+
+#endif

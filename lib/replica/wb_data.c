@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The data of a pass: the blocks of its snapshots, merged to runs per segment, many in flight. What is
+ * no longer in memory is read back from the log first. Regions that are all zeroes are punched out.
+ * Syncing and the bookkeeping after it are writeback.c's.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "base/uuid.h"
+#include "replica/replica_impl.h"
+
+#define UNIT_BLOCKS 128u
+#define UNITS_BUSY 4u /* in flight beside foreground requests */
+#define UNITS_MAX 16u
+#define IOS_MAX 64u
+
+/* One write to a segment file. */
+struct unit {
+	struct list link;
+	struct env_io io;
+	struct wb *w;
+	uint32_t block, n, reading;
+	uint8_t *tmp;
+	const uint8_t *mem[UNIT_BLOCKS]; /* NULL: in the log, at loc */
+	uint32_t loc[UNIT_BLOCKS];
+	struct iovec iov[UNIT_BLOCKS];
+};
+
+struct wb_req {
+	struct list link;
+	struct env_io io;
+	struct wb *w;
+	struct unit *u; /* a read from the log for it */
+	void *buf;      /* freed when done */
+};
+
+struct wb *wb_new(struct repl_disk *d)
+{
+	struct wb *w = MEM_NEW(struct wb);
+
+	if (!w)
+		return NULL;
+	w->d = d;
+	list_init(&w->segs);
+	list_init(&w->free_units);
+	list_init(&w->free_ios);
+	fiber_cond_init(&w->cond);
+	return w;
+}
+
+void wb_free(struct wb *w)
+{
+	struct list *l;
+
+	if (!w)
+		return;
+	while ((l = list_pop(&w->free_units)))
+		mem_free(list_entry(l, struct unit, link));
+	while ((l = list_pop(&w->free_ios)))
+		mem_free(list_entry(l, struct wb_req, link));
+	mem_free(w->snaps);
+	mem_free(w);
+}
+
+static void one_done(struct wb *w, int64_t result, int64_t want)
+{
+	if (result < 0 && !w->err)
+		w->err = (int)result;
+	else if (result < want && !w->err)
+		w->err = -EIO;
+	w->inflight--;
+	fiber_cond_signal(w->d->e, &w->cond);
+}
+
+/* ---- single requests ---- */
+
+static void req_done(struct env_io *io)
+{
+	struct wb_req *r = container_of(io, struct wb_req, io);
+	bool sized = io->op == ENV_WRITE || io->op == ENV_READ;
+	struct wb *w = r->w;
+
+	mem_free_aligned(r->buf);
+	list_push_front(&w->free_ios, &r->link);
+	one_done(w, io->result, sized ? (int64_t)io->iov1.iov_len : 0);
+}
+
+static struct wb_req *req_new(struct wb *w)
+{
+	struct list *l = list_pop(&w->free_ios);
+	struct wb_req *r = l ? list_entry(l, struct wb_req, link) : mem_alloc(sizeof(*r));
+
+	if (!r)
+		return NULL;
+	list_init(&r->link);
+	r->w = w;
+	r->u = NULL;
+	r->buf = NULL;
+	return r;
+}
+
+int wb_io(struct wb *w, enum env_io_op op, struct env_file *f, void *buf, uint64_t len, uint64_t off)
+{
+	struct wb_req *r;
+
+	while (w->inflight >= IOS_MAX)
+		fiber_cond_wait(w->d->e, &w->cond);
+	r = req_new(w);
+	if (!r) {
+		mem_free_aligned(buf);
+		return -ENOMEM;
+	}
+	r->buf = buf;
+	w->inflight++;
+	env_io_prep(&r->io, op, f, buf, len, off, req_done);
+	env_submit(w->d->e, &r->io);
+	return 0;
+}
+
+int wb_wait(struct wb *w)
+{
+	while (w->inflight)
+		fiber_cond_wait(w->d->e, &w->cond);
+	return w->err;
+}
+
+/* ---- units ---- */
+
+static void unit_free(struct unit *u)
+{
+	mem_free_aligned(u->tmp);
+	u->tmp = NULL;
+	list_push_front(&u->w->free_units, &u->link);
+}
+
+static void unit_written(struct env_io *io)
+{
+	struct unit *u = container_of(io, struct unit, io);
+	struct wb *w = u->w;
+	int64_t want = (int64_t)u->n * HCI_BLOCK;
+
+	metric_add(w->d->m_wb, (uint64_t)want);
+	unit_free(u);
+	one_done(w, io->result, want);
+}
+
+static void unit_write(struct unit *u)
+{
+	int k = 0;
+
+	if (u->w->err) {
+		u->io.result = u->w->err;
+		unit_written(&u->io);
+		return;
+	}
+	for (uint32_t i = 0; i < u->n; i++) {
+		struct iovec *v = &u->iov[k - (k > 0)];
+
+		if (k > 0 && (const uint8_t *)v->iov_base + v->iov_len == u->mem[i]) {
+			v->iov_len += HCI_BLOCK;
+			continue;
+		}
+		u->iov[k].iov_base = (void *)(uintptr_t)u->mem[i];
+		u->iov[k++].iov_len = HCI_BLOCK;
+	}
+	u->io.iov = u->iov;
+	u->io.niov = k;
+	env_submit(u->w->d->e, &u->io);
+}
+
+static void log_read_done(struct env_io *io)
+{
+	struct wb_req *r = container_of(io, struct wb_req, io);
+	struct unit *u = r->u;
+	struct wb *w = r->w;
+
+	if (io->result != (int64_t)io->iov1.iov_len && !w->err)
+		w->err = io->result < 0 ? (int)io->result : -EIO;
+	list_push_front(&w->free_ios, &r->link);
+	if (--u->reading == 0)
+		unit_write(u);
+}
+
+/* Reads n blocks that lie in the log from loc on. */
+static void log_read(struct unit *u, uint32_t loc, uint32_t n, uint8_t *to)
+{
+	struct wb *w = u->w;
+	struct wb_req *r = req_new(w);
+
+	if (!r) {
+		w->err = w->err ? w->err : -ENOMEM;
+		return;
+	}
+	r->u = u;
+	u->reading++;
+	env_io_prep(&r->io, ENV_READ, w->d->logf, to, (uint64_t)n * HCI_BLOCK, ring_off(loc - 1), log_read_done);
+	env_submit(w->d->e, &r->io);
+}
+
+static void unit_read_back(struct unit *u, uint32_t missing)
+{
+	uint8_t *to = u->tmp = mem_alloc_aligned((size_t)missing * HCI_BLOCK);
+
+	if (!to) {
+		u->w->err = u->w->err ? u->w->err : -ENOMEM;
+		return;
+	}
+	for (uint32_t i = 0, n; i < u->n; i += n) {
+		uint8_t *start = to;
+
+		n = 1;
+		if (u->mem[i])
+			continue;
+		u->mem[i] = to;
+		to += HCI_BLOCK;
+		while (i + n < u->n && !u->mem[i + n] && u->loc[i + n] == u->loc[i] + n) {
+			u->mem[i + n++] = to;
+			to += HCI_BLOCK;
+		}
+		log_read(u, u->loc[i], n, start);
+	}
+}
+
+static void unit_send(struct unit *u, struct seg *s)
+{
+	uint32_t missing = 0;
+
+	for (uint32_t i = 0; i < u->n; i++)
+		missing += !u->mem[i];
+	env_io_prep(&u->io, ENV_WRITE, s->data, NULL, 0, (uint64_t)u->block * HCI_BLOCK, unit_written);
+	u->w->inflight++;
+	u->reading = 1;
+	if (missing)
+		unit_read_back(u, missing);
+	if (--u->reading == 0)
+		unit_write(u);
+}
+
+static uint32_t depth(const struct repl_disk *d)
+{
+	bool urgent = d->log_waits || ring_used(&d->log) > d->log.blocks / 5 * 4;
+
+	return d->open_ops > 0 && !urgent ? UNITS_BUSY : UNITS_MAX;
+}
+
+static struct unit *unit_new(struct wb *w, uint32_t block)
+{
+	struct list *l;
+	struct unit *u;
+
+	while (w->inflight >= depth(w->d))
+		fiber_cond_wait(w->d->e, &w->cond);
+	l = list_pop(&w->free_units);
+	u = l ? list_entry(l, struct unit, link) : mem_alloc(sizeof(*u));
+	if (!u)
+		return NULL;
+	list_init(&u->link);
+	u->w = w;
+	u->block = block;
+	u->n = 0;
+	u->tmp = NULL;
+	return u;
+}
+
+/* ---- from snapshots to units ---- */
+
+struct walk {
+	struct wb *w;
+	struct seg *seg;
+	struct unit *u;
+	uint32_t punch, npunch; /* regions in a row to be punched */
+};
+
+static void flush_unit(struct walk *k)
+{
+	if (k->u)
+		unit_send(k->u, k->seg);
+	k->u = NULL;
+}
+
+static int flush_punch(struct walk *k)
+{
+	int rc = 0;
+
+	if (k->npunch)
+		rc = wb_io(k->w, ENV_PUNCH, k->seg->data, NULL, (uint64_t)k->npunch * REPL_REGION,
+			   (uint64_t)k->punch * REPL_REGION);
+	k->npunch = 0;
+	return rc;
+}
+
+static int put_block(struct walk *k, uint32_t block, const uint8_t *mem, uint32_t loc)
+{
+	struct unit *u = k->u;
+
+	if (u && (u->n == UNIT_BLOCKS || u->block + u->n != block)) {
+		flush_unit(k);
+		u = NULL;
+	}
+	if (!u)
+		u = k->u = unit_new(k->w, block);
+	if (!u)
+		return -ENOMEM;
+	u->mem[u->n] = mem;
+	u->loc[u->n++] = loc;
+	return 0;
+}
+
+static uint16_t alloc_mask(const struct seg *s, uint32_t region)
+{
+	return s->pages[region / MAP_REGIONS]->alloc[region % MAP_REGIONS];
+}
+
+static int put_snap(struct walk *k, struct snap *sn)
+{
+	uint32_t region = sn->node->region;
+	uint16_t data = 0, zero = 0, alloc = alloc_mask(k->seg, region);
+	int rc = 0;
+
+	for (unsigned i = 0; i < REGION_BLOCKS; i++) {
+		if (loc_is_data(sn->loc[i]))
+			data |= (uint16_t)(1u << i);
+		else if (sn->loc[i])
+			zero |= (uint16_t)(1u << i);
+	}
+	if (!data && !alloc)
+		return 0;
+	if (!data && !(alloc & ~zero)) {
+		sn->punched = alloc;
+		if (k->npunch && k->punch + k->npunch != region)
+			rc = flush_punch(k);
+		if (!k->npunch)
+			k->punch = region;
+		k->npunch++;
+		return rc;
+	}
+	zero &= alloc; /* what is not in the file reads as zeroes already */
+	for (unsigned i = 0; i < REGION_BLOCKS && !rc; i++) {
+		uint32_t block = region * REGION_BLOCKS + i;
+
+		if (data >> i & 1)
+			rc = put_block(k, block, sn->mem[i], sn->loc[i]);
+		else if (zero >> i & 1)
+			rc = put_block(k, block, k->w->d->zeroes, 0);
+	}
+	sn->written = data;
+	return rc;
+}
+
+static int by_place(const void *a, const void *b)
+{
+	const struct node *x = ((const struct snap *)a)->node, *y = ((const struct snap *)b)->node;
+	int c = memcmp(&x->seg->vol->uuid, &y->seg->vol->uuid, sizeof(struct uuid));
+
+	if (c)
+		return c;
+	if (x->seg->no != y->seg->no)
+		return x->seg->no < y->seg->no ? -1 : 1;
+	return x->region < y->region ? -1 : x->region > y->region;
+}
+
+/* The segment stays open until the pass lets go of it. */
+static int enter_seg(struct walk *k, struct seg *s)
+{
+	int rc;
+
+	flush_unit(k);
+	rc = flush_punch(k);
+	k->seg = s;
+	if (rc)
+		return rc;
+	if (!s->touched) {
+		s->touched = true;
+		s->refs++;
+		list_push(&k->w->segs, &s->touched_link);
+	}
+	return seg_open_files(s, true);
+}
+
+int wb_write_data(struct wb *w)
+{
+	struct walk k = { .w = w };
+	int rc = 0, err;
+
+	qsort(w->snaps, w->n, sizeof(w->snaps[0]), by_place);
+	for (uint32_t i = 0; i < w->n; i++)
+		w->snaps[i].node->snap = &w->snaps[i];
+	for (uint32_t i = 0; i < w->n && !rc && !w->err; i++) {
+		struct snap *sn = &w->snaps[i];
+
+		if (sn->node->seg->dead)
+			continue;
+		if (sn->node->seg != k.seg)
+			rc = enter_seg(&k, sn->node->seg);
+		if (!rc)
+			rc = put_snap(&k, sn);
+	}
+	if (!rc) {
+		flush_unit(&k);
+		rc = flush_punch(&k);
+	} else if (k.u) {
+		unit_free(k.u);
+	}
+	err = wb_wait(w);
+	return rc ? rc : err;
+}

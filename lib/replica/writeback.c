@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Write-back: from the log to the segment files, in passes. A pass takes the oldest regions of the
+ * index, writes and syncs their blocks, then the region tables, then moves the log's tail. Until the
+ * tail moves the log covers everything, so a pass may be cut off at any point and done again.
+ *
+ * The order inside a pass is what crash safety hangs on; see docs/disk-format.md, "Write-back".
+ */
+#include <errno.h>
+
+#include "base/mem.h"
+#include "replica/replica_impl.h"
+
+#define SNAPS_MAX 8192u
+#define PASS_MAX (64 * MiB)
+#define RETRY_NS (1 * NS_PER_S)
+#define STATFS_NS (5 * NS_PER_S)
+
+/* ---- the parts of a pass ---- */
+
+static struct vol *next_dirty_vol(struct repl_disk *d, uint64_t pass)
+{
+	for (unsigned i = 0; i < VOL_BUCKETS; i++) {
+		struct vol *v;
+
+		list_for_each(v, &d->vols[i], link) {
+			if (v->meta_dirty && v->meta_pass != pass && vol_real(v) && !v->gone)
+				return v;
+		}
+	}
+	return NULL;
+}
+
+/* Slot records first: a segment's files need their directory. */
+static int write_metas(struct repl_disk *d)
+{
+	struct vol *v;
+	int rc = 0;
+
+	while (!rc && (v = next_dirty_vol(d, d->passes))) {
+		v->meta_pass = d->passes;
+		v->refs++;
+		rc = vol_write_meta(v);
+		vol_put(v);
+	}
+	return rc;
+}
+
+static int take_snaps(struct repl_disk *d, struct wb *w, const struct list *end)
+{
+	uint64_t bytes = 0, limit = MIN(PASS_MAX, (uint64_t)d->log.blocks * HCI_BLOCK / 4);
+
+	if (!w->snaps) {
+		w->cap = (uint32_t)MIN(SNAPS_MAX, d->log.blocks);
+		w->snaps = mem_alloc(w->cap * sizeof(w->snaps[0]));
+		if (!w->snaps)
+			return -ENOMEM;
+	}
+	w->n = 0;
+	while (d->dirty.next != end && w->n < w->cap && bytes < limit) {
+		struct node *n = list_first(&d->dirty, struct node, dirty);
+		struct snap *sn = &w->snaps[w->n++];
+
+		list_del(&n->dirty);
+		sn->node = n;
+		memcpy(sn->loc, n->loc, sizeof(sn->loc));
+		memcpy(sn->mem, n->mem, sizeof(sn->mem));
+		sn->written = sn->punched = 0;
+		n->snap = sn;
+		n->seg->refs++;
+		bytes += (uint64_t)n->live * HCI_BLOCK;
+	}
+	return 0;
+}
+
+static int sync_touched(struct wb *w, bool maps)
+{
+	struct seg *s;
+	int rc = 0, err;
+
+	list_for_each(s, &w->segs, touched_link) {
+		if (!rc && !s->dead)
+			rc = wb_io(w, ENV_SYNC, maps ? s->map : s->data, NULL, 0, 0);
+	}
+	err = wb_wait(w);
+	return rc ? rc : err;
+}
+
+static void mark_allocated(struct repl_disk *d, struct wb *w)
+{
+	for (uint32_t i = 0; i < w->n; i++) {
+		struct snap *sn = &w->snaps[i];
+		struct seg *s = sn->node->seg;
+
+		for (unsigned k = 0; k < REGION_BLOCKS; k++) {
+			uint32_t block = sn->node->region * REGION_BLOCKS + k;
+
+			if (sn->written >> k & 1 && !seg_allocated(s, block)) {
+				index_alloc(s, sn->node->region, k, true);
+				d->fs_free -= MIN(d->fs_free, HCI_BLOCK);
+			} else if (sn->punched >> k & 1) {
+				index_alloc(s, sn->node->region, k, false);
+			}
+		}
+	}
+}
+
+static int write_map_page(struct wb *w, struct seg *s, uint32_t i)
+{
+	struct mpage *p = s->pages[i];
+	struct map_page *m = mem_alloc_aligned(HCI_BLOCK);
+
+	if (!m)
+		return -ENOMEM;
+	memset(m, 0, HCI_BLOCK);
+	m->volume = s->vol->uuid;
+	m->segment = s->no;
+	m->first_region = i * MAP_REGIONS;
+	m->regions = MAP_REGIONS;
+	memcpy(m->seq, p->seq, sizeof(m->seq));
+	memcpy(m->alloc, p->alloc, sizeof(m->alloc));
+	page_seal(m, MAP_MAGIC, MAP_VERSION, ++p->serial, &s->d->uuid);
+	p->dirty = false;
+	return wb_io(w, ENV_WRITE, s->map, m, HCI_BLOCK, (uint64_t)i * PAGE_PAIR + (p->serial & 1) * HCI_BLOCK);
+}
+
+static int write_map(struct wb *w, struct seg *s)
+{
+	int rc = 0;
+
+	if (!s->touched) {
+		s->touched = true;
+		s->refs++;
+		list_push(&w->segs, &s->touched_link);
+	}
+	rc = seg_open_files(s, true);
+	for (uint32_t i = 0; i < s->npages && !rc && !s->dead; i++) {
+		if (s->pages[i] && s->pages[i]->dirty)
+			rc = write_map_page(w, s, i);
+	}
+	return rc;
+}
+
+static void redirty(struct wb *w)
+{
+	struct seg *s;
+
+	list_for_each(s, &w->segs, touched_link) {
+		for (uint32_t i = 0; i < s->npages; i++) {
+			if (s->pages[i])
+				s->pages[i]->dirty = true;
+		}
+		seg_dirty(s);
+	}
+}
+
+static int write_maps(struct repl_disk *d, struct wb *w)
+{
+	uint64_t n = 0;
+	struct list todo, *l;
+	int rc = 0, err;
+
+	list_init(&todo);
+	list_splice(&todo, &d->dirty_segs);
+	while (!rc && (l = list_pop(&todo))) {
+		struct seg *s = list_entry(l, struct seg, dirty_link);
+
+		s->dirty = false;
+		n++;
+		if (!s->dead)
+			rc = write_map(w, s);
+	}
+	list_splice(&d->dirty_segs, &todo);
+	err = wb_wait(w);
+	rc = rc ? rc : err;
+	if (!rc && n)
+		rc = sync_touched(w, true);
+	if (rc)
+		redirty(w);
+	return rc;
+}
+
+static void forget_empty(struct seg *s)
+{
+	for (uint32_t i = 0; i < s->npages && s->inflight == 0; i++) {
+		struct mpage *p = s->pages[i];
+
+		if (!p || p->nnodes)
+			continue;
+		mem_free(p->nodes);
+		p->nodes = NULL;
+	}
+}
+
+static void let_go(struct repl_disk *d, struct wb *w)
+{
+	struct list *l;
+
+	while ((l = list_pop(&w->segs))) {
+		struct seg *s = list_entry(l, struct seg, touched_link);
+
+		s->touched = false;
+		if (!s->dead)
+			forget_empty(s);
+		seg_unref(s);
+	}
+	index_trim(d);
+}
+
+static void end_snaps(struct wb *w, uint64_t lsn, struct list *before, bool done)
+{
+	for (uint32_t i = 0; i < w->n; i++) {
+		struct node *n = w->snaps[i].node;
+		struct seg *s = n->seg;
+
+		if (done) {
+			index_node_done(n, lsn, before);
+		} else {
+			n->lsn = w->d->log.tail_lsn; /* they are no longer in order */
+			index_node_requeue(n, before);
+		}
+		seg_unref(s);
+	}
+	w->n = 0;
+}
+
+int wb_checkpoint(struct repl_disk *d, uint64_t tail_lsn)
+{
+	struct ring *r = &d->log;
+	struct ckpt_page *c = mem_alloc_aligned(HCI_BLOCK);
+	int64_t n;
+
+	if (!c)
+		return -ENOMEM;
+	memset(c, 0, HCI_BLOCK);
+	if (tail_lsn >= r->first_lsn)
+		r->min_epoch = r->epoch;
+	c->tail_lsn = tail_lsn;
+	c->min_epoch = r->min_epoch;
+	c->tail_block = ring_pos_of(r, tail_lsn);
+	r->ckpt_serial++;
+	page_seal(c, CKPT_MAGIC, CKPT_VERSION, r->ckpt_serial, &d->uuid);
+	n = fiber_write(d->e, d->logf, c, HCI_BLOCK, (r->ckpt_serial & 1) * HCI_BLOCK, ENV_IO_DSYNC);
+	mem_free_aligned(c);
+	if (n < 0)
+		return (int)n;
+	ring_release(r, tail_lsn);
+	return 0;
+}
+
+static int pass_data(struct repl_disk *d, struct wb *w)
+{
+	int rc;
+
+	/* Reads from before the snapshot may look at what is about to be overwritten in the files. */
+	readers_wait(d);
+	rc = wb_write_data(w);
+	if (!rc)
+		rc = sync_touched(w, false);
+	if (rc)
+		return rc;
+	mark_allocated(d, w);
+	return write_maps(d, w);
+}
+
+/* The tail may move to the oldest batch that the index still needs, but not past what was applied when
+ * the pass began: only that much is sure to be in the tables and records it wrote. */
+static uint64_t new_tail(const struct repl_disk *d, uint64_t limit)
+{
+	if (list_empty(&d->dirty))
+		return limit;
+	return MIN(limit, list_first(&d->dirty, struct node, dirty)->lsn);
+}
+
+int wb_pass(struct repl_disk *d)
+{
+	struct wb *w = d->pass;
+	uint64_t limit = d->log.applied + 1, tail;
+	struct list mark;
+	int rc;
+
+	d->passes++;
+	w->err = 0;
+	rc = drop_unlink(d);
+	if (!rc)
+		rc = write_metas(d);
+	if (rc)
+		return rc;
+	list_push(&d->dirty, &mark);
+	rc = take_snaps(d, w, &mark);
+	if (!rc)
+		rc = pass_data(d, w);
+	end_snaps(w, limit, rc ? d->dirty.next : &mark, !rc);
+	list_del(&mark);
+	let_go(d, w);
+	if (rc)
+		return rc;
+	tail = new_tail(d, limit);
+	/* Nor may the log's space be used again while a read from before still looks at it. */
+	readers_wait(d);
+	if (tail != d->log.tail_lsn)
+		rc = wb_checkpoint(d, tail);
+	env_defer(d->e, &d->kick_task);
+	return rc;
+}
+
+/* ---- when ---- */
+
+static bool log_live(const struct repl_disk *d)
+{
+	return d->log.tail_lsn <= d->log.applied;
+}
+
+static bool wanted(const struct repl_disk *d)
+{
+	if (d->failed || !log_live(d))
+		return false;
+	return d->drain || d->log_waits || ring_used(&d->log) > d->log.blocks / 2 ||
+	       env_now(d->e) - d->last_io >= IDLE_NS;
+}
+
+static void pass_failed(struct repl_disk *d, int rc)
+{
+	if (rc == -ENOSPC || rc == -EDQUOT) {
+		if (!d->full)
+			log_warn(env_log(d->e),
+				 "disk %s is full: what was written stays in its log, new blocks are refused until "
+				 "space is freed", d->path);
+		d->full = true;
+		fiber_cond_signal(d->e, &d->drained);
+		env_defer(d->e, &d->kick_task); /* what waits for the log must not wait for ever */
+	} else if (rc != -ENOMEM && rc != -EAGAIN) {
+		disk_fail(d, -rc, "cannot write back to the segments' files");
+	}
+}
+
+/* A drop may give space back: then at once. */
+static void wait_to_retry(struct repl_disk *d)
+{
+	uint64_t deadline = env_now(d->e) + RETRY_NS;
+
+	while (env_now(d->e) < deadline && !d->stop && !d->failed && list_empty(&d->dying_segs))
+		fiber_cond_wait_until(d->e, &d->wb, deadline);
+}
+
+static void run_pass(struct repl_disk *d)
+{
+	int rc;
+
+	fiber_mutex_lock(d->e, &d->wb_lock);
+	rc = d->failed ? 0 : wb_pass(d);
+	if (!d->failed && (!rc || rc == -ENOSPC) && env_now(d->e) - d->statfs_at > RETRY_NS / 4)
+		space_refresh(d);
+	fiber_mutex_unlock(d->e, &d->wb_lock);
+	if (!rc && d->full) {
+		d->full = false;
+		log_info(env_log(d->e), "disk %s has room again", d->path);
+	}
+	if (rc) {
+		pass_failed(d, rc);
+		if (rc != -EAGAIN)
+			wait_to_retry(d);
+	}
+}
+
+static uint64_t next_look(const struct repl_disk *d)
+{
+	uint64_t now = env_now(d->e);
+
+	if (d->short_of_space)
+		return now + RETRY_NS;
+	return log_live(d) ? MAX(d->last_io + IDLE_NS, now + NS_PER_MS) : now + STATFS_NS;
+}
+
+static void look_at_space(struct repl_disk *d)
+{
+	if (d->failed || env_now(d->e) - d->statfs_at < (d->short_of_space ? RETRY_NS : STATFS_NS))
+		return;
+	if (space_refresh(d) == 0 && d->short_of_space)
+		d->short_of_space = !space_has(d, REPL_IO_MAX / HCI_BLOCK);
+}
+
+void wb_fiber(void *disk)
+{
+	struct repl_disk *d = disk;
+
+	while (!d->stop) {
+		if (wanted(d)) {
+			run_pass(d);
+			continue;
+		}
+		look_at_space(d);
+		if (d->stop || wanted(d))
+			continue;
+		fiber_cond_signal(d->e, &d->drained);
+		if (d->failed)
+			fiber_cond_wait(d->e, &d->wb);
+		else
+			fiber_cond_wait_until(d->e, &d->wb, next_look(d));
+	}
+	d->fibers--;
+	fiber_cond_signal(d->e, &d->fibers_end);
+}
