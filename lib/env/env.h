@@ -93,6 +93,7 @@ struct env_file;
 #define ENV_O_CREATE 2u
 #define ENV_O_EXCL 4u   /* with CREATE: fail with -EEXIST */
 #define ENV_O_DIRECT 8u /* buffers, lengths and offsets are multiples of HCI_BLOCK */
+#define ENV_O_LOCK 16u  /* nobody else, in any process, may open it so while it is open: -EBUSY (real world only) */
 
 enum env_io_op {
 	ENV_READ,  /* short read at the end of the file: result < asked */

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -51,6 +52,8 @@ static void run_open(void *arg)
 		q->result = -errno;
 	} else if (S_ISDIR(st.st_mode)) {
 		q->result = -EISDIR;
+	} else if (q->flags & ENV_O_LOCK && flock(q->fd, LOCK_EX | LOCK_NB)) {
+		q->result = errno == EWOULDBLOCK ? -EBUSY : -errno;
 	} else {
 		q->b = S_ISBLK(st.st_mode);
 		return;
