@@ -526,6 +526,7 @@ static Suite *suite(void)
 	TCase *t = tcase_create("conn");
 
 	tcase_set_timeout(t, 120);
+	tcase_add_checked_fixture(t, NULL, scratch_remove);
 	tcase_add_test(t, hello_over_each_family);
 	tcase_add_test(t, names_are_looked_up);
 	tcase_add_test(t, wrong_addresses_and_nobody_there);

@@ -400,6 +400,7 @@ static Suite *suite(void)
 	TCase *t = tcase_create("file");
 
 	tcase_set_timeout(t, 60);
+	tcase_add_checked_fixture(t, NULL, scratch_remove);
 	tcase_add_test(t, direct_files);
 	tcase_add_test(t, buffered_files);
 	tcase_add_test(t, more_in_flight_than_the_kernel_takes);

@@ -117,6 +117,7 @@ static Suite *suite(void)
 	TCase *t = tcase_create("pki");
 
 	tcase_set_timeout(t, 60);
+	tcase_add_checked_fixture(t, NULL, scratch_remove);
 	tcase_add_test(t, ca_and_node_certificates);
 	tcase_add_test(t, layouts_of_others);
 	tcase_add_test(t, refusals);

@@ -65,26 +65,24 @@ void with_env(void (*fn)(struct env *e))
 /* ---- scratch ---- */
 
 static char dir[64];
-static pid_t owner;
 
-static void remove_scratch(void)
+void scratch_remove(void)
 {
 	char cmd[128];
 
-	if (getpid() != owner)
+	if (!dir[0])
 		return;
 	snprintf(cmd, sizeof(cmd), "rm -rf '%s'", dir);
 	if (system(cmd))
 		perror(cmd);
+	dir[0] = '\0';
 }
 
 const char *scratch(void)
 {
-	if (owner != getpid()) {
+	if (!dir[0]) {
 		snprintf(dir, sizeof(dir), "/var/tmp/hci-env-XXXXXX");
 		ck_assert_ptr_nonnull(mkdtemp(dir));
-		owner = getpid();
-		atexit(remove_scratch);
 	}
 	return dir;
 }

@@ -16,9 +16,11 @@ void with_env_log(void (*body)(struct env *e), struct log log);
 unsigned count_fds(void);
 unsigned count_threads(void);
 
-/* A folder of the test, made empty; removed at exit of the process. On a file system with O_DIRECT. */
+/* A folder of the test on a file system with O_DIRECT, made at first use; the suites have
+ * scratch_remove as a checked teardown. */
 const char *scratch(void);
-const char *scratch_path(const char *name); /* mem_free-less: a static ring of buffers */
+const char *scratch_path(const char *name); /* in a static ring of buffers */
+void scratch_remove(void);
 
 /* A stream whose callbacks only wake the fibers that wait on it. */
 struct chan {

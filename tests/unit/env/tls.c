@@ -471,6 +471,7 @@ static Suite *suite(void)
 	TCase *t = tcase_create("tls");
 
 	tcase_set_timeout(t, 120);
+	tcase_add_checked_fixture(t, NULL, scratch_remove);
 	tcase_add_test(t, both_sides_learn_the_others_name);
 	tcase_add_test(t, much_data_both_ways_at_once);
 	tcase_add_test(t, wrong_certificates_are_refused_with_a_reason_at_both_ends);
