@@ -91,7 +91,7 @@ make_disk() {
 	gcc -O2 -static -o root/bin/recorder "$guest/recorder.c" ||
 		die "gcc -static failed: install gcc and libc6-dev"
 	# The root file system is smaller than the disk: the rest is the records' raw area.
-	mke2fs -q -t ext4 -L hci-root -E root_owner=0:0 -d root out/disk.img "${root_mib}M" ||
+	mke2fs -q -t ext4 -L hci-root -E root_owner=0:0 -d root out/disk.img "${root_mib}M" >/dev/null ||
 		die "mke2fs failed: install e2fsprogs"
 	truncate -s "${disk_mib}M" out/disk.img
 }

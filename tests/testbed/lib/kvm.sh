@@ -37,7 +37,7 @@ kvm_probe() {
 	! grep -q 'HCI-PROBE ok' "$log" || rc=0
 	kill -KILL $pid 2>/dev/null || true
 	pkill -KILL -P $pid 2>/dev/null || true
-	wait $pid 2>/dev/null || true
+	{ wait $pid; } 2>/dev/null || true
 	rm -f "$log" "$log.err"
 	return $rc
 }
