@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What core.c, place.c and jobs.c share. */
+#ifndef CLUSTER_CORE_IMPL_H
+#define CLUSTER_CORE_IMPL_H
+
+#include <stdio.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/uuid.h"
+#include "cluster/core.h"
+
+#define LOG_SUB "cluster"
+
+enum { T_NODE, T_ALIVE, T_DISK, T_DISKSTAT, T_POOL, T_POLICY, TABLES };
+
+struct ent {
+	char *key;
+	uint64_t mod_rev;
+	void *rec;
+};
+
+struct table {
+	const char *prefix;
+	const struct rec_type *type;
+	struct ent *ents; /* sorted by key */
+	size_t n, cap;
+};
+
+struct core {
+	struct core_opts o;
+	char self[HCI_NAME_MAX];
+	struct rec_cluster cluster;
+	struct rpc *rpc;
+	struct rpc_peers *peers;
+	struct vol_ctx vol_ctx;
+	struct table tables[TABLES];
+	struct store_watch *watch;
+	struct list watchers;
+	struct fiber_cond changed;
+	struct list policies; /* loaded ones: struct loaded_policy of place.c */
+	struct fiber_mutex policy_lock;
+	bool reloading, closing;
+};
+
+/* vol_ctx.choose_spare: a home for one segment's lost copy. */
+int core_choose_spare(void *arg, const struct rec_volume *v, uint32_t segment, const struct uuid *keep, size_t nkeep,
+		      const struct uuid *bad, struct uuid *out, struct hci_error *err);
+void core_policies_free(struct core *c);
+
+#endif

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Job records: made by whoever wants something long done, executed by the node they name. */
+#include <stdarg.h>
+
+#include "cluster/core_impl.h"
+
+#define PROGRESS_EVERY (300 * NS_PER_MS)
+
+int core_job_create(struct core *c, const char *type, const char *target, const char *node, const char *const *args,
+		    char id[HCI_NAME_MAX], struct hci_error *err)
+{
+	struct rec_job *r = MEM_NEW(struct rec_job);
+	char key[REC_KEY];
+	uint64_t rnd, now = env_realtime(c->o.env);
+	int rc;
+
+	if (!r)
+		return err_set(err, HCI_E_NOMEM, "job: out of memory");
+	env_random(c->o.env, &rnd, sizeof(rnd));
+	/* Sorts by time, and two at once do not meet. */
+	snprintf(r->id, sizeof(r->id), "%011llx-%06llx", (unsigned long long)(now / NS_PER_MS),
+		 (unsigned long long)(rnd & 0xffffff));
+	snprintf(r->type, sizeof(r->type), "%s", type);
+	snprintf(r->target, sizeof(r->target), "%s", target);
+	snprintf(r->node, sizeof(r->node), "%s", node ? node : "");
+	for (; args && args[0] && args[1] && r->nargs < REC_JOB_ARGS_MAX; args += 2) {
+		struct rec_arg *a = &r->args[r->nargs++];
+
+		snprintf(a->key, sizeof(a->key), "%s", args[0]);
+		snprintf(a->value, sizeof(a->value), "%s", args[1]);
+	}
+	r->created = r->updated = now;
+	key_job(key, r->id);
+	rc = rec_job_put(c->o.store, key, r, 0, 0, NULL, err);
+	if (!rc)
+		memcpy(id, r->id, HCI_NAME_MAX);
+	mem_free(r);
+	return rc;
+}
+
+int core_job_begin(struct core *c, const char *id, struct core_job *j, struct hci_error *err)
+{
+	char key[REC_KEY];
+	int rc;
+
+	memset(j, 0, sizeof(*j));
+	j->core = c;
+	j->rec = MEM_NEW(struct rec_job);
+	if (!j->rec)
+		return err_set(err, HCI_E_NOMEM, "job %s: out of memory", id);
+	key_job(key, id);
+	rc = rec_job_get(c->o.store, key, j->rec, &j->rev, err);
+	if (!rc && j->rec->state != REC_JOB_PENDING && j->rec->state != REC_JOB_RUNNING)
+		rc = err_set(err, HCI_E_STATE, "job %s: it has ended", id);
+	if (!rc) {
+		j->rec->state = REC_JOB_RUNNING;
+		j->rec->updated = env_realtime(c->o.env);
+		rc = rec_job_put(c->o.store, key, j->rec, j->rev, 0, &j->rev, err);
+	}
+	if (rc) {
+		mem_free(j->rec);
+		j->rec = NULL;
+	}
+	return rc;
+}
+
+/* Writes what j->rec says; somebody who asked for cancelling meanwhile is heard. */
+static int job_write(struct core_job *j, struct hci_error *err)
+{
+	struct rec_job *seen;
+	char key[REC_KEY];
+	int rc;
+
+	key_job(key, j->rec->id);
+	j->rec->updated = env_realtime(j->core->o.env);
+	j->last_write = env_now(j->core->o.env);
+	rc = rec_job_put(j->core->o.store, key, j->rec, j->rev, 0, &j->rev, err);
+	if (rc != HCI_E_CONFLICT && rc != HCI_E_UNAVAILABLE)
+		return rc;
+	seen = MEM_NEW(struct rec_job);
+	if (!seen)
+		return HCI_E_NOMEM;
+	rc = rec_job_get(j->core->o.store, key, seen, &j->rev, err);
+	if (!rc) {
+		j->rec->cancel_requested |= seen->cancel_requested;
+		rc = rec_job_put(j->core->o.store, key, j->rec, j->rev, 0, &j->rev, err);
+	}
+	mem_free(seen);
+	return rc;
+}
+
+bool core_job_progress(struct core_job *j, uint64_t done, uint64_t total, const char *phase)
+{
+	struct hci_error err;
+
+	j->rec->done = done;
+	j->rec->total = total;
+	if (phase)
+		snprintf(j->rec->phase, sizeof(j->rec->phase), "%s", phase);
+	if (env_now(j->core->o.env) >= j->last_write + PROGRESS_EVERY)
+		(void)job_write(j, &err);
+	return j->rec->cancel_requested;
+}
+
+void core_job_end(struct core_job *j, int status, const char *message)
+{
+	struct hci_error err;
+	unsigned tries = 0;
+
+	j->rec->state = !status ? REC_JOB_DONE : status == HCI_E_CANCELLED ? REC_JOB_CANCELLED : REC_JOB_FAILED;
+	j->rec->error = status;
+	if (!status && j->rec->total)
+		j->rec->done = j->rec->total;
+	snprintf(j->rec->message, sizeof(j->rec->message), "%s", message ? message : "");
+	while (job_write(j, &err) && ++tries < 20) {
+		log_warn(env_log(j->core->o.env), "job %s: its end cannot be written yet: %s", j->rec->id, err.message);
+		fiber_sleep(j->core->o.env, 500 * NS_PER_MS);
+	}
+	mem_free(j->rec);
+	j->rec = NULL;
+}
+
+const char *core_job_arg(const struct core_job *j, const char *key)
+{
+	for (uint32_t i = 0; i < j->rec->nargs; i++)
+		if (!strcmp(j->rec->args[i].key, key))
+			return j->rec->args[i].value;
+	return NULL;
+}

@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The disks of this node: opened (and formatted, when new) as the store says, served, watched. A disk
+ * that fails is told to the store and tried again every few seconds: a cable that was plugged back in
+ * needs no command. What a tombstone names is dropped.
+ */
+#include "cluster/node_impl.h"
+
+#define RETRY (3 * NS_PER_S)
+#define STAT_EVERY (5 * NS_PER_S)
+#define GC_EVERY (10 * NS_PER_S)
+
+static struct node_disk *find(struct node *n, const struct uuid *u)
+{
+	struct node_disk *d;
+
+	list_for_each(d, &n->disks, link)
+		if (uuid_eq(&d->uuid, u))
+			return d;
+	return NULL;
+}
+
+/* ---- telling the store ---- */
+
+static int put_state(struct node *n, const struct uuid *u, enum rec_disk_state state, const char *reason, uint64_t capacity)
+{
+	struct rec_disk *r = MEM_NEW(struct rec_disk);
+	struct hci_error err = { 0 };
+	char key[REC_KEY];
+	uint64_t rev;
+	int rc = HCI_E_NOMEM;
+
+	if (!r)
+		return rc;
+	key_disk(key, u);
+	do {
+		rc = rec_disk_get(core_store(n->core), key, r, &rev, &err);
+		if (rc || r->state == REC_DISK_REMOVED)
+			break;
+		if (r->state == state && !strcmp(r->reason, reason))
+			break;
+		if (r->state != state)
+			r->state_since = env_realtime(n->e);
+		r->state = state;
+		if (capacity)
+			r->capacity = capacity;
+		snprintf(r->reason, sizeof(r->reason), "%s", reason);
+		rc = rec_disk_put(core_store(n->core), key, r, rev, 0, NULL, &err);
+	} while (rc == HCI_E_CONFLICT && !n->stopping);
+	if (rc)
+		log_warn(env_log(n->e), "node %s: state of disk %s not written: %s", n->name, r->path, err.message);
+	mem_free(r);
+	return rc;
+}
+
+/* ---- opening and closing ---- */
+
+static void failed_task(struct env_task *t)
+{
+	struct node_disk *d = container_of(t, struct node_disk, fail_task);
+
+	fiber_cond_signal(d->node->e, &d->node->wake);
+}
+
+static void on_failed(void *arg, struct repl_disk *disk, const struct hci_error *err)
+{
+	struct node_disk *d = arg;
+
+	(void)disk;
+	d->failed = true;
+	d->fail_err = *err;
+	env_defer(d->node->e, &d->fail_task);
+}
+
+static void close_disk(struct node_disk *d, bool abandon)
+{
+	struct repl_disk *disk = d->disk;
+
+	if (!disk)
+		return;
+	d->disk = NULL;
+	repl_service_remove(d->node->service, disk);
+	repl_disk_close(disk, abandon);
+	env_undefer(d->node->e, &d->fail_task);
+}
+
+static int try_open(struct node_disk *d, bool fresh, struct hci_error *err)
+{
+	struct node *n = d->node;
+	struct repl_disk_opts o = { .uuid = d->uuid, .cluster = core_cluster(n->core)->uuid, .on_failed = on_failed, .arg = d };
+	int rc;
+
+	d->failed = false;
+	if (fresh) {
+		rc = repl_disk_format(n->e, d->path, &o, err);
+		/* Formatted by us before a crash that kept the store from knowing: opening tells, by the UUID. */
+		if (rc && rc != HCI_E_EXISTS)
+			return rc;
+	}
+	rc = repl_disk_open(n->e, d->path, &o, &d->disk, err);
+	if (rc) {
+		d->disk = NULL;
+		return rc;
+	}
+	rc = repl_service_add(n->service, d->disk);
+	if (rc) {
+		err_set(err, rc, "disk %s: it cannot be served", d->path);
+		repl_disk_close(d->disk, false);
+		d->disk = NULL;
+	}
+	return rc;
+}
+
+static void open_disk(struct node_disk *d, enum rec_disk_state state)
+{
+	struct node *n = d->node;
+	struct repl_disk_info info;
+	struct hci_error err = { 0 };
+	char id[HCI_UUID_STR];
+	int rc = try_open(d, state == REC_DISK_NEW, &err);
+
+	uuid_print(&d->uuid, id);
+	if (rc) {
+		log_warn(env_log(n->e), "node %s: disk %s (%s) cannot be opened: %s", n->name, d->path, id, err.message);
+		d->retry_at = env_now(n->e) + RETRY;
+		if (state != REC_DISK_NEW || rc != HCI_E_NOTFOUND)
+			(void)put_state(n, &d->uuid, REC_DISK_FAILED, err.message, 0);
+		return;
+	}
+	repl_disk_info(d->disk, &info);
+	log_info(env_log(n->e), "node %s: disk %s (%s) is online", n->name, d->path, id);
+	d->stat_at = 0;
+	(void)put_state(n, &d->uuid, state == REC_DISK_EVACUATING ? state : REC_DISK_ONLINE, "", info.capacity);
+}
+
+/* ---- what each disk is asked for now and then ---- */
+
+static void put_stat(struct node_disk *d)
+{
+	struct rec_diskstat s = { 0 };
+	const struct rec_diskstat *old = core_diskstat(d->node->core, &d->uuid);
+	struct repl_disk_info info;
+	char key[REC_KEY];
+
+	repl_disk_info(d->disk, &info);
+	d->stat_at = env_now(d->node->e) + STAT_EVERY;
+	/* A percent either way matters to nobody; the store is spared. */
+	if (old && old->capacity == info.capacity && old->segments == info.segments &&
+	    MAX(old->free, info.free) - MIN(old->free, info.free) < info.capacity / 100)
+		return;
+	s.capacity = info.capacity;
+	s.free = info.free;
+	s.segments = info.segments;
+	s.at = env_realtime(d->node->e);
+	key_diskstat(key, &d->uuid);
+	(void)rec_diskstat_put(core_store(d->node->core), key, &s, REC_REV_ANY, 0, NULL, NULL);
+}
+
+/* Drops volumes that have a tombstone. Nothing is ever dropped because a record is missing. */
+static void drop_deleted(struct node_disk *d)
+{
+	struct node *n = d->node;
+	struct repl_held *held = NULL;
+	struct store_result r;
+	struct hci_error err;
+	char key[REC_KEY], id[HCI_UUID_STR];
+	size_t nheld = 0;
+
+	d->gc_at = env_now(n->e) + GC_EVERY;
+	if (repl_held(d->disk, &held, &nheld))
+		return;
+	for (size_t i = 0; i < nheld && d->disk && !d->failed && !n->stopping; i++) {
+		bool dead;
+
+		uuid_print(&held[i].volume, id);
+		snprintf(key, sizeof(key), "tomb/%s", id);
+		if (store_get(core_store(n->core), key, &r, &err))
+			break;
+		dead = r.n == 1;
+		store_result_free(&r);
+		if (!dead || !d->disk)
+			continue;
+		if (repl_drop(d->disk, &held[i].volume, UINT32_MAX, REPL_GEN_MAX, &err))
+			log_warn(env_log(n->e), "node %s: deleted volume %s is still on disk %s: %s", n->name, id, d->path,
+				 err.message);
+		else
+			log_info(env_log(n->e), "node %s: deleted volume %s dropped from disk %s", n->name, id, d->path);
+		d->stat_at = 0;
+	}
+	mem_free(held);
+}
+
+/* ---- the loop ---- */
+
+struct wanted {
+	struct node *n;
+	struct uuid *ids;
+	enum rec_disk_state *states;
+	size_t cnt, cap;
+};
+
+static bool collect(void *arg, const struct rec_disk *r)
+{
+	struct wanted *w = arg;
+	struct node_disk *d;
+
+	if (strcmp(r->node, w->n->name) || r->state == REC_DISK_REMOVED)
+		return true;
+	d = find(w->n, &r->uuid);
+	if (!d) {
+		d = MEM_NEW(struct node_disk);
+		if (!d)
+			return false;
+		d->uuid = r->uuid;
+		snprintf(d->path, sizeof(d->path), "%s", r->path);
+		d->node = w->n;
+		env_task_init(&d->fail_task, failed_task);
+		list_push(&w->n->disks, &d->link);
+	}
+	if (w->cnt < w->cap) {
+		w->ids[w->cnt] = r->uuid;
+		w->states[w->cnt++] = r->state;
+	}
+	return true;
+}
+
+static void disk_turn(struct node_disk *d, enum rec_disk_state state)
+{
+	struct node *n = d->node;
+	uint64_t now = env_now(n->e);
+
+	if (d->disk && d->failed) {
+		log_error(env_log(n->e), "node %s: disk %s failed: %s", n->name, d->path, d->fail_err.message);
+		close_disk(d, true);
+		d->retry_at = now + RETRY;
+		(void)put_state(n, &d->uuid, REC_DISK_FAILED, d->fail_err.message, 0);
+		return;
+	}
+	if (!d->disk) {
+		if (now >= d->retry_at)
+			open_disk(d, state);
+		return;
+	}
+	if (state == REC_DISK_FAILED || state == REC_DISK_OFFLINE || state == REC_DISK_NEW)
+		(void)put_state(n, &d->uuid, REC_DISK_ONLINE, "", 0);
+	if (now >= d->stat_at)
+		put_stat(d);
+	if (d->disk && !d->failed && now >= d->gc_at)
+		drop_deleted(d);
+}
+
+#define DISKS_MAX 256
+
+static void disk_fiber(void *arg)
+{
+	struct node *n = arg;
+	struct wanted w = { .n = n, .cap = DISKS_MAX };
+
+	w.ids = mem_calloc(DISKS_MAX, sizeof(*w.ids));
+	w.states = mem_calloc(DISKS_MAX, sizeof(*w.states));
+	while (!n->stopping && w.ids && w.states) {
+		struct node_disk *d, *tmp;
+
+		w.cnt = 0;
+		core_each_disk(n->core, collect, &w);
+		for (size_t i = 0; i < w.cnt && !n->stopping; i++) {
+			d = find(n, &w.ids[i]);
+			if (d)
+				disk_turn(d, w.states[i]);
+		}
+		/* Removed from the cluster: no longer ours. */
+		list_for_each_safe(d, tmp, &n->disks, link) {
+			bool keep = false;
+
+			for (size_t i = 0; i < w.cnt && !keep; i++)
+				keep = uuid_eq(&w.ids[i], &d->uuid);
+			if (keep || n->stopping)
+				continue;
+			list_del(&d->link);
+			close_disk(d, true);
+			mem_free(d);
+			break; /* closing parked: the list may be another */
+		}
+		if (!n->stopping)
+			fiber_cond_wait_until(n->e, &n->wake, env_now(n->e) + 500 * NS_PER_MS);
+	}
+	mem_free(w.ids);
+	mem_free(w.states);
+	node_fiber_end(n);
+}
+
+int node_disk_start(struct node *n)
+{
+	return node_fiber(n, disk_fiber, "node-disks");
+}
+
+void node_disk_stop(struct node *n)
+{
+	struct list *l;
+
+	while ((l = list_pop(&n->disks))) {
+		struct node_disk *d = list_entry(l, struct node_disk, link);
+
+		close_disk(d, d->failed);
+		mem_free(d);
+	}
+}

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Volumes that nobody has attached heal as well: one node attaches such a volume for repair, lets the
+ * writer's side do its work (lib/volume/resync.c), and lets go when all copies are whole, when somebody
+ * wants the volume, or when there is nothing it can do now.
+ */
+#include "cluster/node_impl.h"
+#include "cluster/report.h"
+
+#define ROUND (2 * NS_PER_S)
+#define NO_PROGRESS (20 * NS_PER_S)
+#define TRY_AGAIN (30 * NS_PER_S)
+
+/* Of the nodes that are alive, the one with the highest hash of (volume, name): so that not all rush at once. */
+struct elect {
+	struct node *n;
+	const struct uuid *volume;
+	uint64_t best, mine;
+};
+
+static uint64_t mix(const struct uuid *u, const char *name)
+{
+	uint64_t h = UINT64_C(0xcbf29ce484222325);
+
+	for (unsigned i = 0; i < 16; i++)
+		h = (h ^ u->b[i]) * UINT64_C(0x100000001b3);
+	for (; *name; name++)
+		h = (h ^ (uint8_t)*name) * UINT64_C(0x100000001b3);
+	return h;
+}
+
+static bool elect_one(void *arg, const struct rec_node *r)
+{
+	struct elect *x = arg;
+	uint64_t h = mix(x->volume, r->name);
+
+	if (!strcmp(r->name, x->n->name))
+		x->mine = h;
+	if (core_alive(x->n->core, r->name))
+		x->best = MAX(x->best, h);
+	return true;
+}
+
+static bool elected(struct node *n, const struct uuid *volume)
+{
+	struct elect x = { .n = n, .volume = volume };
+
+	core_each_node(n->core, elect_one, &x);
+	return x.mine == x.best;
+}
+
+/* ---- who needs it ---- */
+
+static bool disk_is_bad(struct node *n, const struct uuid *id)
+{
+	const struct rec_disk *d = core_disk(n->core, id);
+
+	return !d || d->state == REC_DISK_FAILED || d->state == REC_DISK_REMOVED || !core_alive(n->core, d->node);
+}
+
+static bool any_bad_one(void *arg, const struct rec_disk *d)
+{
+	struct elect *x = arg;
+
+	x->best |= disk_is_bad(x->n, &d->uuid);
+	return !x->best;
+}
+
+static bool any_bad_disk(struct node *n)
+{
+	struct elect x = { .n = n };
+
+	core_each_disk(n->core, any_bad_one, &x);
+	return x.best;
+}
+
+/* A copy that is being made, or one on a disk that is not there. */
+static bool map_needs_repair(struct node *n, const struct rec_volume *v, bool look_for_bad)
+{
+	struct rec_volmap *m = MEM_NEW(struct rec_volmap);
+	uint32_t nseg = (uint32_t)((v->size + v->segment_size - 1) / v->segment_size);
+	bool found = false;
+	char key[REC_KEY];
+
+	for (uint32_t c = 0; m && !found && c * REC_VOLMAP_CHUNK < nseg; c++) {
+		key_volmap(key, &v->uuid, c);
+		if (rec_volmap_get(core_store(n->core), key, m, NULL, NULL))
+			break;
+		for (uint32_t i = 0; i < m->n; i++)
+			for (uint32_t k = 0; k < m->seg[i].n; k++)
+				found |= m->seg[i].r[k].joining ||
+					 (look_for_bad && disk_is_bad(n, &m->seg[i].r[k].disk));
+	}
+	mem_free(m);
+	return found;
+}
+
+static bool needs_repair(struct node *n, const struct rec_volume *v, bool bad_disks)
+{
+	struct rec_volsync *s;
+	struct rec_volatt a;
+	char key[REC_KEY];
+	bool out;
+
+	if (v->state != REC_VOLUME_READY)
+		return false;
+	key_volatt(key, &v->uuid);
+	if (rec_volatt_get(core_store(n->core), key, &a, NULL, NULL) != HCI_E_NOTFOUND)
+		return false;
+	s = MEM_NEW(struct rec_volsync);
+	if (!s)
+		return false;
+	key_volsync(key, &v->uuid);
+	out = !rec_volsync_get(core_store(n->core), key, s, NULL, NULL) && s->n;
+	mem_free(s);
+	return out || map_needs_repair(n, v, bad_disks);
+}
+
+/* ---- doing it ---- */
+
+static bool wanted(struct node *n, const struct uuid *volume)
+{
+	struct store_result r;
+	char key[REC_KEY], id[HCI_UUID_STR];
+	bool yes;
+
+	uuid_print(volume, id);
+	snprintf(key, sizeof(key), "volwant/%s", id);
+	if (store_get(core_store(n->core), key, &r, NULL))
+		return false;
+	yes = r.n == 1;
+	store_result_free(&r);
+	return yes;
+}
+
+static void repair(struct node *n, const struct rec_volume *rec)
+{
+	struct vol_attach_opts o = { .purpose = REC_ATT_REPAIR };
+	struct core_report *rep;
+	struct vol_status st;
+	struct hci_error err;
+	uint64_t moved_at, moved = 0;
+	struct vol *v;
+
+	if (vol_attach(core_vol_ctx(n->core), &rec->uuid, &o, &v, &err)) {
+		log_debug(env_log(n->e), "node %s: volume %s not repaired now: %s", n->name, rec->name, err.message);
+		return;
+	}
+	rep = core_report_start(n->core, v);
+	moved_at = env_now(n->e);
+	while (!n->stopping) {
+		uint64_t patience = MAX(NO_PROGRESS, rec->rebuild_delay_ns < 60 * NS_PER_S ? 2 * rec->rebuild_delay_ns : 0);
+
+		fiber_cond_wait_until(n->e, &n->wake, env_now(n->e) + 100 * NS_PER_MS);
+		vol_status(v, &st);
+		if (!st.segments_degraded && !st.out)
+			break;
+		if (st.resync_copied != moved) {
+			moved = st.resync_copied;
+			moved_at = env_now(n->e);
+		}
+		if (env_now(n->e) - moved_at > patience || wanted(n, &rec->uuid))
+			break;
+	}
+	core_report_stop(rep);
+	vol_detach(v);
+}
+
+struct skip {
+	struct list link;
+	struct uuid volume;
+	uint64_t until;
+};
+
+static bool skipped(struct node *n, struct list *skips, const struct uuid *volume)
+{
+	struct skip *s, *tmp;
+	bool found = false;
+
+	list_for_each_safe(s, tmp, skips, link) {
+		if (env_now(n->e) >= s->until) {
+			list_del(&s->link);
+			mem_free(s);
+		} else {
+			found |= uuid_eq(&s->volume, volume);
+		}
+	}
+	return found;
+}
+
+static void skip_for(struct node *n, struct list *skips, const struct uuid *volume)
+{
+	struct skip *s = MEM_NEW(struct skip);
+
+	if (!s)
+		return;
+	s->volume = *volume;
+	s->until = env_now(n->e) + TRY_AGAIN;
+	list_push(skips, &s->link);
+}
+
+static void repair_fiber(void *arg)
+{
+	struct node *n = arg;
+	struct list skips, *l;
+
+	list_init(&skips);
+	while (!n->stopping) {
+		struct rec_list vols;
+		uint64_t next = env_now(n->e) + ROUND;
+		bool bad;
+
+		while (!n->stopping && env_now(n->e) < next)
+			fiber_cond_wait_until(n->e, &n->wake, next);
+		if (n->stopping || rec_volume_list(core_store(n->core), PREFIX_VOLUME, &vols, NULL))
+			continue;
+		bad = any_bad_disk(n);
+		for (size_t i = 0; i < vols.n && !n->stopping; i++) {
+			struct rec_volume *v = REC_AT(&vols, i, struct rec_volume);
+
+			if (!elected(n, &v->uuid) || skipped(n, &skips, &v->uuid) || !needs_repair(n, v, bad))
+				continue;
+			repair(n, v);
+			skip_for(n, &skips, &v->uuid);
+		}
+		rec_list_free(&vols);
+	}
+	while ((l = list_pop(&skips)))
+		mem_free(list_entry(l, struct skip, link));
+	node_fiber_end(n);
+}
+
+int node_repair_start(struct node *n)
+{
+	return node_fiber(n, repair_fiber, "node-repair");
+}
