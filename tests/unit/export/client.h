@@ -21,7 +21,6 @@ struct rig {
 	char path[64], addr[80];
 	unsigned told; /* calls of on_first_held_io */
 	int told_status;
-	unsigned warnings;
 };
 
 extern struct rig rig;
@@ -41,6 +40,12 @@ void rig_call(void (*fn)(void *arg), void *arg);
 /* The same inside a fiber. */
 void rig_fiber(void (*fn)(void *arg), void *arg);
 void rig_stats(struct nbd_stats *out);
+/* What the loop owns of the rig, as of now. */
+struct rig_seen {
+	unsigned told, writes, max_in_flight;
+	int told_status;
+};
+struct rig_seen rig_look(void);
 /* Waits up to 5 s until fn(stats) holds. */
 bool rig_until(bool (*fn)(const struct nbd_stats *s));
 

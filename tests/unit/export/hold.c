@@ -77,9 +77,9 @@ START_TEST(held_requests_run_after_resume)
 	cl_request(fd, NBD_CMD_WRITE, 0, 1, 100, 5000);
 	cl_put(fd, b, 5000);
 	ck_assert(rig_until(one_parked));
-	ck_assert_uint_eq(rig.ram.writes, 0);
-	ck_assert_uint_eq(rig.told, 1);
-	ck_assert_int_eq(rig.told_status, 0);
+	ck_assert_uint_eq(rig_look().writes, 0);
+	ck_assert_uint_eq(rig_look().told, 1);
+	ck_assert_int_eq(rig_look().told_status, 0);
 	rig_call(resume, NULL);
 	ck_assert_int_eq(result, 0);
 	cl_reply(fd, &r, 0);
@@ -105,7 +105,7 @@ START_TEST(handshake_works_without_a_backend)
 	rig_call(resume, &rig.ram);
 	ck_assert_int_eq(result, 0);
 	for (int i = 0; i < 3; i++) {
-		cl_reply(fd, &r, 4096);
+		cl_reply(fd, &r, 0);
 		ck_assert_uint_eq(r.error, 0);
 	}
 	close(fd);
@@ -163,13 +163,13 @@ START_TEST(fenced_requests_wait_for_the_next_backend)
 	cl_put(fd, b, 4096);
 	cl_request(fd, NBD_CMD_READ, 0, 3, 65536, 512);
 	ck_assert(rig_until(three_parked));
-	ck_assert_uint_eq(rig.told, 1);
-	ck_assert_int_eq(rig.told_status, HCI_E_FENCED);
+	ck_assert_uint_eq(rig_look().told, 1);
+	ck_assert_int_eq(rig_look().told_status, HCI_E_FENCED);
 	memset(rig.ram2.mem, 3, 16384);
 	rig_call(resume, &rig.ram2);
 	ck_assert_int_eq(result, 0);
 	for (int i = 0; i < 3; i++) {
-		cl_reply(fd, &r, 512 * 0 + (i == 99));
+		cl_reply(fd, &r, 0);
 		ck_assert_uint_eq(r.error, 0);
 		if (r.cookie == 3)
 			cl_get(fd, got, 512);
@@ -195,7 +195,7 @@ START_TEST(fenced_again_after_resume)
 	rig_call(resume, NULL);
 	ck_assert(rig_until(one_parked));
 	usleep(20000);
-	ck_assert_uint_eq(rig.told, 2);
+	ck_assert_uint_eq(rig_look().told, 2);
 	rig_call(fence, NULL);
 	rig_call(resume, NULL);
 	cl_reply(fd, &r, 4096);

@@ -476,11 +476,11 @@ START_TEST(many_in_flight_are_bounded)
 	for (int i = 0; i < 300; i++)
 		cl_request(fd, NBD_CMD_READ, 0, (uint64_t)i, 0, 512);
 	usleep(50000);
-	ck_assert_uint_eq(rig.ram.max_in_flight, 128);
+	ck_assert_uint_eq(rig_look().max_in_flight, 128);
 	rig_call(knob_stall, NULL);
 	for (int i = 0; i < 300; i++)
 		cl_reply(fd, &r, 512);
-	ck_assert_uint_le(rig.ram.max_in_flight, 128);
+	ck_assert_uint_le(rig_look().max_in_flight, 128);
 	close(fd);
 }
 END_TEST
