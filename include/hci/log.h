@@ -12,8 +12,8 @@
 HCI_BEGIN_DECLS
 
 #define HCI_LOG_ERROR 0 /**< something was lost or given up: a person should look */
-#define HCI_LOG_WARN  1 /**< something went wrong and was dealt with */
-#define HCI_LOG_INFO  2 /**< a change of state, a few lines an hour */
+#define HCI_LOG_WARN 1  /**< something went wrong and was dealt with */
+#define HCI_LOG_INFO 2  /**< a change of state, a few lines an hour */
 #define HCI_LOG_DEBUG 3 /**< what each control operation does */
 #define HCI_LOG_TRACE 4 /**< what each I/O does: slow */
 

@@ -10,9 +10,9 @@
 
 HCI_BEGIN_DECLS
 
-#define HCI_VERSION_MAJOR  0
-#define HCI_VERSION_MINOR  1
-#define HCI_VERSION_PATCH  0
+#define HCI_VERSION_MAJOR 0
+#define HCI_VERSION_MINOR 1
+#define HCI_VERSION_PATCH 0
 #define HCI_VERSION_STRING "0.1.0"
 
 /** One number to compare versions with: 0.1.0 is 100, 1.2.3 is 10203. */

@@ -10,18 +10,22 @@ _Static_assert(HCI_BUFFER_ALIGN == HCI_BLOCK, "public buffers are aligned as our
 int hci_buffer_alloc(void **out, uint64_t len, struct hci_error *err)
 {
 	if (!out)
-		return err_set(err, HCI_E_INVAL, "hci_buffer_alloc: out is NULL: pass where to put the buffer");
+		return err_set(err, HCI_E_INVAL,
+			       "hci_buffer_alloc: out is NULL: pass where to put the buffer");
 	*out = NULL;
 	if (!len)
-		return err_set(err, HCI_E_INVAL, "hci_buffer_alloc: length is 0: ask for at least 1 byte");
+		return err_set(err, HCI_E_INVAL,
+			       "hci_buffer_alloc: length is 0: ask for at least 1 byte");
 	if (len > HCI_BUFFER_MAX)
-		return err_set(err, HCI_E_RANGE,
-			       "hci_buffer_alloc: %llu bytes asked for, at most %d: use several buffers",
-			       (unsigned long long)len, HCI_BUFFER_MAX);
+		return err_set(
+			err, HCI_E_RANGE,
+			"hci_buffer_alloc: %llu bytes asked for, at most %d: use several buffers",
+			(unsigned long long)len, HCI_BUFFER_MAX);
 	*out = mem_alloc_aligned((size_t)len);
 	if (!*out)
 		return err_set(err, HCI_E_NOMEM,
-			       "hci_buffer_alloc: no memory for %llu bytes: free some, or use smaller buffers",
+			       "hci_buffer_alloc: no memory for %llu bytes: free some, or use "
+			       "smaller buffers",
 			       (unsigned long long)len);
 	memset(*out, 0, ROUND_UP((size_t)len, HCI_BLOCK));
 	return 0;

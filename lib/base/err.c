@@ -9,14 +9,16 @@
 _Static_assert(sizeof(struct hci_error) == 512, "the layout of struct hci_error is frozen");
 
 static const char *const names[] = {
-	"HCI_OK",           "HCI_E_INVAL",       "HCI_E_NOMEM",    "HCI_E_NOTFOUND",
-	"HCI_E_EXISTS",     "HCI_E_BUSY",        "HCI_E_RANGE",    "HCI_E_ALIGN",
-	"HCI_E_READONLY",   "HCI_E_IO",          "HCI_E_NOSPACE",  "HCI_E_TIMEOUT",
-	"HCI_E_CANCELLED",  "HCI_E_CLOSED",      "HCI_E_FENCED",   "HCI_E_CONFLICT",
-	"HCI_E_UNAVAILABLE", "HCI_E_PROTO",      "HCI_E_VERSION",  "HCI_E_AUTH",
-	"HCI_E_CORRUPT",    "HCI_E_PLUGIN",      "HCI_E_NOPLACE",  "HCI_E_UNSUPPORTED",
-	"HCI_E_STATE",      "HCI_E_LIBVIRT",     "HCI_E_SYS",      "HCI_E_AGAIN",
-	"HCI_E_INTERNAL",
+	"HCI_OK",          "HCI_E_INVAL",       "HCI_E_NOMEM",
+	"HCI_E_NOTFOUND",  "HCI_E_EXISTS",      "HCI_E_BUSY",
+	"HCI_E_RANGE",     "HCI_E_ALIGN",       "HCI_E_READONLY",
+	"HCI_E_IO",        "HCI_E_NOSPACE",     "HCI_E_TIMEOUT",
+	"HCI_E_CANCELLED", "HCI_E_CLOSED",      "HCI_E_FENCED",
+	"HCI_E_CONFLICT",  "HCI_E_UNAVAILABLE", "HCI_E_PROTO",
+	"HCI_E_VERSION",   "HCI_E_AUTH",        "HCI_E_CORRUPT",
+	"HCI_E_PLUGIN",    "HCI_E_NOPLACE",     "HCI_E_UNSUPPORTED",
+	"HCI_E_STATE",     "HCI_E_LIBVIRT",     "HCI_E_SYS",
+	"HCI_E_AGAIN",     "HCI_E_INTERNAL",
 };
 
 const char *hci_strerror(int32_t code)
@@ -51,7 +53,8 @@ static size_t format(struct hci_error *err, const char *fmt, va_list ap)
 {
 	char text[sizeof(err->message)];
 
-	memset(text, 0, sizeof(text)); /* all of it is copied out: nothing of the stack may go along */
+	memset(text, 0,
+	       sizeof(text)); /* all of it is copied out: nothing of the stack may go along */
 	vsnprintf(text, sizeof(text), fmt, ap);
 	memcpy(err->message, text, sizeof(text));
 	return strlen(err->message);

@@ -7,8 +7,8 @@
 
 #include "base/base.h"
 
-/* Sets code and message, returns code: `return err_set(err, HCI_E_NOTFOUND, "volume %s: ...", name);`
- * The message names the object, the cause and the cure. */
+/* Sets code and message, returns code: `return err_set(err, HCI_E_NOTFOUND, "volume %s: ...",
+ * name);` The message names the object, the cause and the cure. */
 int err_set(struct hci_error *err, int code, const char *fmt, ...) PRINTF(3, 4);
 /* The same with os_errno, whose text is appended after ": ". */
 int err_sys(struct hci_error *err, int code, int os_errno, const char *fmt, ...) PRINTF(4, 5);

@@ -8,7 +8,8 @@
 /* Lines live on the stack, and fibers have small ones. */
 #define LINE_MAX_BYTES 1024
 
-void log_write(const struct log *l, enum log_level level, const char *subsystem, const char *fmt, ...)
+void log_write(const struct log *l, enum log_level level, const char *subsystem, const char *fmt,
+	       ...)
 {
 	char line[LINE_MAX_BYTES];
 	va_list ap;

@@ -16,18 +16,19 @@ struct log {
 	void *arg;
 };
 
-void log_write(const struct log *l, enum log_level level, const char *subsystem, const char *fmt, ...) PRINTF(4, 5);
+void log_write(const struct log *l, enum log_level level, const char *subsystem, const char *fmt,
+	       ...) PRINTF(4, 5);
 
 /* The subsystem is the file's LOG_SUB; arguments are not evaluated below the level. */
-#define log_at(l, lv, ...)                                                   \
-	do {                                                                 \
-		const struct log *l_ = (l);                                  \
-		if (l_ && l_->emit && (lv) <= l_->level)                     \
-			log_write(l_, (lv), LOG_SUB, __VA_ARGS__);           \
+#define log_at(l, lv, ...)                                         \
+	do {                                                       \
+		const struct log *l_ = (l);                        \
+		if (l_ && l_->emit && (lv) <= l_->level)           \
+			log_write(l_, (lv), LOG_SUB, __VA_ARGS__); \
 	} while (0)
 #define log_error(l, ...) log_at(l, LOG_ERROR, __VA_ARGS__)
-#define log_warn(l, ...) log_at(l, LOG_WARN, __VA_ARGS__)
-#define log_info(l, ...) log_at(l, LOG_INFO, __VA_ARGS__)
+#define log_warn(l, ...)  log_at(l, LOG_WARN, __VA_ARGS__)
+#define log_info(l, ...)  log_at(l, LOG_INFO, __VA_ARGS__)
 #define log_debug(l, ...) log_at(l, LOG_DEBUG, __VA_ARGS__)
 #define log_trace(l, ...) log_at(l, LOG_TRACE, __VA_ARGS__)
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The allocator behind all of lib/. Owns the header of each block (size, and the arena's list when
- * there is one) and the two test hooks. Every block is a malloc of its own, so that ASan and valgrind see
- * use after free, also of what an arena dropped.
+ * there is one) and the two test hooks. Every block is a malloc of its own, so that ASan and
+ * valgrind see use after free, also of what an arena dropped.
  */
 #include "base/mem.h"
 
@@ -15,7 +15,8 @@
 
 #define ALIGNED_MAGIC UINT64_C(0x6863692d616c6967)
 
-/* In front of every block. arena is where the block was made: it may be freed while another is current. */
+/* In front of every block. arena is where the block was made: it may be freed while another is
+ * current. */
 struct head {
 	struct list node; /* in arena->blocks; unused without an arena */
 	struct mem_arena *arena;
@@ -243,16 +244,17 @@ size_t mem_arena_bytes(const struct mem_arena *a)
 
 void mem_arena_destroy(struct mem_arena *a)
 {
-	struct list *n;
+	struct tail *t, *next_tail;
+	struct head *h, *next;
 
 	if (!a)
 		return;
 	if (current == a)
 		current = NULL;
-	while ((n = list_pop(&a->blocks)))
-		free(list_entry(n, struct head, node));
-	while ((n = list_pop(&a->aligned)))
-		free(list_entry(n, struct tail, node)->base);
+	list_for_each_safe(h, next, &a->blocks, node)
+		free(h);
+	list_for_each_safe(t, next_tail, &a->aligned, node)
+		free(t->base);
 	free(a);
 }
 

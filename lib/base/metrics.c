@@ -20,7 +20,8 @@ enum kind { COUNTER, GAUGE, HISTOGRAM };
 static const char *const kind_names[] = { "counter", "gauge", "histogram" };
 
 struct histogram {
-	_Atomic uint64_t bucket[BUCKETS + 1]; /* not cumulative; the last is what is slower than all */
+	_Atomic uint64_t
+		bucket[BUCKETS + 1]; /* not cumulative; the last is what is slower than all */
 	_Atomic uint64_t sum_ns;
 };
 
@@ -92,7 +93,8 @@ void metrics_free(struct metrics *m)
 }
 
 /* The family of that name, made when it is new. */
-static struct family *family_get(struct metrics *m, enum kind kind, const char *name, const char *help)
+static struct family *family_get(struct metrics *m, enum kind kind, const char *name,
+				 const char *help)
 {
 	struct family *f;
 
@@ -172,17 +174,20 @@ static struct metric *add(struct metrics *m, enum kind kind, const char *name, c
 	return x;
 }
 
-struct metric *metrics_counter(struct metrics *m, const char *name, const char *help, const char *labels)
+struct metric *metrics_counter(struct metrics *m, const char *name, const char *help,
+			       const char *labels)
 {
 	return add(m, COUNTER, name, help, labels);
 }
 
-struct metric *metrics_gauge(struct metrics *m, const char *name, const char *help, const char *labels)
+struct metric *metrics_gauge(struct metrics *m, const char *name, const char *help,
+			     const char *labels)
 {
 	return add(m, GAUGE, name, help, labels);
 }
 
-struct metric *metrics_histogram(struct metrics *m, const char *name, const char *help, const char *labels)
+struct metric *metrics_histogram(struct metrics *m, const char *name, const char *help,
+				 const char *labels)
 {
 	return add(m, HISTOGRAM, name, help, labels);
 }
@@ -301,7 +306,8 @@ static void print_simple(const struct metric *x, struct buf *out)
 	uint64_t v = metric_value(x);
 	bool braces = x->labels[0];
 
-	buf_printf(out, "%s%s%s%s ", x->family->name, braces ? "{" : "", x->labels, braces ? "}" : "");
+	buf_printf(out, "%s%s%s%s ", x->family->name, braces ? "{" : "", x->labels,
+		   braces ? "}" : "");
 	if (x->family->kind == GAUGE)
 		buf_printf(out, "%" PRId64 "\n", (int64_t)v);
 	else
@@ -320,8 +326,8 @@ static void print_histogram(const struct metric *x, struct buf *out)
 		uint64_t us = UINT64_C(1) << i;
 
 		seen += bucket[i];
-		buf_printf(out, "%s_bucket{%s%sle=\"%" PRIu64 ".%06" PRIu64 "\"} %" PRIu64 "\n", name,
-			   labels, comma, us / 1000000, us % 1000000, seen);
+		buf_printf(out, "%s_bucket{%s%sle=\"%" PRIu64 ".%06" PRIu64 "\"} %" PRIu64 "\n",
+			   name, labels, comma, us / 1000000, us % 1000000, seen);
 	}
 	buf_printf(out, "%s_bucket{%s%sle=\"+Inf\"} %" PRIu64 "\n", name, labels, comma, total);
 	buf_printf(out, "%s_sum%s%s%s %" PRIu64 ".%09" PRIu64 "\n", name, open, labels, close,

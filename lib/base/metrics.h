@@ -18,10 +18,13 @@ void metrics_free(struct metrics *m);
 
 /* labels: "" or ready-made `volume="x",disk="y"`, values escaped with metrics_escape. The same name
  * and labels give the same metric again. NULL when out of memory: all calls below take NULL. */
-struct metric *metrics_counter(struct metrics *m, const char *name, const char *help, const char *labels);
-struct metric *metrics_gauge(struct metrics *m, const char *name, const char *help, const char *labels);
+struct metric *metrics_counter(struct metrics *m, const char *name, const char *help,
+			       const char *labels);
+struct metric *metrics_gauge(struct metrics *m, const char *name, const char *help,
+			     const char *labels);
 /* Latency histogram: power-of-two buckets from 1 us to 67 s, in seconds. */
-struct metric *metrics_histogram(struct metrics *m, const char *name, const char *help, const char *labels);
+struct metric *metrics_histogram(struct metrics *m, const char *name, const char *help,
+				 const char *labels);
 void metrics_remove(struct metrics *m, struct metric *x);
 
 void metric_add(struct metric *x, uint64_t n);

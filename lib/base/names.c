@@ -38,20 +38,24 @@ int name_check(const char *name, const char *what, struct hci_error *err)
 	n = strnlen(name, HCI_NAME_MAX);
 	quote(name, shown, sizeof(shown));
 	if (!n)
-		return err_set(err, HCI_E_INVAL, "%s name \"\" is empty: give it 1 to %d characters", what,
+		return err_set(err, HCI_E_INVAL,
+			       "%s name \"\" is empty: give it 1 to %d characters", what,
 			       HCI_NAME_MAX - 1);
 	if (n == HCI_NAME_MAX)
-		return err_set(err, HCI_E_INVAL, "%s name \"%s\" is too long: at most %d characters",
-			       what, shown, HCI_NAME_MAX - 1);
-	if (!is_alnum(name[0]))
 		return err_set(err, HCI_E_INVAL,
-			       "%s name \"%s\" begins with another character than a letter or digit",
-			       what, shown);
+			       "%s name \"%s\" is too long: at most %d characters", what, shown,
+			       HCI_NAME_MAX - 1);
+	if (!is_alnum(name[0]))
+		return err_set(
+			err, HCI_E_INVAL,
+			"%s name \"%s\" begins with another character than a letter or digit", what,
+			shown);
 	for (size_t i = 1; i < n; i++)
 		if (!is_alnum(name[i]) && !strchr("._-", name[i]))
-			return err_set(err, HCI_E_INVAL,
-				       "%s name \"%s\" has an odd character at position %zu: use letters, "
-				       "digits, '.', '_' and '-'",
-				       what, shown, i + 1);
+			return err_set(
+				err, HCI_E_INVAL,
+				"%s name \"%s\" has an odd character at position %zu: use letters, "
+				"digits, '.', '_' and '-'",
+				what, shown, i + 1);
 	return 0;
 }

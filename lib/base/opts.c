@@ -7,8 +7,8 @@
 /* No options struct will ever be this large: a size above is an uninitialised one. */
 #define SIZE_LIMIT 65536u
 
-int opts_take(void *out, const void *defaults, size_t ours, const void *user, size_t min, const char *what,
-	      struct hci_error *err)
+int opts_take(void *out, const void *defaults, size_t ours, const void *user, size_t min,
+	      const char *what, struct hci_error *err)
 {
 	const uint8_t *bytes = user;
 	uint32_t size, own = (uint32_t)ours;
@@ -20,14 +20,16 @@ int opts_take(void *out, const void *defaults, size_t ours, const void *user, si
 	memcpy(&size, user, sizeof(size));
 	if (size < min || size > SIZE_LIMIT || size % sizeof(uint32_t))
 		return err_set(err, HCI_E_INVAL,
-			       "%s: size is %u, known are %zu to %zu: set it up with its initializer macro",
+			       "%s: size is %u, known are %zu to %zu: set it up with its "
+			       "initializer macro",
 			       what, size, min, ours);
 	for (size_t i = ours; i < size; i++)
 		if (bytes[i])
-			return err_set(err, HCI_E_UNSUPPORTED,
-				       "%s: byte %zu is set, this libhci knows %zu bytes: leave newer "
-				       "options at 0 or load a newer libhci",
-				       what, i, ours);
+			return err_set(
+				err, HCI_E_UNSUPPORTED,
+				"%s: byte %zu is set, this libhci knows %zu bytes: leave newer "
+				"options at 0 or load a newer libhci",
+				what, i, ours);
 	memcpy(out, user, MIN((size_t)size, ours));
 	/* Whoever reads out sees a whole struct of ours. */
 	memcpy(out, &own, sizeof(own));

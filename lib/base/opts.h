@@ -17,7 +17,7 @@
  * user == NULL: the defaults. min: the struct's size in its first release.
  * what: name of the struct, for the message.
  */
-int opts_take(void *out, const void *defaults, size_t ours, const void *user, size_t min, const char *what,
-	      struct hci_error *err);
+int opts_take(void *out, const void *defaults, size_t ours, const void *user, size_t min,
+	      const char *what, struct hci_error *err);
 
 #endif

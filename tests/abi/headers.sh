@@ -1,12 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # headers.sh INCLUDE CC CXX
-# Every public header compiles alone as C11 and as C++17 without a warning, and keeps to what Python
+# Every public header compiles alone as C11 and as C++17 without a warning, has no padding in its
+# structs (a field put there later would hold garbage in old callers), and keeps to what Python
 # and Go can read: no bool, enum, union, bit field, variadic or inline function.
 set -euo pipefail
 include=$1 cc=$2 cxx=$3
 failed=0
-flags=(-fsyntax-only -Wall -Wextra -pedantic -Werror -I"$include")
+flags=(-fsyntax-only -Wall -Wextra -pedantic -Wpadded -Werror -I"$include")
 
 fail() {
 	echo "$*" >&2

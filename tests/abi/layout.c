@@ -4,12 +4,370 @@
  * that programs already compiled would break; members are only ever appended.
  */
 #include <hci/hci.h>
+#include <hci/plugin.h>
+#include <hci/plugin_placement.h>
+#include <hci/plugin_scheduler.h>
 
 #define AT(type, member, offset) \
 	_Static_assert(offsetof(type, member) == (offset), #type "." #member " has moved")
 #define SIZE(type, bytes) _Static_assert(sizeof(type) == (bytes), #type " has another size")
 
+/* hci/cluster.h */
+AT(struct hci_cluster_opts, size, 0);
+AT(struct hci_cluster_opts, log_level, 4);
+AT(struct hci_cluster_opts, store_url, 8);
+AT(struct hci_cluster_opts, client_name, 16);
+AT(struct hci_cluster_opts, ca_file, 24);
+AT(struct hci_cluster_opts, cert_file, 32);
+AT(struct hci_cluster_opts, key_file, 40);
+AT(struct hci_cluster_opts, log, 48);
+AT(struct hci_cluster_opts, log_arg, 56);
+SIZE(struct hci_cluster_opts, 64);
+
+AT(struct hci_cluster_info, name, 0);
+AT(struct hci_cluster_info, uuid, 64);
+AT(struct hci_cluster_info, reserved, 101);
+AT(struct hci_cluster_info, format, 104);
+AT(struct hci_cluster_info, nodes, 108);
+AT(struct hci_cluster_info, nodes_alive, 112);
+AT(struct hci_cluster_info, disks, 116);
+AT(struct hci_cluster_info, disks_online, 120);
+AT(struct hci_cluster_info, pools, 124);
+AT(struct hci_cluster_info, volumes, 128);
+AT(struct hci_cluster_info, vms, 132);
+SIZE(struct hci_cluster_info, 136);
+
+/* hci/disk.h */
+AT(struct hci_disk_opts, size, 0);
+AT(struct hci_disk_opts, role, 4);
+AT(struct hci_disk_opts, disk_class, 8);
+AT(struct hci_disk_opts, timeout_ms, 12);
+AT(struct hci_disk_opts, node, 16);
+AT(struct hci_disk_opts, path, 24);
+AT(struct hci_disk_opts, pool, 32);
+SIZE(struct hci_disk_opts, 40);
+
+AT(struct hci_disk_info, uuid, 0);
+AT(struct hci_disk_info, reserved, 37);
+AT(struct hci_disk_info, node, 40);
+AT(struct hci_disk_info, path, 104);
+AT(struct hci_disk_info, pool, 360);
+AT(struct hci_disk_info, reason, 424);
+AT(struct hci_disk_info, role, 680);
+AT(struct hci_disk_info, disk_class, 684);
+AT(struct hci_disk_info, state, 688);
+AT(struct hci_disk_info, reserved2, 692);
+AT(struct hci_disk_info, capacity, 696);
+AT(struct hci_disk_info, free, 704);
+AT(struct hci_disk_info, segments, 712);
+AT(struct hci_disk_info, state_since, 720);
+SIZE(struct hci_disk_info, 728);
+
+/* hci/error.h */
 AT(struct hci_error, code, 0);
 AT(struct hci_error, os_errno, 4);
 AT(struct hci_error, message, 8);
 SIZE(struct hci_error, 512);
+
+/* hci/event.h */
+AT(struct hci_event, type, 0);
+AT(struct hci_event, reserved, 4);
+AT(struct hci_event, time, 8);
+AT(struct hci_event, revision, 16);
+AT(struct hci_event, object, 24);
+AT(struct hci_event, node, 280);
+AT(struct hci_event, text, 344);
+SIZE(struct hci_event, 600);
+
+/* hci/export.h */
+AT(struct hci_export_opts, size, 0);
+AT(struct hci_export_opts, tls, 4);
+AT(struct hci_export_opts, address, 8);
+AT(struct hci_export_opts, name, 16);
+AT(struct hci_export_opts, read_only, 24);
+AT(struct hci_export_opts, reserved, 28);
+SIZE(struct hci_export_opts, 32);
+
+/* hci/job.h */
+AT(struct hci_job_info, id, 0);
+AT(struct hci_job_info, type, 64);
+AT(struct hci_job_info, target, 128);
+AT(struct hci_job_info, node, 384);
+AT(struct hci_job_info, phase, 448);
+AT(struct hci_job_info, unit, 704);
+AT(struct hci_job_info, message, 768);
+AT(struct hci_job_info, state, 1280);
+AT(struct hci_job_info, error, 1284);
+AT(struct hci_job_info, done, 1288);
+AT(struct hci_job_info, total, 1296);
+AT(struct hci_job_info, created, 1304);
+AT(struct hci_job_info, updated, 1312);
+SIZE(struct hci_job_info, 1320);
+
+/* hci/node.h */
+AT(struct hci_node_opts, size, 0);
+AT(struct hci_node_opts, heartbeat_ms, 4);
+AT(struct hci_node_opts, name, 8);
+AT(struct hci_node_opts, listen, 16);
+AT(struct hci_node_opts, run_dir, 24);
+AT(struct hci_node_opts, libvirt_uri, 32);
+AT(struct hci_node_opts, migrate_uri, 40);
+AT(struct hci_node_opts, peer_uri, 48);
+SIZE(struct hci_node_opts, 56);
+
+AT(struct hci_node_info, name, 0);
+AT(struct hci_node_info, address, 64);
+AT(struct hci_node_info, version, 320);
+AT(struct hci_node_info, state, 384);
+AT(struct hci_node_info, disks, 388);
+AT(struct hci_node_info, vms, 392);
+AT(struct hci_node_info, reserved, 396);
+AT(struct hci_node_info, started_at, 400);
+SIZE(struct hci_node_info, 408);
+
+/* hci/plugin.h */
+AT(struct hci_plugin_host, size, 0);
+AT(struct hci_plugin_host, abi, 4);
+AT(struct hci_plugin_host, ctx, 8);
+AT(struct hci_plugin_host, log, 16);
+AT(struct hci_plugin_host, fail, 24);
+SIZE(struct hci_plugin_host, 32);
+
+AT(struct hci_plugin, abi, 0);
+AT(struct hci_plugin, size, 4);
+AT(struct hci_plugin, kind, 8);
+AT(struct hci_plugin, reserved, 12);
+AT(struct hci_plugin, name, 16);
+AT(struct hci_plugin, version, 24);
+AT(struct hci_plugin, ops, 32);
+SIZE(struct hci_plugin, 40);
+
+/* hci/plugin_placement.h */
+AT(struct hci_placement_disk, uuid, 0);
+AT(struct hci_placement_disk, reserved, 37);
+AT(struct hci_placement_disk, node, 40);
+AT(struct hci_placement_disk, domain, 104);
+AT(struct hci_placement_disk, role, 168);
+AT(struct hci_placement_disk, disk_class, 172);
+AT(struct hci_placement_disk, usable, 176);
+AT(struct hci_placement_disk, reserved2, 180);
+AT(struct hci_placement_disk, why_not, 184);
+AT(struct hci_placement_disk, capacity, 312);
+AT(struct hci_placement_disk, free, 320);
+AT(struct hci_placement_disk, segments, 328);
+AT(struct hci_placement_disk, volume_segments, 336);
+SIZE(struct hci_placement_disk, 344);
+
+AT(struct hci_placement_snapshot, size, 0);
+AT(struct hci_placement_snapshot, disk_stride, 4);
+AT(struct hci_placement_snapshot, ndisks, 8);
+AT(struct hci_placement_snapshot, reserved, 12);
+AT(struct hci_placement_snapshot, disks, 16);
+SIZE(struct hci_placement_snapshot, 24);
+
+AT(struct hci_placement_request, size, 0);
+AT(struct hci_placement_request, purpose, 4);
+AT(struct hci_placement_request, want, 8);
+AT(struct hci_placement_request, nkeep, 12);
+AT(struct hci_placement_request, keep, 16);
+AT(struct hci_placement_request, segment, 24);
+AT(struct hci_placement_request, replicas, 28);
+AT(struct hci_placement_request, segment_bytes, 32);
+AT(struct hci_placement_request, seed, 40);
+AT(struct hci_placement_request, volume, 48);
+AT(struct hci_placement_request, reserved, 85);
+SIZE(struct hci_placement_request, 88);
+
+AT(struct hci_placement_answer, size, 0);
+AT(struct hci_placement_answer, reason_stride, 4);
+AT(struct hci_placement_answer, chosen, 8);
+AT(struct hci_placement_answer, scores, 16);
+AT(struct hci_placement_answer, reasons, 24);
+SIZE(struct hci_placement_answer, 32);
+
+AT(struct hci_placement_ops, size, 0);
+AT(struct hci_placement_ops, reserved, 4);
+AT(struct hci_placement_ops, open, 8);
+AT(struct hci_placement_ops, close, 16);
+AT(struct hci_placement_ops, place, 24);
+SIZE(struct hci_placement_ops, 32);
+
+/* hci/plugin_scheduler.h */
+AT(struct hci_scheduler_node, name, 0);
+AT(struct hci_scheduler_node, usable, 64);
+AT(struct hci_scheduler_node, cpus, 68);
+AT(struct hci_scheduler_node, why_not, 72);
+AT(struct hci_scheduler_node, memory, 200);
+AT(struct hci_scheduler_node, memory_free, 208);
+AT(struct hci_scheduler_node, vms, 216);
+AT(struct hci_scheduler_node, vcpus, 220);
+AT(struct hci_scheduler_node, local_bytes, 224);
+SIZE(struct hci_scheduler_node, 232);
+
+AT(struct hci_scheduler_snapshot, size, 0);
+AT(struct hci_scheduler_snapshot, node_stride, 4);
+AT(struct hci_scheduler_snapshot, nnodes, 8);
+AT(struct hci_scheduler_snapshot, reserved, 12);
+AT(struct hci_scheduler_snapshot, nodes, 16);
+SIZE(struct hci_scheduler_snapshot, 24);
+
+AT(struct hci_scheduler_request, size, 0);
+AT(struct hci_scheduler_request, vcpus, 4);
+AT(struct hci_scheduler_request, memory, 8);
+AT(struct hci_scheduler_request, seed, 16);
+AT(struct hci_scheduler_request, volume_bytes, 24);
+AT(struct hci_scheduler_request, vm, 32);
+AT(struct hci_scheduler_request, current, 96);
+SIZE(struct hci_scheduler_request, 160);
+
+AT(struct hci_scheduler_answer, size, 0);
+AT(struct hci_scheduler_answer, reason_stride, 4);
+AT(struct hci_scheduler_answer, chosen, 8);
+AT(struct hci_scheduler_answer, scores, 16);
+AT(struct hci_scheduler_answer, reasons, 24);
+SIZE(struct hci_scheduler_answer, 32);
+
+AT(struct hci_scheduler_ops, size, 0);
+AT(struct hci_scheduler_ops, reserved, 4);
+AT(struct hci_scheduler_ops, open, 8);
+AT(struct hci_scheduler_ops, close, 16);
+AT(struct hci_scheduler_ops, schedule, 24);
+SIZE(struct hci_scheduler_ops, 32);
+
+/* hci/policy.h */
+AT(struct hci_policy_info, name, 0);
+AT(struct hci_policy_info, plugin, 64);
+AT(struct hci_policy_info, config, 320);
+AT(struct hci_policy_info, plugin_name, 832);
+AT(struct hci_policy_info, plugin_version, 896);
+AT(struct hci_policy_info, error, 960);
+AT(struct hci_policy_info, kind, 1216);
+AT(struct hci_policy_info, reserved, 1220);
+SIZE(struct hci_policy_info, 1224);
+
+AT(struct hci_policy_candidate, object, 0);
+AT(struct hci_policy_candidate, node, 64);
+AT(struct hci_policy_candidate, rank, 128);
+AT(struct hci_policy_candidate, reserved, 132);
+AT(struct hci_policy_candidate, score, 136);
+AT(struct hci_policy_candidate, reason, 144);
+SIZE(struct hci_policy_candidate, 400);
+
+/* hci/pool.h */
+AT(struct hci_pool_opts, size, 0);
+AT(struct hci_pool_opts, rebuild_delay_ms, 4);
+AT(struct hci_pool_opts, name, 8);
+AT(struct hci_pool_opts, policy, 16);
+SIZE(struct hci_pool_opts, 24);
+
+AT(struct hci_pool_info, name, 0);
+AT(struct hci_pool_info, policy, 64);
+AT(struct hci_pool_info, rebuild_delay_ms, 128);
+AT(struct hci_pool_info, capacity, 136);
+AT(struct hci_pool_info, free, 144);
+AT(struct hci_pool_info, disks, 152);
+AT(struct hci_pool_info, spares, 156);
+AT(struct hci_pool_info, disks_failed, 160);
+AT(struct hci_pool_info, volumes, 164);
+SIZE(struct hci_pool_info, 168);
+
+/* hci/queue.h */
+AT(struct hci_completion, tag, 0);
+AT(struct hci_completion, status, 8);
+AT(struct hci_completion, reserved, 12);
+SIZE(struct hci_completion, 16);
+
+/* hci/vm.h */
+AT(struct hci_vm_opts, size, 0);
+AT(struct hci_vm_opts, vcpus, 4);
+AT(struct hci_vm_opts, name, 8);
+AT(struct hci_vm_opts, node, 16);
+AT(struct hci_vm_opts, memory_bytes, 24);
+AT(struct hci_vm_opts, kernel, 32);
+AT(struct hci_vm_opts, initrd, 40);
+AT(struct hci_vm_opts, cmdline, 48);
+AT(struct hci_vm_opts, volumes, 56);
+AT(struct hci_vm_opts, nvolumes, 120);
+AT(struct hci_vm_opts, reserved, 124);
+SIZE(struct hci_vm_opts, 128);
+
+AT(struct hci_migrate_opts, size, 0);
+AT(struct hci_migrate_opts, max_downtime_ms, 4);
+AT(struct hci_migrate_opts, to, 8);
+AT(struct hci_migrate_opts, bandwidth_bytes, 16);
+AT(struct hci_migrate_opts, timeout_ms, 24);
+SIZE(struct hci_migrate_opts, 32);
+
+AT(struct hci_vm_info, name, 0);
+AT(struct hci_vm_info, uuid, 64);
+AT(struct hci_vm_info, reserved, 101);
+AT(struct hci_vm_info, node, 104);
+AT(struct hci_vm_info, console_log, 168);
+AT(struct hci_vm_info, wanted, 424);
+AT(struct hci_vm_info, state, 428);
+AT(struct hci_vm_info, vcpus, 432);
+AT(struct hci_vm_info, nvolumes, 436);
+AT(struct hci_vm_info, memory_bytes, 440);
+AT(struct hci_vm_info, volumes, 448);
+SIZE(struct hci_vm_info, 960);
+
+/* hci/volume.h */
+AT(struct hci_volume_opts, size, 0);
+AT(struct hci_volume_opts, replicas, 4);
+AT(struct hci_volume_opts, name, 8);
+AT(struct hci_volume_opts, pool, 16);
+AT(struct hci_volume_opts, policy, 24);
+AT(struct hci_volume_opts, bytes, 32);
+AT(struct hci_volume_opts, segment_bytes, 40);
+AT(struct hci_volume_opts, on_full, 48);
+AT(struct hci_volume_opts, write_timeout_ms, 52);
+AT(struct hci_volume_opts, rebuild_delay_ms, 56);
+SIZE(struct hci_volume_opts, 64);
+
+AT(struct hci_volume_info, name, 0);
+AT(struct hci_volume_info, uuid, 64);
+AT(struct hci_volume_info, reserved, 101);
+AT(struct hci_volume_info, pool, 104);
+AT(struct hci_volume_info, policy, 168);
+AT(struct hci_volume_info, attached_by, 232);
+AT(struct hci_volume_info, bytes, 296);
+AT(struct hci_volume_info, segment_bytes, 304);
+AT(struct hci_volume_info, generation, 312);
+AT(struct hci_volume_info, replicas, 320);
+AT(struct hci_volume_info, state, 324);
+AT(struct hci_volume_info, replicas_out, 328);
+AT(struct hci_volume_info, rebuilding, 332);
+SIZE(struct hci_volume_info, 336);
+
+AT(struct hci_replica_info, segment, 0);
+AT(struct hci_replica_info, state, 4);
+AT(struct hci_replica_info, disk, 8);
+AT(struct hci_replica_info, reserved, 45);
+AT(struct hci_replica_info, node, 48);
+AT(struct hci_replica_info, path, 112);
+SIZE(struct hci_replica_info, 368);
+
+AT(struct hci_attach_opts, size, 0);
+AT(struct hci_attach_opts, wait_ms, 4);
+AT(struct hci_attach_opts, lease_ms, 8);
+AT(struct hci_attach_opts, reserved, 12);
+SIZE(struct hci_attach_opts, 16);
+
+AT(struct hci_io_opts, size, 0);
+AT(struct hci_io_opts, flags, 4);
+SIZE(struct hci_io_opts, 8);
+
+AT(struct hci_volume_status, generation, 0);
+AT(struct hci_volume_status, reads, 8);
+AT(struct hci_volume_status, writes, 16);
+AT(struct hci_volume_status, read_bytes, 24);
+AT(struct hci_volume_status, write_bytes, 32);
+AT(struct hci_volume_status, inflight, 40);
+AT(struct hci_volume_status, resync_done, 48);
+AT(struct hci_volume_status, resync_total, 56);
+AT(struct hci_volume_status, resync_copied, 64);
+AT(struct hci_volume_status, segments, 72);
+AT(struct hci_volume_status, segments_degraded, 76);
+AT(struct hci_volume_status, replicas_out, 80);
+AT(struct hci_volume_status, reserved, 84);
+SIZE(struct hci_volume_status, 88);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The msgpack reader. The first byte chooses the calls, the rest is read twice: once value by
- * value, once by rd_skip alone. Both must end at the same place, and what skip accepts must come out
- * the same when it is packed again and read again.
+ * value, once by rd_skip alone. Both must end at the same place, and what skip accepts must come
+ * out the same when it is packed again and read again.
  */
 #include <stdlib.h>
 
@@ -83,7 +83,8 @@ static void round_trip(const uint8_t *data, size_t size)
 		if (!r.bad) {
 			again = rd_init(first.data, first.len);
 			CHECK(copy(&again, &second, 0) && !again.bad && again.p == again.end);
-			CHECK(first.len == second.len && !memcmp(first.data, second.data, first.len));
+			CHECK(first.len == second.len &&
+			      !memcmp(first.data, second.data, first.len));
 		}
 	}
 	buf_free(&first);
@@ -103,17 +104,39 @@ static void any_calls(uint8_t seed, const uint8_t *data, size_t size)
 		const char *s = NULL;
 
 		switch ((seed + i * (seed | 1u)) % 11) {
-		case 0: rd_map(&r); break;
-		case 1: rd_array(&r); break;
-		case 2: rd_u64(&r); break;
-		case 3: rd_i64(&r); break;
-		case 4: rd_u32(&r); break;
-		case 5: rd_bool(&r); break;
-		case 6: s = rd_str(&r, &n); break;
-		case 7: s = rd_bin(&r, &n); break;
-		case 8: rd_strcpy(&r, text, sizeof(text)); break;
-		case 9: rd_uuid(&r, &u); break;
-		default: rd_skip(&r); break;
+		case 0:
+			rd_map(&r);
+			break;
+		case 1:
+			rd_array(&r);
+			break;
+		case 2:
+			rd_u64(&r);
+			break;
+		case 3:
+			rd_i64(&r);
+			break;
+		case 4:
+			rd_u32(&r);
+			break;
+		case 5:
+			rd_bool(&r);
+			break;
+		case 6:
+			s = rd_str(&r, &n);
+			break;
+		case 7:
+			s = rd_bin(&r, &n);
+			break;
+		case 8:
+			rd_strcpy(&r, text, sizeof(text));
+			break;
+		case 9:
+			rd_uuid(&r, &u);
+			break;
+		default:
+			rd_skip(&r);
+			break;
 		}
 		for (uint32_t k = 0; s && k < n; k++)
 			sum += (uint8_t)s[k]; /* all of it is readable */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Stands in for libFuzzer where that is not linked: feeds the empty input and then every file named
- * on the command line, or found in a folder named there, to the fuzz target. Makes no inputs itself.
+ * on the command line, or found in a folder named there, to the fuzz target. Makes no inputs
+ * itself.
  */
 #include <dirent.h>
 #include <errno.h>

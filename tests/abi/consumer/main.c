@@ -9,7 +9,8 @@ int main(void)
 	struct hci_error err;
 	void *buffer;
 
-	if (hci_version() != HCI_VERSION_NUMBER || strcmp(hci_version_string(), HCI_VERSION_STRING)) {
+	if (hci_version() != HCI_VERSION_NUMBER ||
+	    strcmp(hci_version_string(), HCI_VERSION_STRING)) {
 		fprintf(stderr, "loaded %s, compiled against %s\n", hci_version_string(),
 			HCI_VERSION_STRING);
 		return 1;

@@ -43,7 +43,8 @@ START_TEST(fast_equals_portable)
 
 	for (size_t len = 0; len <= n; len += len < 600 ? 1 : 61)
 		for (size_t off = 0; off < 8; off += len < 600 ? 1 : 3)
-			ck_assert_uint_eq(crc32c(7, p + off, len), crc32c_portable(7, p + off, len));
+			ck_assert_uint_eq(crc32c(7, p + off, len),
+					  crc32c_portable(7, p + off, len));
 	for (size_t len = 4070; len < 4110; len++)
 		ck_assert_uint_eq(crc32c(0, p, len), crc32c_portable(0, p, len));
 	free(p);

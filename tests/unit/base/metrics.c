@@ -52,7 +52,8 @@ START_TEST(same_name_same_metric)
 	char *s;
 
 	ck_assert_ptr_eq(a, b);
-	ck_assert_ptr_null(metrics_gauge(m, "x", "h", "l=\"2\"")); /* another kind under that name */
+	ck_assert_ptr_null(
+		metrics_gauge(m, "x", "h", "l=\"2\"")); /* another kind under that name */
 	metrics_remove(m, a);
 	metric_add(b, 1); /* the second registration keeps it */
 	ck_assert_uint_eq(metric_value(b), 1);
@@ -88,8 +89,9 @@ START_TEST(bucket_edges)
 	static const struct {
 		uint64_t ns, bound;
 	} cases[] = {
-		{ 0, 1000 },       { 1, 1000 },       { 1000, 1000 },
-		{ 1001, 2000 },    { 2000, 2000 },    { 2001, 4000 },
+		{ 0, 1000 },          { 1, 1000 },
+		{ 1000, 1000 },       { 1001, 2000 },
+		{ 2000, 2000 },       { 2001, 4000 },
 		{ 1000000, 1024000 }, { UINT64_C(67108864000), UINT64_C(67108864000) },
 	};
 
@@ -168,7 +170,8 @@ START_TEST(every_allocation_failure)
 {
 	FOR_EACH_ALLOC_FAILURE(n) {
 		struct metrics *m = metrics_new();
-		struct metric *a = metrics_counter(m, "a", "h", ""), *h = metrics_histogram(m, "b", "h", "x=\"1\"");
+		struct metric *a = metrics_counter(m, "a", "h", ""),
+			      *h = metrics_histogram(m, "b", "h", "x=\"1\"");
 		struct buf b = BUF_INIT;
 
 		metric_add(a, 1);

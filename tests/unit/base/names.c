@@ -18,7 +18,8 @@ END_TEST
 
 START_TEST(bad_names)
 {
-	static const char *const bad[] = { "", ".", "..", "-a", "_a", "a/b", "a b", "a\n", "\xc3\xa9", "a%s", "a\x7f" };
+	static const char *const bad[] = { "",    ".",   "..",       "-a",  "_a",   "a/b",
+					   "a b", "a\n", "\xc3\xa9", "a%s", "a\x7f" };
 	struct hci_error e;
 	char *big = malloc(100000);
 

@@ -21,7 +21,8 @@ static const struct opts_v2 defaults = { sizeof(defaults), 10, 20 };
 static int take(struct opts_v2 *out, const void *user, struct hci_error *err)
 {
 	memset(out, 0xaa, sizeof(*out));
-	return opts_take(out, &defaults, sizeof(*out), user, sizeof(struct opts_v1), "struct hci_x_opts", err);
+	return opts_take(out, &defaults, sizeof(*out), user, sizeof(struct opts_v1),
+			 "struct hci_x_opts", err);
 }
 
 START_TEST(null_gives_defaults)

@@ -4,10 +4,13 @@
 #include "unit/harness.h"
 
 static const uint64_t unsigneds[] = {
-	0, 1, 127, 128, 255, 256, 65535, 65536, UINT32_MAX, UINT64_C(1) << 32, INT64_MAX, UINT64_MAX,
+	0,         1,          127, 128, 255, 256, 65535, 65536, UINT32_MAX, UINT64_C(1) << 32,
+	INT64_MAX, UINT64_MAX,
 };
 static const int64_t signeds[] = {
-	0, -1, -32, -33, -128, -129, -32768, -32769, INT32_MIN, (int64_t)INT32_MIN - 1, INT64_MIN, INT64_MAX, 200,
+	0,         -1,        -32,    -33,       -128,
+	-129,      -32768,    -32769, INT32_MIN, (int64_t)INT32_MIN - 1,
+	INT64_MIN, INT64_MAX, 200,
 };
 
 START_TEST(numbers)
@@ -276,11 +279,11 @@ START_TEST(wrong_types_are_bad)
 		uint32_t n;
 		struct rd r;
 
-#define TRY(call, want)                                                  \
-	do {                                                             \
-		r = rd_init(values[i].bytes, values[i].n);               \
-		(void)(call);                                            \
-		ck_assert_int_eq(r.bad, t != (want));                    \
+#define TRY(call, want)                                    \
+	do {                                               \
+		r = rd_init(values[i].bytes, values[i].n); \
+		(void)(call);                              \
+		ck_assert_int_eq(r.bad, t != (want));      \
 	} while (0)
 		TRY(rd_bool(&r), RD_BOOL);
 		TRY(rd_i64(&r), RD_INT);

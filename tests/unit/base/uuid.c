@@ -37,9 +37,15 @@ END_TEST
 START_TEST(parse_refuses)
 {
 	static const char *const bad[] = {
-		"", "0", "00010203", "00010203-0405-0607-0809-aabbccddeef", "00010203-0405-0607-0809-aabbccddeefff",
-		"00010203_0405-0607-0809-aabbccddeeff", "0001020304050607-0809-aabbccddeeff",
-		"0001020g-0405-0607-0809-aabbccddeeff", "{0010203-0405-0607-0809-aabbccddeef}",
+		"",
+		"0",
+		"00010203",
+		"00010203-0405-0607-0809-aabbccddeef",
+		"00010203-0405-0607-0809-aabbccddeefff",
+		"00010203_0405-0607-0809-aabbccddeeff",
+		"0001020304050607-0809-aabbccddeeff",
+		"0001020g-0405-0607-0809-aabbccddeeff",
+		"{0010203-0405-0607-0809-aabbccddeef}",
 		" 0010203-0405-0607-0809-aabbccddeeff",
 	};
 	struct uuid u = { { 42 } }, before = u;
