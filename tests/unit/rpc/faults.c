@@ -48,7 +48,7 @@ static void ask(struct agent *a, uint64_t round)
 {
 	struct cluster *c = a->c;
 	unsigned other = (a->n->me + 1 + (unsigned)sim_rand_below(c->s, NODES - 1)) % NODES;
-	uint32_t size = (uint32_t)sim_rand_below(c->s, 3) * 50000;
+	uint32_t size = (uint32_t)sim_rand_below(c->s, 3) * 10000;
 	struct rpc_call call = { .method = 0x301, .timeout_ns = 2 * NS_PER_S, .payload_len = size };
 	struct rpc_conn *conn;
 	struct hci_error err;
@@ -84,7 +84,7 @@ static void agent_main(void *arg)
 
 	for (uint64_t round = 1;; round++) {
 		ask(a, round);
-		fiber_sleep(a->n->e, sim_rand_below(a->c->s, 20 * NS_PER_MS));
+		fiber_sleep(a->n->e, sim_rand_below(a->c->s, 100 * NS_PER_MS));
 	}
 }
 
@@ -149,7 +149,7 @@ static uint64_t storm(uint64_t seed, struct cluster *c)
 	for (unsigned i = 0; i < NODES; i++)
 		sim_node_call(c->n[i].sim, boot, &agents[i]);
 	for (int i = 0; i < 60; i++) {
-		sim_run(c->s, sim_rand_below(c->s, 5 * NS_PER_S));
+		sim_run(c->s, sim_rand_below(c->s, 3 * NS_PER_S));
 		fault(c, agents);
 	}
 	/* When all is well again, all is well again within seconds. */
@@ -242,7 +242,7 @@ static Suite *suite(void)
 	TCase *tc = tcase_create("faults");
 
 	tcase_set_timeout(tc, 200);
-	tcase_add_loop_test(tc, storms_of_faults, 0, 20);
+	tcase_add_loop_test(tc, storms_of_faults, 0, 10);
 	add_both(tc, memory_runs_out);
 	suite_add_tcase(s, tc);
 	return s;
