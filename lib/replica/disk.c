@@ -23,6 +23,17 @@ int disk_sys_error(const struct repl_disk *d, int rc, const char *what, struct h
 	return err_sys(err, rc == -ENOMEM ? HCI_E_NOMEM : err_from_errno(-rc), -rc, "disk %s: %s", d->path, what);
 }
 
+void disk_enter(struct repl_disk *d)
+{
+	d->open_ops++;
+}
+
+void disk_leave(struct repl_disk *d)
+{
+	if (--d->open_ops == 0)
+		fiber_cond_signal(d->e, &d->drained);
+}
+
 /* ---- failing ---- */
 
 static void fail_task(struct env_task *t)

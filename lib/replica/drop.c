@@ -165,7 +165,8 @@ static int check(struct repl_disk *d, const struct vol *v, uint64_t generation, 
 		       u, d->path, (unsigned long long)generation, (unsigned long long)v->max_gen);
 }
 
-int repl_drop(struct repl_disk *d, const struct uuid *volume, uint32_t segment, uint64_t generation, struct hci_error *err)
+static int drop(struct repl_disk *d, const struct uuid *volume, uint32_t segment, uint64_t generation,
+		struct hci_error *err)
 {
 	struct vol *v = vol_find(d, volume);
 	struct ctl c = { .op = { .segment = segment } };
@@ -188,4 +189,14 @@ int repl_drop(struct repl_disk *d, const struct uuid *volume, uint32_t segment, 
 	if (rc)
 		return disk_fail(d, -rc, "cannot remove a segment's files");
 	return 0;
+}
+
+int repl_drop(struct repl_disk *d, const struct uuid *volume, uint32_t segment, uint64_t generation, struct hci_error *err)
+{
+	int rc;
+
+	disk_enter(d);
+	rc = drop(d, volume, segment, generation, err);
+	disk_leave(d);
+	return rc;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Making a disk of an empty directory. The superblock comes last: a directory where this was cut off
- * is not a disk. The log is written full of zeroes, so that appending is overwriting from the first
+ * is not a disk, and doing it again is fine. The log is written full of zeroes, so that appending is overwriting from the first
  * day: the file system has nothing to allocate or to journal then.
  */
 #include <errno.h>
@@ -19,6 +19,13 @@ static int fail(struct hci_error *err, const char *path, int rc, const char *wha
 	return err_sys(err, err_from_errno(-rc), -rc, "cannot format disk %s: %s", path, what);
 }
 
+/* What a format that was cut off leaves behind is no hindrance: without a superblock it is no disk. */
+static bool is_leftover(const char *name)
+{
+	return strcmp(name, "lost+found") == 0 || strcmp(name, "vol") == 0 || strcmp(name, "lock") == 0 ||
+	       strcmp(name, "log") == 0;
+}
+
 static int check_empty(struct env *e, const char *path, struct hci_error *err)
 {
 	char **names = NULL, found[64] = "";
@@ -27,7 +34,7 @@ static int check_empty(struct env *e, const char *path, struct hci_error *err)
 	if (rc)
 		return fail(err, path, rc, "cannot list the directory");
 	for (unsigned i = 0; names[i]; i++) {
-		if (strcmp(names[i], "lost+found") && !*found)
+		if (!is_leftover(names[i]) && !*found)
 			strncat(found, names[i], sizeof(found) - 1);
 		mem_free(names[i]);
 	}
@@ -105,7 +112,7 @@ static int make(struct env *e, const char *dir, const char *name, uint64_t size,
 {
 	char *path = mem_printf("%s/%s", dir, name);
 	struct env_file *f = NULL;
-	int rc = path ? env_open(e, path, ENV_O_CREATE | ENV_O_EXCL | ENV_O_DIRECT, &f) : -ENOMEM;
+	int rc = path ? env_open(e, path, ENV_O_CREATE | ENV_O_DIRECT, &f) : -ENOMEM;
 
 	mem_free(path);
 	if (rc)

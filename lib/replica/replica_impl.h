@@ -235,7 +235,7 @@ struct repl_disk {
 	struct batch *batches[BATCHES];
 	struct env_task kick_task, finish_task, fail_task;
 	struct list finished;
-	uint64_t open_ops;
+	uint64_t open_ops;       /* requests, and control calls under way */
 	bool log_waits;          /* the head of the queue waits for room in the log */
 	uint64_t last_io;
 	struct fiber_cond drained;
@@ -292,6 +292,10 @@ int super_write(struct repl_disk *d, uint32_t flags);
 char *disk_path(struct repl_disk *d, const char *name); /* mem_free */
 /* An error of the disk as a whole; returns its code. */
 int disk_sys_error(const struct repl_disk *d, int rc, const char *what, struct hci_error *err);
+
+/* A control call is in here: closing waits for its end. */
+void disk_enter(struct repl_disk *d);
+void disk_leave(struct repl_disk *d);
 
 /* log.c */
 int log_init(struct repl_disk *d);

@@ -101,8 +101,8 @@ static int fence(struct repl_slot *s)
 	return rc;
 }
 
-int repl_slot_open(struct repl_disk *d, const struct uuid *volume, uint64_t generation, uint64_t segment_size,
-		   struct repl_slot **out, struct repl_slot_state *state, struct hci_error *err)
+static int slot_open(struct repl_disk *d, const struct uuid *volume, uint64_t generation, uint64_t segment_size,
+		     struct repl_slot **out, struct repl_slot_state *state, struct hci_error *err)
 {
 	struct vol *v = vol_find(d, volume);
 	struct repl_slot *s;
@@ -129,6 +129,17 @@ int repl_slot_open(struct repl_disk *d, const struct uuid *volume, uint64_t gene
 	get_state(v, state);
 	*out = s;
 	return 0;
+}
+
+int repl_slot_open(struct repl_disk *d, const struct uuid *volume, uint64_t generation, uint64_t segment_size,
+		   struct repl_slot **out, struct repl_slot_state *state, struct hci_error *err)
+{
+	int rc;
+
+	disk_enter(d);
+	rc = slot_open(d, volume, generation, segment_size, out, state, err);
+	disk_leave(d);
+	return rc;
 }
 
 int repl_slot_open_ro(struct repl_disk *d, const struct uuid *volume, struct repl_slot **out,

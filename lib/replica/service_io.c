@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reads, writes and region lists over rpc. The payload of a write is handed to the disk as it came in,
+ * that of a read is filled by the disk and sent as it is: no copy here.
+ */
+#include "base/mem.h"
+#include "replica/service.h"
+
+struct svc_io {
+	struct list link;
+	struct repl_op op;
+	struct repl_service *s;
+	struct handle *h;
+	struct rpc_req *req;
+	void *buf; /* of a read */
+};
+
+struct lent {
+	struct repl_service *s;
+	void *buf;
+	uint32_t len;
+};
+
+static const char *explain(int status)
+{
+	switch (status) {
+	case HCI_E_FENCED:
+		return "a newer writer of the volume was admitted here";
+	case HCI_E_CLOSED:
+		return "the handle was replaced by a later opening, or its slot was dropped";
+	case HCI_E_IO:
+		return "the disk failed";
+	case HCI_E_NOSPACE:
+		return "the disk is full";
+	case HCI_E_RANGE:
+		return "past the end of the segment, or longer than 1 MiB";
+	case HCI_E_ALIGN:
+		return "not a multiple of 4096 bytes";
+	case HCI_E_READONLY:
+		return "the handle was opened for reading";
+	default:
+		return NULL;
+	}
+}
+
+void svc_io_fini(struct repl_service *s)
+{
+	struct list *l;
+
+	while ((l = list_pop(&s->free_ios)))
+		mem_free(list_entry(l, struct svc_io, link));
+}
+
+/* The io itself is what a reply's payload is released with: it lives until that was sent. */
+static void io_free(void *arg)
+{
+	struct svc_io *io = arg;
+	struct repl_service *s = io->s;
+
+	if (io->buf)
+		rpc_buf_free(s->rpc, io->buf, (uint32_t)io->op.len);
+	io->buf = NULL;
+	list_push_front(&s->free_ios, &io->link);
+	svc_end(s);
+}
+
+static void op_done(struct repl_op *op)
+{
+	struct svc_io *io = container_of(op, struct svc_io, op);
+	bool send = op->kind == REPL_READ && op->status == 0;
+
+	svc_handle_put(io->h);
+	if (send) {
+		rpc_reply(io->req, 0, NULL, NULL, io->buf, (uint32_t)op->len, io_free, io);
+		return;
+	}
+	rpc_reply(io->req, op->status, explain(op->status), NULL, NULL, 0, NULL, NULL);
+	io_free(io);
+}
+
+static struct svc_io *io_new(struct repl_service *s, struct handle *h, struct rpc_req *req, enum repl_op_kind kind)
+{
+	struct list *l = list_pop(&s->free_ios);
+	struct svc_io *io = l ? list_entry(l, struct svc_io, link) : mem_alloc(sizeof(*io));
+
+	if (!io)
+		return NULL;
+	list_init(&io->link);
+	io->s = s;
+	io->h = h;
+	io->req = req;
+	io->buf = NULL;
+	io->op.kind = kind;
+	io->op.flags = 0;
+	io->op.slot = h->slot;
+	io->op.seq = io->op.stable = 0;
+	io->op.buf = NULL;
+	io->op.done = op_done;
+	return io;
+}
+
+static void io_submit(struct svc_io *io)
+{
+	io->s->open++;
+	io->h->ops++;
+	repl_submit(&io->op);
+}
+
+/* [handle, segment, off, len, ...]: false when it was answered already. */
+static bool begin(struct repl_service *s, struct rpc_req *req, enum repl_op_kind kind, uint32_t fields, struct svc_io **out)
+{
+	struct rd *r = &req->args;
+	bool bad = rd_array(r) < fields;
+	struct handle *h = svc_handle(req->conn, rd_u64(r));
+	uint32_t segment = rd_u32(r);
+	uint64_t off = rd_u64(r), len = rd_u64(r);
+	struct svc_io *io;
+
+	if (bad || r->bad) {
+		svc_reply(req, HCI_E_PROTO, "the body is not what the method takes");
+		return false;
+	}
+	if (!h) {
+		svc_reply(req, HCI_E_NOTFOUND, "no such handle on this connection: open the slot first");
+		return false;
+	}
+	if (kind != REPL_ZERO && (len == 0 || len > REPL_IO_MAX)) {
+		svc_reply(req, HCI_E_RANGE, "the length is not 1 byte to 1 MiB");
+		return false;
+	}
+	io = *out = io_new(s, h, req, kind);
+	if (!io) {
+		svc_reply(req, HCI_E_NOMEM, "out of memory for a request");
+		return false;
+	}
+	io->op.segment = segment;
+	io->op.off = off;
+	io->op.len = len;
+	return true;
+}
+
+static void give_up(struct svc_io *io, int status, const char *message)
+{
+	svc_reply(io->req, status, message);
+	list_push_front(&io->s->free_ios, &io->link);
+}
+
+void svc_read(void *arg, struct rpc_req *req)
+{
+	struct repl_service *s = arg;
+	struct svc_io *io;
+
+	if (!begin(s, req, REPL_READ, 4, &io))
+		return;
+	io->buf = io->op.buf = rpc_buf_alloc(s->rpc, (uint32_t)io->op.len);
+	if (!io->buf)
+		give_up(io, HCI_E_NOMEM, "out of memory for a read");
+	else
+		io_submit(io);
+}
+
+static void change(struct repl_service *s, struct rpc_req *req, enum repl_op_kind kind)
+{
+	struct rd *r = &req->args;
+	struct svc_io *io;
+
+	if (!begin(s, req, kind, 7, &io))
+		return;
+	io->op.seq = rd_u64(r);
+	io->op.stable = rd_u64(r);
+	io->op.flags = rd_u32(r);
+	io->op.buf = req->payload;
+	if (r->bad || io->op.flags & ~REPL_F_SETSEQ)
+		give_up(io, HCI_E_PROTO, "the body is not what the method takes");
+	else if (kind == REPL_WRITE && req->payload_len != io->op.len)
+		give_up(io, HCI_E_PROTO, "the payload is not as long as the body says");
+	else
+		io_submit(io);
+}
+
+void svc_write(void *arg, struct rpc_req *req)
+{
+	change(arg, req, REPL_WRITE);
+}
+
+void svc_zero(void *arg, struct rpc_req *req)
+{
+	change(arg, req, REPL_ZERO);
+}
+
+void svc_stable(void *arg, struct rpc_req *req)
+{
+	struct repl_service *s = arg;
+	struct rd *r = &req->args;
+	bool bad = rd_array(r) < 2;
+	struct handle *h = svc_handle(req->conn, rd_u64(r));
+	uint64_t stable = rd_u64(r);
+	struct svc_io *io;
+
+	if (bad || r->bad) {
+		svc_reply(req, HCI_E_PROTO, "the body is not what the method takes");
+		return;
+	}
+	io = h ? io_new(s, h, req, REPL_STABLE) : NULL;
+	if (!io) {
+		svc_reply(req, h ? HCI_E_NOMEM : HCI_E_NOTFOUND, "no such handle, or out of memory");
+		return;
+	}
+	io->op.segment = 0;
+	io->op.off = io->op.len = 0;
+	io->op.stable = stable;
+	io_submit(io);
+}
+
+/* ---- regions ---- */
+
+#define ENTRY 16u
+
+static void lent_free(void *arg)
+{
+	struct lent *x = arg;
+	struct repl_service *s = x->s;
+
+	rpc_buf_free(s->rpc, x->buf, x->len);
+	mem_free(x);
+	svc_end(s);
+}
+
+/* Each entry is struct repl_region as it lies in memory of a little-endian machine. */
+_Static_assert(sizeof(struct repl_region) == ENTRY && offsetof(struct repl_region, region) == 4 &&
+		       offsetof(struct repl_region, seq) == 8,
+	       "on the wire");
+
+static void send_regions(struct repl_service *s, struct rpc_req *req, struct lent *x, uint32_t n, uint32_t max)
+{
+	struct buf b = BUF_INIT;
+
+	pk_array(&b, 2);
+	pk_u64(&b, n);
+	pk_bool(&b, n == max);
+	s->open++;
+	rpc_reply(req, b.failed ? HCI_E_NOMEM : 0, NULL, b.failed ? NULL : &b, x->buf, b.failed ? 0 : n * ENTRY, lent_free,
+		  x);
+	buf_free(&b);
+}
+
+void svc_regions(void *arg, struct rpc_req *req)
+{
+	struct repl_service *s = arg;
+	struct rd *r = &req->args;
+	bool bad = rd_array(r) < 7;
+	struct handle *h = svc_handle(req->conn, rd_u64(r));
+	uint64_t since = rd_u64(r);
+	uint32_t only = rd_u32(r), max;
+	struct repl_region cursor = { 0 };
+	struct lent *x;
+
+	cursor.segment = rd_u32(r);
+	cursor.region = rd_u32(r);
+	cursor.seq = rd_u64(r);
+	max = (uint32_t)MIN(rd_u64(r), REGIONS_MAX);
+	if (bad || r->bad || max == 0) {
+		svc_reply(req, HCI_E_PROTO, "the body is not what the method takes");
+		return;
+	}
+	if (!h) {
+		svc_reply(req, HCI_E_NOTFOUND, "no such handle on this connection: open the slot first");
+		return;
+	}
+	x = MEM_NEW(struct lent);
+	if (x) {
+		x->s = s;
+		x->len = max * ENTRY;
+		x->buf = rpc_buf_alloc(s->rpc, x->len);
+	}
+	if (!x || !x->buf) {
+		mem_free(x);
+		svc_reply(req, HCI_E_NOMEM, "out of memory for a list of regions");
+		return;
+	}
+	send_regions(s, req, x, repl_regions(h->slot, since, only, &cursor, x->buf, max), max);
+}
