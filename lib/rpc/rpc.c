@@ -189,3 +189,20 @@ void rpc_on_conn_closed(struct rpc *r, void (*fn)(void *arg, struct rpc_conn *c)
 	r->hooks[r->nhooks].fn = fn;
 	r->hooks[r->nhooks++].arg = arg;
 }
+
+void rpc_forget(struct rpc *r, void *arg)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(r->methods.page); i++) {
+		for (size_t k = 0; r->methods.page[i] && k < METHODS_PAGE; k++) {
+			if (r->methods.page[i][k].arg == arg)
+				r->methods.page[i][k].fn = NULL;
+		}
+	}
+	for (unsigned i = 0; i < r->nhooks; i++) {
+		if (r->hooks[i].arg != arg)
+			r->hooks[n++] = r->hooks[i];
+	}
+	r->nhooks = n;
+}

@@ -78,6 +78,8 @@ const char *rpc_listen_addr(struct rpc *r); /* of the last rpc_listen */
  * done, so that a server can drop what it kept for it. Requests may still be without a reply. Several
  * may be set (at most 8). */
 void rpc_on_conn_closed(struct rpc *r, void (*fn)(void *arg, struct rpc_conn *c), void *arg);
+/* Methods and functions that were registered with this arg are not called any more. */
+void rpc_forget(struct rpc *r, void *arg);
 /* A place for the server's state of this connection. */
 void **rpc_conn_slot(struct rpc_conn *c);
 const char *rpc_conn_peer(const struct rpc_conn *c); /* node name of the other side, "" when a client */
