@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Disk I/O of a real env. O_DIRECT reads and writes go through Linux AIO (the kernel interface of
+ * Disk I/O of a real env. O_DIRECT reads and writes, and their fdatasync, go through Linux AIO (the kernel interface of
  * linux/aio_abi.h itself), one io_submit for all that a turn of the loop gathered; the rest, and what
  * AIO will not take, runs on the worker threads.
  *
@@ -228,12 +228,16 @@ static void prepare(struct aio *a, struct env_io *io)
 	memset(c, 0, sizeof(*c));
 	c->aio_data = (uint64_t)(uintptr_t)io;
 	c->aio_fildes = (uint32_t)io->file->fd;
+	c->aio_flags = IOCB_FLAG_RESFD;
+	c->aio_resfd = (uint32_t)a->fd;
+	if (io->op == ENV_SYNC) {
+		c->aio_lio_opcode = IOCB_CMD_FDSYNC; /* since Linux 4.18 */
+		return;
+	}
 	c->aio_lio_opcode = io->op == ENV_READ ? IOCB_CMD_PREADV : IOCB_CMD_PWRITEV;
 	c->aio_buf = (uint64_t)(uintptr_t)io->iov;
 	c->aio_nbytes = (uint64_t)io->niov;
 	c->aio_offset = (int64_t)io->off;
-	c->aio_flags = IOCB_FLAG_RESFD;
-	c->aio_resfd = (uint32_t)a->fd;
 	if (io->op == ENV_WRITE && (io->flags & ENV_IO_DSYNC))
 		c->aio_rw_flags = RWF_DSYNC;
 }
@@ -283,7 +287,7 @@ static void completed(struct real *r, const struct io_event *ev)
 	r->aio.inflight--;
 	io->result = ev->res;
 	if (ev->res == -EOPNOTSUPP || ev->res == -EAGAIN ||
-	    (ev->res >= 0 && (uint64_t)ev->res < iov_len(io->iov, io->niov) &&
+	    (io->op != ENV_SYNC && ev->res >= 0 && (uint64_t)ev->res < iov_len(io->iov, io->niov) &&
 	     (io->op == ENV_WRITE || ev->res % 512 == 0))) {
 		/* Short: done again as a whole, to learn whether it is the end of the file or what else. */
 		to_worker(r, io);
@@ -348,7 +352,7 @@ void real_submit(struct env *e, struct env_io *io)
 		p->io = io;
 		env_task_init(&p->task, cancelled);
 		env_defer(e, &p->task);
-	} else if (r->aio.ctx && io->file->direct && (io->op == ENV_READ || io->op == ENV_WRITE)) {
+	} else if (r->aio.ctx && io->file->direct && io->op <= ENV_SYNC) {
 		list_push(&r->aio.queue, &io->link);
 	} else {
 		to_worker(r, io);
