@@ -1,6 +1,6 @@
 #!/bin/bash
 # Every verb of the test bed, for real. Prints ok / not ok lines and a count; exit status 0
-# if all held. Needs root and the packages of packages.txt. About a minute.
+# if all held. Needs root and the packages of packages.txt. About a minute and a half.
 # usage: selftest.sh [PATTERN]    only the parts whose name matches
 set -uo pipefail
 
@@ -295,6 +295,7 @@ part_libvirt() {
 
 part_pki() {
 	local p=$scratch/pki n
+	image=$("$here/image.sh" --quiet) || { check "guest image" false; return; }
 	mkdir -p "$p"
 	(
 		cd "$p" || exit 1
@@ -310,6 +311,12 @@ part_pki() {
 	) >"$scratch/pki.log" 2>&1
 	check "up with certificates" "$tb" up --nodes 2 --disks 0 --libvirt --pki "$p" --owner $$
 	check "libvirt peers over TLS" virsh_on n1 -c qemu+tls://n2/system list
+	cp --sparse=always "$image/disk.img" "$bed/shared/guest.img"
+	domain "$(field .kvm true && echo kvm || echo qemu)" >"$scratch/guest.xml"
+	virsh_on n1 create "$scratch/guest.xml" >/dev/null
+	check "a guest boots" wait_until 20 acks_over 50
+	check "it migrates with TLS all the way" virsh_on n1 migrate --live --p2p --tls --unsafe guest qemu+tls://n2/system --migrateuri tcp://n2
+	check "and is there" [ "$(virsh_on n2 list --name | head -n 1)" = guest ]
 	check "down" "$tb" down
 }
 

@@ -123,8 +123,8 @@ static int scan(struct recorder *r)
 		}
 	}
 	printf("HCI-SCAN records=%llu newest=%llu corrupt=%llu holes=%llu\n",
-	       (unsigned long long)records, (unsigned long long)newest,
-	       (unsigned long long)corrupt, (unsigned long long)holes);
+	       (unsigned long long)records, (unsigned long long)newest, (unsigned long long)corrupt,
+	       (unsigned long long)holes);
 	fflush(stdout);
 	r->seq = newest + 1;
 	free(found);
@@ -176,7 +176,8 @@ static int write_parallel(struct recorder *r, const struct record *rec, unsigned
 static int write_each(int fd, const char *blocks, const struct record *rec, unsigned int n)
 {
 	for (unsigned int i = 0; i < n; i++) {
-		ssize_t k = pwrite(fd, blocks + i * RECORD_SIZE, RECORD_SIZE, (off_t)rec[i].lba * 512);
+		ssize_t k =
+			pwrite(fd, blocks + i * RECORD_SIZE, RECORD_SIZE, (off_t)rec[i].lba * 512);
 
 		if (k != RECORD_SIZE)
 			return k < 0 ? errno : EIO;
@@ -226,8 +227,8 @@ static unsigned int write_round(struct recorder *r)
 	if (now_ms() - began > r->worst_ms)
 		r->worst_ms = now_ms() - began;
 	for (unsigned int i = 0; i < n; i++) {
-		used += (size_t)snprintf(lines + used, sizeof(lines) - used, "HCI-ACK %llu %llu %08x\n",
-					 (unsigned long long)rec[i].seq,
+		used += (size_t)snprintf(lines + used, sizeof(lines) - used,
+					 "HCI-ACK %llu %llu %08x\n", (unsigned long long)rec[i].seq,
 					 (unsigned long long)rec[i].lba, rec[i].crc);
 		r->acked[record_slot(&r->area, rec[i].seq)] = rec[i];
 	}
@@ -240,7 +241,7 @@ static unsigned int write_round(struct recorder *r)
 /* A running guest must read what it was told is durable, too. */
 static void read_one(struct recorder *r)
 {
-	struct record *want = &r->acked[next_random(r) % r->area.slots], got = {0};
+	struct record *want = &r->acked[next_random(r) % r->area.slots], got = { 0 };
 	ssize_t k;
 
 	if (!want->seq)
@@ -322,7 +323,8 @@ static int check(const struct recorder *r, uint64_t size)
 	if (!a->slots || a->slots & (a->slots - 1))
 		fprintf(stderr, "recorder: slots=%u: give a power of two\n", a->slots);
 	else if (r->batch < 1 || r->batch > BATCH_MAX || r->batch > a->slots)
-		fprintf(stderr, "recorder: batch=%u: give 1 to %d, at most slots\n", r->batch, BATCH_MAX);
+		fprintf(stderr, "recorder: batch=%u: give 1 to %d, at most slots\n", r->batch,
+			BATCH_MAX);
 	else if (a->length / a->slots < RECORD_SIZE)
 		fprintf(stderr, "recorder: the area is too small for %u slots\n", a->slots);
 	else if (a->offset > size || a->length > size - a->offset)
@@ -346,7 +348,7 @@ static uint64_t device_size(int fd)
 int main(int argc, char **argv)
 {
 	static struct recorder r = {
-		.area = {AREA_DEFAULT_OFFSET, AREA_DEFAULT_LENGTH, SLOTS_DEFAULT},
+		.area = { AREA_DEFAULT_OFFSET, AREA_DEFAULT_LENGTH, SLOTS_DEFAULT },
 		.rate = 100,
 		.batch = 16,
 	};
@@ -354,7 +356,8 @@ int main(int argc, char **argv)
 
 	for (int i = 2; i < argc; i++) {
 		if (parse(&r, argv[i]))
-			fprintf(stderr, "recorder: '%s' is not an option of mine: ignored\n", argv[i]);
+			fprintf(stderr, "recorder: '%s' is not an option of mine: ignored\n",
+				argv[i]);
 	}
 	r.fd = open(dev, O_RDWR | O_DIRECT | O_CLOEXEC);
 	r.fd_dsync = open(dev, O_RDWR | O_DIRECT | O_DSYNC | O_CLOEXEC);

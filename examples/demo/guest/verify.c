@@ -75,7 +75,7 @@ static void take_ack(struct result *r, uint64_t seq, uint64_t lba, uint32_t crc)
 	}
 	r->last_seq = seq;
 	r->acks = grow(r->acks, &r->cap, r->nacks, sizeof(*r->acks));
-	r->acks[r->nacks] = (struct ack){seq, lba, r->nacks, crc};
+	r->acks[r->nacks] = (struct ack){ seq, lba, r->nacks, crc };
 	r->nacks++;
 }
 
@@ -114,7 +114,7 @@ static void take_line(struct result *r, char *line)
 
 		if (q && sscanf(q, "slots=%u area=%llu,%llu", &slots, &a, &b) == 3 && slots &&
 		    !(slots & (slots - 1)) && b / slots >= RECORD_SIZE) {
-			r->area = (struct record_area){a, b, slots};
+			r->area = (struct record_area){ a, b, slots };
 			r->runs++;
 		}
 	} else if (sscanf(p, "HCI-BAD %llu %llu %llu", &a, &b, &c) == 3) {
@@ -176,8 +176,9 @@ static void check_holes(struct result *r)
 {
 	qsort(r->acks, r->nacks, sizeof(*r->acks), by_seq);
 	for (size_t i = 0; i < r->nholes; i++) {
-		struct ack key = {.seq = r->holes[2 * i]};
-		struct ack *a = r->nacks ? bsearch(&key, r->acks, r->nacks, sizeof(key), by_seq) : NULL;
+		struct ack key = { .seq = r->holes[2 * i] };
+		struct ack *a =
+			r->nacks ? bsearch(&key, r->acks, r->nacks, sizeof(key), by_seq) : NULL;
 
 		if (a && a->order < r->holes[2 * i + 1]) {
 			r->lost++;
@@ -188,7 +189,7 @@ static void check_holes(struct result *r)
 
 static void check_ack(struct result *r, const struct ack *a, const void *block)
 {
-	struct record found = {0};
+	struct record found = { 0 };
 
 	r->checked++;
 	switch (record_check(block, a->lba, &found)) {
@@ -278,7 +279,8 @@ int main(int argc, char **argv)
 	}
 	fd = open(argv[1], O_RDONLY | O_CLOEXEC);
 	if (fd < 0) {
-		fprintf(stderr, "verify: cannot open the volume %s: %s\n", argv[1], strerror(errno));
+		fprintf(stderr, "verify: cannot open the volume %s: %s\n", argv[1],
+			strerror(errno));
 		return 2;
 	}
 	take_logs(&r, argv + 2, argc - 2);

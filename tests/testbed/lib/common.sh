@@ -2,9 +2,10 @@
 # Owns: names and paths of a test bed, messages, locks, and the marks by which a
 # bed that was left behind is told from one in use. Touches nothing but files.
 #
+# A bed is entered in /run/hci-testbed/<tag> before anything of it exists, and leaves there
+# when nothing does any more: its directory, and the process its life hangs on.
+#
 # Layout of a bed, below $HCI_TESTBED_DIR/<name>:
-#   owner       whose life the bed's life hangs on: "PID STARTTIME BOOTID", or "none"
-#   builder     the process that is building it, same form; gone once it is up
 #   conf        what `up` was asked for, as shell assignments
 #   switch      namespace file of the switch (the bridge all nodes hang on)
 #   hosts       /etc/hosts of the nodes
@@ -91,12 +92,26 @@ proc_mark() {
 	printf '%s %s %s\n' "$1" "$start" "$(cat /proc/sys/kernel/random/boot_id)"
 }
 
+# mark_alive FILE [LINE]
 mark_alive() {
 	local pid start boot
-	read -r pid start boot 2>/dev/null <"$1" || return 1
+	read -r pid start boot < <(sed -n "${2:-1}p" "$1" 2>/dev/null) || return 1
 	[ "$boot" = "$(cat /proc/sys/kernel/random/boot_id)" ] &&
 		[ "$(proc_start "$pid")" = "$start" ]
 }
+
+bed_registered() { [ -f "$HCI_TB_REGISTRY/$TAG" ]; }
+
+# bed_register MARK: line 1 the directory, line 2 whose life the bed's hangs on: the `up`
+# that builds it, then its owner; or "none".
+bed_register() {
+	printf '%s\n%s\n' "$BED" "$1" >"$HCI_TB_REGISTRY/.$TAG" &&
+		mv "$HCI_TB_REGISTRY/.$TAG" "$HCI_TB_REGISTRY/$TAG"
+}
+
+bed_owner() { sed -n 2p "$HCI_TB_REGISTRY/$TAG"; }
+
+bed_stale() { [ "$(bed_owner)" != none ] && ! mark_alive "$HCI_TB_REGISTRY/$TAG" 2; }
 
 # The lock is held on fd 9; everything that outlives the verb must close it, or a
 # daemon would hold the bed locked for its life (see node_boot and node-spawn.sh).

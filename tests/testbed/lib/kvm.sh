@@ -35,8 +35,9 @@ kvm_probe() {
 		sleep 0.1
 	done
 	! grep -q 'HCI-PROBE ok' "$log" || rc=0
-	kill -KILL $pid 2>/dev/null || true
+	# QEMU first: it would outlive its parent. The timeout is for our own sudden end.
 	pkill -KILL -P $pid 2>/dev/null || true
+	kill -KILL $pid 2>/dev/null || true
 	{ wait $pid; } 2>/dev/null || true
 	rm -f "$log" "$log.err"
 	return $rc

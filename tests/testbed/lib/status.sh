@@ -32,7 +32,7 @@ status_json() {
 	local node sep='' alive pid cuts
 	cuts=$(net_cuts | sed 's/\(.*\) \(.*\)/["\1","\2"]/' | paste -sd,)
 	printf '{"name":"%s","directory":"%s","owner":"%s","libvirt":%s,"kvm":%s,"cut":[%s],"nodes":[' \
-		"$TB_NAME" "$BED" "$(cat "$BED/owner")" \
+		"$TB_NAME" "$BED" "$(bed_owner)" \
 		"$([ "$LIBVIRT" = 1 ] && echo true || echo false)" \
 		"$([ "$HIDE_KVM" = 0 ] && echo true || echo false)" "$cuts"
 	for node in $(node_list); do

@@ -45,11 +45,21 @@ bed_loops_gone() { [ -z "$(bed_loops)" ]; }
 
 bed_unmount() {
 	local m dev
+	# All at once, and without writing back what is thrown away: on a busy machine each
+	# flush takes its time.
+	for m in $(bed_mounts); do
+		[[ $m == */disks/* ]] || continue
+		(
+			xfs_io -x -c shutdown "$m" || true
+			umount "$m" || umount -l "$m"
+		) >/dev/null 2>&1 &
+	done
+	wait
 	for m in $(bed_mounts); do
 		umount "$m" 2>/dev/null || umount -l "$m" 2>/dev/null || true
 	done
 	for dev in $(bed_loops); do losetup -d "$dev" 2>/dev/null || true; done
-	wait_for 5 bed_loops_gone
+	wait_for 30 bed_loops_gone
 }
 
 # Needs BED, TAG and the lock. Goes on after a failure: as much as can go shall go.
@@ -75,19 +85,6 @@ bed_teardown() {
 	rmdir "$HCI_TB_REGISTRY" 2>/dev/null || true
 }
 
-bed_registered() { [ -f "$HCI_TB_REGISTRY/$TAG" ]; }
-
-# A bed is stale when its owner is gone, or when the `up` that built it died half-way.
-bed_stale() {
-	if [ -f "$BED/builder" ]; then
-		! mark_alive "$BED/builder"
-	elif [ -f "$BED/owner" ]; then
-		[ "$(cat "$BED/owner")" != none ] && ! mark_alive "$BED/owner"
-	else
-		return 0
-	fi
-}
-
 cmd_down() {
 	if ! bed_registered && [ ! -e "$BED/conf" ]; then
 		say "bed '$TB_NAME' is not up: nothing to do"
@@ -105,7 +102,7 @@ cmd_sweep() {
 	for f in "$HCI_TB_REGISTRY"/*; do
 		[ -f "$f" ] && [[ $f != *.lock ]] || continue
 		(
-			BED=$(cat "$f")
+			BED=$(head -n 1 "$f")
 			[[ $BED =~ ^/[A-Za-z0-9/._-]+$ ]] || die "$f does not name a bed: remove that file"
 			TB_NAME=$(basename "$BED") TAG=$(basename "$f")
 			[ "$TAG" = "$(bed_tag "$BED")" ] || die "$f does not name its bed: remove that file"
@@ -118,7 +115,21 @@ cmd_sweep() {
 			bed_teardown
 		) || failed=1
 	done
+	sweep_registry
 	return $failed
+}
+
+# An `up` that died before it had entered its bed leaves an empty lock file.
+sweep_registry() {
+	local f
+	for f in "$HCI_TB_REGISTRY"/*.lock; do
+		[ -f "$f" ] && [ ! -e "${f%.lock}" ] || continue
+		(
+			exec 9<"$f"
+			! flock -n 9 || [ -e "${f%.lock}" ] || rm -f "$f" "$HCI_TB_REGISTRY/.$(basename "$f" .lock)"
+		)
+	done
+	rmdir "$HCI_TB_REGISTRY" 2>/dev/null || true
 }
 
 # Prints what exists of this bed (with --all: of any); exit status 1 if there is something.
