@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A client's connection: the handshake, STARTTLS, and the end. Requests are nbd_rx.c's, replies
- * nbd_tx.c's. A connection that has died stays until its last request has come back from the backend.
+ * nbd_tx.c's. A connection that has died stays until its last request has come back from the
+ * backend.
  */
 #include "base/mem.h"
 #include "export/nbd_internal.h"
@@ -118,7 +119,8 @@ struct nbd_conn *nbd_conn_new(struct nbd_server *s, struct env_conn *ec)
 	s->nneg++;
 	list_push(&s->conns, &c->link);
 	s->nconns++;
-	nbd_neg_init(&c->neg, &nbd_server_neg_ops, s, s->o.tls ? NBD_TLS_REQUIRE : NBD_TLS_OFF, &c->raw);
+	nbd_neg_init(&c->neg, &nbd_server_neg_ops, s, s->o.tls ? NBD_TLS_REQUIRE : NBD_TLS_OFF,
+		     &c->raw);
 	env_conn_set_ops(ec, &conn_ops, c);
 	env_defer(s->env, &c->flush);
 	env_defer(s->env, &c->pump);
@@ -138,7 +140,8 @@ static void log_drop(struct nbd_conn *c, const char *why)
 		return;
 	}
 	s->log_after = now + NS_PER_S;
-	log_warn(env_log(s->env), "%s: client of export '%s' dropped: %s (and %u others since the last such line)",
+	log_warn(env_log(s->env),
+		 "%s: client of export '%s' dropped: %s (and %u others since the last such line)",
 		 nbd_server_addr(s), c->export ? c->export->name : "-", why, s->log_dropped);
 	s->log_dropped = 0;
 }
@@ -249,8 +252,9 @@ static void enter_transmission(struct nbd_conn *c)
 	x->stats.conns_total++;
 	metric_set(x->m[NBD_M_CONNS], x->nconns);
 	c->rx = NBD_RX_HEAD;
-	log_debug(env_log(c->server->env), "export %s: client connected (%u now)%s%s", x->name, x->nconns,
-		  c->neg.tls ? ", certificate of " : "", c->neg.tls ? env_conn_peer_name(c->conn) : "");
+	log_debug(env_log(c->server->env), "export %s: client connected (%u now)%s%s", x->name,
+		  x->nconns, c->neg.tls ? ", certificate of " : "",
+		  c->neg.tls ? env_conn_peer_name(c->conn) : "");
 }
 
 bool nbd_conn_negotiate(struct nbd_conn *c)
@@ -273,7 +277,7 @@ bool nbd_conn_negotiate(struct nbd_conn *c)
 	case NBD_NEG_MORE:
 		return true;
 	case NBD_NEG_TLS:
-		/* Plain bytes behind the request would be taken for protected ones: an injection. */
+		/* Plain bytes behind it would be taken for protected ones: an injection. */
 		if (c->stage_len) {
 			nbd_conn_kill(c, "plain bytes behind NBD_OPT_STARTTLS");
 			return false;

@@ -35,7 +35,9 @@ static bool prepare_main(struct nbd_req *r)
 	if (a >= b)
 		return false;
 	r->io.op = zero ? NBD_IO_ZERO : r->h.type == NBD_CMD_READ ? NBD_IO_READ : NBD_IO_WRITE;
-	r->io.flags = r->h.type == NBD_CMD_WRITE_ZEROES && r->h.flags & NBD_CMD_NO_HOLE ? NBD_IO_NOHOLE : 0;
+	r->io.flags = r->h.type == NBD_CMD_WRITE_ZEROES && r->h.flags & NBD_CMD_NO_HOLE
+			      ? NBD_IO_NOHOLE
+			      : 0;
 	r->io.buf = zero ? NULL : r->buf;
 	r->io.off = a;
 	r->io.len = b - a;
@@ -62,7 +64,8 @@ static bool prepare(struct nbd_req *r)
 	return true;
 }
 
-/* The block at r->io.off was read into scratch: what lies outside the request stays, the rest is new. */
+/* The block at r->io.off was read into scratch: what lies outside the request stays, the rest is
+ * new. */
 static void patch(struct nbd_req *r)
 {
 	uint64_t at = r->io.off;
@@ -168,7 +171,8 @@ static void finish(struct nbd_req *r)
 	nbd_tx_done(r);
 }
 
-/* Cuts what came back to the request, merges neighbours, and turns it into the wire's form in place. */
+/* Cuts what came back to the request, merges neighbours, and turns it into the wire's form in
+ * place. */
 void nbd_exec_query_done(struct nbd_req *r, int result)
 {
 	const struct nbd_extent *in = r->buf;
@@ -195,7 +199,8 @@ void nbd_exec_query_done(struct nbd_req *r, int result)
 		if (to <= from)
 			continue;
 		if (state == last) {
-			nbd_put32(out + 8 * (n - 1), nbd_get32(out + 8 * (n - 1)) + (uint32_t)(to - from));
+			nbd_put32(out + 8 * (n - 1),
+				  nbd_get32(out + 8 * (n - 1)) + (uint32_t)(to - from));
 			continue;
 		}
 		nbd_put32(out + 8 * n, (uint32_t)(to - from));
@@ -267,7 +272,8 @@ static void start_zero(struct nbd_req *r)
 
 	/* Fast is what needs no write: holes, in whole runs. */
 	if (r->h.flags & NBD_CMD_FAST_ZERO &&
-	    (r->h.flags & NBD_CMD_NO_HOLE || !x->backend.fast_zero || r->h.off % g || (end % g && end != x->size))) {
+	    (r->h.flags & NBD_CMD_NO_HOLE || !x->backend.fast_zero || r->h.off % g ||
+	     (end % g && end != x->size))) {
 		nbd_tx_error(r, NBD_ENOTSUP, "zeroing this range is no faster than writing it");
 		return;
 	}
@@ -278,7 +284,8 @@ static void start_zero(struct nbd_req *r)
 static void start_status(struct nbd_req *r)
 {
 	blocks(r);
-	/* REQ_ONE may lose the first run to the alignment only when runs are smaller than a block: they are not. */
+	/* REQ_ONE may lose the first run to the alignment only when runs are smaller than a block:
+	 * they are not. */
 	r->query.off = r->a;
 	r->query.len = r->b - r->a;
 	r->query.max = r->h.flags & NBD_CMD_REQ_ONE ? 1 : NBD_MAX_EXTENTS;
@@ -361,9 +368,11 @@ void nbd_exec_start(struct nbd_req *r)
 size_t nbd_req_bytes(const struct nbd_request *h)
 {
 	if (h->type == NBD_CMD_READ || h->type == NBD_CMD_WRITE)
-		return h->len ? ROUND_UP(h->off + h->len, HCI_BLOCK) - ROUND_DOWN(h->off, HCI_BLOCK) : 0;
+		return h->len ? ROUND_UP(h->off + h->len, HCI_BLOCK) - ROUND_DOWN(h->off, HCI_BLOCK)
+			      : 0;
 	if (h->type == NBD_CMD_BLOCK_STATUS)
-		return sizeof(struct nbd_extent) * (h->flags & NBD_CMD_REQ_ONE ? 1 : NBD_MAX_EXTENTS);
+		return sizeof(struct nbd_extent) *
+		       (h->flags & NBD_CMD_REQ_ONE ? 1 : NBD_MAX_EXTENTS);
 	return 0;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The gate between requests and the backend: open, or held. Owns the parked requests and the count of
- * those under way. A request that comes back fenced from a backend that was replaced meanwhile is
- * simply sent again; nothing was acknowledged, so running it twice is running it once.
+ * The gate between requests and the backend: open, or held. Owns the parked requests and the count
+ * of those under way. A request that comes back fenced from a backend that was replaced meanwhile
+ * is simply sent again; nothing was acknowledged, so running it twice is running it once.
  */
 #include "base/err.h"
 #include "export/nbd_internal.h"
@@ -142,13 +142,16 @@ int nbd_export_resume(struct nbd_export *x, const struct nbd_backend *b, struct 
 	if (x->closing)
 		return err_set(err, HCI_E_STATE, "export %s: it is being closed", x->name);
 	if (!b && !x->has_backend)
-		return err_set(err, HCI_E_STATE, "export %s: nothing to resume with: give it a backend", x->name);
+		return err_set(err, HCI_E_STATE,
+			       "export %s: nothing to resume with: give it a backend", x->name);
 	if (b && (b->size < x->size || b->size % HCI_BLOCK))
 		return err_set(err, HCI_E_INVAL,
-			       "export %s: a backend of %llu bytes where clients were told %llu: resume with the whole volume",
+			       "export %s: a backend of %llu bytes where clients were told %llu: "
+			       "resume with the whole volume",
 			       x->name, (unsigned long long)b->size, (unsigned long long)x->size);
 	if (b && x->inflight && memcmp(b, &x->backend, sizeof(*b)))
-		return err_set(err, HCI_E_BUSY, "export %s: %u requests are still at the old backend: drain first",
+		return err_set(err, HCI_E_BUSY,
+			       "export %s: %u requests are still at the old backend: drain first",
 			       x->name, x->inflight);
 	if (b)
 		x->backend = *b;
@@ -177,7 +180,8 @@ void nbd_export_fail_held(struct nbd_export *x, int status)
 	const char *why = NULL;
 	int e = nbd_error_of(status, &why);
 
-	/* Failing one may set another free that waited for its range; it is parked and failed in turn. */
+	/* Failing one may set another free that waited for its range; it is parked and failed in
+	 * turn. */
 	while ((r = unpark_first(x)))
 		nbd_tx_error(r, e ? e : NBD_EIO, why);
 	x->held_told = false;

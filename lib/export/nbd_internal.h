@@ -42,17 +42,17 @@ void nbd_pool_drain(struct nbd_pool *p);
 enum nbd_step { NBD_HEAD_READ, NBD_HEAD_WRITE, NBD_TAIL_READ, NBD_TAIL_WRITE, NBD_MAIN, NBD_END };
 
 struct nbd_req {
-	struct list link;  /* conn->reqs, all that are not freed */
-	struct list out;   /* conn->out once answered, export->parked while parked */
+	struct list link; /* conn->reqs, all that are not freed */
+	struct list out;  /* conn->out once answered, export->parked while parked */
 	struct nbd_conn *conn;
 	struct nbd_request h;
 	bool parked, at_backend;
-	uint64_t epoch;    /* of the export when it went to the backend */
+	uint64_t epoch; /* of the export when it went to the backend */
 	uint64_t born;
 
-	void *buf;         /* payload: of READ and WRITE the blocks [a, b), of BLOCK_STATUS the extents */
+	void *buf; /* payload: of READ and WRITE the blocks [a, b), of BLOCK_STATUS the extents */
 	size_t buf_size;
-	void *scratch;     /* one block, for what is not aligned */
+	void *scratch; /* one block, for what is not aligned */
 
 	/* writes: what nbd_range.c needs, what nbd_exec.c works through */
 	struct list range; /* export->ranges */
@@ -153,7 +153,15 @@ uint16_t nbd_export_flags(const struct nbd_backend *b, bool read_only);
 
 /* ---- connection ---- */
 
-enum nbd_rx { NBD_RX_NEG, NBD_RX_TLS, NBD_RX_HEAD, NBD_RX_ROOM, NBD_RX_DATA, NBD_RX_SKIP, NBD_RX_STOP };
+enum nbd_rx {
+	NBD_RX_NEG,
+	NBD_RX_TLS,
+	NBD_RX_HEAD,
+	NBD_RX_ROOM,
+	NBD_RX_DATA,
+	NBD_RX_SKIP,
+	NBD_RX_STOP
+};
 
 struct nbd_conn {
 	struct nbd_server *server;
@@ -162,32 +170,33 @@ struct nbd_conn {
 	struct list xlink;         /* export->conns */
 	struct env_conn *conn;     /* NULL once closed */
 	struct env_task pump, flush, end;
-	struct env_timer timer;    /* of the handshake */
+	struct env_timer timer; /* of the handshake */
 	struct nbd_neg neg;
 	bool negotiating, paused, want_write, tls_begun;
 	enum nbd_rx rx;
 
 	/* requests */
-	struct list reqs;  /* all */
-	struct list out;   /* answered, not yet sent */
+	struct list reqs; /* all */
+	struct list out;  /* answered, not yet sent */
 	unsigned nreqs;
-	uint64_t bytes;    /* buffers of reqs */
+	uint64_t bytes;       /* buffers of reqs */
 	struct nbd_request h; /* the one being received */
 	struct nbd_req *cur;
-	uint32_t rx_done;  /* of its payload */
-	int error;         /* to answer it with, once it is read */
+	uint32_t rx_done; /* of its payload */
+	int error;        /* to answer it with, once it is read */
 	const char *why;
 
-	struct buf raw;    /* handshake bytes to send, before any reply */
+	struct buf raw; /* handshake bytes to send, before any reply */
 	size_t raw_off, out_off;
 
-	bool big;          /* the last request was a large write: don't read ahead */
+	bool big; /* the last request was a large write: don't read ahead */
 	uint32_t stage_off, stage_len;
 	uint8_t stage[NBD_STAGE];
 };
 
 struct nbd_conn *nbd_conn_new(struct nbd_server *s, struct env_conn *ec);
-/* Ends it now; memory goes when the last request has come back. why: for the log, NULL for the ordinary end. */
+/* Ends it now; memory goes when the last request has come back. why: for the log, NULL for the
+ * ordinary end. */
 void nbd_conn_kill(struct nbd_conn *c, const char *why);
 static inline bool nbd_conn_dead(const struct nbd_conn *c)
 {

@@ -17,8 +17,8 @@
 
 enum { ST_FLAGS, ST_HEAD, ST_DATA, ST_SKIP, ST_TLS, ST_OVER };
 
-void nbd_neg_init(struct nbd_neg *n, const struct nbd_neg_ops *ops, void *arg, enum nbd_tls_mode tls_mode,
-		  struct buf *out)
+void nbd_neg_init(struct nbd_neg *n, const struct nbd_neg_ops *ops, void *arg,
+		  enum nbd_tls_mode tls_mode, struct buf *out)
 {
 	uint8_t hello[18];
 
@@ -89,7 +89,7 @@ static enum nbd_neg_act take_head(struct nbd_neg *n, struct buf *out)
 		return drop(n, "too many options");
 	/* "NBD_OPT_EXPORT_NAME ... is the only valid option in nonfixed newstyle negotiation." */
 	if (!n->fixed && n->opt != NBD_OPT_EXPORT_NAME)
-		return drop(n, "an option of the fixed newstyle from a client that did not ask for it");
+		return drop(n, "fixed newstyle option from a client that did not ask for it");
 	if (n->opt_len > MAX_OPT_SKIP)
 		return drop(n, "option data too long");
 	if (n->opt_len > MAX_OPT_DATA) {
@@ -120,12 +120,13 @@ static enum nbd_neg_act skip(struct nbd_neg *n, size_t len, size_t *used, struct
 	if (n->skip)
 		return NBD_NEG_MORE;
 	n->state = ST_HEAD;
-	nbd_option_error(n, out, NBD_REP_ERR_TOO_BIG, "option data of %u bytes: at most %u are taken", n->opt_len,
-			 MAX_OPT_DATA);
+	nbd_option_error(n, out, NBD_REP_ERR_TOO_BIG,
+			 "option data of %u bytes: at most %u are taken", n->opt_len, MAX_OPT_DATA);
 	return out->failed ? drop(n, "no memory for the reply") : NBD_NEG_MORE;
 }
 
-enum nbd_neg_act nbd_neg_feed(struct nbd_neg *n, const uint8_t *in, size_t len, size_t *used, struct buf *out)
+enum nbd_neg_act nbd_neg_feed(struct nbd_neg *n, const uint8_t *in, size_t len, size_t *used,
+			      struct buf *out)
 {
 	enum nbd_neg_act act;
 	size_t need;

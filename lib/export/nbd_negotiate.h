@@ -12,7 +12,7 @@
 
 /* What the handshake tells of an export. */
 struct nbd_neg_export {
-	void *handle; /* of whoever answers; tells two exports apart */
+	void *handle;                   /* of whoever answers; tells two exports apart */
 	const char *name, *description; /* description may be NULL */
 	uint64_t size;
 	uint16_t flags; /* NBD_TX_*, without DF, which the handshake adds */
@@ -20,11 +20,12 @@ struct nbd_neg_export {
 
 struct nbd_neg_ops {
 	/*
-	 * 0 and *out filled in, or an NBD_REP_ERR_* and a sentence for the client in msg. go: the client is about
-	 * to enter transmission with it (limits on the number of connections apply).
+	 * 0 and *out filled in, or an NBD_REP_ERR_* and a sentence for the client in msg. go: the
+	 * client is about to enter transmission with it (limits on the number of connections
+	 * apply).
 	 */
-	uint32_t (*find)(void *arg, const char *name, size_t len, bool go, struct nbd_neg_export *out, char *msg,
-			 size_t msg_cap);
+	uint32_t (*find)(void *arg, const char *name, size_t len, bool go,
+			 struct nbd_neg_export *out, char *msg, size_t msg_cap);
 	/* The i-th export, false past the last. */
 	bool (*list)(void *arg, unsigned i, struct nbd_neg_export *out);
 };
@@ -33,9 +34,9 @@ struct nbd_neg_ops {
 struct nbd_session {
 	void *handle;
 	uint64_t size;
-	uint16_t flags;	 /* as told to the client, DF included */
+	uint16_t flags;  /* as told to the client, DF included */
 	bool structured; /* structured replies */
-	bool meta;	 /* base:allocation, as context NBD_META_ALLOCATION */
+	bool meta;       /* base:allocation, as context NBD_META_ALLOCATION */
 };
 
 #define NBD_META_ALLOCATION 1u /* the context ID that we give to base:allocation */
@@ -43,11 +44,11 @@ struct nbd_session {
 enum nbd_tls_mode { NBD_TLS_OFF, NBD_TLS_REQUIRE };
 
 enum nbd_neg_act {
-	NBD_NEG_MORE,	  /* go on: feed the rest, or wait for more */
-	NBD_NEG_TLS,	  /* send, then start TLS, then nbd_neg_tls_started(); no input may be left */
+	NBD_NEG_MORE, /* go on: feed the rest, or wait for more */
+	NBD_NEG_TLS,  /* send, then start TLS, then nbd_neg_tls_started(); no input may be left */
 	NBD_NEG_TRANSMIT, /* send; what follows are requests under n->session */
-	NBD_NEG_CLOSE,	  /* send, then close: the client wished so */
-	NBD_NEG_DROP,	  /* close at once: n->why names what the client did */
+	NBD_NEG_CLOSE,    /* send, then close: the client wished so */
+	NBD_NEG_DROP,     /* close at once: n->why names what the client did */
 };
 
 struct nbd_neg {
@@ -60,22 +61,24 @@ struct nbd_neg {
 	bool fixed, no_zeroes; /* the client's flags */
 	uint32_t opt, opt_len, skip;
 	unsigned options;  /* seen so far: bounded */
-	struct buf in;	   /* the message being received: bounded */
+	struct buf in;     /* the message being received: bounded */
 	void *meta_handle; /* the export that base:allocation was selected for */
 	struct nbd_session session;
 	const char *why;
 };
 
 /* Puts the greeting into out. */
-void nbd_neg_init(struct nbd_neg *n, const struct nbd_neg_ops *ops, void *arg, enum nbd_tls_mode tls_mode,
-		  struct buf *out);
+void nbd_neg_init(struct nbd_neg *n, const struct nbd_neg_ops *ops, void *arg,
+		  enum nbd_tls_mode tls_mode, struct buf *out);
 /* Frees what it holds; fine in any state. */
 void nbd_neg_fini(struct nbd_neg *n);
 /*
- * Takes *used <= len bytes and appends replies to out. Works through one message at most, so that a caller
- * can hold back a client that sends options and reads no replies: call again while *used < len.
+ * Takes *used <= len bytes and appends replies to out. Works through one message at most, so that a
+ * caller can hold back a client that sends options and reads no replies: call again while *used <
+ * len.
  */
-enum nbd_neg_act nbd_neg_feed(struct nbd_neg *n, const uint8_t *in, size_t len, size_t *used, struct buf *out);
+enum nbd_neg_act nbd_neg_feed(struct nbd_neg *n, const uint8_t *in, size_t len, size_t *used,
+			      struct buf *out);
 /* The TLS handshake is over: what was agreed before it is forgotten (NBD_OPT_STARTTLS). */
 void nbd_neg_tls_started(struct nbd_neg *n);
 

@@ -100,7 +100,8 @@ static void enter(struct nbd_neg *n, const struct nbd_neg_export *x)
 	n->session.meta = n->meta_handle && n->meta_handle == x->handle;
 }
 
-static enum nbd_neg_act opt_export_name(struct nbd_neg *n, const char *name, uint32_t len, struct buf *out)
+static enum nbd_neg_act opt_export_name(struct nbd_neg *n, const char *name, uint32_t len,
+					struct buf *out)
 {
 	static const uint8_t zeroes[124];
 	struct nbd_neg_export x;
@@ -147,7 +148,8 @@ static enum nbd_neg_act opt_list(struct nbd_neg *n, uint32_t len, struct buf *ou
 static enum nbd_neg_act opt_starttls(struct nbd_neg *n, uint32_t len, struct buf *out)
 {
 	if (n->tls || len)
-		return invalid(n, out, n->tls ? "TLS runs already" : "NBD_OPT_STARTTLS carries no data");
+		return invalid(n, out,
+			       n->tls ? "TLS runs already" : "NBD_OPT_STARTTLS carries no data");
 	if (n->tls_mode == NBD_TLS_OFF) {
 		nbd_option_error(n, out, NBD_REP_ERR_POLICY, "this server was set up without TLS");
 		return NBD_NEG_MORE;
@@ -167,7 +169,8 @@ static void info_text(struct nbd_neg *n, struct buf *out, uint16_t type, const c
 	buf_append(out, s, len);
 }
 
-static void send_info(struct nbd_neg *n, struct buf *out, const struct nbd_neg_export *x, uint32_t asked)
+static void send_info(struct nbd_neg *n, struct buf *out, const struct nbd_neg_export *x,
+		      uint32_t asked)
 {
 	uint8_t b[14];
 
@@ -301,7 +304,8 @@ enum nbd_neg_act nbd_option(struct nbd_neg *n, const uint8_t *data, uint32_t len
 		return opt_starttls(n, len, out);
 	/* "FORCEDTLS mode": whatever else comes, known or not, is told to start TLS. */
 	if (n->tls_mode == NBD_TLS_REQUIRE && !n->tls) {
-		nbd_option_error(n, out, NBD_REP_ERR_TLS_REQD, "this server speaks TLS only: start it first");
+		nbd_option_error(n, out, NBD_REP_ERR_TLS_REQD,
+				 "this server speaks TLS only: start it first");
 		return NBD_NEG_MORE;
 	}
 	switch (n->opt) {

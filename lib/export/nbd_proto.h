@@ -11,7 +11,7 @@
 
 /* ---- handshake ---- */
 
-#define NBD_MAGIC UINT64_C(0x4e42444d41474943)	   /* "NBDMAGIC" */
+#define NBD_MAGIC UINT64_C(0x4e42444d41474943)     /* "NBDMAGIC" */
 #define NBD_OPT_MAGIC UINT64_C(0x49484156454f5054) /* "IHAVEOPT" */
 #define NBD_REP_MAGIC UINT64_C(0x0003e889045565a9)
 
@@ -47,7 +47,7 @@ enum nbd_opt {
 #define NBD_INFO_DESCRIPTION 2u
 #define NBD_INFO_BLOCK_SIZE 3u
 
-#define NBD_OPT_HEAD 16u  /* magic, option, length */
+#define NBD_OPT_HEAD 16u   /* magic, option, length */
 #define NBD_MAX_NAME 4096u /* "Strings": no string is longer */
 
 /* ---- transmission flags ---- */

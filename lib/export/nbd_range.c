@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Order among overlapping writes. A write that is not aligned reads a block, patches it and writes it
- * back: another write to that block in between would be lost. So of two writes that touch a common
- * block, one of them unaligned, the later waits for the earlier. Aligned writes never wait for each
- * other: overlapping ones are the client's own race.
+ * Order among overlapping writes. A write that is not aligned reads a block, patches it and writes
+ * it back: another write to that block in between would be lost. So of two writes that touch a
+ * common block, one of them unaligned, the later waits for the earlier. Aligned writes never wait
+ * for each other: overlapping ones are the client's own race.
  *
- * Each newcomer counts once whom it has to wait for; a write that ends takes itself off the counts of
- * those behind it. Both cost one pass over the writes under way, and none at all while every write
- * is aligned.
+ * Each newcomer counts once whom it has to wait for; a write that ends takes itself off the counts
+ * of those behind it. Both cost one pass over the writes under way, and none at all while every
+ * write is aligned.
  */
 #include "export/nbd_internal.h"
 

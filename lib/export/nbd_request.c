@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Requests of strangers, judged (proto.md, "Transmission phase" and "Error values"), and the bytes of
- * replies. Owns no memory. Fuzzed.
+ * Requests of strangers, judged (proto.md, "Transmission phase" and "Error values"), and the bytes
+ * of replies. Owns no memory. Fuzzed.
  */
 #include "export/nbd_request.h"
 
@@ -19,7 +19,8 @@ bool nbd_request_parse(const uint8_t *b, struct nbd_request *r)
 
 static uint16_t allowed_flags(const struct nbd_request *r, const struct nbd_session *s)
 {
-	uint16_t f = NBD_CMD_FUA; /* clients set it on anything: "MUST accept all commands with this bit" */
+	uint16_t f = NBD_CMD_FUA; /* clients set it on anything: "MUST accept all commands with this
+				     bit" */
 
 	switch (r->type) {
 	case NBD_CMD_READ:
@@ -34,7 +35,8 @@ static uint16_t allowed_flags(const struct nbd_request *r, const struct nbd_sess
 
 static bool writes(const struct nbd_request *r)
 {
-	return r->type == NBD_CMD_WRITE || r->type == NBD_CMD_TRIM || r->type == NBD_CMD_WRITE_ZEROES;
+	return r->type == NBD_CMD_WRITE || r->type == NBD_CMD_TRIM ||
+	       r->type == NBD_CMD_WRITE_ZEROES;
 }
 
 static int refuse(const char **why, int error, const char *text)
@@ -71,9 +73,11 @@ int nbd_request_check(const struct nbd_request *r, const struct nbd_session *s, 
 		return 0;
 	}
 	if (r->type == NBD_CMD_READ && r->len > NBD_MAX_PAYLOAD)
-		return refuse(why, s->structured ? NBD_EOVERFLOW : NBD_EINVAL, "read of more than 32 MiB");
+		return refuse(why, s->structured ? NBD_EOVERFLOW : NBD_EINVAL,
+			      "read of more than 32 MiB");
 	if (r->type == NBD_CMD_BLOCK_STATUS && (!s->meta || !r->len))
-		return refuse(why, NBD_EINVAL, s->meta ? "block status of nothing" : "no context was selected");
+		return refuse(why, NBD_EINVAL,
+			      s->meta ? "block status of nothing" : "no context was selected");
 	return check_range(r, s, why);
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a connection sends, from bytes to requests. Small things are read ahead into a stage; the payload
- * of large writes goes from the socket into the request's aligned buffer. Owns the limits: past
- * them nothing is read, so that a flood stays in the client's own socket.
+ * What a connection sends, from bytes to requests. Small things are read ahead into a stage; the
+ * payload of large writes goes from the socket into the request's aligned buffer. Owns the limits:
+ * past them nothing is read, so that a flood stays in the client's own socket.
  */
 #include "export/nbd_internal.h"
 
@@ -200,7 +200,8 @@ void nbd_rx_pump(struct nbd_conn *c)
 		if (!step(c, &total))
 			return;
 		if (total > TURN) {
-			/* Bytes of the stage do not make the socket readable: come back by ourselves. */
+			/* Bytes of the stage do not make the socket readable: come back by
+			 * ourselves. */
 			if (!nbd_conn_dead(c))
 				env_defer(c->server->env, &c->pump);
 			return;

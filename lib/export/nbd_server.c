@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The NBD server's address and its table of exports: who is found under which name, who may connect,
- * opening and closing. Owns exports and the connections in the handshake.
+ * The NBD server's address and its table of exports: who is found under which name, who may
+ * connect, opening and closing. Owns exports and the connections in the handshake.
  */
 #include <stdio.h>
 
@@ -41,8 +41,8 @@ static struct nbd_export *find_export(struct nbd_server *s, const char *name, si
 	return x;
 }
 
-static uint32_t neg_find(void *arg, const char *name, size_t len, bool go, struct nbd_neg_export *out, char *msg,
-			 size_t cap)
+static uint32_t neg_find(void *arg, const char *name, size_t len, bool go,
+			 struct nbd_neg_export *out, char *msg, size_t cap)
 {
 	struct nbd_server *s = arg;
 	struct nbd_export *x = find_export(s, len ? name : "", len);
@@ -52,7 +52,8 @@ static uint32_t neg_find(void *arg, const char *name, size_t len, bool go, struc
 		return s->closing ? NBD_REP_ERR_SHUTDOWN : NBD_REP_ERR_UNKNOWN;
 	}
 	if (go && x->nconns >= x->max_conns) {
-		snprintf(msg, cap, "export %.64s: %u connections are open already", x->name, x->nconns);
+		snprintf(msg, cap, "export %.64s: %u connections are open already", x->name,
+			 x->nconns);
 		return NBD_REP_ERR_POLICY;
 	}
 	describe(x, out);
@@ -191,13 +192,16 @@ static void end_timeout(struct env_timer *t)
 
 uint16_t nbd_export_flags(const struct nbd_backend *b, bool read_only)
 {
-	/* Every acknowledged write is durable and all connections share the backend: several may be used. */
-	uint16_t f = NBD_TX_HAS_FLAGS | NBD_TX_FLUSH | NBD_TX_FUA | NBD_TX_CACHE | NBD_TX_MULTI_CONN;
+	/* Every acknowledged write is durable and all connections share the backend: several may be
+	 * used. */
+	uint16_t f =
+		NBD_TX_HAS_FLAGS | NBD_TX_FLUSH | NBD_TX_FUA | NBD_TX_CACHE | NBD_TX_MULTI_CONN;
 
 	if (read_only)
 		return f | NBD_TX_READ_ONLY;
 	f |= NBD_TX_WRITE_ZEROES;
-	/* Not known yet: volumes can, and where the real one cannot, both are hints that may go nowhere. */
+	/* Not known yet: volumes can, and where the real one cannot, both are hints that may go
+	 * nowhere. */
 	if (!b || b->trim_granularity)
 		f |= NBD_TX_TRIM;
 	if (!b || b->fast_zero)
@@ -213,21 +217,26 @@ static int check_opts(struct nbd_server *s, const struct nbd_export_opts *o, str
 	if (s->closing)
 		return err_set(err, HCI_E_STATE, "export %s: its server is being closed", name);
 	if (strlen(name) > 255)
-		return err_set(err, HCI_E_INVAL, "export: a name of %zu bytes: at most 255", strlen(name));
+		return err_set(err, HCI_E_INVAL, "export: a name of %zu bytes: at most 255",
+			       strlen(name));
 	for (const char *p = name; *p; p++)
 		if ((unsigned char)*p < ' ' || *p == '"' || *p == '\\' || *p == 127)
-			return err_set(err, HCI_E_INVAL, "export: control characters, quotes and backslashes "
-							 "cannot be in a name: rename it");
+			return err_set(err, HCI_E_INVAL,
+				       "export: control characters, quotes and backslashes "
+				       "cannot be in a name: rename it");
 	if (!size || size % HCI_BLOCK || size > INT64_MAX)
-		return err_set(err, HCI_E_INVAL, "export %s: %llu bytes: not a positive multiple of %u", name,
+		return err_set(err, HCI_E_INVAL,
+			       "export %s: %llu bytes: not a positive multiple of %u", name,
 			       (unsigned long long)size, HCI_BLOCK);
 	if (find_name(s, name, strlen(name)))
-		return err_set(err, HCI_E_EXISTS, "export %s: %s has one of that name: choose another", name,
+		return err_set(err, HCI_E_EXISTS,
+			       "export %s: %s has one of that name: choose another", name,
 			       nbd_server_addr(s));
 	return 0;
 }
 
-struct nbd_export *nbd_export_add(struct nbd_server *s, const struct nbd_export_opts *o, struct hci_error *err)
+struct nbd_export *nbd_export_add(struct nbd_server *s, const struct nbd_export_opts *o,
+				  struct hci_error *err)
 {
 	struct nbd_export *x;
 
@@ -281,7 +290,8 @@ void nbd_export_close(struct nbd_export *x, void (*done)(void *arg), void *arg)
 	/* Off the list at once: nobody finds it any more, its name is free. */
 	list_del(&x->link);
 	s->nexports--;
-	/* Handshakes that have named it (a context was selected) must not find its memory reused. */
+	/* Handshakes that have named it (a context was selected) must not find its memory reused.
+	 */
 	list_for_each(c, &s->conns, link) {
 		if (c->negotiating && c->neg.meta_handle == x)
 			c->neg.meta_handle = NULL;
@@ -354,7 +364,8 @@ void nbd_server_maybe_end(struct nbd_server *s)
 		env_defer(s->env, &s->end);
 }
 
-struct nbd_server *nbd_server_open(struct env *e, const struct nbd_server_opts *o, struct hci_error *err)
+struct nbd_server *nbd_server_open(struct env *e, const struct nbd_server_opts *o,
+				   struct hci_error *err)
 {
 	struct nbd_server *s = MEM_NEW(struct nbd_server);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Replies on their way out. Owns the order of what is sent and where sending stopped; payload goes out
- * of the request's own buffer. Many replies of one turn of the loop leave in one call.
+ * Replies on their way out. Owns the order of what is sent and where sending stopped; payload goes
+ * out of the request's own buffer. Many replies of one turn of the loop leave in one call.
  */
 #include "export/nbd_internal.h"
 

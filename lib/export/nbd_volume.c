@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The volume as a backend of NBD exports: hands requests over, and asks for allocation from a fiber,
- * one at a time: there is one such fiber, and only while somebody asks.
+ * The volume as a backend of NBD exports: hands requests over, and asks for allocation from a
+ * fiber, one at a time: there is one such fiber, and only while somebody asks.
  */
 #include "export/nbd_volume.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The NBD handshake. The first byte chooses TLS and how the rest is cut into pieces. However it is cut,
- * the machine must do the same: the whole input and the pieces are compared.
+ * The NBD handshake. The first byte chooses TLS and how the rest is cut into pieces. However it is
+ * cut, the machine must do the same: the whole input and the pieces are compared.
  */
 #include <stdlib.h>
 
@@ -21,13 +21,13 @@ static bool list(void *arg, unsigned i, struct nbd_neg_export *out)
 	(void)arg;
 	if (i >= ARRAY_SIZE(names))
 		return false;
-	*out = (struct nbd_neg_export){ (void *)names[i], names[i], i ? NULL : "described", 1u << 30,
-					NBD_TX_HAS_FLAGS };
+	*out = (struct nbd_neg_export){ (void *)names[i], names[i], i ? NULL : "described",
+					1u << 30, NBD_TX_HAS_FLAGS };
 	return true;
 }
 
-static uint32_t find(void *arg, const char *name, size_t len, bool go, struct nbd_neg_export *out, char *msg,
-		     size_t cap)
+static uint32_t find(void *arg, const char *name, size_t len, bool go, struct nbd_neg_export *out,
+		     char *msg, size_t cap)
 {
 	(void)go;
 	for (unsigned i = 0; list(arg, i, out); i++)
@@ -40,7 +40,8 @@ static uint32_t find(void *arg, const char *name, size_t len, bool go, struct nb
 static const struct nbd_neg_ops ops = { find, list };
 
 /* Feeds all of it in pieces; the last action, and what was sent in out. */
-static enum nbd_neg_act run(const uint8_t *data, size_t size, size_t piece, bool tls, struct buf *out, size_t *eaten)
+static enum nbd_neg_act run(const uint8_t *data, size_t size, size_t piece, bool tls,
+			    struct buf *out, size_t *eaten)
 {
 	enum nbd_neg_act act = NBD_NEG_MORE;
 	struct nbd_neg n;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A NBD request's header under any session: what is let through must be safe to work on. The input is a
- * flags word and a size for the session, then requests one after the other.
+ * A NBD request's header under any session: what is let through must be safe to work on. The input
+ * is a flags word and a size for the session, then requests one after the other.
  */
 #include <stdlib.h>
 
@@ -23,7 +23,8 @@ static void replies(const struct nbd_request *r)
 	msg[r->len % sizeof(msg)] = '\0';
 	CHECK(nbd_put_error(b, r, NBD_EIO, msg) <= NBD_REPLY_MAX);
 	CHECK(nbd_put_error(b, r, NBD_EIO, NULL) <= NBD_REPLY_MAX);
-	CHECK(nbd_put_data(b, r) == NBD_CHUNK_SIZE + 8 && nbd_put_hole(b, r) == NBD_CHUNK_SIZE + 12);
+	CHECK(nbd_put_data(b, r) == NBD_CHUNK_SIZE + 8 &&
+	      nbd_put_hole(b, r) == NBD_CHUNK_SIZE + 12);
 	CHECK(nbd_get64(b + 8) == r->cookie);
 	CHECK(nbd_error_of(-(int)(r->len % 40), &why) >= 0);
 }
@@ -45,7 +46,8 @@ static void one(const struct nbd_session *s, const uint8_t *p)
 	CHECK(r.off <= s->size && r.len <= s->size - r.off);
 	CHECK(nbd_req_bytes(&r) <= NBD_MAX_PAYLOAD + 2 * HCI_BLOCK);
 	if (s->flags & NBD_TX_READ_ONLY)
-		CHECK(r.type != NBD_CMD_WRITE && r.type != NBD_CMD_TRIM && r.type != NBD_CMD_WRITE_ZEROES);
+		CHECK(r.type != NBD_CMD_WRITE && r.type != NBD_CMD_TRIM &&
+		      r.type != NBD_CMD_WRITE_ZEROES);
 	if (r.type == NBD_CMD_BLOCK_STATUS)
 		CHECK(s->meta && r.len);
 }

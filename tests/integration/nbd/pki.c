@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * nbd_pki DIR: makes what the TLS tests need. DIR/node: a server; DIR/client, DIR/expired, DIR/stranger (of
- * another CA): clients, laid out as libnbd and QEMU want them.
+ * nbd_pki DIR: makes what the TLS tests need. DIR/node: a server; DIR/client, DIR/expired,
+ * DIR/stranger (of another CA): clients, laid out as libnbd and QEMU want them.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * nbd_ramserver: exports a RAM disk with the library's NBD server, for clients we did not write and for
- * measurements.
+ * nbd_ramserver: exports a RAM disk with the library's NBD server, for clients we did not write and
+ *for measurements.
  *
  *	nbd_ramserver ADDR SIZE_MIB [-r] [-f] [-d DELAY_US] [-H] [--tls DIR] [--any-client]
  *
- * Prints "ready ADDR" when it listens, and a line of statistics when SIGTERM or SIGINT ends it. -f: full of data; -H: hold
- * every I/O until SIGUSR1 (hold again: SIGUSR2). DIR: ca.crt, node.crt, node.key.
+ * Prints "ready ADDR" when it listens, and a line of statistics when SIGTERM or SIGINT ends it. -f:
+ *full of data; -H: hold every I/O until SIGUSR1 (hold again: SIGUSR2). DIR: ca.crt, node.crt,
+ *node.key.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -47,9 +48,9 @@ static void statistics(void)
 	getrusage(RUSAGE_SELF, &u);
 	printf("{\"requests\":%llu,\"reads\":%llu,\"writes\":%llu,\"errors\":%llu,\"rmw\":%llu,"
 	       "\"user_us\":%lld,\"system_us\":%lld}\n",
-	       (unsigned long long)s.requests, (unsigned long long)s.reads, (unsigned long long)s.writes,
-	       (unsigned long long)s.errors, (unsigned long long)s.rmw,
-	       u.ru_utime.tv_sec * 1000000LL + u.ru_utime.tv_usec,
+	       (unsigned long long)s.requests, (unsigned long long)s.reads,
+	       (unsigned long long)s.writes, (unsigned long long)s.errors,
+	       (unsigned long long)s.rmw, u.ru_utime.tv_sec * 1000000LL + u.ru_utime.tv_usec,
 	       u.ru_stime.tv_sec * 1000000LL + u.ru_stime.tv_usec);
 	fflush(stdout);
 }
@@ -135,7 +136,8 @@ struct args {
 static void parse(int argc, char **argv, struct args *a)
 {
 	if (argc < 3)
-		fail("usage: nbd_ramserver ADDR SIZE_MIB [-r] [-f] [-d DELAY_US] [-H] [--tls DIR] [--any-client]");
+		fail("usage: nbd_ramserver ADDR SIZE_MIB [-r] [-f] [-d DELAY_US] [-H] [--tls DIR] "
+		     "[--any-client]");
 	for (int i = 3; i < argc; i++) {
 		if (!strcmp(argv[i], "-r"))
 			a->x.read_only = true;
@@ -167,7 +169,8 @@ static void block_signals(sigset_t *set)
 int main(int argc, char **argv)
 {
 	struct env_real_opts eo = { .log = { LOG_INFO, emit, NULL }, .workers = 1, .name = "nbd" };
-	struct args a = { .x = { .name = "ram", .description = "a RAM disk", .max_conns = 64 }, .verify = true };
+	struct args a = { .x = { .name = "ram", .description = "a RAM disk", .max_conns = 64 },
+			  .verify = true };
 	struct hci_error err;
 	pthread_t thread;
 	sigset_t set;

@@ -62,7 +62,8 @@ static void in_fiber(void *arg)
 
 static void start_fiber(struct env_task *t)
 {
-	ck_assert_int_eq(fiber_spawn(rig.env, in_fiber, container_of(t, struct call, task), "test"), 0);
+	ck_assert_int_eq(fiber_spawn(rig.env, in_fiber, container_of(t, struct call, task), "test"),
+			 0);
 }
 
 void rig_fiber(void (*fn)(void *arg), void *arg)
@@ -89,8 +90,8 @@ void rig_stats(struct nbd_stats *out)
 
 static void look(void *arg)
 {
-	*(struct rig_seen *)arg =
-		(struct rig_seen){ rig.told, rig.ram.writes, rig.ram.max_in_flight, rig.told_status };
+	*(struct rig_seen *)arg = (struct rig_seen){ rig.told, rig.ram.writes,
+						     rig.ram.max_in_flight, rig.told_status };
 }
 
 struct rig_seen rig_look(void)

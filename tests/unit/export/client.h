@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A server in a loop of its own thread, and a blocking client that says exactly the bytes it is told to:
- * what no honest NBD client can be made to do. One rig a test, from a checked fixture.
+ * A server in a loop of its own thread, and a blocking client that says exactly the bytes it is
+ * told to: what no honest NBD client can be made to do. One rig a test, from a checked fixture.
  */
 #ifndef TESTS_EXPORT_CLIENT_H
 #define TESTS_EXPORT_CLIENT_H
@@ -60,7 +60,8 @@ void cl_put(int fd, const void *p, size_t n);
 void cl_get(int fd, void *p, size_t n);
 bool cl_closed(int fd); /* true when the server closes within 5 s, whatever it says before */
 void cl_option(int fd, uint32_t opt, const void *data, uint32_t len);
-uint32_t cl_option_reply(int fd, uint32_t opt, void *data, uint32_t *len); /* *len: room, then length */
+uint32_t cl_option_reply(int fd, uint32_t opt, void *data,
+			 uint32_t *len); /* *len: room, then length */
 void cl_go(int fd, const char *name);
 void cl_request(int fd, uint16_t type, uint16_t flags, uint64_t cookie, uint64_t off, uint32_t len);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Holding an export and resuming it, on the same backend and on another: what live migration stands on. */
+/* Holding an export and resuming it, on the same backend and on another: what live migration stands
+ * on. */
 #include <unistd.h>
 
 #include "unit/export/client.h"

@@ -15,13 +15,14 @@ static bool list(void *arg, unsigned i, struct nbd_neg_export *out)
 	(void)arg;
 	if (i > 1)
 		return false;
-	*out = (struct nbd_neg_export){ i ? &handle_b : &handle_a, i ? "beta" : "alpha", i ? NULL : "the first",
-					(i + 1) * MiB, NBD_TX_HAS_FLAGS | NBD_TX_FLUSH };
+	*out = (struct nbd_neg_export){ i ? &handle_b : &handle_a, i ? "beta" : "alpha",
+					i ? NULL : "the first", (i + 1) * MiB,
+					NBD_TX_HAS_FLAGS | NBD_TX_FLUSH };
 	return true;
 }
 
-static uint32_t find(void *arg, const char *name, size_t len, bool go, struct nbd_neg_export *out, char *msg,
-		     size_t cap)
+static uint32_t find(void *arg, const char *name, size_t len, bool go, struct nbd_neg_export *out,
+		     char *msg, size_t cap)
 {
 	for (unsigned i = 0; list(arg, i, out); i++) {
 		if (strlen(out->name) != len || memcmp(out->name, name, len))

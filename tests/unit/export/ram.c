@@ -26,8 +26,8 @@ static int work(struct ram *r, struct nbd_io *io)
 		r->zeroes++;
 		memset(r->mem + io->off, 0, io->len);
 		for (uint64_t i = io->off / RAM_RUN; i * RAM_RUN < io->off + io->len; i++) {
-			bool whole = i * RAM_RUN >= io->off &&
-				     (i + 1) * RAM_RUN <= io->off + io->len;
+			bool whole =
+				i * RAM_RUN >= io->off && (i + 1) * RAM_RUN <= io->off + io->len;
 
 			if (io->flags & NBD_IO_NOHOLE)
 				r->data[i] = true;
@@ -146,8 +146,8 @@ bool ram_init(struct ram *r, struct env *e, uint64_t size)
 	list_init(&r->queries);
 	env_task_init(&r->task, on_task);
 	env_timer_init(&r->timer, on_timer);
-	r->mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-		      -1, 0);
+	r->mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	r->data = calloc(size / RAM_RUN + 1, sizeof(bool));
 	return r->mem != MAP_FAILED && r->data;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A RAM disk as an NBD backend: thin in 64 KiB runs, with faults to order. For tests and measurements. */
+/* A RAM disk as an NBD backend: thin in 64 KiB runs, with faults to order. For tests and
+ * measurements. */
 #ifndef TESTS_EXPORT_RAM_H
 #define TESTS_EXPORT_RAM_H
 
@@ -17,8 +18,8 @@ struct ram {
 	struct env_timer timer;
 	/* Knobs; the loop's. */
 	uint64_t delay_ns;
-	bool stall;   /* keep everything until ram_go() */
-	int fail;     /* complete with this instead, the next fail_n */
+	bool stall; /* keep everything until ram_go() */
+	int fail;   /* complete with this instead, the next fail_n */
 	unsigned fail_n;
 	/* What was seen. */
 	unsigned in_flight, max_in_flight, reads, writes, zeroes, flushes;

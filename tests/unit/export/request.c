@@ -11,7 +11,9 @@ static const char *why;
 
 static void setup(void)
 {
-	s = (struct nbd_session){ .size = MiB, .flags = NBD_TX_HAS_FLAGS | NBD_TX_DF, .structured = true, .meta = true };
+	s = (struct nbd_session){
+		.size = MiB, .flags = NBD_TX_HAS_FLAGS | NBD_TX_DF, .structured = true, .meta = true
+	};
 	why = NULL;
 }
 
@@ -24,8 +26,8 @@ static int check(uint16_t type, uint16_t flags, uint64_t off, uint32_t len)
 
 START_TEST(parse)
 {
-	static const uint8_t b[28] = { 0x25, 0x60, 0x95, 0x13, 0, 1, 0, 6, 1, 2, 3, 4, 5, 6, 7, 8,
-				       0,    0,	   0,	 1,    0, 0, 0, 2, 0, 0, 2, 0 };
+	static const uint8_t b[28] = { 0x25, 0x60, 0x95, 0x13, 0, 1, 0, 6, 1, 2, 3, 4, 5, 6,
+				       7,    8,    0,    0,    0, 1, 0, 0, 0, 2, 0, 0, 2, 0 };
 	uint8_t wrong[28];
 	struct nbd_request r;
 
@@ -141,7 +143,10 @@ START_TEST(reply_bytes)
 	ck_assert_uint_eq(nbd_put_simple(b, &r, 5), 16);
 	ck_assert_mem_eq(b, "\x67\x44\x66\x98\0\0\0\5\x11\x22\x33\x44\x55\x66\x77\x88", 16);
 	ck_assert_uint_eq(nbd_put_data(b, &r), 28);
-	ck_assert_mem_eq(b, "\x66\x8e\x33\xef\0\1\0\1\x11\x22\x33\x44\x55\x66\x77\x88\0\0\x10\x08\0\0\0\0\0\0\x20\0", 28);
+	ck_assert_mem_eq(b,
+			 "\x66\x8e\x33\xef\0\1\0\1\x11\x22\x33\x44\x55\x66\x77\x88\0\0\x10\x08\0\0"
+			 "\0\0\0\0\x20\0",
+			 28);
 	ck_assert_uint_eq(nbd_put_hole(b, &r), 32);
 	ck_assert_uint_eq(nbd_get32(b + 16), 12);
 	ck_assert_uint_eq(nbd_get32(b + 28), 4096);

@@ -49,7 +49,8 @@ END_TEST
 START_TEST(unaligned)
 {
 	static uint8_t model[64 << 10];
-	static const uint32_t edges[] = { 0, 1, 511, 512, 4095, 4096, 4097, 8191, 8192, 8193, 12288, 12289 };
+	static const uint32_t edges[] = { 0,    1,    511,  512,  4095,  4096,
+					  4097, 8191, 8192, 8193, 12288, 12289 };
 	uint8_t got[64 << 10];
 	int fd = cl_open("disk", CL_STRUCTURED);
 	uint32_t seed = 7;
@@ -76,7 +77,8 @@ START_TEST(unaligned)
 }
 END_TEST
 
-/* Many small writes in flight into the same few blocks: none may be lost in another's read-modify-write. */
+/* Many small writes in flight into the same few blocks: none may be lost in another's
+ * read-modify-write. */
 START_TEST(unaligned_overlapping)
 {
 	static uint8_t model[16384], got[16384];
@@ -128,7 +130,8 @@ START_TEST(zeroes_trim_and_status)
 	ck_assert_uint_eq(nbd_get32(r.data + 4), 1000);
 	ck_assert_uint_eq(nbd_get32(r.data + 8), 0);
 
-	ck_assert_uint_eq(cl_do(fd, NBD_CMD_TRIM, 0, 65536 + 5, 65536), 0); /* no whole run: nothing */
+	ck_assert_uint_eq(cl_do(fd, NBD_CMD_TRIM, 0, 65536 + 5, 65536),
+			  0); /* no whole run: nothing */
 	ck_assert_uint_eq(cl_read(fd, b, 65536, 4096), 0);
 	ck_assert_mem_eq(b, pattern(3, 4096), 4096);
 	ck_assert_uint_eq(cl_do(fd, NBD_CMD_TRIM, NBD_CMD_FUA, 65536 - 100, 65536 + 200), 0);
@@ -140,7 +143,9 @@ START_TEST(zeroes_trim_and_status)
 
 	ck_assert_uint_eq(cl_do(fd, NBD_CMD_WRITE_ZEROES, NBD_CMD_FAST_ZERO, 0, 1 << 20), 0);
 	ck_assert_uint_eq(cl_do(fd, NBD_CMD_WRITE_ZEROES, NBD_CMD_FAST_ZERO, 0, 4096), NBD_ENOTSUP);
-	ck_assert_uint_eq(cl_do(fd, NBD_CMD_WRITE_ZEROES, NBD_CMD_FAST_ZERO | NBD_CMD_NO_HOLE, 0, 1 << 20), NBD_ENOTSUP);
+	ck_assert_uint_eq(
+		cl_do(fd, NBD_CMD_WRITE_ZEROES, NBD_CMD_FAST_ZERO | NBD_CMD_NO_HOLE, 0, 1 << 20),
+		NBD_ENOTSUP);
 	ck_assert_uint_eq(cl_do(fd, NBD_CMD_WRITE_ZEROES, NBD_CMD_NO_HOLE, 0, 65536), 0);
 	cl_request(fd, NBD_CMD_BLOCK_STATUS, 0, 5, 0, RIG_SIZE);
 	cl_reply(fd, &r, 0);
@@ -185,7 +190,9 @@ END_TEST
 
 START_TEST(backend_errors_reach_the_client)
 {
-	static const int map[][2] = { { HCI_E_IO, NBD_EIO }, { HCI_E_NOSPACE, NBD_ENOSPC }, { HCI_E_FENCED, NBD_ESHUTDOWN } };
+	static const int map[][2] = { { HCI_E_IO, NBD_EIO },
+				      { HCI_E_NOSPACE, NBD_ENOSPC },
+				      { HCI_E_FENCED, NBD_ESHUTDOWN } };
 	uint8_t b[4096] = { 1 };
 	int fd = cl_open("disk", _i ? CL_STRUCTURED : 0);
 
@@ -419,7 +426,8 @@ START_TEST(slow_reader_harms_only_itself)
 		nbd_put32(b + 28 * i + 24, 1 << 20);
 	}
 	for (int idle = 0; idle < 20;) {
-		ssize_t n = send(fd, b + sent % sizeof(b), sizeof(b) - sent % sizeof(b), MSG_DONTWAIT | MSG_NOSIGNAL);
+		ssize_t n = send(fd, b + sent % sizeof(b), sizeof(b) - sent % sizeof(b),
+				 MSG_DONTWAIT | MSG_NOSIGNAL);
 
 		if (n > 0) {
 			sent += (size_t)n;
@@ -450,11 +458,13 @@ START_TEST(flood_of_bad_requests)
 		nbd_put32(b + 28 * i, NBD_REQUEST_MAGIC);
 		nbd_put16(b + 28 * i + 6, 77);
 	}
-	/* Whole requests only, or the stream is out of step: a request is less than a socket's granularity. */
+	/* Whole requests only, or the stream is out of step: a request is less than a socket's
+	 * granularity. */
 	while (idle < 20) {
 		struct pollfd p = { .fd = fd, .events = POLLOUT };
 
-		if (poll(&p, 1, 10) == 1 && send(fd, b, sizeof(b), MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)sizeof(b))
+		if (poll(&p, 1, 10) == 1 &&
+		    send(fd, b, sizeof(b), MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)sizeof(b))
 			idle = 0;
 		else
 			idle++;
@@ -485,6 +495,45 @@ START_TEST(many_in_flight_are_bounded)
 }
 END_TEST
 
+static void fail_nth(void *arg)
+{
+	mem_fail_nth(*(uint64_t *)arg);
+}
+
+/* Whatever allocation fails, the client gets an answer or the end of its connection. */
+START_TEST(out_of_memory)
+{
+	uint8_t b[NBD_REQUEST_SIZE + 512] = { 0 }, answer[NBD_SIMPLE_SIZE];
+	struct pollfd p = { .events = POLLIN };
+
+	for (uint64_t n = 1; n < 12; n++) {
+		uint64_t off = 0;
+		int fd = cl_open("disk", 0);
+
+		nbd_put32(b, NBD_REQUEST_MAGIC);
+		nbd_put16(b + 6, n % 2 ? NBD_CMD_WRITE : NBD_CMD_WRITE_ZEROES);
+		nbd_put64(b + 16, 100);
+		nbd_put32(b + 24, 512);
+		rig_call(fail_nth, &n);
+		ck_assert_int_gt(send(fd, b, n % 2 ? sizeof(b) : NBD_REQUEST_SIZE, MSG_NOSIGNAL), 0);
+		p.fd = fd;
+		ck_assert_int_eq(poll(&p, 1, 5000), 1);
+		rig_call(fail_nth, &off);
+		if (recv(fd, answer, sizeof(answer), 0) == sizeof(answer))
+			ck_assert(nbd_get32(answer + 4) == 0 || nbd_get32(answer + 4) == NBD_ENOMEM);
+		close(fd);
+		rig_call(fail_nth, &n); /* and in the next handshake */
+		fd = cl_connect();
+		p.fd = fd;
+		send(fd, "\0\0\0\3IHAVEOPT\0\0\0\3\0\0\0", 20, MSG_NOSIGNAL);
+		poll(&p, 1, 100);
+		close(fd);
+		rig_call(fail_nth, &off);
+	}
+	close(cl_open("disk", 0));
+}
+END_TEST
+
 START_TEST(metrics_tell)
 {
 	int fd = cl_open("disk", 0);
@@ -494,8 +543,10 @@ START_TEST(metrics_tell)
 	ck_assert_uint_eq(cl_write(fd, buf, 0, 4096), 0);
 	metrics_print(rig.metrics, &b);
 	buf_append(&b, "", 1);
-	ck_assert_ptr_nonnull(strstr((char *)b.data, "hci_nbd_requests_total{export=\"disk\",op=\"write\"} 1"));
-	ck_assert_ptr_nonnull(strstr((char *)b.data, "hci_nbd_bytes_total{export=\"disk\",op=\"write\"} 4096"));
+	ck_assert_ptr_nonnull(
+		strstr((char *)b.data, "hci_nbd_requests_total{export=\"disk\",op=\"write\"} 1"));
+	ck_assert_ptr_nonnull(
+		strstr((char *)b.data, "hci_nbd_bytes_total{export=\"disk\",op=\"write\"} 4096"));
 	ck_assert_ptr_nonnull(strstr((char *)b.data, "hci_nbd_connections{export=\"disk\"} 1"));
 	buf_free(&b);
 	close(fd);
@@ -520,6 +571,7 @@ static Suite *suite(void)
 	tcase_add_test(t, client_gone_with_requests_under_way);
 	tcase_add_test(t, two_exports_one_closes);
 	tcase_add_test(t, metrics_tell);
+	tcase_add_test(t, out_of_memory);
 	suite_add_tcase(s, t);
 	tcase_add_checked_fixture(u, rig_setup, rig_teardown);
 	tcase_set_timeout(u, 60);
