@@ -5,8 +5,8 @@
  * requests and feeds watches. Everything here happens on the loop's thread.
  *
  * Memory: a request and all it points at belong to the front and stay until the driver has called
- * store_req_done(), also when the caller's timeout has passed meanwhile (the answer is then dropped).
- * The driver fills in `result` with memory from base/mem.h.
+ * store_req_done(), also when the caller's timeout has passed meanwhile (the answer is then
+ * dropped). The driver fills in `result` with memory from base/mem.h.
  */
 #ifndef STORE_DRIVER_H
 #define STORE_DRIVER_H
@@ -37,7 +37,8 @@ struct store_req {
 	uint64_t ttl_ns;
 	uint64_t lease;    /* of GRANT: the answer */
 	uint64_t deadline; /* env_now() when the front gives up: no use in going on after it */
-	/* answered: code 0 or HCI_E_* with err (err.message may be left empty for CONFLICT, NOTFOUND, FENCED) */
+	/* answered: code 0 or HCI_E_* with err (err.message may be left empty for CONFLICT,
+	 * NOTFOUND, FENCED) */
 	int code;
 	struct hci_error err;
 	struct store_result result;
@@ -56,8 +57,8 @@ struct store_req {
 
 /*
  * What a driver implements. `d` is the driver's own instance. A driver that cannot reach its store
- * keeps the request and tries until req->deadline, or answers HCI_E_UNAVAILABLE at once when that is
- * known to be useless; the front's timer answers the caller in any case.
+ * keeps the request and tries until req->deadline, or answers HCI_E_UNAVAILABLE at once when that
+ * is known to be useless; the front's timer answers the caller in any case.
  */
 struct store_driver {
 	const char *name;
@@ -65,14 +66,15 @@ struct store_driver {
 	void (*submit)(void *d, struct store_req *req);
 	/*
 	 * Feed w (see store_watch_deliver) with the changes after w->rev to keys that start with
-	 * w->prefix, in order, none left out. Never from inside this call. 0 or HCI_E_NOMEM: that the
-	 * store cannot be reached is no failure, the driver tries again as long as it takes.
+	 * w->prefix, in order, none left out. Never from inside this call. 0 or HCI_E_NOMEM: that
+	 * the store cannot be reached is no failure, the driver tries again as long as it takes.
 	 */
 	int (*watch)(void *d, struct store_watch *w);
-	/* w is gone when this returns. What is under way for it is looked up by id and found missing. */
+	/* w is gone when this returns. What is under way for it is looked up by id and found
+	 * missing. */
 	void (*unwatch)(void *d, struct store_watch *w);
-	/* From a fiber, parks: end and free all. The driver answers every request it still has first
-	 * (any code; HCI_E_CLOSED is fine); all watches were closed before. */
+	/* From a fiber, parks: end and free all. The driver answers every request it still has
+	 * first (any code; HCI_E_CLOSED is fine); all watches were closed before. */
 	void (*close)(void *d);
 };
 
@@ -90,27 +92,29 @@ struct store_watch {
 /* ---- called by drivers ---- */
 
 /*
- * What the front has made sure of: keys are 1..STORE_KEY_MAX bytes of 0x21..0x7e (prefixes may be ""),
- * values at most STORE_VALUE_MAX, limit 1..1000, at most STORE_TXN_MAX compares and as many ops, no key
- * changed twice by one transaction (neither by its name nor by a prefix, as in etcd), ttl_ns
- * 1 ms..STORE_TTL_MAX. A transaction that changes nothing (no ops, or deletes of absent keys) takes no
- * revision: its answer is the store's present one. All keys of an expired or revoked lease go in one
- * revision. The mod_rev of a deleted key's event is the revision of the deletion.
+ * What the front has made sure of: keys are 1..STORE_KEY_MAX bytes of 0x21..0x7e (prefixes may be
+ * ""), values at most STORE_VALUE_MAX, limit 1..1000, at most STORE_TXN_MAX compares and as many
+ * ops, no key changed twice by one transaction (neither by its name nor by a prefix, as in etcd),
+ * ttl_ns 1 ms..STORE_TTL_MAX. A transaction that changes nothing (no ops, or deletes of absent
+ * keys) takes no revision: its answer is the store's present one. All keys of an expired or revoked
+ * lease go in one revision. The mod_rev of a deleted key's event is the revision of the deletion.
  */
 #define STORE_TTL_MAX (UINT64_C(366) * 24 * 3600 * NS_PER_S)
 
-/* Makes the front for a driver instance: the last step of a driver's open function. NULL: no memory. */
+/* Makes the front for a driver instance: the last step of a driver's open function. NULL: no
+ * memory. */
 struct store *store_new(struct env *e, const struct store_driver *ops, void *d);
 /* The answer is in req. req may be gone when this returns. */
 void store_req_done(struct store_req *req);
 /* NULL when it has been closed. */
 struct store_watch *store_watch_find(struct store *s, uint64_t id);
 /*
- * All matching changes of one revision (n > 0), or with ev == NULL: the place was lost, it goes on from
- * revision. Revisions not above w->rev are dropped, so that delivering twice does no harm. May be
- * closed, and gone, when this returns; the store itself is still there.
+ * All matching changes of one revision (n > 0), or with ev == NULL: the place was lost, it goes on
+ * from revision. Revisions not above w->rev are dropped, so that delivering twice does no harm. May
+ * be closed, and gone, when this returns; the store itself is still there.
  */
-void store_watch_deliver(struct store_watch *w, const struct store_event *ev, size_t n, uint64_t revision);
+void store_watch_deliver(struct store_watch *w, const struct store_event *ev, size_t n,
+			 uint64_t revision);
 /* Nothing matched up to this revision: for drivers that resume from w->rev. */
 void store_watch_progress(struct store_watch *w, uint64_t revision);
 bool store_key_matches(const char *key, const char *prefix);

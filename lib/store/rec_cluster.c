@@ -5,7 +5,8 @@
 static const char *const node_wanted[] = { "up", "maintenance" };
 static const char *const disk_role[] = { "data", "spare" };
 static const char *const disk_class[] = { "hdd", "ssd", "nvme" };
-static const char *const disk_state[] = { "new", "online", "offline", "failed", "evacuating", "removed" };
+static const char *const disk_state[] = { "new",    "online",     "offline",
+					  "failed", "evacuating", "removed" };
 
 static const struct rec_field cluster_fields[] = {
 	FIELD_NAME(struct rec_cluster, name, "name"),

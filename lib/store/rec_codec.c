@@ -70,10 +70,11 @@ static const char *value_wrong(const struct rec_field *f, const char *s)
 	}
 }
 
-static bool put_fields(const struct rec_field *fields, unsigned n, const char *base, struct buf *out,
-		       struct trouble *t);
+static bool put_fields(const struct rec_field *fields, unsigned n, const char *base,
+		       struct buf *out, struct trouble *t);
 
-static bool put_list(const struct rec_field *f, const char *base, struct buf *out, struct trouble *t)
+static bool put_list(const struct rec_field *f, const char *base, struct buf *out,
+		     struct trouble *t)
 {
 	uint32_t count;
 
@@ -89,7 +90,8 @@ static bool put_list(const struct rec_field *f, const char *base, struct buf *ou
 	return true;
 }
 
-static bool put_value(const struct rec_field *f, const char *base, struct buf *out, struct trouble *t)
+static bool put_value(const struct rec_field *f, const char *base, struct buf *out,
+		      struct trouble *t)
 {
 	const char *s = base + f->off;
 	const char *why = value_wrong(f, s);
@@ -134,8 +136,8 @@ static bool put_value(const struct rec_field *f, const char *base, struct buf *o
 	return true;
 }
 
-static bool put_fields(const struct rec_field *fields, unsigned n, const char *base, struct buf *out,
-		       struct trouble *t)
+static bool put_fields(const struct rec_field *fields, unsigned n, const char *base,
+		       struct buf *out, struct trouble *t)
 {
 	for (unsigned i = 0; i < n; i++) {
 		pk_str(out, fields[i].key);
@@ -163,18 +165,20 @@ int rec_encode(const struct rec_type *t, const void *rec, struct buf *out, struc
 	out->len = start;
 	if (out->failed)
 		return err_set(err, HCI_E_NOMEM, "%s record: out of memory", t->name);
-	return err_set(err, bad.code, "%s record cannot be stored: field %s: %s", t->name, bad.field, bad.why);
+	return err_set(err, bad.code, "%s record cannot be stored: field %s: %s", t->name,
+		       bad.field, bad.why);
 }
 
-static bool get_fields(const struct rec_field *fields, unsigned n, struct rd *r, uint32_t pairs, char *base,
-		       struct trouble *t);
+static bool get_fields(const struct rec_field *fields, unsigned n, struct rd *r, uint32_t pairs,
+		       char *base, struct trouble *t);
 
 static bool get_list(const struct rec_field *f, struct rd *r, char *base, struct trouble *t)
 {
 	uint32_t count = rd_array(r);
 
 	if (r->bad || count > f->cap)
-		return complain(t, f->key, HCI_E_CORRUPT, r->bad ? "not a list" : "too many elements");
+		return complain(t, f->key, HCI_E_CORRUPT,
+				r->bad ? "not a list" : "too many elements");
 	memcpy(base + f->off2, &count, sizeof(count));
 	for (uint32_t i = 0; i < count; i++) {
 		uint32_t pairs = rd_map(r);
@@ -194,7 +198,8 @@ static bool get_enum(const struct rec_field *f, struct rd *r, char *s, struct tr
 		return complain(t, f->key, HCI_E_CORRUPT, "not the name of a value");
 	v = rec_enum_parse(f->names, f->cap, name);
 	if (v < 0)
-		return complain(t, f->key, HCI_E_CORRUPT, "unknown value, perhaps of a newer version");
+		return complain(t, f->key, HCI_E_CORRUPT,
+				"unknown value, perhaps of a newer version");
 	memcpy(s, &v, sizeof(v));
 	return true;
 }
@@ -260,12 +265,13 @@ static bool get_version(struct rd *r, struct trouble *t)
 	uint64_t v = rd_u64(r);
 
 	if (!r->bad && v > REC_VERSION)
-		return complain(t, "v", HCI_E_VERSION, "written by a newer version: update this node");
+		return complain(t, "v", HCI_E_VERSION,
+				"written by a newer version: update this node");
 	return !r->bad && v > 0 ? true : complain(t, "v", HCI_E_CORRUPT, "not a version");
 }
 
-static bool get_fields(const struct rec_field *fields, unsigned n, struct rd *r, uint32_t pairs, char *base,
-		       struct trouble *t)
+static bool get_fields(const struct rec_field *fields, unsigned n, struct rd *r, uint32_t pairs,
+		       char *base, struct trouble *t)
 {
 	uint32_t seen = 0;
 
@@ -321,7 +327,8 @@ static bool get_record(const struct rec_type *t, struct rd *r, void *rec, struct
 	return true;
 }
 
-int rec_decode(const struct rec_type *t, const void *data, size_t len, void *rec, struct hci_error *err)
+int rec_decode(const struct rec_type *t, const void *data, size_t len, void *rec,
+	       struct hci_error *err)
 {
 	struct trouble bad = { 0 };
 	struct rd r = rd_init(data, len);
@@ -332,7 +339,8 @@ int rec_decode(const struct rec_type *t, const void *data, size_t len, void *rec
 	memset(rec, 0, t->size);
 	if (bad.code == HCI_E_VERSION)
 		return err_set(err, bad.code, "%s record: %s", t->name, bad.why);
-	return err_set(err, bad.code, "%s record is damaged: field %s: %s; restore the store from a backup",
+	return err_set(err, bad.code,
+		       "%s record is damaged: field %s: %s; restore the store from a backup",
 		       t->name, bad.field, bad.why);
 }
 
@@ -349,9 +357,10 @@ const char *rec_type_name(const struct rec_type *t)
 const struct rec_type *rec_type_at(unsigned i)
 {
 	static const struct rec_type *const all[REC_TYPES] = {
-		&rec_cluster_type, &rec_node_type,   &rec_alive_type,	&rec_disk_type,	  &rec_diskstat_type,
-		&rec_pool_type,	   &rec_volume_type, &rec_volname_type, &rec_volmap_type, &rec_volsync_type,
-		&rec_volatt_type,  &rec_job_type,    &rec_vm_type,	&rec_vmrun_type,  &rec_policy_type,
+		&rec_cluster_type,  &rec_node_type,    &rec_alive_type,  &rec_disk_type,
+		&rec_diskstat_type, &rec_pool_type,    &rec_volume_type, &rec_volname_type,
+		&rec_volmap_type,   &rec_volsync_type, &rec_volatt_type, &rec_job_type,
+		&rec_vm_type,       &rec_vmrun_type,   &rec_policy_type,
 	};
 
 	return i < REC_TYPES ? all[i] : NULL;

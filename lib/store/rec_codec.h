@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How a record's struct is described to the codec (rec_codec.c): a table of fields, each a key in the
- * msgpack map, a place in the struct and its limits. The tables are in rec_cluster.c, rec_volume.c
- * and rec_work.c; nobody else includes this.
+ * How a record's struct is described to the codec (rec_codec.c): a table of fields, each a key in
+ * the msgpack map, a place in the struct and its limits. The tables are in rec_cluster.c,
+ * rec_volume.c and rec_work.c; nobody else includes this.
  */
 #ifndef STORE_REC_CODEC_H
 #define STORE_REC_CODEC_H
@@ -48,26 +48,63 @@ struct rec_type {
 
 #define REC_FIELDS_MAX 30u
 
+/* NOLINTBEGIN(bugprone-macro-parentheses): types and members cannot stand in parentheses */
 #define FIELD_CAP(s, m) sizeof(((s *)0)->m)
-#define FIELD_U64(s, m, k, lo, hi) { .key = k, .kind = F_U64, .off = offsetof(s, m), .min = lo, .max = hi }
-#define FIELD_U32(s, m, k, lo, hi) { .key = k, .kind = F_U32, .off = offsetof(s, m), .min = lo, .max = hi }
-#define FIELD_I32(s, m, k) { .key = k, .kind = F_I32, .off = offsetof(s, m) }
-#define FIELD_BOOL(s, m, k) { .key = k, .kind = F_BOOL, .off = offsetof(s, m) }
-#define FIELD_UUID(s, m, k) { .key = k, .kind = F_UUID, .required = true, .off = offsetof(s, m) }
-#define FIELD_STR(s, m, k) { .key = k, .kind = F_STR, .off = offsetof(s, m), .cap = FIELD_CAP(s, m) }
-#define FIELD_NAME(s, m, k) { .key = k, .kind = F_NAME, .required = true, .off = offsetof(s, m), .cap = FIELD_CAP(s, m) }
-#define FIELD_NAME_OPT(s, m, k) { .key = k, .kind = F_NAME, .off = offsetof(s, m), .cap = FIELD_CAP(s, m) }
-#define FIELD_ENUM(s, m, k, nm) { .key = k, .kind = F_ENUM, .off = offsetof(s, m), .cap = ARRAY_SIZE(nm), .names = nm }
-#define FIELD_LIST(s, count, arr, k, subf)                                                      \
-	{ .key = k, .kind = F_LIST, .off = offsetof(s, arr), .off2 = offsetof(s, count),        \
-	  .cap = FIELD_CAP(s, arr) / FIELD_CAP(s, arr[0]), .stride = FIELD_CAP(s, arr[0]),      \
-	  .sub = subf, .nsub = ARRAY_SIZE(subf) }
-#define FIELD_OWN(k, enc, dec) { .key = k, .kind = F_OWN, .required = true, .encode = enc, .decode = dec }
+#define FIELD_U64(s, m, k, lo, hi)                                                   \
+	{                                                                            \
+		.key = k, .kind = F_U64, .off = offsetof(s, m), .min = lo, .max = hi \
+	}
+#define FIELD_U32(s, m, k, lo, hi)                                                   \
+	{                                                                            \
+		.key = k, .kind = F_U32, .off = offsetof(s, m), .min = lo, .max = hi \
+	}
+#define FIELD_I32(s, m, k)                                     \
+	{                                                      \
+		.key = k, .kind = F_I32, .off = offsetof(s, m) \
+	}
+#define FIELD_BOOL(s, m, k)                                     \
+	{                                                       \
+		.key = k, .kind = F_BOOL, .off = offsetof(s, m) \
+	}
+#define FIELD_UUID(s, m, k)                                                       \
+	{                                                                         \
+		.key = k, .kind = F_UUID, .required = true, .off = offsetof(s, m) \
+	}
+#define FIELD_STR(s, m, k)                                                             \
+	{                                                                              \
+		.key = k, .kind = F_STR, .off = offsetof(s, m), .cap = FIELD_CAP(s, m) \
+	}
+#define FIELD_NAME(s, m, k)                                                        \
+	{                                                                          \
+		.key = k, .kind = F_NAME, .required = true, .off = offsetof(s, m), \
+		.cap = FIELD_CAP(s, m)                                             \
+	}
+#define FIELD_NAME_OPT(s, m, k)                                                         \
+	{                                                                               \
+		.key = k, .kind = F_NAME, .off = offsetof(s, m), .cap = FIELD_CAP(s, m) \
+	}
+#define FIELD_ENUM(s, m, k, nm)                                                         \
+	{                                                                               \
+		.key = k, .kind = F_ENUM, .off = offsetof(s, m), .cap = ARRAY_SIZE(nm), \
+		.names = nm                                                             \
+	}
+#define FIELD_LIST(s, count, arr, k, subf)                                                       \
+	{                                                                                        \
+		.key = k, .kind = F_LIST, .off = offsetof(s, arr), .off2 = offsetof(s, count),   \
+		.cap = FIELD_CAP(s, arr) / FIELD_CAP(s, arr[0]), .stride = FIELD_CAP(s, arr[0]), \
+		.sub = subf, .nsub = ARRAY_SIZE(subf)                                            \
+	}
+#define FIELD_OWN(k, enc, dec)                                                          \
+	{                                                                               \
+		.key = k, .kind = F_OWN, .required = true, .encode = enc, .decode = dec \
+	}
 
-#define REC_TYPE(nm, fieldtab, chk)                                                             \
-	const struct rec_type rec_##nm##_type = { #nm, sizeof(struct rec_##nm), fieldtab,       \
-						  ARRAY_SIZE(fieldtab), chk };                  \
+#define REC_TYPE(nm, fieldtab, chk)                                                       \
+	const struct rec_type rec_##nm##_type = { #nm, sizeof(struct rec_##nm), fieldtab, \
+						  ARRAY_SIZE(fieldtab), chk };            \
 	_Static_assert(ARRAY_SIZE(fieldtab) <= REC_FIELDS_MAX, "one bit a field")
+
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 /* For the functions that give the names of enums. */
 const char *rec_enum_name(const char *const *names, size_t n, unsigned v);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Records to and from the store: the few lines that every caller would repeat otherwise. All park. */
+/* Records to and from the store: the few lines that every caller would repeat otherwise. All park.
+ */
 #include "base/err.h"
 #include "base/mem.h"
 #include "store/records.h"
 
-int rec_get(struct store *s, const struct rec_type *t, const char *key, void *out, uint64_t *mod_rev,
-	    struct hci_error *err)
+int rec_get(struct store *s, const struct rec_type *t, const char *key, void *out,
+	    uint64_t *mod_rev, struct hci_error *err)
 {
 	struct store_result res;
 	int rc = store_get(s, key, &res, err);
@@ -14,7 +15,8 @@ int rec_get(struct store *s, const struct rec_type *t, const char *key, void *ou
 		return rc;
 	if (res.n == 0) {
 		store_result_free(&res);
-		return err_set(err, HCI_E_NOTFOUND, "%s: there is no %s record with this key", key, rec_type_name(t));
+		return err_set(err, HCI_E_NOTFOUND, "%s: there is no %s record with this key", key,
+			       rec_type_name(t));
 	}
 	rc = rec_decode(t, res.kvs[0].value, res.kvs[0].value_len, out, err);
 	if (rc)
@@ -33,8 +35,8 @@ static int txn_one(struct store *s, const struct store_op *op, uint64_t rev, uin
 	return store_txn(s, &cmp, rev == REC_REV_ANY ? 0 : 1, op, 1, revision, err);
 }
 
-int rec_put(struct store *s, const struct rec_type *t, const char *key, const void *rec, uint64_t rev,
-	    uint64_t lease, uint64_t *revision, struct hci_error *err)
+int rec_put(struct store *s, const struct rec_type *t, const char *key, const void *rec,
+	    uint64_t rev, uint64_t lease, uint64_t *revision, struct hci_error *err)
 {
 	struct buf b = BUF_INIT;
 	int rc = rec_encode(t, rec, &b, err);
@@ -50,7 +52,8 @@ int rec_put(struct store *s, const struct rec_type *t, const char *key, const vo
 	return rc;
 }
 
-int rec_delete(struct store *s, const char *key, uint64_t rev, uint64_t *revision, struct hci_error *err)
+int rec_delete(struct store *s, const char *key, uint64_t rev, uint64_t *revision,
+	       struct hci_error *err)
 {
 	struct store_op op = { .kind = STORE_DELETE, .key = key };
 
@@ -86,15 +89,18 @@ static bool list_grow(struct rec_list *l, size_t more, size_t size)
 	return true;
 }
 
-static int list_take(struct rec_list *l, const struct rec_type *t, struct store_result *page, struct hci_error *err)
+static int list_take(struct rec_list *l, const struct rec_type *t, struct store_result *page,
+		     struct hci_error *err)
 {
 	size_t size = rec_size(t);
 
 	if (page->n && !list_grow(l, page->n, size))
-		return err_set(err, HCI_E_NOMEM, "list of %s records: out of memory", rec_type_name(t));
+		return err_set(err, HCI_E_NOMEM, "list of %s records: out of memory",
+			       rec_type_name(t));
 	for (size_t i = 0; i < page->n; i++) {
 		struct store_kv *kv = &page->kvs[i];
-		int rc = rec_decode(t, kv->value, kv->value_len, (char *)l->recs + l->n * size, err);
+		int rc =
+			rec_decode(t, kv->value, kv->value_len, (char *)l->recs + l->n * size, err);
 
 		if (rc) {
 			err_prefix(err, "%s", kv->key);

@@ -42,10 +42,10 @@ static const struct rec_field volname_fields[] = {
 REC_TYPE(volname, volname_fields, NULL);
 
 /*
- * The map is an array of two: the disks, 16 bytes each in one binary; the segments, each an array of
- * numbers, index of the disk * 2 + joining.
+ * The map is an array of two: the disks, 16 bytes each in one binary; the segments, each an array
+ * of numbers, index of the disk * 2 + joining.
  */
-#define MAP_DISKS_MAX (REC_VOLMAP_CHUNK * REC_REPLICAS_MAX)
+#define MAP_DISKS_MAX ((size_t)REC_VOLMAP_CHUNK * REC_REPLICAS_MAX)
 
 static uint32_t disk_index(struct uuid *table, uint32_t *n, const struct uuid *disk)
 {
@@ -93,13 +93,15 @@ static const char *volmap_encode(const void *rec, struct buf *out)
 
 		pk_array(out, s->n);
 		for (uint32_t j = 0; j < s->n; j++)
-			pk_u64(out, disk_index(table, &n, &s->r[j].disk) * 2 + s->r[j].joining);
+			pk_u64(out, disk_index(table, &n, &s->r[j].disk) * UINT64_C(2) +
+					    s->r[j].joining);
 	}
 	mem_free(table);
 	return NULL;
 }
 
-static const char *segment_decode(struct rd *r, struct rec_segment *s, const uint8_t *table, uint32_t ndisks)
+static const char *segment_decode(struct rd *r, struct rec_segment *s, const uint8_t *table,
+				  uint32_t ndisks)
 {
 	uint32_t n = rd_array(r);
 

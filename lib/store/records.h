@@ -6,8 +6,8 @@
  * decodes also encodes. docs/store-format.md is the description for people.
  *
  * Owns keys and encodings only; what the states mean and who may change them is the matter of the
- * floors above. Most structs fit on a fiber's stack; rec_volmap (22 KiB) and rec_job (14 KiB) do not
- * belong there: allocate them.
+ * floors above. Most structs fit on a fiber's stack; rec_volmap (23 KiB) and rec_job (11 KiB) do
+ * not belong there: allocate them.
  */
 #ifndef STORE_RECORDS_H
 #define STORE_RECORDS_H
@@ -19,8 +19,8 @@
 #include "store/store.h"
 
 #define REC_VERSION 1u
-#define REC_PATH_MAX 256u  /* bytes of a path, address or URL, with the closing NUL */
-#define REC_TEXT_MAX 512u  /* bytes of a text for people, a config string or a kernel command line */
+#define REC_PATH_MAX 256u /* bytes of a path, address or URL, with the closing NUL */
+#define REC_TEXT_MAX 512u /* bytes of a text for people, a config or a kernel command line */
 #define REC_REPLICAS_MAX 5u
 #define REC_VOLMAP_CHUNK 256u /* segments in one volmap key */
 #define REC_OUT_MAX 32u       /* replicas of one volume out of sync at the same time */
@@ -50,8 +50,8 @@ struct rec_node { /* node/<name> */
 struct rec_alive { /* alive/<name>, leased: the heartbeat */
 	char addr[REC_PATH_MAX];
 	char version[HCI_NAME_MAX]; /* of libhci */
-	uint64_t nonce;             /* drawn at the start of the node service: tells two lives apart */
-	uint64_t started_at;        /* ns since 1970, as are all times in records */
+	uint64_t nonce;      /* drawn at the start of the node service: tells two lives apart */
+	uint64_t started_at; /* ns since 1970, as are all times in records */
 };
 
 enum rec_disk_role { REC_DISK_DATA, REC_DISK_SPARE };
@@ -74,11 +74,11 @@ struct rec_disk { /* disk/<uuid> */
 	enum rec_disk_class class_;
 	enum rec_disk_state state;
 	uint64_t state_since;
-	uint64_t capacity; /* bytes */
+	uint64_t capacity;         /* bytes */
 	char reason[REC_TEXT_MAX]; /* why it is in this state, for people */
 };
 
-struct rec_diskstat { /* diskstat/<uuid> */
+struct rec_diskstat {            /* diskstat/<uuid> */
 	uint64_t capacity, free; /* bytes */
 	uint64_t segments;       /* that hold data on it */
 	uint64_t at;
@@ -122,8 +122,8 @@ struct rec_segment {
 	uint32_t n; /* 1..REC_REPLICAS_MAX; 0: not placed */
 	struct rec_replica r[REC_REPLICAS_MAX];
 };
-/* Where the segments [chunk * REC_VOLMAP_CHUNK, + n) are. In the encoding the disks are in a table of
- * their own, each once, and the segments hold indices. */
+/* Where the segments [chunk * REC_VOLMAP_CHUNK, + n) are. In the encoding the disks are in a table
+ * of their own, each once, and the segments hold indices. */
 struct rec_volmap { /* volmap/<uuid>/<chunk> */
 	uint32_t n; /* segments in this chunk, at most REC_VOLMAP_CHUNK */
 	struct rec_segment seg[REC_VOLMAP_CHUNK];
@@ -144,14 +144,20 @@ struct rec_volsync { /* volsync/<uuid> */
 
 enum rec_att_purpose { REC_ATT_USER, REC_ATT_REPAIR, REC_ATT_MIGRATE };
 
-struct rec_volatt { /* volatt/<uuid>, leased: the writer */
+struct rec_volatt {                /* volatt/<uuid>, leased: the writer */
 	char holder[HCI_NAME_MAX]; /* node or client */
 	uint64_t generation;
 	char export_addr[REC_PATH_MAX]; /* "": not exported */
 	enum rec_att_purpose purpose;
 };
 
-enum rec_job_state { REC_JOB_PENDING, REC_JOB_RUNNING, REC_JOB_DONE, REC_JOB_FAILED, REC_JOB_CANCELLED };
+enum rec_job_state {
+	REC_JOB_PENDING,
+	REC_JOB_RUNNING,
+	REC_JOB_DONE,
+	REC_JOB_FAILED,
+	REC_JOB_CANCELLED
+};
 
 struct rec_arg {
 	char key[HCI_NAME_MAX];
@@ -252,7 +258,8 @@ struct rec_type;
 /* Appends to out. HCI_E_INVAL when a field is outside its limits, HCI_E_NOMEM, or 0. */
 int rec_encode(const struct rec_type *t, const void *rec, struct buf *out, struct hci_error *err);
 /* Fills all of *rec. HCI_E_CORRUPT (naming the field) or HCI_E_VERSION; *rec is then zeroed. */
-int rec_decode(const struct rec_type *t, const void *data, size_t len, void *rec, struct hci_error *err);
+int rec_decode(const struct rec_type *t, const void *data, size_t len, void *rec,
+	       struct hci_error *err);
 size_t rec_size(const struct rec_type *t); /* of the struct */
 const char *rec_type_name(const struct rec_type *t);
 #define REC_TYPES 15
@@ -278,15 +285,18 @@ int rec_on_full_parse(const char *s);
 #define REC_REV_ANY UINT64_MAX
 
 /* HCI_E_NOTFOUND (the message names type and key) when the key is absent. mod_rev may be NULL. */
-int rec_get(struct store *s, const struct rec_type *t, const char *key, void *out, uint64_t *mod_rev,
-	    struct hci_error *err);
-/* rev: the mod_rev the key must have (else HCI_E_CONFLICT), 0: must be absent, REC_REV_ANY. revision may be NULL. */
-int rec_put(struct store *s, const struct rec_type *t, const char *key, const void *rec, uint64_t rev,
-	    uint64_t lease, uint64_t *revision, struct hci_error *err);
-int rec_delete(struct store *s, const char *key, uint64_t rev, uint64_t *revision, struct hci_error *err);
+int rec_get(struct store *s, const struct rec_type *t, const char *key, void *out,
+	    uint64_t *mod_rev, struct hci_error *err);
+/* rev: the mod_rev the key must have (else HCI_E_CONFLICT), 0: must be absent, REC_REV_ANY.
+ * revision may be NULL. */
+int rec_put(struct store *s, const struct rec_type *t, const char *key, const void *rec,
+	    uint64_t rev, uint64_t lease, uint64_t *revision, struct hci_error *err);
+int rec_delete(struct store *s, const char *key, uint64_t rev, uint64_t *revision,
+	       struct hci_error *err);
 
 /* Every record below a prefix, in key order, read page by page. revision is of the first page: a
- * watch from there misses nothing. Freed with rec_list_free. Record i: REC_AT(&list, i, struct rec_disk). */
+ * watch from there misses nothing. Freed with rec_list_free. Record i: REC_AT(&list, i, struct
+ * rec_disk). */
 struct rec_list {
 	void *recs;
 	char **keys;
@@ -299,34 +309,36 @@ int rec_list(struct store *s, const struct rec_type *t, const char *prefix, stru
 void rec_list_free(struct rec_list *l);
 #define REC_AT(list, i, type) (&((type *)(list)->recs)[i])
 
-/* For each type: rec_X_type, rec_X_encode(rec, buf), rec_X_decode(data, len, out, err), rec_X_get(store,
- * key, out, mod_rev, err), rec_X_put(store, key, rec, rev, lease, revision, err), rec_X_list(store, prefix, list, err). */
-#define REC_DECLARE(name)                                                                                  \
-	extern const struct rec_type rec_##name##_type;                                                    \
-	static inline int rec_##name##_encode(const struct rec_##name *rec, struct buf *out)               \
-	{                                                                                                  \
-		return rec_encode(&rec_##name##_type, rec, out, NULL);                                     \
-	}                                                                                                  \
-	static inline int rec_##name##_decode(const void *data, size_t len, struct rec_##name *out,        \
-					      struct hci_error *err)                                       \
-	{                                                                                                  \
-		return rec_decode(&rec_##name##_type, data, len, out, err);                                \
-	}                                                                                                  \
-	static inline int rec_##name##_get(struct store *s, const char *key, struct rec_##name *out,       \
-					   uint64_t *mod_rev, struct hci_error *err)                       \
-	{                                                                                                  \
-		return rec_get(s, &rec_##name##_type, key, out, mod_rev, err);                             \
-	}                                                                                                  \
-	static inline int rec_##name##_put(struct store *s, const char *key, const struct rec_##name *rec, \
-					   uint64_t rev, uint64_t lease, uint64_t *revision,               \
-					   struct hci_error *err)                                          \
-	{                                                                                                  \
-		return rec_put(s, &rec_##name##_type, key, rec, rev, lease, revision, err);                \
-	}                                                                                                  \
-	static inline int rec_##name##_list(struct store *s, const char *prefix, struct rec_list *out,     \
-					    struct hci_error *err)                                         \
-	{                                                                                                  \
-		return rec_list(s, &rec_##name##_type, prefix, out, err);                                  \
+/* For each type: rec_X_type, rec_X_encode(rec, buf), rec_X_decode(data, len, out, err),
+ * rec_X_get(store, key, out, mod_rev, err), rec_X_put(store, key, rec, rev, lease, revision, err),
+ * rec_X_list(store, prefix, list, err). */
+#define REC_DECLARE(name)                                                                     \
+	extern const struct rec_type rec_##name##_type;                                       \
+	static inline int rec_##name##_encode(const struct rec_##name *rec, struct buf *out)  \
+	{                                                                                     \
+		return rec_encode(&rec_##name##_type, rec, out, NULL);                        \
+	}                                                                                     \
+	static inline int rec_##name##_decode(const void *data, size_t len,                   \
+					      struct rec_##name *out, struct hci_error *err)  \
+	{                                                                                     \
+		return rec_decode(&rec_##name##_type, data, len, out, err);                   \
+	}                                                                                     \
+	static inline int rec_##name##_get(struct store *s, const char *key,                  \
+					   struct rec_##name *out, uint64_t *mod_rev,         \
+					   struct hci_error *err)                             \
+	{                                                                                     \
+		return rec_get(s, &rec_##name##_type, key, out, mod_rev, err);                \
+	}                                                                                     \
+	static inline int rec_##name##_put(                                                   \
+		struct store *s, const char *key, const struct rec_##name *rec, uint64_t rev, \
+		uint64_t lease, uint64_t *revision, struct hci_error *err)                    \
+	{                                                                                     \
+		return rec_put(s, &rec_##name##_type, key, rec, rev, lease, revision, err);   \
+	}                                                                                     \
+	static inline int rec_##name##_list(struct store *s, const char *prefix,              \
+					    struct rec_list *out, struct hci_error *err)      \
+	{                                                                                     \
+		return rec_list(s, &rec_##name##_type, prefix, out, err);                     \
 	}
 
 REC_DECLARE(cluster)

@@ -16,9 +16,10 @@
 
 #define SQ_APPLICATION_ID 0x48434953 /* "HCIS" */
 #define SQ_SCHEMA 1
-#define SQ_HISTORY_REVS 10000u         /* that watches can go back */
-#define SQ_HISTORY_BYTES (64 * MiB)    /* or fewer, when they are large */
-#define SQ_GROUP_MAX 64u               /* requests in one commit */
+#define SQ_HISTORY_REVS 10000u      /* that watches can go back */
+#define SQ_HISTORY_BYTES (64 * MiB) /* or fewer, when they are large */
+#define SQ_ANSWER_BYTES (32 * MiB)  /* of one range, which then says there is more */
+#define SQ_GROUP_MAX 64u            /* requests in one commit */
 
 enum sq_stmt {
 	SQ_BEGIN_READ,
@@ -55,13 +56,13 @@ enum sq_stmt {
 struct sqdb {
 	sqlite3 *h;
 	char *path;
-	char boot[40];        /* boot_id of the machine: leases of another one are over */
+	char boot[40]; /* boot_id of the machine: leases of another one are over */
 	sqlite3_stmt *st[SQ_STMTS];
-	uint64_t busy_until;  /* mono_ns() when waiting for another process' lock ends */
+	uint64_t busy_until; /* mono_ns() when waiting for another process' lock ends */
 	uint32_t jitter;
 	/* of the transaction under way */
 	uint64_t rev, compact_rev, next_lease, hist_bytes;
-	uint64_t seq;         /* events of the revision being made */
+	uint64_t seq; /* events of the revision being made */
 	bool meta_dirty;
 };
 
@@ -105,21 +106,21 @@ struct sq {
 	pthread_t thread;
 	/* shared */
 	pthread_mutex_t lock;
-	struct list inbox;       /* store_req.link */
+	struct list inbox; /* store_req.link */
 	struct list new_watches;
 	bool stop, asleep;
 	int wake_fd;
-	unsigned batches;        /* posted and not run yet; atomic */
+	unsigned batches; /* posted and not run yet; atomic */
 	/* the thread's */
 	struct sqdb db;
 	struct list reads, writes, watches;
-	uint64_t lease_check;    /* mono_ns() of the next look for expired leases */
+	uint64_t lease_check; /* mono_ns() of the next look for expired leases */
 	int64_t data_version;
 	bool changed;            /* we committed a revision that was not told to watches yet */
 	bool retry;              /* something is to be tried again soon */
 	int bell_fd, inotify_fd; /* -1: not to be had, then we poll often */
 	/* the loop's */
-	struct env_task posted;  /* the thread has opened, or ended */
+	struct env_task posted; /* the thread has opened, or ended */
 	struct fiber *waiter;
 	bool done;
 	int open_code;

@@ -17,7 +17,7 @@ struct store {
 	void *d;
 	uint64_t timeout;
 	uint64_t last_watch_id;
-	struct list reqs;    /* all that are not freed yet */
+	struct list reqs; /* all that are not freed yet */
 	struct list watches;
 	struct fiber_cond idle; /* reqs became empty */
 	struct metric *latency;
@@ -38,8 +38,9 @@ struct store *store_new(struct env *e, const struct store_driver *ops, void *d)
 	list_init(&s->watches);
 	fiber_cond_init(&s->idle);
 	if (env_metrics(e))
-		s->latency = metrics_histogram(env_metrics(e), "hci_store_request_seconds",
-					       "Time to answer a request to the metadata store.", "");
+		s->latency =
+			metrics_histogram(env_metrics(e), "hci_store_request_seconds",
+					  "Time to answer a request to the metadata store.", "");
 	return s;
 }
 
@@ -51,7 +52,9 @@ int store_open(struct env *e, const char *url, struct store **out, struct hci_er
 	if (strncmp(url, sqlite, sizeof(sqlite) - 1) == 0)
 		return store_sqlite_open(e, url + sizeof(sqlite) - 1, out, err);
 	return err_set(err, HCI_E_UNSUPPORTED,
-		       "store \"%.200s\": no driver for this kind of URL; built in is sqlite:/path/of/file", url);
+		       "store \"%.200s\": no driver for this kind of URL; built in is "
+		       "sqlite:/path/of/file",
+		       url);
 }
 
 struct env *store_env(struct store *s)
@@ -92,12 +95,15 @@ static int check_key(const char *key, bool prefix, struct hci_error *err)
 	size_t n = key ? strnlen(key, STORE_KEY_MAX + 1) : 0;
 
 	if (n > STORE_KEY_MAX || (n == 0 && !(prefix && key)))
-		return err_set(err, HCI_E_INVAL, "store key \"%.40s%s\" has %s; allowed are 1..%u bytes", key ? key : "",
-			       n > 40 ? "..." : "", n ? "too many bytes" : "no bytes", STORE_KEY_MAX);
+		return err_set(err, HCI_E_INVAL,
+			       "store key \"%.40s%s\" has %s; allowed are 1..%u bytes",
+			       key ? key : "", n > 40 ? "..." : "",
+			       n ? "too many bytes" : "no bytes", STORE_KEY_MAX);
 	for (size_t i = 0; i < n; i++)
 		if (key[i] < 0x21 || key[i] > 0x7e)
 			return err_set(err, HCI_E_INVAL,
-				       "store key has byte 0x%02x at position %zu; allowed is printable ASCII without spaces",
+				       "store key has byte 0x%02x at position %zu; allowed is "
+				       "printable ASCII without spaces",
 				       (unsigned char)key[i], i);
 	return 0;
 }
@@ -121,21 +127,25 @@ static int check_op(const struct store_op *ops, size_t i, struct hci_error *err)
 	if (rc)
 		return rc;
 	if (op->kind == STORE_PUT && op->value_len > STORE_VALUE_MAX)
-		return err_set(err, HCI_E_RANGE, "store key %s: value of %u bytes is too large, the limit is %u", op->key,
-			       op->value_len, STORE_VALUE_MAX);
+		return err_set(err, HCI_E_RANGE,
+			       "store key %s: value of %u bytes is too large, the limit is %u",
+			       op->key, op->value_len, STORE_VALUE_MAX);
 	for (size_t j = 0; j < i; j++)
 		if (ops_overlap(&ops[j], op))
-			return err_set(err, HCI_E_INVAL, "store key %s: changed twice in one transaction", op->key);
+			return err_set(err, HCI_E_INVAL,
+				       "store key %s: changed twice in one transaction", op->key);
 	return 0;
 }
 
-static int check_txn(const struct store_cmp *cmps, size_t ncmp, const struct store_op *ops, size_t nop,
-		     struct hci_error *err)
+static int check_txn(const struct store_cmp *cmps, size_t ncmp, const struct store_op *ops,
+		     size_t nop, struct hci_error *err)
 {
 	int rc = 0;
 
 	if (ncmp > STORE_TXN_MAX || nop > STORE_TXN_MAX)
-		return err_set(err, HCI_E_RANGE, "store transaction of %zu compares and %zu operations: the limit is %u each",
+		return err_set(err, HCI_E_RANGE,
+			       "store transaction of %zu compares and %zu operations: the limit is "
+			       "%u each",
 			       ncmp, nop, STORE_TXN_MAX);
 	for (size_t i = 0; i < ncmp && !rc; i++)
 		rc = check_key(cmps[i].key, false, err);
@@ -204,9 +214,11 @@ static int req_leave(struct store_req *r, struct hci_error *err)
 
 	r->fiber = NULL;
 	if (s->closing)
-		return err_set(err, HCI_E_CLOSED, "store (%s): closed while a request was under way", s->ops->name);
+		return err_set(err, HCI_E_CLOSED,
+			       "store (%s): closed while a request was under way", s->ops->name);
 	return err_set(err, HCI_E_UNAVAILABLE,
-		       "store (%s): no answer within %llu ms; check that its disk or server can be reached, then retry",
+		       "store (%s): no answer within %llu ms; check that its disk or server can be "
+		       "reached, then retry",
 		       s->ops->name, (unsigned long long)(s->timeout / NS_PER_MS));
 }
 
@@ -216,18 +228,24 @@ static int answer_error(struct store_req *r, struct hci_error *err)
 		return err_copy(err, &r->err, r->code);
 	switch (r->code) {
 	case HCI_E_CONFLICT:
-		return err_set(err, r->code, "store: a key was changed by somebody else meanwhile; read again and retry");
+		return err_set(err, r->code,
+			       "store: a key was changed by somebody else meanwhile; read again "
+			       "and retry");
 	case HCI_E_NOTFOUND:
-		return err_set(err, r->code, "store: lease %llu has expired or was revoked; take a new one",
+		return err_set(err, r->code,
+			       "store: lease %llu has expired or was revoked; take a new one",
 			       (unsigned long long)r->lease);
 	case HCI_E_FENCED:
-		return err_set(err, r->code, "store: the lease of the transaction has expired; take a new one");
+		return err_set(err, r->code,
+			       "store: the lease of the transaction has expired; take a new one");
 	default:
-		return err_set(err, r->code, "store (%s): request failed: %s", r->store->ops->name, hci_strerror(r->code));
+		return err_set(err, r->code, "store (%s): request failed: %s", r->store->ops->name,
+			       hci_strerror(r->code));
 	}
 }
 
-/* Submits r and parks until the answer; *r is still there when it returns 0 or the driver's error. */
+/* Submits r and parks until the answer; *r is still there when it returns 0 or the driver's error.
+ */
 static int req_run(struct store_req *r, struct hci_error *err, bool *left)
 {
 	struct store *s = r->store;
@@ -266,8 +284,8 @@ static int check_open(struct store *s, struct hci_error *err)
 }
 
 /* Runs and frees r; what is wanted of the answer goes to the pointers that are not NULL. */
-static int req_finish(struct store_req *r, struct store_result *result, uint64_t *lease, uint64_t *revision,
-		      struct hci_error *err)
+static int req_finish(struct store_req *r, struct store_result *result, uint64_t *lease,
+		      uint64_t *revision, struct hci_error *err)
 {
 	bool left;
 	int rc = req_run(r, err, &left);
@@ -306,8 +324,8 @@ int store_get(struct store *s, const char *key, struct store_result *out, struct
 	return req_finish(r, out, NULL, NULL, err);
 }
 
-int store_range(struct store *s, const char *prefix, const char *after, uint32_t limit, struct store_result *out,
-		struct hci_error *err)
+int store_range(struct store *s, const char *prefix, const char *after, uint32_t limit,
+		struct store_result *out, struct hci_error *err)
 {
 	struct store_req *r;
 	int rc;
@@ -350,7 +368,8 @@ static bool copy_op(struct store_op *to, const struct store_op *from)
 	return true;
 }
 
-static bool copy_txn(struct store_req *r, const struct store_cmp *cmps, size_t ncmp, const struct store_op *ops, size_t nop)
+static bool copy_txn(struct store_req *r, const struct store_cmp *cmps, size_t ncmp,
+		     const struct store_op *ops, size_t nop)
 {
 	r->cmps = mem_calloc(ncmp ? ncmp : 1, sizeof(*cmps));
 	r->ops = mem_calloc(nop ? nop : 1, sizeof(*ops));
@@ -371,8 +390,8 @@ static bool copy_txn(struct store_req *r, const struct store_cmp *cmps, size_t n
 	return true;
 }
 
-int store_txn(struct store *s, const struct store_cmp *cmps, size_t ncmp, const struct store_op *ops, size_t nop,
-	      uint64_t *revision, struct hci_error *err)
+int store_txn(struct store *s, const struct store_cmp *cmps, size_t ncmp,
+	      const struct store_op *ops, size_t nop, uint64_t *revision, struct hci_error *err)
 {
 	struct store_req *r;
 	int rc = check_open(s, err);
@@ -387,8 +406,8 @@ int store_txn(struct store *s, const struct store_cmp *cmps, size_t ncmp, const 
 	return req_finish(r, NULL, NULL, revision, err);
 }
 
-static int lease_request(struct store *s, enum store_req_kind kind, uint64_t ttl_ns, uint64_t lease, uint64_t *out,
-			 struct hci_error *err)
+static int lease_request(struct store *s, enum store_req_kind kind, uint64_t ttl_ns, uint64_t lease,
+			 uint64_t *out, struct hci_error *err)
 {
 	struct store_req *r;
 	int rc = check_open(s, err);
@@ -406,7 +425,8 @@ static int lease_request(struct store *s, enum store_req_kind kind, uint64_t ttl
 int store_lease_grant(struct store *s, uint64_t ttl_ns, uint64_t *lease, struct hci_error *err)
 {
 	if (ttl_ns < NS_PER_MS || ttl_ns > STORE_TTL_MAX)
-		return err_set(err, HCI_E_RANGE, "store lease of %llu ns: allowed is 1 ms to 366 days",
+		return err_set(err, HCI_E_RANGE,
+			       "store lease of %llu ns: allowed is 1 ms to 366 days",
 			       (unsigned long long)ttl_ns);
 	return lease_request(s, STORE_REQ_GRANT, ttl_ns, 0, lease, err);
 }
@@ -431,7 +451,9 @@ static void watch_free(struct store_watch *w)
 }
 
 struct store_watch *store_watch(struct store *s, const char *prefix, uint64_t after_rev,
-				void (*fn)(void *arg, const struct store_event *ev, size_t n, uint64_t revision), void *arg)
+				void (*fn)(void *arg, const struct store_event *ev, size_t n,
+					   uint64_t revision),
+				void *arg)
 {
 	struct store_watch *w;
 
@@ -472,7 +494,8 @@ struct store_watch *store_watch_find(struct store *s, uint64_t id)
 	return NULL;
 }
 
-void store_watch_deliver(struct store_watch *w, const struct store_event *ev, size_t n, uint64_t revision)
+void store_watch_deliver(struct store_watch *w, const struct store_event *ev, size_t n,
+			 uint64_t revision)
 {
 	if (ev && (n == 0 || revision <= w->rev))
 		return;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The store driver `sqlite`: one file, no server, shared by the processes of one machine. SQLite
- * blocks, so each open store has a thread of its own: requests go to it through a queue, answers come
- * back as tasks of the loop. The thread answers reads in one snapshot and writes in one commit, as
- * many as have gathered, so the sync to the disk is paid once for all of them.
+ * blocks, so each open store has a thread of its own: requests go to it through a queue, answers
+ * come back as tasks of the loop. The thread answers reads in one snapshot and writes in one
+ * commit, as many as have gathered, so the sync to the disk is paid once for all of them.
  *
  * This file is the queue, the thread and the order of its work; see sqlite_impl.h for the rest.
  */
@@ -20,9 +20,10 @@
 
 #define OPEN_TIMEOUT (5 * NS_PER_S)
 #define LEASE_CHECK (250 * NS_PER_MS)
-#define BUSY_SLICE (20 * NS_PER_MS) /* reads wait no longer for writes that wait for another process */
+#define BUSY_SLICE \
+	(20 * NS_PER_MS) /* reads wait no longer for writes that wait for another process */
 #define RETRY_MS 2
-#define POLL_MS 250                 /* in case a bell was not heard */
+#define POLL_MS 250 /* in case a bell was not heard */
 #define POLL_NO_BELL_MS 20
 
 /* ---- the thread ---- */
@@ -93,7 +94,8 @@ static void fail_late(struct sq *q, struct list *l)
 	uint64_t now = sq_mono_ns();
 	struct hci_error err;
 
-	err_set(&err, HCI_E_UNAVAILABLE, "store %s: another process held its lock all the time; is one hanging?", q->path);
+	err_set(&err, HCI_E_UNAVAILABLE,
+		"store %s: another process held its lock all the time; is one hanging?", q->path);
 	list_for_each_safe(r, tmp, l, link)
 		if (req_until(r) <= now)
 			fail_req(q, r, &err);
@@ -207,7 +209,8 @@ static int wait_ms(const struct sq *q, uint64_t now)
 
 static void wait_for_work(struct sq *q)
 {
-	struct pollfd p[2] = { { .fd = q->wake_fd, .events = POLLIN }, { .fd = q->inotify_fd, .events = POLLIN } };
+	struct pollfd p[2] = { { .fd = q->wake_fd, .events = POLLIN },
+			       { .fd = q->inotify_fd, .events = POLLIN } };
 	uint64_t count;
 	bool idle;
 
@@ -248,7 +251,7 @@ static void serve(struct sq *q)
 		if (list_empty(&q->writes) && !q->changed)
 			wait_for_work(q);
 		else if (q->retry)
-			usleep(1000);
+			usleep(RETRY_MS * 1000);
 	}
 	err_set(&closed, HCI_E_CLOSED, "store %s: closed before the request was answered", q->path);
 	fail_all(q, &q->reads, &closed);
@@ -434,14 +437,17 @@ int store_sqlite_open(struct env *e, const char *path, struct store **out, struc
 
 	*out = NULL;
 	if (!path[0] || path[0] == ':' || strlen(path) > 4000)
-		return err_set(err, HCI_E_INVAL, "store \"sqlite:%.100s\": not the path of a file", path);
+		return err_set(err, HCI_E_INVAL, "store \"sqlite:%.100s\": not the path of a file",
+			       path);
 	q = sq_new(e, path);
 	if (!q)
 		return err_set(err, HCI_E_NOMEM, "store %s: out of memory", path);
 	rc = q->wake_fd < 0 ? errno : start_thread(q);
 	if (rc) {
 		sq_free(q);
-		return err_sys(err, HCI_E_SYS, rc, "store %s: no thread or descriptor to be had; raise the limits", path);
+		return err_sys(err, HCI_E_SYS, rc,
+			       "store %s: no thread or descriptor to be had; raise the limits",
+			       path);
 	}
 	wait_thread(q);
 	if (q->open_code) {

@@ -71,7 +71,9 @@ static int load_meta(struct sqdb *db, struct hci_error *err)
 		db->meta_dirty = false;
 	}
 	sqlite3_reset(st);
-	return rc == SQLITE_ROW ? 0 : sqdb_fail(db, rc == SQLITE_DONE ? SQLITE_CORRUPT : rc, "reading table meta", err);
+	return rc == SQLITE_ROW ? 0
+				: sqdb_fail(db, rc == SQLITE_DONE ? SQLITE_CORRUPT : rc,
+					    "reading table meta", err);
 }
 
 /* Whoever writes to a file that was deleted or replaced would write for nobody. */
@@ -79,8 +81,10 @@ static int check_moved(struct sqdb *db, struct hci_error *err)
 {
 	int moved = 0;
 
-	if (sqlite3_file_control(db->h, "main", SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK && moved)
-		return err_set(err, HCI_E_UNAVAILABLE, "store %s: the file was deleted or replaced; put it back or restart",
+	if (sqlite3_file_control(db->h, "main", SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK &&
+	    moved)
+		return err_set(err, HCI_E_UNAVAILABLE,
+			       "store %s: the file was deleted or replaced; put it back or restart",
 			       db->path);
 	return 0;
 }
@@ -222,15 +226,17 @@ static int add_row(struct store_result *r, size_t *cap, sqlite3_stmt *st)
 	return 0;
 }
 
-static int read_rows(struct sqdb *db, sqlite3_stmt *st, struct store_req *q, uint32_t limit, struct hci_error *err)
+static int read_rows(struct sqdb *db, sqlite3_stmt *st, struct store_req *q, uint32_t limit,
+		     struct hci_error *err)
 {
 	struct store_result *r = &q->result;
+	uint64_t bytes = 0;
 	size_t cap = 0;
 	int rc;
 
 	r->revision = db->rev;
 	while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
-		if (r->n == limit) {
+		if (r->n == limit || bytes > SQ_ANSWER_BYTES) {
 			r->more = true;
 			rc = SQLITE_DONE;
 			break;
@@ -240,6 +246,7 @@ static int read_rows(struct sqdb *db, sqlite3_stmt *st, struct store_req *q, uin
 			store_result_free(r);
 			return no_memory(db, err);
 		}
+		bytes += r->kvs[r->n - 1].value_len;
 	}
 	sqlite3_reset(st);
 	if (rc == SQLITE_DONE)

@@ -39,7 +39,8 @@ void sq_bell_open(struct sq *q)
 		return;
 	q->bell_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
 	q->inotify_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-	if (q->inotify_fd >= 0 && inotify_add_watch(q->inotify_fd, path, IN_MODIFY | IN_ATTRIB) < 0) {
+	if (q->inotify_fd >= 0 &&
+	    inotify_add_watch(q->inotify_fd, path, IN_MODIFY | IN_ATTRIB) < 0) {
 		close(q->inotify_fd);
 		q->inotify_fd = -1;
 	}
@@ -163,7 +164,8 @@ static bool add_event(struct sq *q, struct sq_watch *w, uint64_t rev, sqlite3_st
 	return true;
 }
 
-/* Marks those whose place is no longer in the history (or not yet: a restored file); the lowest place of the rest. */
+/* Marks those whose place is no longer in the history (or not yet: a restored file); the lowest
+ * place of the rest. */
 static bool find_places(struct sq *q, uint64_t *from)
 {
 	struct sq_watch *w;
@@ -232,7 +234,8 @@ static void post_batches(struct sq *q, uint64_t upto)
 	}
 }
 
-/* Out of memory or the file unreadable: nothing was delivered, the next round starts at the same place. */
+/* Out of memory or the file unreadable: nothing was delivered, the next round starts at the same
+ * place. */
 static void drop_batches(struct sq *q)
 {
 	struct sq_watch *w;

@@ -90,7 +90,8 @@ static int by_size(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static void measure(struct bench *b, const char *name, void (*op)(struct store *s, unsigned i), unsigned depth)
+static void measure(struct bench *b, const char *name, void (*op)(struct store *s, unsigned i),
+		    unsigned depth)
 {
 	struct run r = { .b = b, .op = op, .running = depth };
 	uint64_t t;
@@ -106,8 +107,10 @@ static void measure(struct bench *b, const char *name, void (*op)(struct store *
 	fiber_cond_wait(b->env, &r.done);
 	t = mono() - t;
 	qsort(r.ns, SAMPLES, sizeof(*r.ns), by_size);
-	printf("%c\n  {\"name\": \"%s\", \"depth\": %u, \"per_second\": %.0f, \"p50_us\": %.1f, \"p99_us\": %.1f}", b->sep, name,
-	       depth, SAMPLES * 1e9 / (double)t, (double)r.ns[SAMPLES / 2] / 1000, (double)r.ns[SAMPLES * 99 / 100] / 1000);
+	printf("%c\n  {\"name\": \"%s\", \"depth\": %u, \"per_second\": %.0f, \"p50_us\": %.1f, "
+	       "\"p99_us\": %.1f}",
+	       b->sep, name, depth, SAMPLES * 1e9 / (double)t, (double)r.ns[SAMPLES / 2] / 1000,
+	       (double)r.ns[SAMPLES * 99 / 100] / 1000);
 	b->sep = ',';
 	free(r.ns);
 }

@@ -27,7 +27,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (rec_encode(t, rec, &b, NULL) || rec_decode(t, b.data, b.len, again, NULL) ||
 		    memcmp(rec, again, rec_size(t)) != 0)
 			abort();
-	} else if ((rc != HCI_E_CORRUPT && rc != HCI_E_VERSION) || err.code != rc || !err.message[0]) {
+	} else if ((rc != HCI_E_CORRUPT && rc != HCI_E_VERSION) || err.code != rc ||
+		   !err.message[0]) {
 		abort();
 	}
 	buf_free(&b);

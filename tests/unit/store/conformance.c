@@ -65,7 +65,8 @@ static uint64_t revision(struct store *s)
 }
 
 /* The keys of a range, each with a blank after it. */
-static void expect_range(struct store *s, const char *prefix, const char *after, uint32_t limit, const char *keys, bool more)
+static void expect_range(struct store *s, const char *prefix, const char *after, uint32_t limit,
+			 const char *keys, bool more)
 {
 	struct store_result r;
 	char got[512] = "";
@@ -80,7 +81,8 @@ static void expect_range(struct store *s, const char *prefix, const char *after,
 	store_result_free(&r);
 }
 
-/* What a watch saw, as text: "+key=value" and "-key", "|" after each batch, "?" for a lost place. */
+/* What a watch saw, as text: "+key=value" and "-key", "|" after each batch, "?" for a lost place.
+ */
 struct seen {
 	struct env *env;
 	struct store_watch *w;
@@ -106,8 +108,9 @@ static void saw(void *arg, const struct store_event *ev, size_t n, uint64_t rev)
 	for (size_t i = 0; i < n && len < sizeof(v->text) - 600; i++) {
 		if (ev[i].kv.mod_rev != rev)
 			v->disorder = true;
-		len += (size_t)snprintf(v->text + len, sizeof(v->text) - len, ev[i].deleted ? "-%s" : "+%s=%.*s",
-					ev[i].kv.key, (int)ev[i].kv.value_len, (char *)ev[i].kv.value);
+		len += (size_t)snprintf(v->text + len, sizeof(v->text) - len,
+					ev[i].deleted ? "-%s" : "+%s=%.*s", ev[i].kv.key,
+					(int)ev[i].kv.value_len, (char *)ev[i].kv.value);
 	}
 	if (len < sizeof(v->text) - 600)
 		snprintf(v->text + len, sizeof(v->text) - len, "|");
@@ -118,7 +121,8 @@ static void saw(void *arg, const struct store_event *ev, size_t n, uint64_t rev)
 	fiber_cond_signal(v->env, &v->cond);
 }
 
-static void watch_start(struct seen *v, struct conf *c, struct store *s, const char *prefix, uint64_t after)
+static void watch_start(struct seen *v, struct conf *c, struct store *s, const char *prefix,
+			uint64_t after)
 {
 	memset(v, 0, sizeof(*v));
 	v->env = c->env;
@@ -133,7 +137,8 @@ static void watch_wait(struct seen *v, uint64_t rev)
 	uint64_t until = env_now(v->env) + 5 * NS_PER_S;
 
 	while (v->last < rev)
-		ck_assert_msg(fiber_cond_wait_until(v->env, &v->cond, until), "watch saw only %s", v->text);
+		ck_assert_msg(fiber_cond_wait_until(v->env, &v->cond, until), "watch saw only %s",
+			      v->text);
 	ck_assert(!v->disorder);
 }
 
@@ -246,7 +251,9 @@ static void deletes(struct conf *c)
 
 static void ranges(struct conf *c)
 {
-	static const char *const keys[] = { "a", "a/", "a/b", "a/b/c", "a/~", "a0", "a/B", "b", "~~" };
+	static const char *const keys[] = {
+		"a", "a/", "a/b", "a/b/c", "a/~", "a0", "a/B", "b", "~~"
+	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
 		must(c->s, PUT(keys[i], "v"));
@@ -295,7 +302,8 @@ static void long_range_in_pages(struct conf *c)
 static void limits(struct conf *c)
 {
 	char key[STORE_KEY_MAX + 2], names[STORE_TXN_MAX + 1][8];
-	struct store_op many[STORE_TXN_MAX + 1], big = { STORE_PUT, "big", NULL, STORE_VALUE_MAX, 0 };
+	struct store_op many[STORE_TXN_MAX + 1],
+		big = { STORE_PUT, "big", NULL, STORE_VALUE_MAX, 0 };
 	uint8_t *value = mem_alloc(STORE_VALUE_MAX + 1);
 	struct store_result r;
 
@@ -318,14 +326,16 @@ static void limits(struct conf *c)
 		snprintf(names[i], sizeof(names[i]), "m%u", i);
 		many[i] = PUT(names[i], "v");
 	}
-	ck_assert_int_eq(store_txn(c->s, NULL, 0, many, STORE_TXN_MAX + 1, NULL, NULL), HCI_E_RANGE);
+	ck_assert_int_eq(store_txn(c->s, NULL, 0, many, STORE_TXN_MAX + 1, NULL, NULL),
+			 HCI_E_RANGE);
 	ck_assert_int_eq(store_txn(c->s, NULL, 0, many, STORE_TXN_MAX, NULL, NULL), 0);
 	mem_free(value);
 }
 
 static void bad_arguments(struct conf *c)
 {
-	struct store_op twice[] = { PUT("a", "1"), DEL("a") }, below[] = { DEL_PREFIX("a/"), PUT("a/b", "1") };
+	struct store_op twice[] = { PUT("a", "1"), DEL("a") },
+			below[] = { DEL_PREFIX("a/"), PUT("a/b", "1") };
 	struct hci_error err;
 	struct store_result r;
 	uint64_t lease;
@@ -372,7 +382,8 @@ static void lease_expires(struct conf *c)
 	ck_assert_str_eq(v.text, "-l/1-l/2|"); /* both in one revision */
 	expect_range(c->s, "l/", NULL, 0, "l/3 ", false);
 	ck_assert_int_eq(store_lease_keepalive(c->s, lease, NULL), HCI_E_NOTFOUND);
-	ck_assert_int_eq(store_txn(c->s, NULL, 0, &PUT_LEASED("l/4", "", lease), 1, NULL, NULL), HCI_E_FENCED);
+	ck_assert_int_eq(store_txn(c->s, NULL, 0, &PUT_LEASED("l/4", "", lease), 1, NULL, NULL),
+			 HCI_E_FENCED);
 	expect(c->s, "l/4", NULL);
 	ck_assert_int_eq(store_lease_revoke(c->s, lease, NULL), 0);
 	ck_assert_uint_eq(revision(c->s), rev + 1);
@@ -520,8 +531,10 @@ static void count_once(struct counting *n, struct store *s)
 		rev = r.n ? r.kvs[0].mod_rev : 0;
 		snprintf(v, sizeof(v), "%d", r.n ? atoi((char *)r.kvs[0].value) + 1 : 1);
 		store_result_free(&r);
-		rc = store_txn(s, &IS_REV("count", rev), 1, &(struct store_op){ STORE_PUT, "count", v, (uint32_t)strlen(v) + 1, 0 },
-			       1, NULL, NULL);
+		rc = store_txn(
+			s, &IS_REV("count", rev), 1,
+			&(struct store_op){ STORE_PUT, "count", v, (uint32_t)strlen(v) + 1, 0 }, 1,
+			NULL, NULL);
 		n->conflicts += rc == HCI_E_CONFLICT;
 	}
 	ck_assert_int_eq(rc, 0);
@@ -588,7 +601,8 @@ static void close_with_requests_under_way(struct conf *c)
 		ck_assert_int_eq(fiber_spawn(c->env, busy_putter, &b, "putter"), 0);
 	fiber_sleep(c->env, 50 * MS);
 	ck_assert_int_eq(b.started, 8);
-	/* Fibers that go on after the close must not touch the store: those of this test are in a call. */
+	/* Fibers that go on after the close must not touch the store: those of this test are in a
+	 * call. */
 	store_close(b.s);
 	fiber_sleep(c->env, 50 * MS);
 	ck_assert_int_eq(b.ended, 8);

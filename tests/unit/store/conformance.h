@@ -20,8 +20,8 @@ struct conf {
 
 struct conf_driver {
 	const char *name;
-	/* Makes an env and an empty store, runs body(c) in a fiber of it with c->env set, returns when
-	 * body has returned and all is freed. */
+	/* Makes an env and an empty store, runs body(c) in a fiber of it with c->env set, returns
+	 * when body has returned and all is freed. */
 	void (*run)(const struct conf_driver *d, void (*body)(struct conf *c));
 	/* One more client of the store of this run; from the fiber. */
 	int (*open)(struct conf *c, struct store **out, struct hci_error *err);

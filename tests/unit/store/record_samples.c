@@ -201,7 +201,8 @@ void sample_fill(const struct rec_type *t, void *rec, int full)
 		((struct rec_vmrun *)rec)->since = NUMBER(1);
 	} else if (t == &rec_policy_type) {
 		TEXT(((struct rec_policy *)rec)->name, "spread");
-		TEXT(((struct rec_policy *)rec)->plugin, "/usr/lib/hci/plugins/placement-spread.so");
+		TEXT(((struct rec_policy *)rec)->plugin,
+		     "/usr/lib/hci/plugins/placement-spread.so");
 		TEXT(((struct rec_policy *)rec)->config, "");
 	}
 }

@@ -5,7 +5,8 @@
 
 #include "store/records.h"
 
-/* rec: rec_size(t) zeroed bytes. full: every field and list at its limit; else a small, usual one. */
+/* rec: rec_size(t) zeroed bytes. full: every field and list at its limit; else a small, usual one.
+ */
 void sample_fill(const struct rec_type *t, void *rec, int full);
 
 #endif

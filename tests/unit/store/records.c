@@ -23,7 +23,8 @@ START_TEST(every_type_round_trips)
 			sample_fill(t, in, full);
 			memset(out, 0xff, rec_size(t));
 			ck_assert_msg(rec_encode(t, in, &b, &err) == 0, "%s", err.message);
-			ck_assert_msg(rec_decode(t, b.data, b.len, out, &err) == 0, "%s", err.message);
+			ck_assert_msg(rec_decode(t, b.data, b.len, out, &err) == 0, "%s",
+				      err.message);
 			ck_assert_msg(memcmp(in, out, rec_size(t)) == 0, "%s", rec_type_name(t));
 			buf_free(&b);
 			mem_free(in);
@@ -44,7 +45,8 @@ START_TEST(every_truncation_is_refused)
 		sample_fill(t, rec, 1);
 		ck_assert_int_eq(rec_encode(t, rec, &b, NULL), 0);
 		for (size_t n = 0; n < b.len; n++) {
-			void *cut = mem_alloc(n ? n : 1); /* of its own, so that ASan sees the end */
+			void *cut =
+				mem_alloc(n ? n : 1); /* of its own, so that ASan sees the end */
 
 			memcpy(cut, b.data, n);
 			ck_assert_int_eq(rec_decode(t, cut, n, rec, NULL), HCI_E_CORRUPT);
@@ -301,8 +303,7 @@ START_TEST(out_of_memory_while_encoding)
 	struct rec_volmap *m = mem_zalloc(sizeof(*m));
 
 	sample_fill(&rec_volmap_type, m, 1);
-	FOR_EACH_ALLOC_FAILURE(n)
-	{
+	FOR_EACH_ALLOC_FAILURE(n) {
 		struct buf b = BUF_INIT;
 		int rc = rec_volmap_encode(m, &b);
 

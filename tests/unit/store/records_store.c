@@ -75,7 +75,8 @@ static void list_body(struct world *w)
 			bufs[j] = BUF_INIT;
 			ck_assert_int_eq(rec_diskstat_encode(&d, &bufs[j]), 0);
 			snprintf(keys[j], REC_KEY, PREFIX_DISKSTAT "%08u", i + j);
-			ops[j] = (struct store_op){ STORE_PUT, keys[j], bufs[j].data, (uint32_t)bufs[j].len, 0 };
+			ops[j] = (struct store_op){ STORE_PUT, keys[j], bufs[j].data,
+						    (uint32_t)bufs[j].len, 0 };
 		}
 		ck_assert_int_eq(store_txn(s, NULL, 0, ops, 100, NULL, NULL), 0);
 		for (unsigned j = 0; j < 100; j++)

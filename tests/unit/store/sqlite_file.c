@@ -38,7 +38,8 @@ static void raw_exec(const char *text)
 {
 	sqlite3 *h = raw_open();
 
-	ck_assert_msg(sqlite3_exec(h, text, NULL, NULL, NULL) == SQLITE_OK, "%s", sqlite3_errmsg(h));
+	ck_assert_msg(sqlite3_exec(h, text, NULL, NULL, NULL) == SQLITE_OK, "%s",
+		      sqlite3_errmsg(h));
 	sqlite3_close(h);
 }
 
@@ -69,7 +70,8 @@ static void fill_body(struct world *w)
 
 	for (int i = 0; i < 100; i++) {
 		snprintf(key, sizeof(key), "key/%d", i);
-		world_put(s, key, "a value of a certain length, so that there are some pages to damage");
+		world_put(s, key,
+			  "a value of a certain length, so that there are some pages to damage");
 	}
 	store_close(s);
 }
@@ -85,7 +87,8 @@ static void refused_body(struct world *w)
 
 	ck_assert_ptr_null(s);
 	ck_assert_msg(rc == want && err.code == want, "%d %s", rc, err.message);
-	ck_assert_msg(strstr(err.message, want_text) && strstr(err.message, w->file), "%s", err.message);
+	ck_assert_msg(strstr(err.message, want_text) && strstr(err.message, w->file), "%s",
+		      err.message);
 }
 
 static void expect_refused(int code, const char *text)
@@ -109,7 +112,8 @@ static void expect_refused(int code, const char *text)
 
 START_TEST(text_file_is_refused)
 {
-	write_file("This is not a database, although it is as long as the header of one would be: 100 bytes at least.\n");
+	write_file("This is not a database, although it is as long as the header of one would be: "
+		   "100 bytes at least.\n");
 	expect_refused(HCI_E_CORRUPT, "not a database");
 }
 END_TEST
@@ -180,9 +184,12 @@ static void bad_urls_body(struct world *w)
 		const char *url;
 		int code;
 	} bad[] = {
-		{ "etcd:http://x", HCI_E_UNSUPPORTED }, { "", HCI_E_UNSUPPORTED },
-		{ "sqlite", HCI_E_UNSUPPORTED },	{ "sqlite:", HCI_E_INVAL },
-		{ "sqlite::memory:", HCI_E_INVAL },	{ "sqlite:/no/such/dir/x.db", HCI_E_NOTFOUND },
+		{ "etcd:http://x", HCI_E_UNSUPPORTED },
+		{ "", HCI_E_UNSUPPORTED },
+		{ "sqlite", HCI_E_UNSUPPORTED },
+		{ "sqlite:", HCI_E_INVAL },
+		{ "sqlite::memory:", HCI_E_INVAL },
+		{ "sqlite:/no/such/dir/x.db", HCI_E_NOTFOUND },
 	};
 	struct hci_error err;
 	struct store *s;
@@ -395,10 +402,10 @@ static void no_memory_body(struct world *w)
 {
 	struct store *s = world_open(w);
 	struct store_cmp cmp = { STORE_CMP_MOD_REV, "absent", 0 };
-	struct store_op ops[] = { { STORE_PUT, "m/1", "x", 1, 0 }, { STORE_DELETE, "m/2", NULL, 0, 0 } };
+	struct store_op ops[] = { { STORE_PUT, "m/1", "x", 1, 0 },
+				  { STORE_DELETE, "m/2", NULL, 0, 0 } };
 
-	FOR_EACH_ALLOC_FAILURE(n)
-	{
+	FOR_EACH_ALLOC_FAILURE(n) {
 		struct store_result r;
 		uint64_t lease;
 		int rc = store_txn(s, &cmp, 1, ops, 2, NULL, NULL);

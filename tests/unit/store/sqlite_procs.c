@@ -199,7 +199,8 @@ static void start(struct child *c, const char *mode)
 	posix_spawn_file_actions_init(&fa);
 	posix_spawn_file_actions_adddup2(&fa, p[1], STDOUT_FILENO);
 	posix_spawnattr_init(&attr);
-	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETPGROUP); /* so that a child's child can be killed with it */
+	posix_spawnattr_setflags(
+		&attr, POSIX_SPAWN_SETPGROUP); /* so that a child's child can be killed with it */
 	ck_assert_int_eq(posix_spawn(&c->pid, "/proc/self/exe", &fa, &attr, argv, environ), 0);
 	posix_spawn_file_actions_destroy(&fa);
 	posix_spawnattr_destroy(&attr);
@@ -256,8 +257,8 @@ static void check_count(struct store *s, struct child *c, uint64_t pid)
 	snprintf(key, sizeof(key), "count/%d", (int)pid);
 	v = world_get(s, key, text, sizeof(text)) ? strtoull(text, NULL, 10) : 0;
 	/* Nothing acknowledged is lost; at most the one under way is there as well. */
-	ck_assert_msg(v == said || v == said + 1, "acknowledged %llu, stored %llu", (unsigned long long)said,
-		      (unsigned long long)v);
+	ck_assert_msg(v == said || v == said + 1, "acknowledged %llu, stored %llu",
+		      (unsigned long long)said, (unsigned long long)v);
 }
 
 #define KILLS 25
@@ -333,8 +334,11 @@ static void listen_body(struct world *w)
 	end(&c);
 	close(c.out);
 	qsort(late, RINGS, sizeof(late[0]), by_size);
-	fprintf(stderr, "%s: heard after the acknowledgement: median %lld us, 90%% %lld us, worst %lld us\n", listen_mode,
-		(long long)late[RINGS / 2] / 1000, (long long)late[RINGS * 9 / 10] / 1000, (long long)late[RINGS - 1] / 1000);
+	fprintf(stderr,
+		"%s: heard after the acknowledgement: median %lld us, 90%% %lld us, worst %lld "
+		"us\n",
+		listen_mode, (long long)late[RINGS / 2] / 1000,
+		(long long)late[RINGS * 9 / 10] / 1000, (long long)late[RINGS - 1] / 1000);
 	ck_assert_int_lt(late[RINGS * 9 / 10], 50 * (int64_t)NS_PER_MS);
 	store_close(s);
 }
