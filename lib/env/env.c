@@ -6,8 +6,8 @@
  */
 #include "env/env_impl.h"
 
-void env_init(struct env *e, const struct env_ops *ops, const struct log *log, struct metrics *metrics,
-	      struct fiber_stacks *stacks)
+void env_init(struct env *e, const struct env_ops *ops, const struct log *log,
+	      struct metrics *metrics, struct fiber_stacks *stacks)
 {
 	memset(e, 0, sizeof(*e));
 	e->ops = ops;
@@ -179,14 +179,15 @@ int env_listdir(struct env *e, const char *path, char ***out)
 	return e->ops->listdir(e, path, out);
 }
 
-struct env_conn *env_connect(struct env *e, const char *addr, struct env_tls *tls, const struct env_conn_ops *ops,
-			     void *arg, struct hci_error *err)
+struct env_conn *env_connect(struct env *e, const char *addr, struct env_tls *tls,
+			     const struct env_conn_ops *ops, void *arg, struct hci_error *err)
 {
 	return e->ops->connect(e, addr, tls, ops, arg, err);
 }
 
 struct env_listener *env_listen(struct env *e, const char *addr, struct env_tls *tls,
-				void (*on_accept)(void *arg, struct env_conn *c), void *arg, struct hci_error *err)
+				void (*on_accept)(void *arg, struct env_conn *c), void *arg,
+				struct hci_error *err)
 {
 	return e->ops->listen(e, addr, tls, on_accept, arg, err);
 }
@@ -238,8 +239,8 @@ void env_conn_close(struct env_conn *c, bool abort_now)
 		c->env->ops->conn_close(c, abort_now);
 }
 
-struct env_tls *env_tls_new(struct env *e, const char *ca_file, const char *cert_file, const char *key_file,
-			    bool verify_peer, struct hci_error *err)
+struct env_tls *env_tls_new(struct env *e, const char *ca_file, const char *cert_file,
+			    const char *key_file, bool verify_peer, struct hci_error *err)
 {
 	return e->ops->tls_new(e, ca_file, cert_file, key_file, verify_peer, err);
 }

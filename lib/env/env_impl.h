@@ -3,8 +3,8 @@
  * What the two kinds of env (real, simulated) share, and the table they differ in. Included by
  * lib/env/ only.
  *
- * Shared, written once (env.c, fiber.c): deferred tasks, timers, fibers, whole small files. Each kind
- * embeds a struct env as its first member, calls env_init(), and drives it:
+ * Shared, written once (env.c, fiber.c): deferred tasks, timers, fibers, whole small files. Each
+ *kind embeds a struct env as its first member, calls env_init(), and drives it:
  *
  *	e->now = <clock>;
  *	env_run_timers(e);
@@ -20,13 +20,15 @@
 #include "env/fiber.h"
 
 struct env_ops {
-	/* Hints, may be NULL: called when the list of deferred tasks stops being empty, and when the
-	 * earliest timer is another one than before. The simulator schedules its events from them. */
+	/* Hints, may be NULL: called when the list of deferred tasks stops being empty, and when
+	 * the earliest timer is another one than before. The simulator schedules its events from
+	 * them. */
 	void (*deferred)(struct env *e);
 	void (*timer)(struct env *e);
 
-	/* post: from any thread; the task must end up in env_run_deferred(), through env_defer_posted().
-	 * collect (may be NULL): move posted tasks there now, so that they can be taken back. */
+	/* post: from any thread; the task must end up in env_run_deferred(), through
+	 * env_defer_posted(). collect (may be NULL): move posted tasks there now, so that they can
+	 * be taken back. */
 	void (*post)(struct env *e, struct env_task *t);
 	void (*collect)(struct env *e);
 	bool (*on_loop)(struct env *e);
@@ -50,7 +52,8 @@ struct env_ops {
 	int (*listdir)(struct env *e, const char *path, char ***out);
 
 	struct env_conn *(*connect)(struct env *e, const char *addr, struct env_tls *tls,
-				    const struct env_conn_ops *ops, void *arg, struct hci_error *err);
+				    const struct env_conn_ops *ops, void *arg,
+				    struct hci_error *err);
 	struct env_listener *(*listen)(struct env *e, const char *addr, struct env_tls *tls,
 				       void (*on_accept)(void *arg, struct env_conn *c), void *arg,
 				       struct hci_error *err);
@@ -60,7 +63,8 @@ struct env_ops {
 	int64_t (*conn_recv)(struct env_conn *c, void *buf, size_t len);
 	int64_t (*conn_send)(struct env_conn *c, const struct iovec *iov, int n);
 	void (*conn_pause)(struct env_conn *c, bool paused);
-	int (*conn_start_tls)(struct env_conn *c, struct env_tls *tls, bool server, struct hci_error *err);
+	int (*conn_start_tls)(struct env_conn *c, struct env_tls *tls, bool server,
+			      struct hci_error *err);
 	const char *(*conn_peer_name)(const struct env_conn *c);
 	void (*conn_close)(struct env_conn *c, bool abort_now);
 	struct env_tls *(*tls_new)(struct env *e, const char *ca_file, const char *cert_file,
@@ -87,7 +91,7 @@ void fiber_stacks_free(struct fiber_stacks *s);
 
 struct fiber_ctx {
 	void *sp;
-	void *asan_fake, *tsan;      /* what the sanitizers know of the stack we left */
+	void *asan_fake, *tsan; /* what the sanitizers know of the stack we left */
 	const void *asan_bottom;
 	size_t asan_size;
 };
@@ -96,21 +100,21 @@ struct env {
 	const struct env_ops *ops;
 	struct log log;
 	struct metrics *metrics;
-	uint64_t now;                /* what env_now() says: set by the kind */
+	uint64_t now; /* what env_now() says: set by the kind */
 
-	struct list tasks, running;  /* deferred; and of those, the ones of the turn at work */
-	struct env_timer *timers;    /* root of a pairing heap */
+	struct list tasks, running; /* deferred; and of those, the ones of the turn at work */
+	struct env_timer *timers;   /* root of a pairing heap */
 	uint64_t timer_seq;
 
 	struct fiber_stacks *stacks;
-	struct list fibers;          /* all that have not ended */
-	struct fiber *current;       /* on whose stack we are; NULL: the loop's */
+	struct list fibers;    /* all that have not ended */
+	struct fiber *current; /* on whose stack we are; NULL: the loop's */
 	struct fiber_ctx loop_ctx;
 };
 
 /* stacks is lent. log is copied. */
-void env_init(struct env *e, const struct env_ops *ops, const struct log *log, struct metrics *metrics,
-	      struct fiber_stacks *stacks);
+void env_init(struct env *e, const struct env_ops *ops, const struct log *log,
+	      struct metrics *metrics, struct fiber_stacks *stacks);
 /* Forgets tasks and timers and drops all fibers where they stand: no line of theirs is run. Must be
  * called from the loop's stack. */
 void env_fini(struct env *e);
@@ -125,8 +129,8 @@ static inline bool env_has_deferred(const struct env *e)
 {
 	return !list_empty(&e->tasks) || !list_empty(&e->running);
 }
-/* Fires what is due at e->now, in order of deadline, then of arming. Look at env_next_timer() after it:
- * ops->timer is not called for what fires. */
+/* Fires what is due at e->now, in order of deadline, then of arming. Look at env_next_timer() after
+ * it: ops->timer is not called for what fires. */
 void env_run_timers(struct env *e);
 uint64_t env_next_timer(const struct env *e); /* deadline, UINT64_MAX when there is none */
 

@@ -15,14 +15,17 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "env/real_conn.h"
 #include "env/real_impl.h"
 
 #define EVENTS 64
-#define TASK_ROUNDS 8   /* of deferred tasks in one turn */
+#define TASK_ROUNDS 8 /* of deferred tasks in one turn */
 #define DRAIN_TURNS 10000
+#define TURN_WARN_NS (500 * NS_PER_MS)
+#define LOG_SUB "env"
 
 uint64_t real_clock(void)
 {
@@ -79,9 +82,9 @@ static void wake(struct real *r)
 }
 
 /*
- * A lock-free stack that the loop takes as a whole. The eventfd is written only when the loop sleeps
- * or is about to: it says so in sleeping before it looks at the stack a last time, and we push before
- * we look at sleeping, both sequentially consistent, so one of the two sees the other.
+ * A lock-free stack that the loop takes as a whole. The eventfd is written only when the loop
+ * sleeps or is about to: it says so in sleeping before it looks at the stack a last time, and we
+ * push before we look at sleeping, both sequentially consistent, so one of the two sees the other.
  */
 static void real_post(struct env *e, struct env_task *t)
 {
@@ -125,10 +128,9 @@ static void on_wake(struct source *s, uint32_t events)
 
 /* ---- the loop ---- */
 
-static int wait_events(struct real *r, struct epoll_event *ev, uint64_t until)
+static int wait_events(struct real *r, struct epoll_event *ev, uint64_t now, uint64_t until)
 {
 	struct timespec ts, *tsp = NULL;
-	uint64_t now = until == UINT64_MAX || !until ? 0 : real_clock();
 	uint64_t ns = until > now ? until - now : 0;
 
 	if (until != UINT64_MAX) {
@@ -143,21 +145,35 @@ static int wait_events(struct real *r, struct epoll_event *ev, uint64_t until)
 			return n;
 		r->no_pwait2 = true; /* before Linux 5.11 */
 	}
-	return epoll_wait(r->epfd, ev, EVENTS, tsp ? (int)MIN((ns + NS_PER_MS - 1) / NS_PER_MS, 3600000u) : -1);
+	return epoll_wait(r->epfd, ev, EVENTS,
+			  tsp ? (int)MIN((ns + NS_PER_MS - 1) / NS_PER_MS, 3600000u) : -1);
+}
+
+/* A callback that blocks stalls everything else that lives on the loop: heartbeats, leases, I/O. */
+static void turn_took(struct real *r, uint64_t ns)
+{
+	metric_observe_ns(r->turns, ns);
+	if (ns >= TURN_WARN_NS)
+		log_warn(&r->env.log,
+			 "loop %s: a turn took %llu ms: a callback blocks, or the machine is "
+			 "overloaded",
+			 r->name, (unsigned long long)(ns / NS_PER_MS));
 }
 
 static void sleep_and_dispatch(struct real *r, bool busy)
 {
 	struct epoll_event ev[EVENTS];
-	uint64_t until = busy ? 0 : env_next_timer(&r->env);
+	uint64_t until = busy ? 0 : env_next_timer(&r->env), now = real_clock();
 	int i, n;
+
+	turn_took(r, now - r->env.now);
 
 	if (until) {
 		atomic_store(&r->sleeping, true);
 		if (atomic_load(&r->posted) || atomic_load(&r->stop))
 			until = 0;
 	}
-	n = wait_events(r, ev, until);
+	n = wait_events(r, ev, now, until);
 	atomic_store_explicit(&r->sleeping, false, memory_order_relaxed);
 	r->env.now = real_clock();
 	for (i = 0; i < n; i++) {
@@ -193,7 +209,8 @@ static bool turn(struct real *r)
 	aio_flush(r);
 	net_bury(r);
 	busy = aio_reap(r);
-	return busy || env_has_deferred(&r->env) || !list_empty(&r->ready) || !list_empty(&r->flush);
+	return busy || env_has_deferred(&r->env) || !list_empty(&r->ready) ||
+	       !list_empty(&r->flush);
 }
 
 void env_run(struct env *e)
@@ -277,6 +294,22 @@ static void free_all(struct real *r)
 	fiber_stacks_free(stacks);
 }
 
+static struct metric *turn_metric(struct metrics *m, const char *name)
+{
+	struct buf labels = BUF_INIT;
+	struct metric *x = NULL;
+
+	buf_printf(&labels, "loop=\"");
+	metrics_escape(&labels, name);
+	buf_append(&labels, "\"", 2);
+	if (!labels.failed)
+		x = metrics_histogram(m, "hci_loop_turn_seconds",
+				      "Time one turn of an event loop was busy",
+				      (const char *)labels.data);
+	buf_free(&labels);
+	return x;
+}
+
 struct env *env_real_new(const struct env_real_opts *o, struct hci_error *err)
 {
 	struct fiber_stacks *stacks = fiber_stacks_new();
@@ -295,20 +328,24 @@ struct env *env_real_new(const struct env_real_opts *o, struct hci_error *err)
 	snprintf(r->name, sizeof(r->name), "%s", o->name ? o->name : "hci");
 	list_init(&r->aio.queue);
 	net_init(r);
+	if (o->metrics)
+		r->turns = turn_metric(o->metrics, r->name);
 	e = pool_init(&r->pool, o->workers ? o->workers : 4);
 	if (!e)
 		e = open_fds(r);
 	if (!e)
 		return &r->env;
 	err_sys(err, e == -ENOMEM ? HCI_E_NOMEM : HCI_E_SYS, -e,
-		"event loop %s: cannot get its descriptors (raise RLIMIT_NOFILE if they ran out)", r->name);
+		"event loop %s: cannot get its descriptors (raise RLIMIT_NOFILE if they ran out)",
+		r->name);
 	free_all(r);
 	return NULL;
 }
 
 /*
  * What was accepted gets its callback: work and disk I/O in flight is waited for, and so is what
- * these callbacks ask for (I/O is refused with -ECANCELED by now). Fibers that still sleep are dropped.
+ * these callbacks ask for (I/O is refused with -ECANCELED by now). Fibers that still sleep are
+ * dropped.
  */
 static void drain(struct real *r)
 {

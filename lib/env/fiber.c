@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fibers of an env, real or simulated: stacks, parking and waking, condition and mutex. How a stack is
- * switched is in fiber_switch.h; file I/O that parks is in fiber_io.c.
+ * Fibers of an env, real or simulated: stacks, parking and waking, condition and mutex. How a stack
+ * is switched is in fiber_switch.h; file I/O that parks is in fiber_io.c.
  *
- * A fiber only ever switches to the loop's stack and back; the loop resumes it from a deferred task.
- * struct fiber lies at the top of its own stack, so that dropping a fiber is giving back one mapping.
+ * A fiber only ever switches to the loop's stack and back; the loop resumes it from a deferred
+ * task. struct fiber lies at the top of its own stack, so that dropping a fiber is giving back one
+ * mapping.
  */
 #include "env/fiber.h"
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Fibers: control paths (attach, recovery, resync, reconcile) read as straight code that parks
- * instead of blocking. A fiber belongs to one loop and runs on its thread; between two parks nothing
- * else of the loop runs, so state needs no lock, but may have changed after every call that parks.
- * The hot data path uses callbacks, not fibers.
+ * instead of blocking. A fiber belongs to one loop and runs on its thread; between two parks
+ * nothing else of the loop runs, so state needs no lock, but may have changed after every call that
+ * parks. The hot data path uses callbacks, not fibers.
  *
  * Stacks are 64 KiB (256 KiB under sanitizers) with a guard page: keep large buffers on the heap.
  */
@@ -44,7 +44,8 @@ void fiber_mutex_unlock(struct env *e, struct fiber_mutex *m);
 
 /* File I/O that parks. Bytes or -errno; a short read at the end of the file is not an error. */
 int64_t fiber_read(struct env *e, struct env_file *f, void *buf, uint64_t len, uint64_t off);
-int64_t fiber_write(struct env *e, struct env_file *f, const void *buf, uint64_t len, uint64_t off, unsigned io_flags);
+int64_t fiber_write(struct env *e, struct env_file *f, const void *buf, uint64_t len, uint64_t off,
+		    unsigned io_flags);
 int fiber_fsync(struct env *e, struct env_file *f);
 int fiber_punch(struct env *e, struct env_file *f, uint64_t off, uint64_t len);
 int fiber_falloc(struct env *e, struct env_file *f, uint64_t off, uint64_t len);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* File I/O and blocking work that park the calling fiber: thin covers over env_submit and env_work. */
+/* File I/O and blocking work that park the calling fiber: thin covers over env_submit and env_work.
+ */
 #include <assert.h>
 
 #include "env/env_impl.h"
@@ -19,8 +20,8 @@ static void io_done(struct env_io *io)
 	fiber_wake(w->env, w->fiber);
 }
 
-static int64_t io_wait(struct env *e, enum env_io_op op, struct env_file *f, void *buf, uint64_t len, uint64_t off,
-		       unsigned flags)
+static int64_t io_wait(struct env *e, enum env_io_op op, struct env_file *f, void *buf,
+		       uint64_t len, uint64_t off, unsigned flags)
 {
 	struct waiting_io w = { .env = e, .fiber = fiber_self(e) };
 
@@ -39,7 +40,8 @@ int64_t fiber_read(struct env *e, struct env_file *f, void *buf, uint64_t len, u
 	return io_wait(e, ENV_READ, f, buf, len, off, 0);
 }
 
-int64_t fiber_write(struct env *e, struct env_file *f, const void *buf, uint64_t len, uint64_t off, unsigned io_flags)
+int64_t fiber_write(struct env *e, struct env_file *f, const void *buf, uint64_t len, uint64_t off,
+		    unsigned io_flags)
 {
 	return io_wait(e, ENV_WRITE, f, (void *)(uintptr_t)buf, len, off, io_flags);
 }

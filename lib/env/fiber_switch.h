@@ -42,8 +42,8 @@
 #endif
 
 /*
- * System V AMD64 ABI, 3.2.1: rbx, rbp, r12-r15 belong to the caller. The control words of x87 and SSE
- * are the thread's and stay as they are.
+ * System V AMD64 ABI, 3.2.1: rbx, rbp, r12-r15 belong to the caller. The control words of x87 and
+ * SSE are the thread's and stay as they are.
  */
 void hci_fiber_swap(void **save_sp, void *load_sp);
 void hci_fiber_thunk(void);
@@ -67,8 +67,8 @@ __asm__(".text\n"
 	"	popq %rbp\n"
 	"	ret\n"
 	".size hci_fiber_swap,.-hci_fiber_swap\n"
-	/* First code of a fiber: main function in r12, its argument in rbx. rip is marked undefined, so
-	 * that debuggers end the back trace here. */
+	/* First code of a fiber: main function in r12, its argument in rbx. rip is marked
+	 * undefined, so that debuggers end the back trace here. */
 	".hidden hci_fiber_thunk\n"
 	".type hci_fiber_thunk,@function\n"
 	"hci_fiber_thunk:\n"
@@ -80,7 +80,8 @@ __asm__(".text\n"
 	"	.cfi_endproc\n"
 	".size hci_fiber_thunk,.-hci_fiber_thunk\n");
 
-/* Prepares a stack whose top is given so that the first swap to it calls main(arg). main must not return. */
+/* Prepares a stack whose top is given so that the first swap to it calls main(arg). main must not
+ * return. */
 static inline void *fiber_stack_init(void *top, void (*main)(void *), void *arg)
 {
 	uintptr_t sp = ((uintptr_t)top & ~(uintptr_t)15) - 16;
@@ -100,7 +101,8 @@ static inline void *fiber_stack_init(void *top, void (*main)(void *), void *arg)
 static inline void fiber_ctx_swap(struct fiber_ctx *from, struct fiber_ctx *to, bool from_ends)
 {
 #ifdef FIBER_ASAN
-	__sanitizer_start_switch_fiber(from_ends ? NULL : &from->asan_fake, to->asan_bottom, to->asan_size);
+	__sanitizer_start_switch_fiber(from_ends ? NULL : &from->asan_fake, to->asan_bottom,
+				       to->asan_size);
 #endif
 #ifdef FIBER_TSAN
 	from->tsan = __tsan_get_current_fiber();

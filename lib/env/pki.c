@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Making keys and certificates with OpenSSL, and the files they live in. TLS itself is in real_tls.c. */
+/* Making keys and certificates with OpenSSL, and the files they live in. TLS itself is in
+ * real_tls.c. */
 #include "env/pki.h"
 
 #include <arpa/inet.h>
@@ -121,7 +122,7 @@ static int write_key(const char *dir, const char *name, EVP_PKEY *k, struct hci_
 /* ---- certificates ---- */
 
 struct spec {
-	const char *name;  /* CN */
+	const char *name; /* CN */
 	int days;
 	const char *const *addrs;
 	enum pki_usage usage;
@@ -174,11 +175,12 @@ static int add_names(X509 *x, X509 *issuer, const struct spec *s)
 
 static int add_exts(X509 *x, X509 *issuer, const struct spec *s)
 {
-	static const char *const usage[] = {
-		[PKI_BOTH] = "serverAuth,clientAuth", [PKI_CLIENT] = "clientAuth", [PKI_SERVER] = "serverAuth"
-	};
+	static const char *const usage[] = { [PKI_BOTH] = "serverAuth,clientAuth",
+					     [PKI_CLIENT] = "clientAuth",
+					     [PKI_SERVER] = "serverAuth" };
 
-	if (add_ext(x, issuer, NID_basic_constraints, s->ca ? "critical,CA:TRUE,pathlen:0" : "critical,CA:FALSE") ||
+	if (add_ext(x, issuer, NID_basic_constraints,
+		    s->ca ? "critical,CA:TRUE,pathlen:0" : "critical,CA:FALSE") ||
 	    add_ext(x, issuer, NID_key_usage,
 		    s->ca ? "critical,keyCertSign,cRLSign" : "critical,digitalSignature") ||
 	    add_ext(x, issuer, NID_subject_key_identifier, "hash"))
@@ -211,7 +213,10 @@ static int set_dates(X509 *x, int days)
 	/* Begins an hour early: the clocks of a cluster may not quite agree yet. */
 	long from = days < 0 ? ((long)days - 30) * 86400 : -3600, to = (long)days * 86400;
 
-	return X509_gmtime_adj(X509_getm_notBefore(x), from) && X509_gmtime_adj(X509_getm_notAfter(x), to) ? 0 : -1;
+	return X509_gmtime_adj(X509_getm_notBefore(x), from) &&
+			       X509_gmtime_adj(X509_getm_notAfter(x), to)
+		       ? 0
+		       : -1;
 }
 
 /* issuer NULL: signs itself. NULL when out of memory. */
@@ -222,17 +227,19 @@ static X509 *make_cert(const struct spec *s, EVP_PKEY *key, X509 *issuer, EVP_PK
 
 	if (n && X509_set_version(x, X509_VERSION_3) && !set_serial(x) && !set_dates(x, s->days) &&
 	    X509_set_pubkey(x, key) &&
-	    X509_NAME_add_entry_by_txt(n, "CN", MBSTRING_UTF8, (const unsigned char *)s->name, -1, -1, 0) &&
+	    X509_NAME_add_entry_by_txt(n, "CN", MBSTRING_UTF8, (const unsigned char *)s->name, -1,
+				       -1, 0) &&
 	    X509_set_issuer_name(x, issuer ? X509_get_subject_name(issuer) : n) &&
-	    !add_exts(x, issuer ? issuer : x, s) && X509_sign(x, issuer_key ? issuer_key : key, EVP_sha256()))
+	    !add_exts(x, issuer ? issuer : x, s) &&
+	    X509_sign(x, issuer_key ? issuer_key : key, EVP_sha256()))
 		return x;
 	X509_free(x);
 	ERR_clear_error();
 	return NULL;
 }
 
-static int write_pair(const char *dir, const char *cert_name, const char *key_name, X509 *x, EVP_PKEY *key,
-		      struct hci_error *err)
+static int write_pair(const char *dir, const char *cert_name, const char *key_name, X509 *x,
+		      EVP_PKEY *key, struct hci_error *err)
 {
 	/* The key first: a certificate that is there has its key. */
 	int r = write_key(dir, key_name, key, err);
@@ -255,7 +262,8 @@ int pki_create_ca(const char *dir, const char *cluster_name, struct hci_error *e
 	if (r)
 		return r;
 	if (!access(path, F_OK))
-		return err_set(err, HCI_E_EXISTS, "%s: there is a CA already; it is left as it is", path);
+		return err_set(err, HCI_E_EXISTS, "%s: there is a CA already; it is left as it is",
+			       path);
 	/* A CN has at most 64 characters. */
 	snprintf(cn, sizeof(cn), "%.55s CA", cluster_name);
 	s.name = cn;
@@ -284,7 +292,8 @@ static int load_ca(const char *dir, X509 **x, EVP_PKEY **key, struct hci_error *
 	if (f)
 		fclose(f);
 	if (!*x)
-		return err_set(err, HCI_E_NOTFOUND, "CA certificate %s is missing or damaged: make a CA first", path);
+		return err_set(err, HCI_E_NOTFOUND,
+			       "CA certificate %s is missing or damaged: make a CA first", path);
 	r = join(path, dir, "ca.key", err);
 	if (r)
 		return r;
@@ -294,14 +303,16 @@ static int load_ca(const char *dir, X509 **x, EVP_PKEY **key, struct hci_error *
 		fclose(f);
 	ERR_clear_error();
 	if (!*key)
-		return err_set(err, HCI_E_NOTFOUND, "CA key %s is missing or damaged: issue where the CA was made", path);
+		return err_set(err, HCI_E_NOTFOUND,
+			       "CA key %s is missing or damaged: issue where the CA was made",
+			       path);
 	if (X509_check_private_key(*x, *key) != 1)
 		return err_set(err, HCI_E_AUTH, "CA key %s does not fit ca.crt beside it", path);
 	return 0;
 }
 
-int pki_issue_for(const char *dir, const char *name, const char *out_dir, int days, const char *const *addrs,
-		  enum pki_usage usage, struct hci_error *err)
+int pki_issue_for(const char *dir, const char *name, const char *out_dir, int days,
+		  const char *const *addrs, enum pki_usage usage, struct hci_error *err)
 {
 	struct spec s = { .name = name, .days = days, .addrs = addrs, .usage = usage };
 	EVP_PKEY *ca_key = NULL, *key = NULL;
@@ -313,8 +324,10 @@ int pki_issue_for(const char *dir, const char *name, const char *out_dir, int da
 		return r;
 	for (a = addrs; a && *a; a++) {
 		if (!is_ip(*a) && !plain_host(*a))
-			return err_set(err, HCI_E_INVAL, "node %s: \"%.100s\" is neither an IP address nor a host name", name,
-				       *a);
+			return err_set(
+				err, HCI_E_INVAL,
+				"node %s: \"%.100s\" is neither an IP address nor a host name",
+				name, *a);
 	}
 	r = make_dir(out_dir, err);
 	if (!r)
@@ -323,7 +336,8 @@ int pki_issue_for(const char *dir, const char *name, const char *out_dir, int da
 		key = EVP_EC_gen("P-256");
 		x = key ? make_cert(&s, key, ca, ca_key) : NULL;
 		r = x ? write_pair(out_dir, "node.crt", "node.key", x, key, err)
-		      : err_set(err, HCI_E_NOMEM, "certificate of node %s: OpenSSL cannot make it", name);
+		      : err_set(err, HCI_E_NOMEM, "certificate of node %s: OpenSSL cannot make it",
+				name);
 	}
 	if (!r)
 		r = write_cert(out_dir, "ca.crt", ca, err);
@@ -334,16 +348,16 @@ int pki_issue_for(const char *dir, const char *name, const char *out_dir, int da
 	return r;
 }
 
-int pki_issue(const char *dir, const char *node_name, const char *out_dir, int days, const char *const *addrs,
-	      struct hci_error *err)
+int pki_issue(const char *dir, const char *node_name, const char *out_dir, int days,
+	      const char *const *addrs, struct hci_error *err)
 {
 	return pki_issue_for(dir, node_name, out_dir, days, addrs, PKI_BOTH, err);
 }
 
 /* ---- as others want it ---- */
 
-static int copy(const char *from_dir, const char *from, const char *to_dir, const char *to, mode_t mode,
-		struct hci_error *err)
+static int copy(const char *from_dir, const char *from, const char *to_dir, const char *to,
+		mode_t mode, struct hci_error *err)
 {
 	char path[PATH_CAP], *data;
 	ssize_t n = -1;
@@ -358,7 +372,8 @@ static int copy(const char *from_dir, const char *from, const char *to_dir, cons
 	if (fd >= 0)
 		n = read(fd, data, PEM_MAX);
 	if (n <= 0)
-		r = err_sys(err, HCI_E_NOTFOUND, n < 0 ? errno : ENODATA, "%s cannot be read", path);
+		r = err_sys(err, HCI_E_NOTFOUND, n < 0 ? errno : ENODATA, "%s cannot be read",
+			    path);
 	else
 		r = write_file(to_dir, to, mode, data, (size_t)n, err);
 	if (fd >= 0)
@@ -388,7 +403,8 @@ static const struct item libvirt_layout[] = {
 	{ 0 },
 };
 
-int pki_lay_out(const char *node_dir, const char *out_dir, enum pki_layout layout, struct hci_error *err)
+int pki_lay_out(const char *node_dir, const char *out_dir, enum pki_layout layout,
+		struct hci_error *err)
 {
 	const struct item *i = layout == PKI_LAYOUT_QEMU ? qemu_layout : libvirt_layout;
 	int r = make_dir(out_dir, err);
@@ -397,8 +413,10 @@ int pki_lay_out(const char *node_dir, const char *out_dir, enum pki_layout layou
 		char dir[PATH_CAP];
 
 		if (snprintf(dir, sizeof(dir), "%s%s", out_dir, i->dir) >= (int)sizeof(dir))
-			return err_set(err, HCI_E_INVAL, "directory %.200s...: the path is too long", out_dir);
-		r = i->from ? copy(node_dir, i->from, dir, i->to, i->mode, err) : make_dir(dir, err);
+			return err_set(err, HCI_E_INVAL,
+				       "directory %.200s...: the path is too long", out_dir);
+		r = i->from ? copy(node_dir, i->from, dir, i->to, i->mode, err)
+			    : make_dir(dir, err);
 	}
 	return r;
 }

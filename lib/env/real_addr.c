@@ -11,10 +11,13 @@
 static int parse_unix(const char *s, const char *path, struct addr *a, struct hci_error *err)
 {
 	if (path[0] != '/')
-		return err_set(err, HCI_E_INVAL, "address %s: the path must be absolute: unix:/path", s);
+		return err_set(err, HCI_E_INVAL,
+			       "address %s: the path must be absolute: unix:/path", s);
 	if (strlen(path) >= sizeof(a->path))
-		return err_set(err, HCI_E_INVAL, "address %.200s: the path is longer than the %zu bytes that a socket can have", s,
-			       sizeof(a->path) - 1);
+		return err_set(err, HCI_E_INVAL,
+			       "address %.200s: the path is longer than the %zu bytes that a "
+			       "socket can have",
+			       s, sizeof(a->path) - 1);
 	a->is_unix = true;
 	strcpy(a->path, path);
 	return 0;
@@ -28,7 +31,8 @@ static int parse_port(const char *s, const char *port, struct addr *a, struct hc
 	for (p = port; *p >= '0' && *p <= '9' && n <= 65535; p++)
 		n = n * 10 + (unsigned long)(*p - '0');
 	if (p == port || *p || n > 65535)
-		return err_set(err, HCI_E_INVAL, "address %.200s: the port must be a number from 0 to 65535", s);
+		return err_set(err, HCI_E_INVAL,
+			       "address %.200s: the port must be a number from 0 to 65535", s);
 	a->port = (uint16_t)n;
 	return 0;
 }
@@ -41,7 +45,8 @@ int addr_parse(const char *s, struct addr *a, struct hci_error *err)
 	if (!strncmp(s, "unix:", 5))
 		return parse_unix(s, s + 5, a, err);
 	if (strncmp(s, "tcp:", 4))
-		return err_set(err, HCI_E_INVAL, "address %.200s: write tcp:HOST:PORT or unix:/path", s);
+		return err_set(err, HCI_E_INVAL,
+			       "address %.200s: write tcp:HOST:PORT or unix:/path", s);
 	host = s + 4;
 	colon = strrchr(host, ':');
 	end = colon;
@@ -49,7 +54,9 @@ int addr_parse(const char *s, struct addr *a, struct hci_error *err)
 		host++;
 		end--;
 	} else if (colon && memchr(host, ':', (size_t)(colon - host))) {
-		return err_set(err, HCI_E_INVAL, "address %.200s: write an IPv6 address in brackets: tcp:[::1]:PORT", s);
+		return err_set(err, HCI_E_INVAL,
+			       "address %.200s: write an IPv6 address in brackets: tcp:[::1]:PORT",
+			       s);
 	}
 	if (!colon || end <= host)
 		return err_set(err, HCI_E_INVAL, "address %.200s: write tcp:HOST:PORT", s);
@@ -102,9 +109,12 @@ void addr_print(const struct sockaddr_storage *ss, char *out, size_t cap)
 	}
 }
 
-int addr_lookup(const struct addr *a, struct sockaddr_storage out[ADDR_TRIES], socklen_t len[ADDR_TRIES])
+int addr_lookup(const struct addr *a, struct sockaddr_storage out[ADDR_TRIES],
+		socklen_t len[ADDR_TRIES])
 {
-	struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG };
+	struct addrinfo hints = { .ai_family = AF_UNSPEC,
+				  .ai_socktype = SOCK_STREAM,
+				  .ai_flags = AI_ADDRCONFIG };
 	struct addrinfo *list, *ai;
 	char port[8];
 	int n = 0, r;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Disk I/O of a real env. O_DIRECT reads and writes, and their fdatasync, go through Linux AIO (the kernel interface of
- * linux/aio_abi.h itself), one io_submit for all that a turn of the loop gathered; the rest, and what
- * AIO will not take, runs on the worker threads.
+ * Disk I/O of a real env. O_DIRECT reads and writes, and their fdatasync, go through Linux AIO (the
+ * kernel interface of linux/aio_abi.h itself), one io_submit for all that a turn of the loop
+ * gathered; the rest, and what AIO will not take, runs on the worker threads.
  *
  * Completions are read from the ring that the kernel maps at the context's address: no system call.
  * The ring's layout has been the same since Linux 2.5 and is marked by a magic number; if it is not
@@ -44,7 +44,8 @@ struct priv {
 	};
 	struct env_io *io;
 };
-_Static_assert(sizeof(struct priv) <= sizeof(((struct env_io *)0)->priv), "env_io.priv is too small");
+_Static_assert(sizeof(struct priv) <= sizeof(((struct env_io *)0)->priv),
+	       "env_io.priv is too small");
 
 static struct priv *priv_of(struct env_io *io)
 {
@@ -119,7 +120,8 @@ static int64_t write_zeroes(struct env_io *io)
 		return -ENOMEM;
 	memset(z, 0, cap);
 	while (done < io->len && !r) {
-		ssize_t n = pwrite(io->file->fd, z, MIN(cap, io->len - done), (off_t)(io->off + done));
+		ssize_t n =
+			pwrite(io->file->fd, z, MIN(cap, io->len - done), (off_t)(io->off + done));
 
 		if (n > 0)
 			done += (uint64_t)n;
@@ -217,8 +219,10 @@ void aio_setup(struct real *r)
 	}
 	a->ctx = 0;
 	log_warn(&r->env.log,
-		 "asynchronous disk I/O is not to be had (%s): using threads, which is slower; %s", strerror(errno),
-		 errno == EAGAIN ? "raise sysctl fs.aio-max-nr" : "see limits of open files and memory");
+		 "asynchronous disk I/O is not to be had (%s): using threads, which is slower; %s",
+		 strerror(errno),
+		 errno == EAGAIN ? "raise sysctl fs.aio-max-nr"
+				 : "see limits of open files and memory");
 }
 
 static void prepare(struct aio *a, struct env_io *io)
@@ -250,7 +254,8 @@ static bool submit_batch(struct real *r)
 	struct list *l;
 	long n = 0, k, i;
 
-	for (l = a->queue.next; l != &a->queue && n < AIO_BATCH && a->inflight + n < a->depth; l = l->next) {
+	for (l = a->queue.next; l != &a->queue && n < AIO_BATCH && a->inflight + n < a->depth;
+	     l = l->next) {
 		struct env_io *io = list_entry(l, struct env_io, link);
 
 		prepare(a, io);
@@ -289,7 +294,8 @@ static void completed(struct real *r, const struct io_event *ev)
 	if (ev->res == -EOPNOTSUPP || ev->res == -EAGAIN ||
 	    (io->op != ENV_SYNC && ev->res >= 0 && (uint64_t)ev->res < iov_len(io->iov, io->niov) &&
 	     (io->op == ENV_WRITE || ev->res % 512 == 0))) {
-		/* Short: done again as a whole, to learn whether it is the end of the file or what else. */
+		/* Short: done again as a whole, to learn whether it is the end of the file or what
+		 * else. */
 		to_worker(r, io);
 		return;
 	}

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The byte streams of the real env: reading ahead, corking, back-pressure, the end of a stream. Knows
- * of TLS only that real_tls.c stands between the user's bytes and the raw ones.
+ * The byte streams of the real env: reading ahead, corking, back-pressure, the end of a stream.
+ * Knows of TLS only that real_tls.c stands between the user's bytes and the raw ones.
  *
  * The socket is watched edge-triggered for its whole life (no epoll_ctl after set-up): sock_rx and
- * sock_tx remember what epoll said until the socket says otherwise. The level-triggered callbacks of
- * env.h are made from these by the list of ready conns: a conn is on it while it has something to tell.
+ * sock_tx remember what epoll said until the socket says otherwise. The level-triggered callbacks
+ * of env.h are made from these by the list of ready conns: a conn is on it while it has something
+ * to tell.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -83,13 +84,13 @@ struct real_conn *conn_new(struct real *r, int fd, bool server)
 
 void conn_ready(struct real_conn *c)
 {
-	if (list_empty(&c->ready))
+	if (list_empty(&c->ready) && c->state != CONN_DEAD)
 		list_push(&conn_real(c)->ready, &c->ready);
 }
 
 void conn_cork(struct real_conn *c)
 {
-	if (list_empty(&c->flush))
+	if (list_empty(&c->flush) && c->state != CONN_DEAD)
 		list_push(&conn_real(c)->flush, &c->flush);
 }
 
@@ -142,13 +143,15 @@ void conn_fail(struct real_conn *c, int code, int os_errno, const char *fmt, ...
 	if (os_errno) {
 		size_t n = strlen(c->err.message);
 
-		snprintf(c->err.message + n, sizeof(c->err.message) - n, ": %s", strerror(os_errno));
+		snprintf(c->err.message + n, sizeof(c->err.message) - n, ": %s",
+			 strerror(os_errno));
 	}
 	c->state = CONN_ENDED;
 	env_timer_disarm(c->base.env, &c->timer);
 	if (c->listener) {
 		/* Nobody else learns of it. */
-		log_warn(env_log(c->base.env), "listener on %s: %s", c->listener->addr, c->err.message);
+		log_warn(env_log(c->base.env), "listener on %s: %s", c->listener->addr,
+			 c->err.message);
 		net_detach(c);
 		if (shaking)
 			conn_linger(c); /* the peer is to get our alert */
@@ -240,10 +243,11 @@ static int64_t plain_recv(struct real_conn *c, void *buf, size_t len)
 		return HCI_E_AGAIN;
 	}
 	if (!n)
-		conn_fail(c, HCI_E_CLOSED, 0, "connection with %s: closed by the other side", c->addr);
-	else
-		conn_fail(c, n == -ETIMEDOUT ? HCI_E_TIMEOUT : HCI_E_CLOSED, (int)-n, "connection with %s broke",
+		conn_fail(c, HCI_E_CLOSED, 0, "connection with %s: closed by the other side",
 			  c->addr);
+	else
+		conn_fail(c, n == -ETIMEDOUT ? HCI_E_TIMEOUT : HCI_E_CLOSED, (int)-n,
+			  "connection with %s broke", c->addr);
 	return n ? c->err.code : 0;
 }
 
@@ -283,7 +287,8 @@ int conn_raw_write(struct real_conn *c, const void *buf, size_t len)
 	const char *p = buf;
 
 	while (len) {
-		struct chunk *k = list_empty(&c->out) ? NULL : list_entry(c->out.prev, struct chunk, link);
+		struct chunk *k =
+			list_empty(&c->out) ? NULL : list_entry(c->out.prev, struct chunk, link);
 		size_t n;
 
 		if (!k || k->tail == CHUNK_DATA) {
@@ -372,7 +377,8 @@ void conn_flush_socket(struct real_conn *c)
 	}
 }
 
-static int64_t plain_send(struct real_conn *c, const struct iovec *iov, int n, size_t total, size_t room)
+static int64_t plain_send(struct real_conn *c, const struct iovec *iov, int n, size_t total,
+			  size_t room)
 {
 	size_t took = 0;
 	int i;
@@ -443,8 +449,8 @@ static void linger_late(struct env_timer *t)
 	conn_bury(container_of(t, struct real_conn, timer));
 }
 
-/* Sends what is left, then our end, then waits for the peer's: closing a socket that has unread bytes, or
- * gets some, would send a reset, which may overtake what we sent (RFC 2525, 2.17). */
+/* Sends what is left, then our end, then waits for the peer's: closing a socket that has unread
+ * bytes, or gets some, would send a reset, which may overtake what we sent (RFC 2525, 2.17). */
 static void linger_on(struct real_conn *c)
 {
 	char sink[16384];

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The real env inside: what its files share. env_real.c has the loop, real_work.c the worker threads,
- * real_aio.c disk I/O, real_file.c the name space, real_addr.c addresses, real_net.c listeners and
- * connection set-up, real_conn.c the byte streams, real_tls.c what OpenSSL does for them.
+ * The real env inside: what its files share. env_real.c has the loop, real_work.c the worker
+ * threads, real_aio.c disk I/O, real_file.c the name space, real_addr.c addresses, real_net.c
+ * listeners and connection set-up, real_conn.c the byte streams, real_tls.c what OpenSSL does for
+ * them.
  */
 #ifndef ENV_REAL_IMPL_H
 #define ENV_REAL_IMPL_H
@@ -60,18 +61,19 @@ struct real {
 	struct source wake;
 	_Atomic(struct list *) posted; /* stack of env_task.link, by next */
 	atomic_bool sleeping, stop;
-	bool draining;          /* env_free(): nothing new is taken on */
+	bool draining; /* env_free(): nothing new is taken on */
 	bool no_pwait2;
 	uint64_t work_inflight; /* of env_work and of I/O on workers */
 	char name[11];
+	struct metric *turns; /* how long each was busy */
 	struct pool pool;
 	struct aio aio;
 
 	struct list conns, listeners;
-	struct list ready;      /* conns with something to do */
-	struct list flush;      /* conns with corked bytes */
-	struct list graveyard;  /* closed conns; freed before the next epoll_wait */
-	struct list chunks;     /* free ones */
+	struct list ready;     /* conns with something to do */
+	struct list flush;     /* conns with corked bytes */
+	struct list graveyard; /* closed conns; freed before the next epoll_wait */
+	struct list chunks;    /* free ones */
 	unsigned nchunks;
 };
 
@@ -127,7 +129,8 @@ bool addr_literal(const struct addr *a, struct sockaddr_storage *ss, socklen_t *
 void addr_print(const struct sockaddr_storage *ss, char *out, size_t cap);
 #define ADDR_TRIES 4
 /* Blocks. Number of addresses, or an EAI_* code (negative). */
-int addr_lookup(const struct addr *a, struct sockaddr_storage out[ADDR_TRIES], socklen_t len[ADDR_TRIES]);
+int addr_lookup(const struct addr *a, struct sockaddr_storage out[ADDR_TRIES],
+		socklen_t len[ADDR_TRIES]);
 
 /* real_net.c, real_conn.c, real_tls.c: see real_conn.h */
 void net_init(struct real *r);

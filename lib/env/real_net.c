@@ -53,10 +53,14 @@ static void setup_late(struct env_timer *t)
 	}
 	if (c->state == CONN_HANDSHAKE)
 		conn_fail(c, HCI_E_TIMEOUT, 0,
-			  "connection with %s: no TLS handshake within 10 s: does the other side speak TLS?", c->addr);
+			  "connection with %s: no TLS handshake within 10 s: does the other side "
+			  "speak TLS?",
+			  c->addr);
 	else
 		conn_fail(c, HCI_E_TIMEOUT, 0,
-			  "connection to %s: no answer within 10 s: is the host up, is a firewall between?", c->addr);
+			  "connection to %s: no answer within 10 s: is the host up, is a firewall "
+			  "between?",
+			  c->addr);
 }
 
 static void arm_setup(struct real_conn *c)
@@ -110,7 +114,8 @@ void net_established(struct real_conn *c)
 	}
 	l->on_accept(l->arg, &c->base);
 	if (!c->ops && c->state == CONN_OPEN) {
-		log_error(env_log(c->base.env), "listener on %s: connection of %s was not taken", l->addr, c->addr);
+		log_error(env_log(c->base.env), "listener on %s: connection of %s was not taken",
+			  l->addr, c->addr);
 		real_conn_close(&c->base, true);
 	}
 }
@@ -135,8 +140,9 @@ static void transport_up(struct real_conn *c, struct real_tls *tls)
 
 static void connect_failed(struct real_conn *c, int e)
 {
-	int code = e == ETIMEDOUT ? HCI_E_TIMEOUT :
-		   e == EMFILE || e == ENFILE || e == ENOMEM ? HCI_E_SYS : HCI_E_UNAVAILABLE;
+	int code = e == ETIMEDOUT                              ? HCI_E_TIMEOUT
+		   : e == EMFILE || e == ENFILE || e == ENOMEM ? HCI_E_SYS
+							       : HCI_E_UNAVAILABLE;
 
 	conn_fail(c, code, e, "connection to %s failed%s", c->addr,
 		  e == ECONNREFUSED || e == ENOENT ? " (is the service running there?)" : "");
@@ -223,7 +229,8 @@ static void resolve_done(struct env_work *w)
 		c->resolve = NULL;
 		*c->target = q->target;
 		if (q->target.n <= 0)
-			conn_fail(c, HCI_E_UNAVAILABLE, 0, "connection to %s: the name cannot be looked up: %s", c->addr,
+			conn_fail(c, HCI_E_UNAVAILABLE, 0,
+				  "connection to %s: the name cannot be looked up: %s", c->addr,
 				  q->target.n ? gai_strerror(q->target.n) : "no address");
 		else
 			next_address(c, 0);
@@ -247,8 +254,8 @@ static int start_lookup(struct real_conn *c, const struct addr *a)
 	return 0;
 }
 
-struct env_conn *real_connect(struct env *e, const char *addr, struct env_tls *tls, const struct env_conn_ops *ops,
-			      void *arg, struct hci_error *err)
+struct env_conn *real_connect(struct env *e, const char *addr, struct env_tls *tls,
+			      const struct env_conn_ops *ops, void *arg, struct hci_error *err)
 {
 	struct real *r = real_of(e);
 	struct real_conn *c;
@@ -335,12 +342,14 @@ static void accept_all(struct real_listener *l)
 		if (errno == EAGAIN)
 			return;
 		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-			log_warn(env_log(e), "listener on %s: cannot accept: %s; trying again in 100 ms", l->addr,
-				 strerror(errno));
+			log_warn(env_log(e),
+				 "listener on %s: cannot accept: %s; trying again in 100 ms",
+				 l->addr, strerror(errno));
 			env_timer_arm(e, &l->again, e->now + 100 * NS_PER_MS);
 			return;
 		}
-		/* ECONNABORTED and errors of the network that belong to the new connection: accept(2) */
+		/* ECONNABORTED and errors of the network that belong to the new connection:
+		 * accept(2) */
 	}
 	if (l->fd >= 0)
 		env_timer_arm(e, &l->again, e->now); /* the rest in the next turn */
@@ -374,7 +383,8 @@ static bool stale_socket(const struct sockaddr_storage *ss, socklen_t len, const
 	return dead;
 }
 
-static int bind_socket(struct real_listener *l, const struct addr *a, struct sockaddr_storage *ss, socklen_t len)
+static int bind_socket(struct real_listener *l, const struct addr *a, struct sockaddr_storage *ss,
+		       socklen_t len)
 {
 	int one = 1;
 
@@ -419,7 +429,9 @@ struct env_listener *real_listen(struct env *e, const char *addr, struct env_tls
 	if (addr_parse(addr, &a, err))
 		return NULL;
 	if (!addr_literal(&a, &ss, &len)) {
-		err_set(err, HCI_E_INVAL, "address %.200s: to listen, write the host as a number (0.0.0.0: all)", addr);
+		err_set(err, HCI_E_INVAL,
+			"address %.200s: to listen, write the host as a number (0.0.0.0: all)",
+			addr);
 		return NULL;
 	}
 	l = MEM_NEW(struct real_listener);
@@ -441,7 +453,8 @@ struct env_listener *real_listen(struct env *e, const char *addr, struct env_tls
 	r = bind_socket(l, &a, &ss, len);
 	if (!r)
 		return &l->base;
-	err_sys(err, r == -EADDRINUSE ? HCI_E_BUSY : HCI_E_SYS, -r, "cannot listen on %.200s%s", addr,
+	err_sys(err, r == -EADDRINUSE ? HCI_E_BUSY : HCI_E_SYS, -r, "cannot listen on %.200s%s",
+		addr,
 		r == -EADDRINUSE ? " (another program does: stop it or take another address)" : "");
 	real_listener_close(&l->base);
 	return NULL;

@@ -4,7 +4,8 @@
  * error of OpenSSL means. Contexts and their certificates are made in real_tlsctx.c.
  *
  * OpenSSL never touches the socket: its BIO reads through the read-ahead buffer of the conn and
- * writes to its output chunks, so that a turn of the loop costs one system call however many records.
+ * writes to its output chunks, so that a turn of the loop costs one system call however many
+ * records.
  */
 #include <errno.h>
 #include <openssl/err.h>
@@ -93,14 +94,17 @@ static void fail_alert(struct real_conn *c, int alert)
 	case SSL_AD_DECRYPT_ERROR:
 	case SSL_AD_CERTIFICATE_REQUIRED:
 		conn_fail(c, HCI_E_AUTH, 0,
-			  "connection with %s: the other side refused our certificate %s (%s): is it of this cluster's CA, valid today, and are both clocks right?",
+			  "connection with %s: the other side refused our certificate %s (%s): is "
+			  "it of this cluster's CA, valid today, and are both clocks right?",
 			  c->addr, c->tls->cert_file, what);
 		break;
 	case SSL_AD_PROTOCOL_VERSION:
-		conn_fail(c, HCI_E_VERSION, 0, "connection with %s: the other side does not speak TLS 1.3", c->addr);
+		conn_fail(c, HCI_E_VERSION, 0,
+			  "connection with %s: the other side does not speak TLS 1.3", c->addr);
 		break;
 	default:
-		conn_fail(c, HCI_E_PROTO, 0, "connection with %s: the other side ended TLS: %s", c->addr, what);
+		conn_fail(c, HCI_E_PROTO, 0, "connection with %s: the other side ended TLS: %s",
+			  c->addr, what);
 	}
 }
 
@@ -109,8 +113,10 @@ static void fail_verify(struct real_conn *c)
 	long v = SSL_get_verify_result(c->ssl);
 
 	conn_fail(c, HCI_E_AUTH, 0,
-		  "connection with %s: its certificate is refused: %s (CA file %s): give it one of this cluster's CA, and check both clocks",
-		  c->addr, v == X509_V_OK ? "it has none" : X509_verify_cert_error_string(v), c->tls->ca_file);
+		  "connection with %s: its certificate is refused: %s (CA file %s): give it one of "
+		  "this cluster's CA, and check both clocks",
+		  c->addr, v == X509_V_OK ? "it has none" : X509_verify_cert_error_string(v),
+		  c->tls->ca_file);
 }
 
 static void fail_ssl(struct real_conn *c)
@@ -120,8 +126,9 @@ static void fail_ssl(struct real_conn *c)
 	const char *text = ERR_reason_error_string(e);
 
 	if (ERR_GET_LIB(e) != ERR_LIB_SSL) {
-		conn_fail(c, ERR_GET_REASON(e) == ERR_R_MALLOC_FAILURE ? HCI_E_NOMEM : HCI_E_PROTO, 0,
-			  "connection with %s: TLS failed: %s", c->addr, text ? text : "unknown reason");
+		conn_fail(c, ERR_GET_REASON(e) == ERR_R_MALLOC_FAILURE ? HCI_E_NOMEM : HCI_E_PROTO,
+			  0, "connection with %s: TLS failed: %s", c->addr,
+			  text ? text : "unknown reason");
 		return;
 	}
 	if (reason >= SSL_AD_REASON_OFFSET && reason < SSL_AD_REASON_OFFSET + 256) {
@@ -134,12 +141,15 @@ static void fail_ssl(struct real_conn *c)
 		fail_verify(c);
 		break;
 	case SSL_R_UNSUPPORTED_PROTOCOL:
-		conn_fail(c, HCI_E_VERSION, 0, "connection with %s: the other side does not speak TLS 1.3", c->addr);
+		conn_fail(c, HCI_E_VERSION, 0,
+			  "connection with %s: the other side does not speak TLS 1.3", c->addr);
 		break;
 	case SSL_R_UNEXPECTED_EOF_WHILE_READING:
-		conn_fail(c, HCI_E_CLOSED, 0, "connection with %s: cut off by the other side%s", c->addr,
-			  SSL_is_init_finished(c->ssl) ? "" :
-							 " during the TLS handshake (its log may say why)");
+		conn_fail(c, HCI_E_CLOSED, 0, "connection with %s: cut off by the other side%s",
+			  c->addr,
+			  SSL_is_init_finished(c->ssl)
+				  ? ""
+				  : " during the TLS handshake (its log may say why)");
 		break;
 	case SSL_R_WRONG_VERSION_NUMBER:
 	case SSL_R_HTTP_REQUEST:
@@ -147,7 +157,8 @@ static void fail_ssl(struct real_conn *c)
 	case SSL_R_UNEXPECTED_MESSAGE:
 	case SSL_R_PACKET_LENGTH_TOO_LONG:
 	case SSL_R_RECORD_LENGTH_MISMATCH:
-		conn_fail(c, HCI_E_PROTO, 0, "connection with %s: the other side does not speak TLS: %s", c->addr,
+		conn_fail(c, HCI_E_PROTO, 0,
+			  "connection with %s: the other side does not speak TLS: %s", c->addr,
 			  text);
 		break;
 	default:
@@ -156,7 +167,8 @@ static void fail_ssl(struct real_conn *c)
 	}
 }
 
-/* After a call of OpenSSL returned ret: true when it only waits for bytes; else the conn is over. */
+/* After a call of OpenSSL returned ret: true when it only waits for bytes; else the conn is over.
+ */
 static bool waits(struct real_conn *c, int ret)
 {
 	switch (SSL_get_error(c->ssl, ret)) {
@@ -165,7 +177,8 @@ static bool waits(struct real_conn *c, int ret)
 		return true;
 	case SSL_ERROR_ZERO_RETURN:
 		c->rx_eof = true;
-		conn_fail(c, HCI_E_CLOSED, 0, "connection with %s: closed by the other side", c->addr);
+		conn_fail(c, HCI_E_CLOSED, 0, "connection with %s: closed by the other side",
+			  c->addr);
 		break;
 	case SSL_ERROR_SSL:
 		fail_ssl(c);
@@ -241,19 +254,23 @@ void tls_handshake(struct real_conn *c)
 		return;
 	}
 	if (!take_peer_name(c)) {
-		conn_fail(c, HCI_E_AUTH, 0, "connection with %s: the name in its certificate makes no sense", c->addr);
+		conn_fail(c, HCI_E_AUTH, 0,
+			  "connection with %s: the name in its certificate makes no sense",
+			  c->addr);
 		return;
 	}
 	net_established(c);
 }
 
-int real_conn_start_tls(struct env_conn *cb, struct env_tls *tls, bool server, struct hci_error *err)
+int real_conn_start_tls(struct env_conn *cb, struct env_tls *tls, bool server,
+			struct hci_error *err)
 {
 	struct real_conn *c = conn_of(cb);
 	int r;
 
 	if (c->state != CONN_OPEN || c->ssl)
-		return err_set(err, HCI_E_STATE, "connection with %s: TLS can be started once, on an open stream",
+		return err_set(err, HCI_E_STATE,
+			       "connection with %s: TLS can be started once, on an open stream",
 			       c->addr);
 	c->server = server;
 	r = tls_start(c, container_of(tls, struct real_tls, base), err);
@@ -347,7 +364,8 @@ static int send_piece(struct real_conn *c, const char *p, size_t len)
 			if (!c->stage)
 				c->stage = chunk_get(conn_real(c));
 			if (!c->stage) {
-				conn_fail(c, HCI_E_NOMEM, 0, "connection with %s: out of memory", c->addr);
+				conn_fail(c, HCI_E_NOMEM, 0, "connection with %s: out of memory",
+					  c->addr);
 				return HCI_E_NOMEM;
 			}
 			n = MIN(len, RECORD - c->stage->tail);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * TLS contexts of the real env: reads CA, certificate and key, and refuses at once, naming the file,
- * what would only fail at the first connection.
+ * TLS contexts of the real env: reads CA, certificate and key, and refuses at once, naming the
+ * file, what would only fail at the first connection.
  */
 #include <errno.h>
 #include <openssl/err.h>
@@ -38,7 +38,8 @@ void real_tls_free(struct env_tls *t)
 static const char *why(void)
 {
 	unsigned long e = ERR_peek_error();
-	const char *s = ERR_GET_LIB(e) == ERR_LIB_SYS ? strerror(ERR_GET_REASON(e)) : ERR_reason_error_string(e);
+	const char *s = ERR_GET_LIB(e) == ERR_LIB_SYS ? strerror(ERR_GET_REASON(e))
+						      : ERR_reason_error_string(e);
 
 	return s ? s : "unknown reason";
 }
@@ -46,10 +47,14 @@ static const char *why(void)
 static int check_dates(const char *file, const X509 *x, struct hci_error *err)
 {
 	if (X509_cmp_current_time(X509_get0_notAfter(x)) < 0)
-		return err_set(err, HCI_E_AUTH, "certificate %s has expired: issue a new one (or set the clock right)",
-			       file);
+		return err_set(
+			err, HCI_E_AUTH,
+			"certificate %s has expired: issue a new one (or set the clock right)",
+			file);
 	if (X509_cmp_current_time(X509_get0_notBefore(x)) > 0)
-		return err_set(err, HCI_E_AUTH, "certificate %s is not valid yet: is this machine's clock right?", file);
+		return err_set(err, HCI_E_AUTH,
+			       "certificate %s is not valid yet: is this machine's clock right?",
+			       file);
 	return 0;
 }
 
@@ -64,7 +69,8 @@ static int load_ca(struct real_tls *t, const char *file, struct hci_error *err)
 	x = PEM_read_X509(f, NULL, NULL, NULL);
 	fclose(f);
 	if (!x)
-		return err_set(err, HCI_E_AUTH, "CA file %s holds no certificate in PEM form: %s", file, why());
+		return err_set(err, HCI_E_AUTH, "CA file %s holds no certificate in PEM form: %s",
+			       file, why());
 	r = check_dates(file, x, err);
 	X509_free(x);
 	if (r)
@@ -79,7 +85,8 @@ static int load_own(struct real_tls *t, const char *cert, const char *key, struc
 	if (SSL_CTX_use_certificate_chain_file(t->ctx, cert) != 1)
 		return err_set(err, HCI_E_AUTH, "certificate %s cannot be read: %s", cert, why());
 	if (SSL_CTX_use_PrivateKey_file(t->ctx, key, SSL_FILETYPE_PEM) != 1)
-		return err_set(err, HCI_E_AUTH, "key %s cannot be used with certificate %s: %s", key, cert, why());
+		return err_set(err, HCI_E_AUTH, "key %s cannot be used with certificate %s: %s",
+			       key, cert, why());
 	return check_dates(cert, SSL_CTX_get0_certificate(t->ctx), err);
 }
 
@@ -91,7 +98,8 @@ static int check_chain(struct real_tls *t, const char *ca, const char *cert, str
 	int r = 0;
 
 	SSL_CTX_get0_chain_certs(t->ctx, &chain);
-	if (!c || !X509_STORE_CTX_init(c, SSL_CTX_get_cert_store(t->ctx), SSL_CTX_get0_certificate(t->ctx), chain))
+	if (!c || !X509_STORE_CTX_init(c, SSL_CTX_get_cert_store(t->ctx),
+				       SSL_CTX_get0_certificate(t->ctx), chain))
 		r = err_set(err, HCI_E_NOMEM, "certificate %s: out of memory", cert);
 	else if (X509_verify_cert(c) != 1)
 		r = err_set(err, HCI_E_AUTH, "certificate %s is not of the CA in %s: %s", cert, ca,
@@ -105,21 +113,26 @@ static int setup(struct real_tls *t, bool verify_peer, struct hci_error *err)
 	t->ctx = SSL_CTX_new(TLS_method());
 	t->bio = tls_bio_method();
 	if (!t->ctx || !t->bio || !t->ca_file || !t->cert_file)
-		return err_set(err, HCI_E_NOMEM, "TLS for certificate %s: out of memory", t->cert_file);
+		return err_set(err, HCI_E_NOMEM, "TLS for certificate %s: out of memory",
+			       t->cert_file);
 	SSL_CTX_set_min_proto_version(t->ctx, TLS1_3_VERSION);
 	SSL_CTX_set_max_proto_version(t->ctx, TLS1_3_VERSION);
 	/* Fastest first, where the processor has AES instructions as all our servers do. */
-	SSL_CTX_set_ciphersuites(t->ctx, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256");
+	SSL_CTX_set_ciphersuites(
+		t->ctx,
+		"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256");
 	SSL_CTX_set_options(t->ctx, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_NO_TICKET);
 	SSL_CTX_set_num_tickets(t->ctx, 0);
 	SSL_CTX_set_session_cache_mode(t->ctx, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_mode(t->ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-	SSL_CTX_set_verify(t->ctx, SSL_VERIFY_PEER | (verify_peer ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0), NULL);
+	SSL_CTX_set_verify(t->ctx,
+			   SSL_VERIFY_PEER | (verify_peer ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),
+			   NULL);
 	return 0;
 }
 
-struct env_tls *real_tls_new(struct env *e, const char *ca_file, const char *cert_file, const char *key_file,
-			     bool verify_peer, struct hci_error *err)
+struct env_tls *real_tls_new(struct env *e, const char *ca_file, const char *cert_file,
+			     const char *key_file, bool verify_peer, struct hci_error *err)
 {
 	struct real_tls *t = MEM_NEW(struct real_tls);
 	int r;

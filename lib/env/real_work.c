@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Worker threads of a real env: blocking calls run here, their end is posted to the loop. Threads are
- * started when there is work and none is idle, up to the limit, and stay until the env ends.
+ * Worker threads of a real env: blocking calls run here, their end is posted to the loop. Threads
+ * are started when there is work and none is idle, up to the limit, and stay until the env ends.
  */
 #include <errno.h>
 #include <signal.h>

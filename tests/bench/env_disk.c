@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What disk I/O through the loop costs: one file, O_DIRECT, prepared in full. Prints one JSON object
- * a run: operations per second and CPU time of the process an operation.
+ * What disk I/O through the loop costs: one file, O_DIRECT, prepared in full. Prints one JSON
+ *object a run: operations per second and CPU time of the process an operation.
  *
  *	env_disk [FILE [SECONDS]]
  */
@@ -77,7 +77,9 @@ static void next(struct slot *s)
 
 static void measure(struct env *e, struct env_file *f, const struct load *l, double seconds)
 {
-	struct run r = { .env = e, .f = f, .l = l, .fiber = fiber_self(e), .seed = 1, .open = l->depth };
+	struct run r = {
+		.env = e, .f = f, .l = l, .fiber = fiber_self(e), .seed = 1, .open = l->depth
+	};
 	struct slot *slots = calloc(l->depth, sizeof(*slots));
 	double before = cpu();
 	uint64_t start;
@@ -94,8 +96,10 @@ static void measure(struct env *e, struct env_file *f, const struct load *l, dou
 	}
 	while (r.open)
 		fiber_park(e);
-	printf("{\"load\": \"%s\", \"size\": %u, \"depth\": %u, \"per_second\": %.0f, \"cpu_us\": %.1f}\n", l->name,
-	       l->size, l->depth, (double)r.done / ((double)(env_now(e) - start) / 1e9), (cpu() - before) / (double)r.done);
+	printf("{\"load\": \"%s\", \"size\": %u, \"depth\": %u, \"per_second\": %.0f, \"cpu_us\": "
+	       "%.1f}\n",
+	       l->name, l->size, l->depth, (double)r.done / ((double)(env_now(e) - start) / 1e9),
+	       (cpu() - before) / (double)r.done);
 	fflush(stdout);
 	for (i = 0; i < l->depth; i++)
 		mem_free_aligned(slots[i].buf);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a byte stream costs: two loops in two threads, TCP over loopback, plain and TLS. The client
- * keeps DEPTH messages of SIZE bytes open, the server answers each with 16 bytes once it has all of it.
- * Prints one JSON object a run: messages and MB per second, and the CPU time of each thread a message.
+ * keeps DEPTH messages of SIZE bytes open, the server answers each with 16 bytes once it has all of
+ *it. Prints one JSON object a run: messages and MB per second, and the CPU time of each thread a
+ *message.
  *
  *	env_echo [SECONDS]
  */
@@ -26,10 +27,10 @@ struct side {
 	pthread_t thread;
 	uint8_t *buf;
 	uint32_t size, depth;
-	uint64_t in;              /* bytes of the message, or of acks, that came so far */
+	uint64_t in; /* bytes of the message, or of acks, that came so far */
 	uint64_t acks_owed, done;
-	uint64_t want;            /* client: messages to start */
-	uint64_t part;            /* client: bytes of the message that is partly sent */
+	uint64_t want; /* client: messages to start */
+	uint64_t part; /* client: bytes of the message that is partly sent */
 	double cpu_us;
 	struct env_timer end;
 	struct env_task go;
@@ -97,7 +98,8 @@ static void server_closed(void *arg, const struct hci_error *err)
 
 static void on_accept(void *arg, struct env_conn *c)
 {
-	static const struct env_conn_ops ops = { nothing, server_readable, server_writable, server_closed };
+	static const struct env_conn_ops ops = { nothing, server_readable, server_writable,
+						 server_closed };
 	struct side *s = arg;
 
 	s->conn = c;
@@ -192,7 +194,8 @@ static struct env_tls *make_tls(struct env *e, const char *dir)
 
 static void bench(const char *pki, uint32_t size, uint32_t depth, double seconds)
 {
-	static const struct env_conn_ops ops = { client_open, client_readable, client_writable, client_closed };
+	static const struct env_conn_ops ops = { client_open, client_readable, client_writable,
+						 client_closed };
 	struct env_real_opts o = { .name = "echo" };
 	pthread_barrier_t ready;
 	struct side s = { .size = size, .depth = depth, .ready = &ready }, c = s;
@@ -215,10 +218,12 @@ static void bench(const char *pki, uint32_t size, uint32_t depth, double seconds
 	pthread_create(&c.thread, NULL, run, &c);
 	pthread_join(c.thread, NULL);
 	pthread_join(s.thread, NULL);
-	printf("{\"tls\": %s, \"size\": %u, \"depth\": %u, \"per_second\": %.0f, \"mb_per_second\": %.0f, "
+	printf("{\"tls\": %s, \"size\": %u, \"depth\": %u, \"per_second\": %.0f, "
+	       "\"mb_per_second\": %.0f, "
 	       "\"client_us\": %.2f, \"server_us\": %.2f}\n",
 	       pki ? "true" : "false", size, depth, (double)c.done / seconds,
-	       (double)c.done * size / seconds / 1e6, c.cpu_us / (double)c.done, s.cpu_us / (double)c.done);
+	       (double)c.done * size / seconds / 1e6, c.cpu_us / (double)c.done,
+	       s.cpu_us / (double)c.done);
 	fflush(stdout);
 	env_free(c.env);
 	env_free(s.env);

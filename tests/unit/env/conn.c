@@ -2,6 +2,7 @@
 /* Plain streams of the real env: connecting, order, back-pressure, pausing, every way to end. */
 #include <errno.h>
 #include <netinet/in.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -90,7 +91,8 @@ static void names_body(struct env *e)
 	ck_assert_int_eq(chan_connect(&c, e, addr, NULL), 0);
 	server_accept(&s);
 	chan_close(&c);
-	ck_assert_int_eq(chan_connect(&c, e, "tcp:no.such.host.invalid:1", NULL), HCI_E_UNAVAILABLE);
+	ck_assert_int_eq(chan_connect(&c, e, "tcp:no.such.host.invalid:1", NULL),
+			 HCI_E_UNAVAILABLE);
 	ck_assert_ptr_nonnull(strstr(c.err.message, "no.such.host.invalid"));
 	chan_close(&c);
 	/* Closed while the name is being looked up. */
@@ -113,8 +115,17 @@ END_TEST
 static void wrong_body(struct env *e)
 {
 	static const char *const bad[] = {
-		"",	     "tcp:",	  "tcp:host",	  "tcp::1",	    "tcp:1.2.3.4:70000", "tcp:1.2.3.4:x",
-		"udp:1.2:3", "unix:rel", "tcp:1.2.3.4:", "tcp:::1:80", "tcp:1.2.3.4:0",
+		"",
+		"tcp:",
+		"tcp:host",
+		"tcp::1",
+		"tcp:1.2.3.4:70000",
+		"tcp:1.2.3.4:x",
+		"udp:1.2:3",
+		"unix:rel",
+		"tcp:1.2.3.4:",
+		"tcp:::1:80",
+		"tcp:1.2.3.4:0",
 	};
 	struct hci_error err;
 	struct server s;
@@ -292,7 +303,8 @@ static void pressure_body(struct env *e)
 	ck_assert_int_eq(chan_connect(&c, e, env_listener_addr(s.l), NULL), 0);
 	a = server_accept(&s);
 	env_conn_pause(a->conn, true);
-	/* Nobody reads: it must say AGAIN for good after some megabytes of sockets' and our buffers. */
+	/* Nobody reads: it must say AGAIN for good after some megabytes of sockets' and our
+	 * buffers. */
 	for (turns = 0; turns < 50; turns++) {
 		while ((n = env_conn_send(c.conn, &v, 1)) > 0)
 			sent += (uint64_t)n;
@@ -360,7 +372,8 @@ static void ends_body(struct env *e)
 	ck_assert_int_eq(chan_wait_closed(&c), HCI_E_CLOSED);
 	ck_assert_uint_eq(c.closed, 1);
 	chan_close(&c);
-	/* Megabytes queued at close still arrive; and the closer reads nothing of what it is sent. */
+	/* Megabytes queued at close still arrive; and the closer reads nothing of what it is sent.
+	 */
 	ck_assert_int_eq(chan_connect(&c, e, env_listener_addr(s.l), NULL), 0);
 	a = server_accept(&s);
 	chan_send(a, "unread", 6);
@@ -436,7 +449,8 @@ static void closer_closed(void *arg, const struct hci_error *err)
 	closer_do(c, 3);
 }
 
-static const struct env_conn_ops closer_ops = { closer_open, closer_readable, closer_writable, closer_closed };
+static const struct env_conn_ops closer_ops = { closer_open, closer_readable, closer_writable,
+						closer_closed };
 
 static void closers_body(struct env *e)
 {
@@ -520,6 +534,98 @@ START_TEST(many_streams_at_once)
 }
 END_TEST
 
+/* ---- out of descriptors ---- */
+
+static void descriptors_body(struct env *e)
+{
+	struct rlimit old, low;
+	struct server s;
+	struct chan c, d;
+	int last = dup(0);
+
+	getrlimit(RLIMIT_NOFILE, &old);
+	server_start(&s, e, TCP, NULL);
+	close(last);
+	/* Room for the client's socket, none for the accepted one. */
+	low = (struct rlimit){ (rlim_t)last + 2, old.rlim_max };
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &low), 0);
+	ck_assert_int_eq(chan_connect(&c, e, env_listener_addr(s.l), NULL), 0);
+	ck_assert_ptr_null(server_accept_within(&s, 20 * NS_PER_MS));
+	ck_assert_int_eq(chan_connect(&d, e, env_listener_addr(s.l), NULL), HCI_E_SYS);
+	ck_assert_int_eq(d.err.os_errno, EMFILE);
+	chan_close(&d);
+	setrlimit(RLIMIT_NOFILE, &old);
+	server_accept(&s); /* tried again by itself */
+	chan_close(&c);
+	server_stop(&s);
+}
+
+START_TEST(out_of_descriptors_is_got_over)
+{
+	with_env(descriptors_body);
+}
+END_TEST
+
+/* ---- out of memory ---- */
+
+static bool exchange(struct env *e, struct env_listener **l, struct server *s)
+{
+	struct chan c, *a;
+	uint8_t *big = malloc(300000), *back = malloc(300000);
+	struct hci_error err;
+	bool ok = false;
+
+	memset(big, 3, 300000);
+	chan_init(&c, e);
+	c.conn = env_connect(e, env_listener_addr(*l), NULL, &chan_ops, &c, &err);
+	if (!c.conn) {
+		ck_assert_int_eq(err.code, HCI_E_NOMEM);
+		goto out;
+	}
+	while (!c.opened && !c.closed)
+		fiber_cond_wait(e, &c.cond);
+	a = c.closed ? NULL : server_accept_within(s, 50 * NS_PER_MS);
+	if (a && chan_try_send(&c, big, 1000) > 0 && chan_try_send(&c, big, 300000 - 1000) > 0 &&
+	    chan_try_send(a, big, 20000) > 0)
+		ok = chan_recv(a, back, 300000) == 300000 && chan_recv(&c, back, 20000) == 20000;
+	ck_assert_uint_le(c.closed, 1);
+	chan_close(&c);
+out:
+	free(big);
+	free(back);
+	return ok;
+}
+
+static void oom_body(struct env *e)
+{
+	struct server s;
+	uint64_t n, made = 0;
+	unsigned good = 0, bad = 0;
+
+	server_start(&s, e, TCP, NULL);
+	for (n = 1; n < 40; n++) {
+		mem_fail_nth(n);
+		if (exchange(e, &s.l, &s))
+			good++;
+		else
+			bad++;
+		fiber_sleep(e, NS_PER_MS);
+		made = mem_fail_nth(0);
+		if (made < n)
+			break;
+	}
+	ck_assert_uint_lt(made, n);
+	ck_assert_uint_gt(bad, 0);
+	ck_assert(exchange(e, &s.l, &s));
+	server_stop(&s);
+}
+
+START_TEST(out_of_memory_at_every_point_of_an_exchange)
+{
+	with_env(oom_body);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("env_conn");
@@ -537,6 +643,8 @@ static Suite *suite(void)
 	tcase_add_test(t, closing_within_callbacks);
 	tcase_add_test(t, an_end_with_streams_lingering);
 	tcase_add_test(t, many_streams_at_once);
+	tcase_add_test(t, out_of_descriptors_is_got_over);
+	tcase_add_test(t, out_of_memory_at_every_point_of_an_exchange);
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fibers: parking and waking, conditions with and without a deadline, mutex, many at once, deep stacks. */
+/* Fibers: parking and waking, conditions with and without a deadline, mutex, many at once, deep
+ * stacks. */
 #include <pthread.h>
 
 #include "unit/env/real.h"

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Files of the real env: O_DIRECT and buffered I/O, batches beyond what the kernel takes, errors, names. */
+/* Files of the real env: O_DIRECT and buffered I/O, batches beyond what the kernel takes, errors,
+ * names. */
 #include <errno.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "env/real_impl.h"
 #include "unit/env/real.h"
+
+static void many_body(struct env *e);
 
 static void fill(uint8_t *p, size_t len, unsigned seed)
 {
@@ -63,6 +67,20 @@ static void buffered_body(struct env *e)
 {
 	rw_body(e, 0);
 }
+
+/* As when fs.aio-max-nr is used up. */
+static void threads_body(struct env *e)
+{
+	real_of(e)->aio.tried = true;
+	rw_body(e, ENV_O_DIRECT);
+	many_body(e);
+}
+
+START_TEST(direct_files_where_aio_is_not_to_be_had)
+{
+	with_env(threads_body);
+}
+END_TEST
 
 START_TEST(direct_files)
 {
@@ -186,7 +204,8 @@ static void vec_body(struct env *e)
 	ck_assert_int_eq(o.io.result, 40 * HCI_BLOCK);
 	ck_assert_int_eq(fiber_read(e, f, back, 40 * HCI_BLOCK, 0), 40 * HCI_BLOCK);
 	for (i = 0; i < 20; i++)
-		ck_assert_int_eq(memcmp(back + (size_t)i * 2 * HCI_BLOCK, v[i].iov_base, 2 * HCI_BLOCK), 0);
+		ck_assert_int_eq(
+			memcmp(back + (size_t)i * 2 * HCI_BLOCK, v[i].iov_base, 2 * HCI_BLOCK), 0);
 	/* A read over the end gives what is there. */
 	o.io.op = ENV_READ;
 	o.io.off = 20 * HCI_BLOCK;
@@ -214,7 +233,8 @@ static void errors_body(struct env *e)
 
 	ck_assert_int_eq(env_open(e, scratch_path("none"), ENV_O_RDONLY, &f), -ENOENT);
 	ck_assert_ptr_null(f);
-	ck_assert_int_eq(env_open(e, scratch_path("x"), ENV_O_CREATE | ENV_O_EXCL | ENV_O_DIRECT, &f), 0);
+	ck_assert_int_eq(
+		env_open(e, scratch_path("x"), ENV_O_CREATE | ENV_O_EXCL | ENV_O_DIRECT, &f), 0);
 	env_close(e, f);
 	ck_assert_int_eq(env_open(e, scratch_path("x"), ENV_O_CREATE | ENV_O_EXCL, &f), -EEXIST);
 	ck_assert_int_eq(env_open(e, scratch(), ENV_O_RDONLY, &f), -EISDIR);
@@ -238,7 +258,8 @@ START_TEST(errors_come_back_as_errno)
 }
 END_TEST
 
-/* A file system that fills up under a write. Needs root for the mount; a mount namespace of its own. */
+/* A file system that fills up under a write. Needs root for the mount; a mount namespace of its
+ * own. */
 static void full_body(struct env *e)
 {
 	size_t len = 1 << 20;
@@ -360,14 +381,15 @@ static void late_body(struct env *e)
 {
 	unsigned i;
 
-	ck_assert_int_eq(env_open(e, scratch_path("late"), ENV_O_CREATE | ENV_O_DIRECT, &late_file), 0);
+	ck_assert_int_eq(env_open(e, scratch_path("late"), ENV_O_CREATE | ENV_O_DIRECT, &late_file),
+			 0);
 	late_many.env = e;
 	for (i = 0; i < 500; i++) {
 		late[i].m = &late_many;
 		late[i].buf = mem_alloc_aligned(HCI_BLOCK);
 		memset(late[i].buf, 1, HCI_BLOCK);
-		env_io_prep(&late[i].io, i % 3 ? ENV_WRITE : ENV_READ, late_file, late[i].buf, HCI_BLOCK,
-			    i % 3 ? i * HCI_BLOCK : 0, late_done);
+		env_io_prep(&late[i].io, i % 3 ? ENV_WRITE : ENV_READ, late_file, late[i].buf,
+			    HCI_BLOCK, i % 3 ? i * HCI_BLOCK : 0, late_done);
 		if (i % 3 == 0)
 			late[i].io.op = ENV_WRITE;
 		env_submit(e, &late[i].io);
@@ -403,6 +425,7 @@ static Suite *suite(void)
 	tcase_add_checked_fixture(t, NULL, scratch_remove);
 	tcase_add_test(t, direct_files);
 	tcase_add_test(t, buffered_files);
+	tcase_add_test(t, direct_files_where_aio_is_not_to_be_had);
 	tcase_add_test(t, more_in_flight_than_the_kernel_takes);
 	tcase_add_test(t, scattered_buffers);
 	tcase_add_test(t, errors_come_back_as_errno);

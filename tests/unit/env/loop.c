@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Deferred tasks, posts from threads, blocking work, and the end of a loop with things in flight. */
+/* Deferred tasks, posts from threads, blocking work, and the end of a loop with things in flight.
+ */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <unistd.h>

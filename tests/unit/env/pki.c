@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The cluster's CA: files, modes, names in certificates, refusals; checked with the openssl program. */
+/* The cluster's CA: files, modes, names in certificates, refusals; checked with the openssl
+ * program. */
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -56,14 +57,20 @@ START_TEST(ca_and_node_certificates)
 	text = output("openssl x509 -noout -text -in %s/node.crt", n1, NULL);
 	has(text, "CN = node1");
 	has(text, "Issuer: CN = lab CA");
-	has(text, "DNS:node1, IP Address:10.1.2.3, IP Address:FD00:0:0:0:0:0:0:7, DNS:node1.example");
+	has(text,
+	    "DNS:node1, IP Address:10.1.2.3, IP Address:FD00:0:0:0:0:0:0:7, DNS:node1.example");
 	has(text, "TLS Web Server Authentication, TLS Web Client Authentication");
 	has(text, "prime256v1");
 	has(text, "CA:FALSE");
-	has(output("openssl verify -x509_strict -purpose sslserver -CAfile %s/ca.crt %s/node.crt", ca, n1), ": OK");
-	has(output("openssl verify -x509_strict -purpose sslclient -CAfile %s/ca.crt %s/node.crt", n1, n1), ": OK");
-	has(output("openssl verify -verify_hostname node1.example -verify_ip 10.1.2.3 -CAfile %s/ca.crt %s/node.crt", ca,
-		   n1),
+	has(output("openssl verify -x509_strict -purpose sslserver -CAfile %s/ca.crt %s/node.crt",
+		   ca, n1),
+	    ": OK");
+	has(output("openssl verify -x509_strict -purpose sslclient -CAfile %s/ca.crt %s/node.crt",
+		   n1, n1),
+	    ": OK");
+	has(output("openssl verify -verify_hostname node1.example -verify_ip 10.1.2.3 -CAfile "
+		   "%s/ca.crt %s/node.crt",
+		   ca, n1),
 	    ": OK");
 	/* A new one replaces it. */
 	ck_assert_int_eq(pki_issue(ca, "node1", n1, -3, NULL, &err), 0);
@@ -80,20 +87,24 @@ START_TEST(layouts_of_others)
 	ck_assert_int_eq(pki_lay_out(n, scratch_path("q"), PKI_LAYOUT_QEMU, NULL), 0);
 	ck_assert_uint_eq(mode_of(scratch_path("q/server-key.pem")), 0600);
 	ck_assert_uint_eq(mode_of(scratch_path("q/client-key.pem")), 0600);
-	has(output("openssl verify -CAfile %s/ca-cert.pem %s/client-cert.pem", scratch_path("q"), scratch_path("q")),
+	has(output("openssl verify -CAfile %s/ca-cert.pem %s/client-cert.pem", scratch_path("q"),
+		   scratch_path("q")),
 	    ": OK");
 	ck_assert_int_eq(pki_lay_out(n, scratch_path("l"), PKI_LAYOUT_LIBVIRT, NULL), 0);
 	ck_assert_uint_eq(mode_of(scratch_path("l/libvirt/private/serverkey.pem")), 0600);
-	has(output("openssl verify -CAfile %s/CA/cacert.pem %s/libvirt/servercert.pem", scratch_path("l"),
-		   scratch_path("l")),
+	has(output("openssl verify -CAfile %s/CA/cacert.pem %s/libvirt/servercert.pem",
+		   scratch_path("l"), scratch_path("l")),
 	    ": OK");
-	ck_assert_int_eq(pki_lay_out(scratch_path("none"), scratch_path("x"), PKI_LAYOUT_QEMU, NULL), HCI_E_NOTFOUND);
+	ck_assert_int_eq(
+		pki_lay_out(scratch_path("none"), scratch_path("x"), PKI_LAYOUT_QEMU, NULL),
+		HCI_E_NOTFOUND);
 }
 END_TEST
 
 START_TEST(refusals)
 {
-	static const char *const evil[] = { "1.2.3.4,DNS:evil", NULL }, *const empty[] = { "", NULL };
+	static const char *const evil[] = { "1.2.3.4,DNS:evil", NULL }, *const empty[] = { "",
+											   NULL };
 	const char *ca = scratch_path("ca"), *n = scratch_path("n");
 	struct hci_error err;
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the tests of the real env share: a body that runs as a fiber, scratch folders, and streams with
- * calls that wait. */
+/* What the tests of the real env share: a body that runs as a fiber, scratch folders, and streams
+ * with calls that wait. */
 #ifndef TESTS_UNIT_ENV_REAL_H
 #define TESTS_UNIT_ENV_REAL_H
 
@@ -35,10 +35,10 @@ extern const struct env_conn_ops chan_ops;
 void chan_init(struct chan *ch, struct env *e);
 /* Connects and waits; 0 or the code of on_closed. */
 int chan_connect(struct chan *ch, struct env *e, const char *addr, struct env_tls *tls);
-void chan_send(struct chan *ch, const void *data, size_t len);      /* all of it; fails the test */
+void chan_send(struct chan *ch, const void *data, size_t len); /* all of it; fails the test */
 int64_t chan_try_send(struct chan *ch, const void *data, size_t len); /* all, or the error */
-int64_t chan_recv(struct chan *ch, void *buf, size_t len);          /* until len, the end, or an error */
-int chan_wait_closed(struct chan *ch);                              /* the code */
+int64_t chan_recv(struct chan *ch, void *buf, size_t len); /* until len, the end, or an error */
+int chan_wait_closed(struct chan *ch);                     /* the code */
 void chan_close(struct chan *ch);
 
 /* A listener that hands accepted streams out as chans. */
@@ -50,7 +50,7 @@ struct server {
 	unsigned n, taken;
 };
 void server_start(struct server *s, struct env *e, const char *addr, struct env_tls *tls);
-struct chan *server_accept(struct server *s);               /* waits */
+struct chan *server_accept(struct server *s);                     /* waits */
 struct chan *server_accept_within(struct server *s, uint64_t ns); /* or NULL */
 void server_stop(struct server *s); /* closes listener and all chans */
 

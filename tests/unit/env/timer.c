@@ -20,7 +20,8 @@ static void probe_fired(struct env_timer *t)
 
 	ck_assert(p->armed);
 	ck_assert(!env_timer_armed(t));
-	ck_assert(t->deadline > last_deadline || (t->deadline == last_deadline && p->armed_seq > last_seq));
+	ck_assert(t->deadline > last_deadline ||
+		  (t->deadline == last_deadline && p->armed_seq > last_seq));
 	last_deadline = t->deadline;
 	last_seq = p->armed_seq;
 	p->armed = false;
@@ -83,7 +84,8 @@ static void tick(struct env_timer *t)
 	struct tick *k = container_of(t, struct tick, timer);
 
 	if (++k->n < 20)
-		env_timer_arm(k->env, t, env_now(k->env)); /* past already: next turn, no endless loop */
+		env_timer_arm(k->env, t,
+			      env_now(k->env)); /* past already: next turn, no endless loop */
 }
 
 static void real_time_body(struct env *e)

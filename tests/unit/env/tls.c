@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* TLS streams: both names, much data, STARTTLS, and every certificate that is to be refused, at both ends. */
+/* TLS streams: both names, much data, STARTTLS, and every certificate that is to be refused, at
+ * both ends. */
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -31,7 +32,8 @@ static void make_certs(void)
 	issue("ca2", "mallory", 30, PKI_BOTH);
 }
 
-static struct env_tls *tls_of(struct env *e, const char *ca, const char *name, bool verify, struct hci_error *err)
+static struct env_tls *tls_of(struct env *e, const char *ca, const char *name, bool verify,
+			      struct hci_error *err)
 {
 	char file[3][200];
 
@@ -219,7 +221,8 @@ static void client_refused(struct env *e, struct env_tls *st, struct env_tls *ct
 		r = chan_wait_closed(&c);
 	}
 	ck_assert_msg(r == HCI_E_AUTH, "client: %d %s", r, c.err.message);
-	ck_assert_msg(strstr(c.err.message, "refused our certificate") != NULL, "%s", c.err.message);
+	ck_assert_msg(strstr(c.err.message, "refused our certificate") != NULL, "%s",
+		      c.err.message);
 	ck_assert_uint_eq(c.closed, 1);
 	chan_close(&c);
 	ck_assert_ptr_null(server_accept_within(&s, 20 * NS_PER_MS));
@@ -241,7 +244,8 @@ static void server_refused(struct env *e, struct env_tls *st, struct env_tls *ct
 	ck_assert_msg(strstr(c.err.message, why) != NULL, "%s", c.err.message);
 	chan_close(&c);
 	ck_assert_ptr_null(server_accept_within(&s, 20 * NS_PER_MS));
-	ck_assert_msg(strstr(logged, "refused our certificate") != NULL, "the server logged: %s", logged);
+	ck_assert_msg(strstr(logged, "refused our certificate") != NULL, "the server logged: %s",
+		      logged);
 	server_stop(&s);
 	env_tls_free(st);
 	env_tls_free(ct);
@@ -249,14 +253,17 @@ static void server_refused(struct env *e, struct env_tls *st, struct env_tls *ct
 
 static void refused_body(struct env *e)
 {
-	client_refused(e, tls(e, "ca", "alice"), tls_unchecked(e, "mallory"), "certificate is refused");
+	client_refused(e, tls(e, "ca", "alice"), tls_unchecked(e, "mallory"),
+		       "certificate is refused");
 	client_refused(e, tls(e, "ca", "alice"), tls_unchecked(e, "expired"), "has expired");
 	client_refused(e, tls(e, "ca", "alice"), tls(e, "ca", "onlyserver"), "purpose");
-	server_refused(e, tls_unchecked(e, "mallory"), tls(e, "ca", "alice"), "certificate is refused");
+	server_refused(e, tls_unchecked(e, "mallory"), tls(e, "ca", "alice"),
+		       "certificate is refused");
 	server_refused(e, tls_unchecked(e, "expired"), tls(e, "ca", "alice"), "has expired");
 	server_refused(e, tls(e, "ca", "onlyclient"), tls(e, "ca", "alice"), "purpose");
 	/* Each trusts its own CA only. */
-	server_refused(e, tls(e, "ca", "alice"), tls(e, "ca2", "mallory"), "certificate is refused");
+	server_refused(e, tls(e, "ca", "alice"), tls(e, "ca2", "mallory"),
+		       "certificate is refused");
 }
 
 START_TEST(wrong_certificates_are_refused_with_a_reason_at_both_ends)
@@ -388,9 +395,11 @@ static void context_body(struct env *e)
 	expect_refused(e, "noca", "alice", "noca/ca.crt");
 	/* A key that belongs to another certificate. */
 	mkdir(scratch_path("mixed"), 0700);
-	snprintf(path, sizeof(path), "cp %s/node.crt %s/node.crt", scratch_path("alice"), scratch_path("mixed"));
+	snprintf(path, sizeof(path), "cp %s/node.crt %s/node.crt", scratch_path("alice"),
+		 scratch_path("mixed"));
 	ck_assert_int_eq(system(path), 0);
-	snprintf(path, sizeof(path), "cp %s/node.key %s/node.key", scratch_path("bob"), scratch_path("mixed"));
+	snprintf(path, sizeof(path), "cp %s/node.key %s/node.key", scratch_path("bob"),
+		 scratch_path("mixed"));
 	ck_assert_int_eq(system(path), 0);
 	expect_refused(e, "ca", "mixed", "key");
 	ck_assert_int_eq(env_write_file(e, scratch_path("mixed/node.crt"), "garbage", 7), 0);
@@ -404,7 +413,8 @@ START_TEST(bad_files_are_named)
 }
 END_TEST
 
-/* Loads without our own checks: from a copy whose CA file holds both CAs, and whose dates are past the check. */
+/* Loads without our own checks: from a copy whose CA file holds both CAs, and whose dates are past
+ * the check. */
 #include "env/real_tls.h"
 
 static struct env_tls *tls_unchecked(struct env *e, const char *name)
