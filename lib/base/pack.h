@@ -43,7 +43,7 @@ struct rd {
 
 static inline struct rd rd_init(const void *p, size_t n)
 {
-	struct rd r = { (const uint8_t *)p, (const uint8_t *)p + n, false };
+	struct rd r = { (const uint8_t *)p, n ? (const uint8_t *)p + n : (const uint8_t *)p, false };
 
 	return r;
 }
