@@ -139,7 +139,6 @@ static void *server_main(void *arg)
 	env_run(s->e);
 	rpc_free(s->r);
 	env_tls_free(s->tls);
-	env_free(s->e);
 	return NULL;
 }
 
@@ -262,6 +261,7 @@ static void bench(double seconds, const char *pki)
 	env_free(cl.e);
 	env_stop(s.e);
 	pthread_join(s.thread, NULL);
+	env_free(s.e);
 	pthread_barrier_destroy(&s.ready);
 	mem_free_aligned(s.data);
 }
