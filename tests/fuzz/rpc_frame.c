@@ -126,7 +126,7 @@ static void build(struct world *w)
 		add_hello(&w->out);
 	at = w->out.len;
 	buf_append(&w->out, w->data, w->size);
-	if (w->flags & REPAIR)
+	if (w->flags & REPAIR && w->size)
 		repair(w->out.data + at, w->size);
 }
 
