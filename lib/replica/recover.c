@@ -146,10 +146,9 @@ static int load_seg(struct rec *r, struct vol *v, uint32_t no, bool has_data)
 	s->on_disk = has_data && len == s->npages * (size_t)PAGE_PAIR;
 	for (uint32_t i = 0; !rc && (i + 1) * (size_t)PAGE_PAIR <= len; i++)
 		rc = load_map_page(r, s, path, b + i * (size_t)PAGE_PAIR, i);
-	for (uint32_t i = 0; !rc && !s->on_disk && i < s->npages; i++) {
-		if (s->pages[i])
-			rc = corrupt(r, path, "the segment's data file is missing, or the table is cut short");
-	}
+	/* Half of its files: it was being dropped, and the log says so; else they are damaged. */
+	for (uint32_t i = 0; !s->on_disk && i < s->npages; i++)
+		s->broken |= s->pages[i] != NULL;
 	seg_real(s);
 	mem_free_aligned(b);
 	mem_free(path);
@@ -392,10 +391,32 @@ static int scan(struct rec *r)
 	}
 }
 
+static int check_broken(struct rec *r)
+{
+	struct vol *v;
+
+	for (unsigned i = 0; i < VOL_BUCKETS; i++) {
+		list_for_each(v, &r->d->vols[i], link) {
+			for (uint32_t k = 0; k < v->nsegs; k++) {
+				char name[16];
+
+				if (!v->segs[k]->broken)
+					continue;
+				snprintf(name, sizeof(name), "%08x.seg", v->segs[k]->no);
+				return corrupt(r, name, "the segment's data file is missing, or its table is cut short");
+			}
+		}
+	}
+	return 0;
+}
+
 static int finish(struct rec *r)
 {
 	struct repl_disk *d = r->d;
-	int rc;
+	int rc = check_broken(r);
+
+	if (rc)
+		return rc;
 
 	/* A batch may have been found that nobody was told is durable: what reads see must stay. */
 	rc = fiber_fsync(d->e, d->logf);

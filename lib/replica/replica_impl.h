@@ -121,6 +121,7 @@ struct seg {
 	bool real;           /* something was ever applied to it */
 	bool on_disk;        /* its files exist, durably */
 	bool dead;           /* dropped */
+	bool broken;         /* recovery found but half of its files */
 	bool dirty, touched; /* in disk.dirty_segs; in the pass's list of files to sync */
 	uint32_t resv;       /* blocks reserved for its files until they exist */
 	struct env_file *data, *map;

@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Random requests against the model, with process deaths and power losses at random moments, over many
+ * seeds. HCI_SEED runs one, HCI_SEEDS sets how many.
+ */
+#include <stdlib.h>
+
+#include "unit/replica/model.h"
+#include "unit/replica/world.h"
+
+#define INFLIGHT 16u
+#define BUF_BLOCKS 64u
+
+struct req {
+	struct repl_op op;
+	struct driver *dr;
+	unsigned v, s;
+	uint32_t first, n;
+	uint64_t id;
+	uint32_t since[BUF_BLOCKS];
+	uint8_t *buf;
+	bool busy;
+};
+
+struct driver {
+	struct simw w;
+	struct model *m;
+	struct req req[INFLIGHT];
+	struct env *e;
+	struct repl_disk *d;
+	struct repl_slot *slot[VOLS];
+	uint64_t seq[VOLS];
+	unsigned nbusy, steps;
+	struct fiber *fiber;
+	bool formatted;
+	uint64_t writes, nospace;
+	bool may_fail;
+};
+
+static uint64_t rnd(struct driver *dr, uint64_t n)
+{
+	return sim_rand_below(dr->w.sim, n);
+}
+
+static void req_done(struct repl_op *op)
+{
+	struct req *r = container_of(op, struct req, op);
+	struct driver *dr = r->dr;
+
+	r->busy = false;
+	dr->nbusy--;
+	if (op->status == HCI_E_NOSPACE)
+		dr->nospace++;
+	else
+		ck_assert_int_eq(op->status, 0);
+	if (op->kind == REPL_READ) {
+		for (uint32_t i = 0; i < r->n; i++)
+			model_check(dr->m, r->v, r->s, r->first + i, block_id(r->buf + i * HCI_BLOCK, r->first + i),
+				    r->since[i]);
+	} else {
+		ck_assert(op->status == 0 || dr->may_fail);
+		model_end(dr->m, r->v, r->s, r->first, r->n, r->id, op->seq, op->status == 0);
+		dr->writes++;
+	}
+	fiber_wake(dr->e, dr->fiber);
+}
+
+static void wait_below(struct driver *dr, unsigned n)
+{
+	while (dr->nbusy >= n)
+		fiber_park(dr->e);
+}
+
+static struct req *req_get(struct driver *dr)
+{
+	wait_below(dr, INFLIGHT);
+	for (unsigned i = 0; i < INFLIGHT; i++) {
+		if (!dr->req[i].busy)
+			return &dr->req[i];
+	}
+	abort();
+}
+
+static void step_io(struct driver *dr)
+{
+	struct req *r = req_get(dr);
+	uint64_t what = rnd(dr, 10);
+
+	memset(&r->op, 0, sizeof(r->op));
+	r->dr = dr;
+	r->busy = true;
+	r->v = (unsigned)rnd(dr, VOLS);
+	r->s = (unsigned)rnd(dr, SEGS);
+	r->n = 1 + (uint32_t)rnd(dr, rnd(dr, 4) ? 8 : BUF_BLOCKS);
+	r->first = (uint32_t)rnd(dr, BLOCKS - r->n);
+	r->op.kind = what < 6 ? REPL_WRITE : what < 7 ? REPL_ZERO : REPL_READ;
+	if (r->op.kind == REPL_ZERO && rnd(dr, 3) == 0) {
+		r->first = 0;
+		r->n = BLOCKS;
+	}
+	r->op.slot = dr->slot[r->v];
+	r->op.segment = r->s;
+	r->op.off = (uint64_t)r->first * HCI_BLOCK;
+	r->op.len = (uint64_t)r->n * HCI_BLOCK;
+	r->op.buf = r->buf;
+	r->op.done = req_done;
+	dr->nbusy++;
+	if (r->op.kind == REPL_READ) {
+		for (uint32_t i = 0; i < r->n; i++)
+			r->since[i] = model_now(dr->m, r->v, r->s, r->first + i);
+	} else {
+		r->op.seq = ++dr->seq[r->v];
+		r->op.stable = r->op.seq > 20 ? r->op.seq - 20 : 0;
+		r->id = r->op.kind == REPL_ZERO ? 0 : ++dr->m->ids;
+		for (uint32_t i = 0; r->op.kind == REPL_WRITE && i < r->n; i++)
+			fill_block(r->buf + i * HCI_BLOCK, r->id, r->first + i);
+		model_ask(dr->m, r->v, r->s, r->first, r->n, r->id, r->op.seq);
+	}
+	repl_submit(&r->op);
+}
+
+static void step_drop(struct driver *dr)
+{
+	unsigned v = (unsigned)rnd(dr, VOLS), s = (unsigned)rnd(dr, SEGS);
+	struct uuid u = vol_uuid(v);
+	struct hci_error err;
+
+	wait_below(dr, 1);
+	model_ask(dr->m, v, s, 0, BLOCKS, 0, 0);
+	for (unsigned r = 0; r < REGIONS; r++)
+		dr->m->r[v][s][r].acked = 0;
+	ck_assert_msg(repl_drop(dr->d, &u, s, dr->m->gen[v], &err) == 0, "%s", err.message);
+	model_end(dr->m, v, s, 0, BLOCKS, 0, 0, true);
+	model_dropped(dr->m, v, s);
+}
+
+static void open_slots(struct driver *dr)
+{
+	for (unsigned v = 0; v < VOLS; v++) {
+		struct uuid u = vol_uuid(v);
+		struct repl_slot_state st;
+		struct hci_error err;
+
+		ck_assert_msg(repl_slot_open(dr->d, &u, ++dr->m->gen[v], SEG_SIZE, &dr->slot[v], &st, &err) == 0, "%s",
+			      err.message);
+		ck_assert_uint_ge(st.last_seq, dr->m->acked_last[v]);
+		ck_assert_uint_le(st.last_seq, dr->m->asked_last[v]);
+		dr->seq[v] = MAX(dr->seq[v], st.last_seq);
+	}
+}
+
+static void close_slots(struct driver *dr)
+{
+	for (unsigned v = 0; v < VOLS; v++)
+		repl_slot_put(dr->slot[v]);
+}
+
+static void verify_regions(struct driver *dr, unsigned v)
+{
+	uint64_t seq[SEGS][REGIONS] = { { 0 } };
+	struct repl_region cur = { 0 }, out[7];
+	uint32_t n;
+
+	while ((n = repl_regions(dr->slot[v], 0, UINT32_MAX, &cur, out, 7)) > 0) {
+		for (uint32_t i = 0; i < n; i++)
+			seq[out[i].segment][out[i].region] = out[i].seq;
+	}
+	for (unsigned s = 0; s < SEGS; s++)
+		for (unsigned r = 0; r < REGIONS; r++)
+			model_settle_region(dr->m, v, s, r, seq[s][r]);
+}
+
+static void verify(struct driver *dr)
+{
+	uint8_t *p = mem_alloc_aligned(SEG_SIZE);
+
+	for (unsigned v = 0; v < VOLS; v++) {
+		for (unsigned s = 0; s < SEGS; s++) {
+			ck_assert_int_eq(io(dr->e, dr->slot[v], REPL_READ, s, 0, SEG_SIZE, p, 0, 0), 0);
+			for (uint32_t b = 0; b < BLOCKS; b++)
+				model_settle(dr->m, v, s, b, block_id(p + b * HCI_BLOCK, b));
+		}
+		verify_regions(dr, v);
+	}
+	mem_free_aligned(p);
+}
+
+static void begin(struct driver *dr, struct env *e)
+{
+	struct repl_disk_opts o = disk_opts();
+
+	dr->e = e;
+	dr->fiber = fiber_self(e);
+	dr->nbusy = 0;
+	for (unsigned i = 0; i < INFLIGHT; i++)
+		dr->req[i].busy = false;
+	if (!dr->formatted) {
+		struct hci_error err;
+
+		ck_assert_msg(repl_disk_format(e, "/d1", &o, &err) == 0, "%s", err.message);
+		dr->formatted = true;
+	}
+	dr->d = must_open(e, "/d1", &o);
+	open_slots(dr);
+}
+
+static void reopen(struct driver *dr)
+{
+	struct repl_disk_opts o = disk_opts();
+
+	wait_below(dr, 1);
+	close_slots(dr);
+	repl_disk_close(dr->d, false);
+	dr->d = must_open(dr->e, "/d1", &o);
+	open_slots(dr);
+}
+
+static void session(struct env *e, void *arg)
+{
+	struct driver *dr = arg;
+
+	begin(dr, e);
+	verify(dr);
+	for (unsigned i = 0; i < dr->steps; i++) {
+		uint64_t what = rnd(dr, 200);
+
+		if (what == 0)
+			step_drop(dr);
+		else if (what == 1)
+			reopen(dr);
+		else if (what == 2)
+			fiber_sleep(e, 300 * NS_PER_MS);
+		else if (what < 80)
+			fiber_sleep(e, rnd(dr, NS_PER_MS));
+		else
+			step_io(dr);
+	}
+	wait_below(dr, 1);
+	verify(dr);
+	close_slots(dr);
+	repl_disk_close(dr->d, false);
+}
+
+static struct driver *driver_new(uint64_t seed, uint64_t capacity)
+{
+	struct driver *dr = calloc(1, sizeof(*dr));
+
+	dr->m = model_new();
+	for (unsigned i = 0; i < INFLIGHT; i++)
+		dr->req[i].buf = aligned_alloc(HCI_BLOCK, BUF_BLOCKS * HCI_BLOCK);
+	simw_begin(&dr->w, seed, capacity);
+	dr->steps = 300;
+	return dr;
+}
+
+static void driver_free(struct driver *dr)
+{
+	simw_end(&dr->w);
+	for (unsigned i = 0; i < INFLIGHT; i++)
+		free(dr->req[i].buf);
+	model_free(dr->m);
+	free(dr);
+}
+
+static void only_format(struct env *e, void *arg)
+{
+	begin(arg, e);
+	close_slots(arg);
+	repl_disk_close(((struct driver *)arg)->d, false);
+}
+
+static uint64_t one_seed(uint64_t seed)
+{
+	struct driver *dr = driver_new(seed, 64 * MiB);
+	uint64_t writes;
+
+	ck_assert(simw_run(&dr->w, only_format, dr));
+	for (unsigned round = 0; round < 5; round++) {
+		if (round < 4)
+			simw_crash_at(&dr->w, rnd(dr, 300) * NS_PER_MS, rnd(dr, 3) > 0);
+		simw_run(&dr->w, session, dr);
+	}
+	writes = dr->writes;
+	driver_free(dr);
+	return writes;
+}
+
+static uint64_t count(const char *name, uint64_t otherwise)
+{
+	const char *s = getenv(name);
+
+	return s ? strtoull(s, NULL, 0) : otherwise;
+}
+
+START_TEST(survives_crashes)
+{
+	uint64_t first = count("HCI_SEED", 1), n = getenv("HCI_SEED") ? 1 : count("HCI_SEEDS", 300), writes = 0;
+
+	for (uint64_t seed = first; seed < first + n; seed++) {
+		fprintf(stderr, "\rseed %llu ", (unsigned long long)seed);
+		writes += one_seed(seed);
+	}
+	fprintf(stderr, "\r%llu seeds, %llu writes\n", (unsigned long long)n, (unsigned long long)writes);
+}
+END_TEST
+
+/* ---- full ---- */
+
+static void squeeze(void *arg)
+{
+	struct driver *dr = arg;
+
+	sim_disk_set_capacity(dr->w.disk, 6 * MiB + rnd(dr, 6 * MiB));
+}
+
+static void relax(void *arg)
+{
+	struct driver *dr = arg;
+
+	sim_disk_set_capacity(dr->w.disk, 64 * MiB);
+}
+
+START_TEST(survives_full_disk)
+{
+	uint64_t n = count("HCI_SEEDS", 100), nospace = 0;
+
+	for (uint64_t seed = 1; seed <= n; seed++) {
+		struct driver *dr = driver_new(seed, 64 * MiB);
+
+		dr->may_fail = true;
+		ck_assert(simw_run(&dr->w, only_format, dr));
+		for (unsigned round = 0; round < 4; round++) {
+			uint64_t t = sim_now(dr->w.sim);
+
+			sim_at(dr->w.sim, t + rnd(dr, 100) * NS_PER_MS, squeeze, dr);
+			sim_at(dr->w.sim, t + 8 * NS_PER_S + rnd(dr, 500) * NS_PER_MS, relax, dr);
+			if (round < 3)
+				simw_crash_at(&dr->w, rnd(dr, 300) * NS_PER_MS, rnd(dr, 2));
+			simw_run(&dr->w, session, dr);
+			relax(dr);
+		}
+		nospace += dr->nospace;
+		driver_free(dr);
+	}
+	ck_assert_uint_gt(nospace, 0);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+	Suite *s = suite_create("replica crash");
+	TCase *t = tcase_create("model");
+
+	tcase_set_timeout(t, 250);
+	tcase_add_test(t, survives_crashes);
+	tcase_add_test(t, survives_full_disk);
+	suite_add_tcase(s, t);
+	return s;
+}
+
+HARNESS_MAIN(suite)
