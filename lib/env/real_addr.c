@@ -19,7 +19,7 @@ static int parse_unix(const char *s, const char *path, struct addr *a, struct hc
 			       "socket can have",
 			       s, sizeof(a->path) - 1);
 	a->is_unix = true;
-	strcpy(a->path, path);
+	memcpy(a->path, path, strlen(path) + 1);
 	return 0;
 }
 
@@ -44,7 +44,7 @@ int addr_parse(const char *s, struct addr *a, struct hci_error *err)
 	memset(a, 0, sizeof(*a));
 	if (!strncmp(s, "unix:", 5))
 		return parse_unix(s, s + 5, a, err);
-	if (strncmp(s, "tcp:", 4))
+	if (strncmp(s, "tcp:", 4) != 0)
 		return err_set(err, HCI_E_INVAL,
 			       "address %.200s: write tcp:HOST:PORT or unix:/path", s);
 	host = s + 4;

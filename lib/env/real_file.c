@@ -288,7 +288,7 @@ static void run_listdir(void *arg)
 	}
 	q->result = add_name(&q->names, &n, &cap, NULL);
 	while (!q->result && (errno = 0, d = readdir(dir))) {
-		if (strcmp(d->d_name, ".") && strcmp(d->d_name, ".."))
+		if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0)
 			q->result = add_name(&q->names, &n, &cap, d->d_name);
 	}
 	if (!q->result && errno)

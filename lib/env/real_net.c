@@ -401,7 +401,7 @@ static int bind_socket(struct real_listener *l, const struct addr *a, struct soc
 			return -errno;
 	}
 	if (a->is_unix)
-		strcpy(l->unlink, a->path);
+		memcpy(l->unlink, a->path, sizeof(l->unlink));
 	if (listen(l->fd, 256))
 		return -errno;
 	len = sizeof(*ss);

@@ -335,11 +335,11 @@ static void drop_stage(struct real_conn *c)
 
 static int flush_stage(struct real_conn *c)
 {
-	int r = c->stage->tail ? encrypt(c, c->stage->data, c->stage->tail) : 0;
+	struct chunk *k = c->stage;
+	size_t len = k->tail;
 
-	if (c->stage)
-		c->stage->tail = 0;
-	return r;
+	k->tail = 0; /* before: the conn may end in encrypt(), and the stage with it */
+	return len ? encrypt(c, k->data, len) : 0;
 }
 
 int tls_flush(struct real_conn *c)
