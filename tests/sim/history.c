@@ -163,16 +163,14 @@ static uint64_t mix(uint64_t x)
 
 static void fill_block(const struct history *h, uint64_t id, uint64_t block, uint64_t *out)
 {
-	uint64_t x = mix(h->seed ^ mix(id) ^ mix(block + 77)) | 1;
+	uint64_t x = mix(h->seed ^ mix(id) ^ mix(block + 77)), acc = x;
 
 	out[0] = PATTERN_MAGIC;
 	out[1] = id;
 	out[2] = block;
 	out[3] = h->seed;
-	for (size_t k = 4; k < WORDS; k++) {
-		x = x * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-		out[k] = x ^ (x >> 33);
-	}
+	for (size_t k = 4; k < WORDS; k++)
+		out[k] = (acc += UINT64_C(0x9e3779b97f4a7c15)) ^ x;
 }
 
 void history_fill(const struct history *h, uint64_t id, uint64_t block, uint64_t n, void *buf)
@@ -184,10 +182,10 @@ void history_fill(const struct history *h, uint64_t id, uint64_t block, uint64_t
 /* The write that this content is of, ZEROES, or NEVER with the reason when it is none's. */
 static uint64_t recognise(const struct history *h, uint64_t block, const void *buf, const char **why)
 {
-	uint64_t w[WORDS], want[WORDS];
+	const uint64_t *w = buf; /* I/O buffers are aligned */
+	uint64_t want[WORDS];
 
-	memcpy(w, buf, sizeof(w));
-	if (w[0] == 0 && memcmp(w, w + 1, sizeof(w) - 8) == 0)
+	if (w[0] == 0 && memcmp(w, w + 1, HCI_BLOCK - 8) == 0)
 		return ZEROES;
 	*why = "content that nobody wrote";
 	if (w[0] != PATTERN_MAGIC || w[3] != h->seed || w[1] >= h->nwrites)
@@ -197,7 +195,7 @@ static uint64_t recognise(const struct history *h, uint64_t block, const void *b
 		return NEVER;
 	*why = "content torn or damaged";
 	fill_block(h, w[1], block, want);
-	return memcmp(w, want, sizeof(w)) == 0 ? w[1] : NEVER;
+	return memcmp(w, want, HCI_BLOCK) == 0 ? w[1] : NEVER;
 }
 
 /* ---- writes ---- */

@@ -7,7 +7,7 @@
 
 static struct history *h;
 static uint32_t session;
-static uint8_t buf[N * HCI_BLOCK];
+static _Alignas(HCI_BLOCK) uint8_t buf[N * HCI_BLOCK];
 
 static void setup(void)
 {

@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Simulated clusters: see harness.h. */
+#include "sim/harness.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/uuid.h"
+
+#define PORT 7400
+
+void cluster_fail(struct cluster *c, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (c->failed)
+		return;
+	c->failed = true;
+	va_start(ap, fmt);
+	vsnprintf(c->why, sizeof(c->why), fmt, ap);
+	va_end(ap);
+}
+
+/* ---- a disk in a node's life ---- */
+
+struct keeper {
+	struct life *life;
+	struct cl_disk *disk;
+	struct repl_disk *open;
+	struct fiber_cond changed;
+	bool failed;
+};
+
+static void disk_failed(void *arg, struct repl_disk *d, const struct hci_error *err)
+{
+	struct keeper *k = arg;
+
+	(void)d;
+	(void)err;
+	k->failed = true;
+	fiber_cond_signal(k->life->env, &k->changed);
+}
+
+/* Opens it, or says why not. What is not explained by a fault is a failure of the run. */
+static int keep_open(struct keeper *k)
+{
+	struct cl_disk *d = k->disk;
+	struct cluster *c = k->life->node->cl;
+	struct repl_disk_opts o = {
+		.uuid = d->rec.uuid, .cluster = c->uuid, .log_size = c->o.log_size, .reserve = MiB,
+		.on_failed = disk_failed, .arg = k,
+	};
+	struct hci_error err = { 0 };
+	int rc = 0;
+
+	k->failed = false;
+	if (!d->formatted)
+		rc = repl_disk_format(k->life->env, d->rec.path, &o, &err);
+	if (rc == 0) {
+		d->formatted = true;
+		rc = repl_disk_open(k->life->env, d->rec.path, &o, &k->open, &err);
+	}
+	if (rc && d->fault == SIM_DISK_OK && !d->faulted_lately)
+		cluster_fail(c, "node %s: disk %s cannot be opened: %s", d->rec.node, d->rec.path, err.message);
+	d->faulted_lately = d->fault != SIM_DISK_OK;
+	return rc;
+}
+
+static void keep_disk(void *arg)
+{
+	struct keeper *k = arg;
+	struct life *l = k->life;
+	struct cl_disk *d = k->disk;
+
+	while (!d->dead) {
+		if (keep_open(k)) {
+			fiber_sleep(l->env, 500 * NS_PER_MS);
+			continue;
+		}
+		if (repl_service_add(l->service, k->open))
+			abort();
+		d->serving = true;
+		while (!k->failed)
+			fiber_cond_wait(l->env, &k->changed);
+		d->serving = false;
+		repl_service_remove(l->service, k->open);
+		repl_disk_close(k->open, true);
+		fiber_sleep(l->env, 200 * NS_PER_MS);
+	}
+}
+
+/* ---- a node's life ---- */
+
+static int resolve(void *arg, const char *node, char *addr, size_t cap)
+{
+	(void)arg;
+	snprintf(addr, cap, "tcp:%s:%d", node, PORT);
+	return 0;
+}
+
+static const struct rec_disk *disk_record(void *arg, const struct uuid *u)
+{
+	struct life *l = arg;
+	struct cl_disk *d = cluster_disk(l->node->cl, u);
+
+	return d ? &d->rec : NULL;
+}
+
+static bool is_among(const struct cluster *c, const char *node, const struct uuid *set, size_t n)
+{
+	for (size_t k = 0; k < n; k++) {
+		struct cl_disk *d = cluster_disk((struct cluster *)(uintptr_t)c, &set[k]);
+
+		if (d && strcmp(d->rec.node, node) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* A disk on a node that holds no copy, spares first, that serves at present. */
+static int choose_spare(void *arg, const struct rec_volume *v, uint32_t segment, const struct uuid *keep, size_t nkeep,
+			const struct uuid *bad, struct uuid *out, struct hci_error *err)
+{
+	struct life *l = arg;
+	struct cluster *c = l->node->cl;
+	uint64_t first = sim_rand_below(c->sim, c->ndisks);
+
+	(void)v;
+	(void)segment;
+	for (int pass = 0; pass < 2; pass++) {
+		for (unsigned i = 0; i < c->ndisks; i++) {
+			struct cl_disk *d = &c->disk[(first + i) % c->ndisks];
+
+			if (!d->serving || uuid_eq(&d->rec.uuid, bad) || is_among(c, d->rec.node, keep, nkeep))
+				continue;
+			if (pass == 0 && d->rec.role != REC_DISK_SPARE)
+				continue;
+			*out = d->rec.uuid;
+			return 0;
+		}
+	}
+	return err_set(err, HCI_E_NOPLACE, "no disk is left on another node");
+}
+
+static void live_fiber(void *arg)
+{
+	struct life *l = arg;
+	struct cluster *c = l->node->cl;
+
+	if (l->node->client && c->on_client)
+		c->on_client(l, c->arg);
+}
+
+static void start_keepers(struct life *l)
+{
+	for (unsigned i = 0; i < l->node->ndisks; i++) {
+		struct keeper *k = MEM_NEW(struct keeper);
+
+		l->node->disks[i]->serving = false;
+		k->life = l;
+		k->disk = l->node->disks[i];
+		fiber_cond_init(&k->changed);
+		if (!k->disk->dead && fiber_spawn(l->env, keep_disk, k, "disk"))
+			abort();
+	}
+}
+
+static void live(struct env *e, void *arg)
+{
+	struct cl_node *n = arg;
+	struct cluster *c = n->cl;
+	struct life *l = MEM_NEW(struct life);
+	struct rpc_opts ro = { .node_name = n->name, .cluster = c->uuid, .ping_interval_ns = c->o.ping_ns,
+			       .connect_timeout_ns = 2 * NS_PER_S };
+	struct hci_error err;
+	char addr[HCI_NAME_MAX + 16];
+
+	l->env = e;
+	l->node = n;
+	if (simstore_open(c->store, e, &l->store))
+		abort();
+	store_set_timeout(l->store, c->o.store_timeout_ns);
+	l->rpc = rpc_new(e, &ro);
+	l->peers = rpc_peers_new(l->rpc, resolve, l);
+	l->vol = (struct vol_ctx){ .env = e, .store = l->store, .peers = l->peers, .self = n->name,
+				   .choose_spare = choose_spare, .disk = disk_record, .arg = l };
+	n->life = l;
+	if (!n->client) {
+		l->service = repl_service_new(e, l->rpc);
+		snprintf(addr, sizeof(addr), "tcp:%s:%d", n->name, PORT);
+		if (rpc_listen(l->rpc, addr, &err))
+			cluster_fail(c, "node %s: %s", n->name, err.message);
+		start_keepers(l);
+	}
+	if (fiber_spawn(e, live_fiber, l, "live"))
+		abort();
+}
+
+void cluster_boot(struct cl_node *n)
+{
+	if (!sim_node_up(n->sim))
+		sim_node_boot(n->sim, live, n);
+}
+
+void cluster_kill(struct cl_node *n, bool power_loss)
+{
+	bool was_up = sim_node_up(n->sim);
+
+	if (power_loss)
+		sim_node_power_loss(n->sim);
+	else
+		sim_node_crash(n->sim);
+	if (!was_up)
+		return;
+	n->life = NULL;
+	for (unsigned i = 0; i < n->ndisks; i++)
+		n->disks[i]->serving = false;
+	if (n->cl->on_death)
+		n->cl->on_death(n, n->cl->arg);
+}
+
+void cluster_start_clients(struct cluster *c, void (*on_client)(struct life *l, void *arg), void *arg)
+{
+	c->on_client = on_client;
+	c->arg = arg;
+	for (unsigned i = 0; i < c->o.clients; i++) {
+		struct cl_node *n = &c->client[i];
+
+		if (n->life && fiber_spawn(n->life->env, live_fiber, n->life, "live"))
+			abort();
+	}
+}
+
+/* ---- calls ---- */
+
+struct call {
+	void (*fn)(struct life *l, void *arg);
+	void *arg;
+	struct life *life;
+	bool done;
+};
+
+static void call_fiber(void *arg)
+{
+	struct call *c = arg;
+
+	c->fn(c->life, c->arg);
+	c->done = true;
+}
+
+static void call_start(struct env *e, void *arg)
+{
+	if (fiber_spawn(e, call_fiber, arg, "call"))
+		abort();
+}
+
+static bool call_done(void *arg)
+{
+	struct call *c = arg;
+
+	return c->done || c->life->node->life != c->life;
+}
+
+bool cluster_call(struct cl_node *n, void (*fn)(struct life *l, void *arg), void *arg, uint64_t max_ns)
+{
+	struct call c = { .fn = fn, .arg = arg, .life = n->life };
+
+	if (!n->life)
+		return false;
+	sim_node_call(n->sim, call_start, &c);
+	sim_run_until(n->cl->sim, call_done, &c, max_ns);
+	if (!c.done) /* its fiber has c on our stack */
+		cluster_kill(n, false);
+	return c.done;
+}
+
+struct until {
+	struct cluster *c;
+	bool (*pred)(struct cluster *c);
+};
+
+static bool until_done(void *arg)
+{
+	struct until *u = arg;
+
+	return u->c->failed || u->pred(u->c);
+}
+
+bool cluster_run_until(struct cluster *c, bool (*pred)(struct cluster *c), uint64_t max_ns)
+{
+	struct until u = { c, pred };
+
+	return sim_run_until(c->sim, until_done, &u, max_ns) && !c->failed;
+}
+
+struct cl_disk *cluster_disk(struct cluster *c, const struct uuid *u)
+{
+	for (unsigned i = 0; i < c->ndisks; i++) {
+		if (uuid_eq(&c->disk[i].rec.uuid, u))
+			return &c->disk[i];
+	}
+	return NULL;
+}
+
+unsigned cluster_disks_missing(struct cluster *c)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < c->ndisks; i++)
+		n += !c->disk[i].dead && !c->disk[i].serving;
+	return n;
+}
+
+int cluster_place(void *arg, const struct vol_create *vc, const struct uuid *volume, uint32_t first, uint32_t nseg,
+		  struct uuid *out, struct hci_error *err)
+{
+	struct cluster *c = arg;
+	unsigned start = 0;
+
+	(void)volume;
+	if (vc->replicas > c->o.nodes)
+		return err_set(err, HCI_E_NOPLACE, "more replicas than nodes");
+	for (uint32_t s = 0; s < nseg; s++) {
+		for (uint32_t r = 0; r < vc->replicas; r++) {
+			struct cl_node *n = &c->node[(first + s + r + start) % c->o.nodes];
+
+			out[s * vc->replicas + r] = n->disks[s / c->o.nodes % c->o.data_disks]->rec.uuid;
+		}
+	}
+	return 0;
+}
+
+/* ---- making and ending ---- */
+
+static void add_disk(struct cluster *c, struct cl_node *n, bool spare)
+{
+	struct cl_disk *d = &c->disk[c->ndisks++];
+	uint8_t rnd[16];
+
+	for (int k = 0; k < 16; k++)
+		rnd[k] = (uint8_t)sim_rand(c->sim);
+	uuid_from_random(&d->rec.uuid, rnd);
+	snprintf(d->rec.node, sizeof(d->rec.node), "%s", n->name);
+	snprintf(d->rec.path, sizeof(d->rec.path), "/d%u", n->ndisks);
+	snprintf(d->rec.pool, sizeof(d->rec.pool), "pool");
+	d->rec.role = spare ? REC_DISK_SPARE : REC_DISK_DATA;
+	d->rec.state = REC_DISK_ONLINE;
+	d->rec.capacity = c->o.disk_size;
+	d->node = n;
+	d->sd = sim_disk_new(n->sim, d->rec.path, c->o.disk_size);
+	n->disks[n->ndisks++] = d;
+}
+
+static void add_node(struct cluster *c, struct cl_node *n, unsigned index, bool client)
+{
+	n->cl = c;
+	n->index = index;
+	n->client = client;
+	snprintf(n->name, sizeof(n->name), "%s%u", client ? "client" : "node", index);
+	n->sim = sim_node_new(c->sim, n->name);
+	for (unsigned k = 0; !client && k < c->o.data_disks + c->o.spare_disks; k++)
+		add_disk(c, n, k >= c->o.data_disks);
+	sim_node_boot(n->sim, live, n);
+}
+
+static bool all_serve(struct cluster *c)
+{
+	return cluster_disks_missing(c) == 0;
+}
+
+struct cluster *cluster_new(const struct cluster_opts *o)
+{
+	struct cluster *c = calloc(1, sizeof(*c));
+	struct sim_opts so = SIM_OPTS_INIT;
+	uint8_t rnd[16];
+
+	if (!c || o->nodes > CL_NODES_MAX || o->clients > CL_CLIENTS_MAX ||
+	    o->nodes * (o->data_disks + o->spare_disks) > CL_DISKS_MAX)
+		abort();
+	c->o = *o;
+	so.seed = o->seed;
+	so.log = o->log;
+	c->sim = sim_new(&so);
+	c->store = simstore_new(c->sim);
+	for (int k = 0; k < 16; k++)
+		rnd[k] = (uint8_t)sim_rand(c->sim);
+	uuid_from_random(&c->uuid, rnd);
+	for (unsigned k = 0; k < o->nodes; k++)
+		add_node(c, &c->node[k], k, false);
+	for (unsigned k = 0; k < o->clients; k++)
+		add_node(c, &c->client[k], k, true);
+	if (!cluster_run_until(c, all_serve, 60 * NS_PER_S))
+		cluster_fail(c, "the disks did not all come up");
+	return c;
+}
+
+void cluster_free(struct cluster *c)
+{
+	if (!c)
+		return;
+	simstore_free(c->store);
+	sim_free(c->sim);
+	free(c);
+}

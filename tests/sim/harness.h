@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A cluster in the simulated world: storage nodes that serve their disks with the real rpc and replica
+ * code, client nodes that attach volumes with the real volume code, one store. What the node service
+ * does for disks in life (open, serve, close when failed, open again) is done here in its simplest form.
+ *
+ * Everything here is the test's own memory and outlives the nodes' lives, but for struct life.
+ */
+#ifndef TESTS_SIM_HARNESS_H
+#define TESTS_SIM_HARNESS_H
+
+#include "env/fiber.h"
+#include "env/sim.h"
+#include "replica/replica.h"
+#include "rpc/rpc.h"
+#include "store/records.h"
+#include "store/store_sim.h"
+#include "volume/volume.h"
+
+#define CL_NODES_MAX 8
+#define CL_CLIENTS_MAX 4
+#define CL_DISKS_MAX 32
+
+struct cluster;
+struct cl_node;
+
+struct cl_disk {
+	struct cl_node *node;
+	struct sim_disk *sd;
+	struct rec_disk rec;  /* as a node service's mirror of the store would show it */
+	bool formatted;
+	bool serving;         /* in this life of its node */
+	bool dead;            /* failed for good: nobody opens it again */
+	enum sim_disk_fault fault;
+	bool faulted_lately;  /* a failure to open has its reason */
+};
+
+/* What runs on a node; of its arena. */
+struct life {
+	struct env *env;
+	struct cl_node *node;
+	struct store *store;
+	struct rpc *rpc;
+	struct rpc_peers *peers;
+	struct repl_service *service;
+	struct vol_ctx vol;
+};
+
+struct cl_node {
+	struct cluster *cl;
+	struct sim_node *sim;
+	char name[HCI_NAME_MAX];
+	bool client;
+	unsigned index;       /* of the nodes, or of the clients */
+	struct life *life;    /* NULL while it is down or not ready */
+	struct cl_disk *disks[CL_DISKS_MAX];
+	unsigned ndisks;
+};
+
+struct cluster_opts {
+	uint64_t seed;
+	unsigned nodes, clients;
+	unsigned data_disks, spare_disks; /* of each node */
+	uint64_t disk_size, log_size;
+	uint64_t ping_ns, store_timeout_ns;
+	struct log log;
+};
+#define CLUSTER_OPTS_INIT                                                                             \
+	{                                                                                             \
+		.seed = 1, .nodes = 3, .clients = 2, .data_disks = 1, .spare_disks = 1,               \
+		.disk_size = 64 * MiB, .log_size = 0, .ping_ns = 500 * NS_PER_MS,                     \
+		.store_timeout_ns = 2 * NS_PER_S,                                                     \
+	}
+
+struct cluster {
+	struct cluster_opts o;
+	struct sim *sim;
+	struct simstore *store;
+	struct uuid uuid;
+	struct cl_node node[CL_NODES_MAX], client[CL_CLIENTS_MAX];
+	struct cl_disk disk[CL_DISKS_MAX];
+	unsigned ndisks;
+	/* Runs as a fiber on a client in each of its lives. */
+	void (*on_client)(struct life *l, void *arg);
+	/* A node died (before anything else hears of it). */
+	void (*on_death)(struct cl_node *n, void *arg);
+	void *arg;
+	bool failed;          /* something happened that must not happen */
+	char why[512];
+};
+
+/* Boots all nodes, formats and serves all disks; NULL arguments are fine. Fails the run (see why) when that does not work. */
+struct cluster *cluster_new(const struct cluster_opts *o);
+void cluster_free(struct cluster *c);
+void cluster_fail(struct cluster *c, const char *fmt, ...) PRINTF(2, 3);
+/* Runs until pred or max_ns; false: time ran out. Stops at a failure, too. */
+bool cluster_run_until(struct cluster *c, bool (*pred)(struct cluster *c), uint64_t max_ns);
+
+void cluster_boot(struct cl_node *n);
+void cluster_kill(struct cl_node *n, bool power_loss);
+/* Starts what on_client says on all clients that are up, and on others when they boot. */
+void cluster_start_clients(struct cluster *c, void (*on_client)(struct life *l, void *arg), void *arg);
+/* fn as a fiber on this node until its end. False: the node died, or time ran out. */
+bool cluster_call(struct cl_node *n, void (*fn)(struct life *l, void *arg), void *arg, uint64_t max_ns);
+struct cl_disk *cluster_disk(struct cluster *c, const struct uuid *u);
+/* Disks that are in no state to serve. */
+unsigned cluster_disks_missing(struct cluster *c);
+
+/* Places replicas on the data disks of distinct nodes, turn by turn. For vol_create. */
+int cluster_place(void *arg, const struct vol_create *c, const struct uuid *volume, uint32_t first, uint32_t nseg,
+		  struct uuid *out, struct hci_error *err);
+
+#endif
