@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The calls we make on a connection. Each has a slot from rpc_submit() until its reply came; a call
- * that is cancelled or timed out leaves the slot behind, so that its late reply is known for what it
- * is. The id on the wire is the slot's index and a number that grows at each use.
+ * that is cancelled or timed out leaves the slot behind, so that its late reply is known for what
+ * it is. The id on the wire is the slot's index and a number that grows at each use.
  *
  * Calls wait in their slots for the hello, and while the connection has as much open as the other
  * side allows: so an honest peer is never held back on the reading side, where that would delay
@@ -157,12 +157,17 @@ void rpc_call_free(struct rpc_call *call)
 	buf_free(&call->body);
 }
 
-/* done() comes from the late task; the call's reference is given back after it. */
-static void complete_later(struct rpc_conn *c, struct rpc_call *call)
+static void to_done(struct rpc_conn *c, struct rpc_call *call)
 {
 	call->open = CALL_DONE;
 	call->slot = NULL;
 	list_push(&c->done_calls, &call->link);
+}
+
+/* done() comes from the late task; the call's reference is given back after it. */
+static void complete_later(struct rpc_conn *c, struct rpc_call *call)
+{
+	to_done(c, call);
 	rpc_conn_late(c);
 }
 
@@ -194,7 +199,9 @@ static bool own_rest(struct rpc_conn *c, struct rpc_slot *s)
 		return true;
 	copy = mem_alloc((size_t)o->body_len + o->payload_len);
 	if (!copy) {
-		rpc_conn_failf(c, HCI_E_NOMEM, "out of memory for a request that was cancelled while it was being sent");
+		rpc_conn_failf(
+			c, HCI_E_NOMEM,
+			"out of memory for a request that was cancelled while it was being sent");
 		return false;
 	}
 	if (o->body_len)
@@ -207,7 +214,7 @@ static bool own_rest(struct rpc_conn *c, struct rpc_slot *s)
 	return true;
 }
 
-/* Takes the call from its slot: afterwards nothing of the connection points at it or its buffers. */
+/* Takes the call from its slot: nothing of the connection points at it or its buffers after. */
 static void detach(struct rpc_conn *c, struct rpc_slot *s)
 {
 	struct rpc_call *call = s->call;
@@ -241,8 +248,8 @@ void rpc_cancel(struct rpc_conn *c, struct rpc_call *call)
 	if (call->open != CALL_OPEN)
 		return;
 	detach(c, call->slot);
-	call->status = err_set(&call->err, HCI_E_CANCELLED, "request 0x%03x to %s was cancelled", call->method,
-			       c->peer[0] ? c->peer : c->addr);
+	call->status = err_set(&call->err, HCI_E_CANCELLED, "request 0x%03x to %s was cancelled",
+			       call->method, c->peer[0] ? c->peer : c->addr);
 	complete_later(c, call);
 	if (c->state == CONN_READY)
 		send_waiting(c);
@@ -265,7 +272,7 @@ void rpc_calls_fail_all(struct rpc_conn *c)
 		s->out.queued = false;
 		slot_put(t, s);
 		call->status = err_copy(&call->err, &c->err, HCI_E_CLOSED);
-		complete_later(c, call);
+		to_done(c, call); /* the caller is the late task */
 	}
 }
 
@@ -284,9 +291,10 @@ static void expire(struct rpc_conn *c, struct rpc_slot *s)
 	struct rpc_call *call = s->call;
 
 	detach(c, s);
-	call->status = err_set(&call->err, HCI_E_TIMEOUT, "request 0x%03x to %s: no reply within %llu ms", call->method,
-			       c->peer[0] ? c->peer : c->addr,
-			       (unsigned long long)(call->timeout_ns / NS_PER_MS));
+	call->status =
+		err_set(&call->err, HCI_E_TIMEOUT, "request 0x%03x to %s: no reply within %llu ms",
+			call->method, c->peer[0] ? c->peer : c->addr,
+			(unsigned long long)(call->timeout_ns / NS_PER_MS));
 	complete_later(c, call);
 }
 
@@ -320,13 +328,24 @@ static int check_call(const struct rpc_conn *c, struct rpc_call *call)
 	if (c->state == CONN_CLOSED)
 		return err_copy(&call->err, &c->err, HCI_E_CLOSED);
 	if (call->body.failed)
-		return err_set(&call->err, HCI_E_NOMEM, "request 0x%03x: out of memory for its arguments",
-			       call->method);
+		return err_set(&call->err, HCI_E_NOMEM,
+			       "request 0x%03x: out of memory for its arguments", call->method);
 	if (call->body.len > RPC_BODY_MAX || call->payload_len > RPC_PAYLOAD_MAX)
 		return err_set(&call->err, HCI_E_RANGE,
-			       "request 0x%03x: %zu bytes of arguments, %u of payload: the limits are %u and %u",
-			       call->method, call->body.len, call->payload_len, RPC_BODY_MAX, RPC_PAYLOAD_MAX);
+			       "request 0x%03x: %zu bytes of arguments, %u of payload: the limits "
+			       "are %u and %u",
+			       call->method, call->body.len, call->payload_len, RPC_BODY_MAX,
+			       RPC_PAYLOAD_MAX);
 	return 0;
+}
+
+static uint64_t deadline_of(const struct rpc_conn *c, const struct rpc_call *call)
+{
+	uint64_t now = env_now(c->env);
+
+	if (!call->timeout_ns || call->timeout_ns > NO_DEADLINE - now)
+		return NO_DEADLINE;
+	return now + call->timeout_ns;
 }
 
 void rpc_submit(struct rpc_conn *c, struct rpc_call *call)
@@ -340,8 +359,8 @@ void rpc_submit(struct rpc_conn *c, struct rpc_call *call)
 	if (!call->status) {
 		s = slot_get(&c->calls);
 		if (!s)
-			call->status = err_set(&call->err, HCI_E_NOMEM, "request 0x%03x: out of memory",
-					       call->method);
+			call->status = err_set(&call->err, HCI_E_NOMEM,
+					       "request 0x%03x: out of memory", call->method);
 	}
 	if (!s) {
 		complete_later(c, call);
@@ -353,7 +372,7 @@ void rpc_submit(struct rpc_conn *c, struct rpc_call *call)
 	s->call = call;
 	s->send_bytes = (uint32_t)call->body.len + call->payload_len;
 	s->recv_bytes = call->reply_cap;
-	s->deadline = call->timeout_ns ? env_now(c->env) + call->timeout_ns : NO_DEADLINE;
+	s->deadline = deadline_of(c, call);
 	arm(c, s->deadline);
 	metric_add(c->rpc->m_calls, 1);
 	if (list_empty(&c->calls.waiting) && may_send(c, s)) {
@@ -392,9 +411,11 @@ static void take_reply(struct rpc_conn *c, struct rpc_call *call)
 	rx->payload_made = 0;
 	call->status = rx->f.status;
 	if (rx->fail)
-		call->status = err_set(&call->err, rx->fail, "%s: reply to request 0x%03x with a payload of %u bytes: %s",
+		call->status = err_set(&call->err, rx->fail,
+				       "%s: reply to request 0x%03x with a payload of %u bytes: %s",
 				       rpc_conn_name(c, name), call->method, rx->f.payload_len,
-				       rx->fail == HCI_E_NOMEM ? "out of memory" : "longer than was asked for");
+				       rx->fail == HCI_E_NOMEM ? "out of memory"
+							       : "longer than was asked for");
 	else if (call->status)
 		take_error(c, call);
 }

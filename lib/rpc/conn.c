@@ -3,7 +3,8 @@
  * A connection's life: opening, the hello, keep-alive, the end, references.
  *
  *	CONNECTING --on_open--> HELLO --peer's hello is good--> READY
- *	     any --rpc_conn_fail, rpc_conn_lost--> CLOSED --late task--> cleaned up --last reference--> freed
+ *	any of these --rpc_conn_fail, rpc_conn_lost--> CLOSED
+ *	CLOSED --late task--> cleaned up --last reference--> freed
  *
  * The end comes in two steps. rpc_conn_fail() may be called from anywhere and makes no callback: it
  * records why, says goodbye and cuts the stream off. The late task then completes the calls, gives
@@ -112,9 +113,9 @@ static const struct env_conn_ops drain_ops = {
 };
 
 /* True: it is on its way, and the stream is draining. */
-static bool say_goodbye(struct rpc_conn *c)
+static bool say_goodbye(struct rpc_conn *c, const struct hci_error *why)
 {
-	struct frame f = { .type = FRAME_GOODBYE, .version = RPC_VERSION, .status = c->err.code };
+	struct frame f = { .type = FRAME_GOODBYE, .version = RPC_VERSION, .status = why->code };
 	struct iovec iov[2];
 	struct buf body = BUF_INIT;
 	struct out o;
@@ -122,7 +123,7 @@ static bool say_goodbye(struct rpc_conn *c)
 
 	if (c->out_off || c->blocked)
 		return false;
-	rpc_goodbye_write(&c->err, &body);
+	rpc_goodbye_write(why, &body);
 	if (!body.failed) {
 		f.body_len = (uint32_t)body.len;
 		rpc_out_frame(&o, OUT_CTRL, &f, body.data, NULL);
@@ -170,7 +171,7 @@ void rpc_conn_fail(struct rpc_conn *c, const struct hci_error *err)
 	if (was == CONN_CLOSED)
 		return;
 	set_closed(c, err);
-	if (was == CONN_CONNECTING || !say_goodbye(c))
+	if (was == CONN_CONNECTING || !say_goodbye(c, err))
 		io_close(c, true);
 }
 
@@ -254,7 +255,8 @@ void rpc_conn_dispose(struct rpc_conn *c)
 {
 	rpc_conn_ref(c);
 	rpc_conn_shutdown(c);
-	if (c->late.queued) {
+	/* Again for a done() that submits once more, but not for ever. */
+	for (int i = 0; i < 3 && c->late.queued; i++) {
 		env_undefer(c->env, &c->late);
 		run_late(&c->late);
 	}
@@ -286,13 +288,16 @@ static void keep_alive(struct rpc_conn *c)
 	c->rx_silent = c->rx_seen || c->paused ? 0 : c->rx_silent + 1;
 	c->tx_stuck = c->tx_seen || list_empty(&c->outq) ? 0 : c->tx_stuck + 1;
 	if (c->rx_silent >= SILENT_MAX) {
-		rpc_conn_failf(c, HCI_E_TIMEOUT, "silent for %llu ms: the node is down, cut off or overloaded",
-			   (unsigned long long)ms);
+		rpc_conn_failf(c, HCI_E_TIMEOUT,
+			       "silent for %llu ms: the node is down, cut off or overloaded",
+			       (unsigned long long)ms);
 		return;
 	}
 	if (c->tx_stuck >= SILENT_MAX) {
-		rpc_conn_failf(c, HCI_E_TIMEOUT, "has not taken a byte for %llu ms: the node is cut off or overloaded",
-			   (unsigned long long)ms);
+		rpc_conn_failf(
+			c, HCI_E_TIMEOUT,
+			"has not taken a byte for %llu ms: the node is cut off or overloaded",
+			(unsigned long long)ms);
 		return;
 	}
 	if (!c->rx_seen)
@@ -310,9 +315,11 @@ static void on_timer(struct env_timer *t)
 	else if (c->state == CONN_READY)
 		keep_alive(c);
 	else
-		rpc_conn_failf(c, HCI_E_TIMEOUT, "%s within %llu ms: check that the node runs and the address is right",
-			   c->state == CONN_HELLO ? "connected, but sent no hello" : "did not answer",
-			   (unsigned long long)(c->rpc->o.connect_timeout_ns / NS_PER_MS));
+		rpc_conn_failf(
+			c, HCI_E_TIMEOUT,
+			"%s within %llu ms: check that the node runs and the address is right",
+			c->state == CONN_HELLO ? "connected, but sent no hello" : "did not answer",
+			(unsigned long long)(c->rpc->o.connect_timeout_ns / NS_PER_MS));
 }
 
 /* ---- frames that concern the connection itself ---- */
@@ -482,7 +489,8 @@ int rpc_conn_accept(struct rpc *r, struct env_conn *io)
 	return 0;
 }
 
-struct rpc_conn *rpc_connect(struct rpc *r, const char *addr, const char *expect_node, struct hci_error *err)
+struct rpc_conn *rpc_connect(struct rpc *r, const char *addr, const char *expect_node,
+			     struct hci_error *err)
 {
 	struct rpc_conn *c;
 

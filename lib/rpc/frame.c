@@ -21,7 +21,8 @@ static uint32_t get32(const uint8_t *p)
 	return v;
 }
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the wire format is little-endian, as is x86");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+	       "the wire format is little-endian, as is x86");
 
 void rpc_frame_encode(const struct frame *f, uint8_t out[FRAME_HDR])
 {
@@ -61,16 +62,20 @@ static int check_rule(const struct frame *f, struct hci_error *err)
 		return err_set(err, HCI_E_PROTO, "frame of unknown type %u", f->type);
 	r = &rules[f->type];
 	if (f->body_len > r->body_max)
-		return err_set(err, HCI_E_PROTO, "frame of type %u announces a body of %u bytes, the limit is %u",
+		return err_set(err, HCI_E_PROTO,
+			       "frame of type %u announces a body of %u bytes, the limit is %u",
 			       f->type, f->body_len, r->body_max);
 	if (f->payload_len > r->payload_max)
-		return err_set(err, HCI_E_PROTO, "frame of type %u announces a payload of %u bytes, the limit is %u",
+		return err_set(err, HCI_E_PROTO,
+			       "frame of type %u announces a payload of %u bytes, the limit is %u",
 			       f->type, f->payload_len, r->payload_max);
 	if ((f->method && !r->method) || (f->status && !r->status) || (f->id && !r->id))
-		return err_set(err, HCI_E_PROTO, "frame of type %u has a method, status or id that it may not have",
+		return err_set(err, HCI_E_PROTO,
+			       "frame of type %u has a method, status or id that it may not have",
 			       f->type);
 	if (f->status > 0 || f->status < FRAME_STATUS_MIN)
-		return err_set(err, HCI_E_PROTO, "frame of type %u has status %d, which is out of range", f->type,
+		return err_set(err, HCI_E_PROTO,
+			       "frame of type %u has status %d, which is out of range", f->type,
 			       f->status);
 	return 0;
 }
@@ -80,7 +85,9 @@ int rpc_frame_parse(const uint8_t in[FRAME_HDR], struct frame *f, struct hci_err
 	uint32_t magic = get32(in);
 
 	if (magic != FRAME_MAGIC)
-		return err_set(err, HCI_E_PROTO, "bad magic 0x%08x at the start of a frame: not a libhci peer, or TLS on one side only",
+		return err_set(err, HCI_E_PROTO,
+			       "bad magic 0x%08x at the start of a frame: not a libhci peer, or "
+			       "TLS on one side only",
 			       magic);
 	if (get32(in + HDR_CRC_AT) != crc32c(0, in, HDR_CRC_AT))
 		return err_set(err, HCI_E_PROTO, "frame header fails its checksum");

@@ -68,8 +68,10 @@ static int check_version(struct rpc_conn *c, const struct hello *h, struct hci_e
 
 	if (h->min > o->version_max || h->max < o->version_min)
 		return err_set(err, HCI_E_VERSION,
-			       "node %s speaks protocol versions %u to %u, node %s speaks %u to %u: upgrade the older one",
-			       who(h->node), h->min, h->max, who(c->rpc->node_name), o->version_min, o->version_max);
+			       "node %s speaks protocol versions %u to %u, node %s speaks %u to "
+			       "%u: upgrade the older one",
+			       who(h->node), h->min, h->max, who(c->rpc->node_name), o->version_min,
+			       o->version_max);
 	c->version = MIN(h->max, o->version_max);
 	return 0;
 }
@@ -82,16 +84,19 @@ static int check_identity(struct rpc_conn *c, const struct hello *h, struct hci_
 	if (!uuid_eq(&h->cluster, &c->rpc->o.cluster)) {
 		uuid_print(&h->cluster, theirs);
 		uuid_print(&c->rpc->o.cluster, ours);
-		return err_set(err, HCI_E_AUTH,
-			       "node %s belongs to cluster %s, node %s to cluster %s: check the address",
-			       who(h->node), theirs, who(c->rpc->node_name), ours);
+		return err_set(
+			err, HCI_E_AUTH,
+			"node %s belongs to cluster %s, node %s to cluster %s: check the address",
+			who(h->node), theirs, who(c->rpc->node_name), ours);
 	}
 	if (c->rpc->o.tls && h->node[0] && strcmp(cn, h->node) != 0)
 		return err_set(err, HCI_E_AUTH,
-			       "the peer says it is node %s, its certificate says %.64s: give each node its own certificate",
+			       "the peer says it is node %s, its certificate says %.64s: give each "
+			       "node its own certificate",
 			       h->node, cn[0] ? cn : "nothing");
 	if (c->expect[0] && strcmp(c->expect, h->node) != 0)
-		return err_set(err, HCI_E_AUTH, "%s is node %s, node %s was expected: check the node's address",
+		return err_set(err, HCI_E_AUTH,
+			       "%s is node %s, node %s was expected: check the node's address",
 			       c->addr, who(h->node), c->expect);
 	return 0;
 }
@@ -137,5 +142,6 @@ void rpc_goodbye_take(const struct frame *f, const void *body, struct hci_error 
 	char text[400];
 
 	rpc_take_text(&r, text, sizeof(text));
-	err_set(out, f->status ? f->status : HCI_E_CLOSED, "%s", text[0] ? text : "the peer closed the connection");
+	err_set(out, f->status ? f->status : HCI_E_CLOSED, "%s",
+		text[0] ? text : "the peer closed the connection");
 }

@@ -19,16 +19,17 @@
 #include "rpc/pool.h"
 #include "rpc/rpc.h"
 
-/* Per connection. An honest caller keeps within these by itself, so that they hold back only others. */
+/* Per connection. An honest caller keeps within these by itself, so that they hold back only
+ * others. */
 #define RPC_INFLIGHT_BYTES (64u << 20) /* bytes of requests a peer may have open */
 #define RPC_BACKLOG_BYTES (32u << 20)  /* bytes of replies that wait to be sent */
 #define RPC_CONNS_MAX 1024u            /* accepted connections of one rpc */
 
-#define RPC_STAGE (64u << 10)          /* bytes of the staging buffer */
-#define RPC_DIRECT_MIN (16u << 10)     /* at least as much missing: receive it straight into place */
-#define RPC_TURN_BYTES (1u << 20)      /* taken from one connection before others have their turn */
+#define RPC_STAGE (64u << 10)      /* bytes of the staging buffer */
+#define RPC_DIRECT_MIN (16u << 10) /* at least as much missing: receive it straight into place */
+#define RPC_TURN_BYTES (1u << 20)  /* taken from one connection before others have their turn */
 #define RPC_SEND_IOV 96
-#define RPC_DRAIN_NS NS_PER_S          /* to let a goodbye get through */
+#define RPC_DRAIN_NS NS_PER_S /* to let a goodbye get through */
 #define RPC_DRAIN_BYTES (1u << 20)
 
 /* ---- frames on their way out ---- */
@@ -56,9 +57,9 @@ struct req {
 	struct out out; /* the reply */
 	uint8_t *body;  /* arguments, later the reply's; small, or made for this */
 	uint32_t body_cap;
-	uint32_t cost;  /* what it counts for in open_bytes */
-	uint32_t made;  /* bytes of pub.payload as it was made */
-	int fail;       /* could not be taken in: the status to answer with */
+	uint32_t cost; /* what it counts for in open_bytes */
+	uint32_t made; /* bytes of pub.payload as it was made */
+	int fail;      /* could not be taken in: the status to answer with */
 	bool replied;
 	void (*release)(void *arg);
 	void *arg;
@@ -76,7 +77,7 @@ struct rpc_slot {
 	uint64_t deadline;
 	uint32_t send_bytes, recv_bytes;
 	enum slot_state state;
-	void *owned;           /* copy of what is left to send of a call that went away */
+	void *owned; /* copy of what is left to send of a call that went away */
 	struct rpc_slot *next_free;
 };
 
@@ -87,8 +88,8 @@ struct slots {
 	struct rpc_slot **chunk;
 	uint32_t nchunks;
 	struct rpc_slot *free;
-	struct list waiting;   /* not yet allowed to go out */
-	uint32_t open;         /* queued or sent */
+	struct list waiting; /* not yet allowed to go out */
+	uint32_t open;       /* queued or sent */
 	uint64_t send_bytes, recv_bytes;
 	struct env_timer timer;
 };
@@ -99,18 +100,18 @@ enum rx_part { RX_HEADER, RX_BODY, RX_PAYLOAD };
 
 struct rx {
 	uint8_t *stage;
-	uint32_t head, tail;   /* bytes of stage that were not looked at yet */
+	uint32_t head, tail; /* bytes of stage that were not looked at yet */
 	enum rx_part part;
 	struct frame f;
-	uint8_t *dst;          /* where the part goes; NULL: nowhere */
+	uint8_t *dst; /* where the part goes; NULL: nowhere */
 	uint32_t got, want;
 	struct req *req;       /* of a REQUEST */
 	struct rpc_slot *slot; /* of a REPLY */
 	uint8_t *body;         /* of any other type but REQUEST */
 	uint32_t body_cap;
-	void *payload;         /* of a REPLY: made here, or the call's */
+	void *payload; /* of a REPLY: made here, or the call's */
 	uint32_t payload_made;
-	int fail;              /* of a REPLY: memory ran out, or it is too long */
+	int fail; /* of a REPLY: memory ran out, or it is too long */
 };
 
 /* ---- connections ---- */
@@ -118,23 +119,23 @@ struct rx {
 enum conn_state { CONN_CONNECTING, CONN_HELLO, CONN_READY, CONN_CLOSED };
 
 struct rpc_conn {
-	struct rpc *rpc;       /* NULL once cleaned up */
+	struct rpc *rpc; /* NULL once cleaned up */
 	struct env *env;
 	struct rpc_pool *pool;
-	struct env_conn *io;   /* NULL: gone */
-	struct list link;      /* of rpc->conns */
+	struct env_conn *io; /* NULL: gone */
+	struct list link;    /* of rpc->conns */
 	uint64_t id;
 	unsigned refs;
 	enum conn_state state;
 	bool inbound, was_ready, paused;
-	bool blocked;          /* the stream takes no more until on_writable */
+	bool blocked; /* the stream takes no more until on_writable */
 	bool draining, cleaned;
-	bool rx_seen, tx_seen; /* since the last tick of the keep-alive */
+	bool rx_seen, tx_seen;       /* since the last tick of the keep-alive */
 	uint8_t rx_silent, tx_stuck; /* ticks without */
 	uint32_t version;
 	uint64_t features;
 	void *slot;
-	struct hci_error err;  /* why it is closed */
+	struct hci_error err; /* why it is closed */
 	struct fiber_cond cond;
 	struct env_timer timer; /* connect, keep-alive, drain */
 	struct env_task late;   /* completions and clean-up; holds a reference */
@@ -143,14 +144,14 @@ struct rpc_conn {
 	uint64_t ready_at, closed_at;
 
 	struct list outq;
-	uint32_t out_off;      /* bytes of the first frame that are sent */
+	uint32_t out_off; /* bytes of the first frame that are sent */
 	struct out hello, ping, pong;
 	struct buf hello_body;
 	uint64_t ping_id, pong_id;
 	bool pong_due;
 
 	struct rx rx;
-	uint32_t open_reqs;    /* received, reply not sent yet */
+	uint32_t open_reqs; /* received, reply not sent yet */
 	uint64_t open_bytes, backlog;
 
 	struct slots calls;
@@ -214,11 +215,12 @@ void rpc_take_text(struct rd *r, char *out, size_t cap);
 
 /* recv.c */
 void rpc_rx_run(struct rpc_conn *c);
-void rpc_rx_drop(struct rpc_conn *c); /* frees what is half received */
+void rpc_rx_drop(struct rpc_conn *c);   /* frees what is half received */
 void rpc_rx_resume(struct rpc_conn *c); /* after a request was answered: may read on */
 
 /* send.c */
-void rpc_out_frame(struct out *o, enum out_kind kind, const struct frame *f, const void *body, const void *payload);
+void rpc_out_frame(struct out *o, enum out_kind kind, const struct frame *f, const void *body,
+		   const void *payload);
 void rpc_out_push(struct rpc_conn *c, struct out *o);
 void rpc_out_flush(struct rpc_conn *c);
 /* Takes back a frame that is queued; false when part of it is sent already. */
@@ -226,8 +228,8 @@ bool rpc_out_remove(struct rpc_conn *c, struct out *o);
 
 /* call.c */
 void rpc_calls_init(struct rpc_conn *c);
-void rpc_calls_ready(struct rpc_conn *c);   /* the hello is over: let waiting calls go */
-void rpc_calls_fail_all(struct rpc_conn *c); /* with c->err, through done_calls */
+void rpc_calls_ready(struct rpc_conn *c);    /* the hello is over: let waiting calls go */
+void rpc_calls_fail_all(struct rpc_conn *c); /* with c->err, to done_calls */
 void rpc_calls_free(struct rpc_conn *c);
 void rpc_calls_run_done(struct rpc_conn *c);
 struct rpc_slot *rpc_call_find(struct rpc_conn *c, uint64_t id); /* NULL: no such call was made */

@@ -18,9 +18,9 @@
 struct peer {
 	struct peer *next;
 	struct rpc_conn *conn;
-	uint64_t backoff;      /* 0: the last attempt went well */
+	uint64_t backoff; /* 0: the last attempt went well */
 	uint64_t next_try;
-	struct hci_error err;  /* of the last attempt */
+	struct hci_error err; /* of the last attempt */
 	char node[HCI_NAME_MAX];
 };
 
@@ -31,7 +31,8 @@ struct rpc_peers {
 	struct peer *bucket[BUCKETS];
 };
 
-struct rpc_peers *rpc_peers_new(struct rpc *r, int (*resolve)(void *arg, const char *node, char *addr, size_t cap),
+struct rpc_peers *rpc_peers_new(struct rpc *r,
+				int (*resolve)(void *arg, const char *node, char *addr, size_t cap),
 				void *arg)
 {
 	struct rpc_peers *p = MEM_NEW(struct rpc_peers);
@@ -132,7 +133,8 @@ struct rpc_conn *rpc_peers_get(struct rpc_peers *p, const char *node, struct hci
 	if (it->conn)
 		retire(it);
 	if (it->backoff && now < it->next_try) {
-		err_set(err, HCI_E_UNAVAILABLE, "node %s: next attempt to connect in %llu ms; the last one: %.300s", node,
+		err_set(err, HCI_E_UNAVAILABLE,
+			"node %s: next attempt to connect in %llu ms; the last one: %.300s", node,
 			(unsigned long long)((it->next_try - now) / NS_PER_MS), it->err.message);
 		return NULL;
 	}

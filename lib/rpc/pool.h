@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Free lists of one struct rpc: payload buffers, reply bodies and request objects, so that a message
- * costs no malloc. Reference counted, because calls and requests may be freed after the rpc is.
- * One thread. Under AddressSanitizer nothing is kept, so that it sees every use after free.
+ * Free lists of one struct rpc: payload buffers, reply bodies and request objects, so that a
+ * message costs no malloc. Reference counted, because calls and requests may be freed after the rpc
+ * is. One thread. Under AddressSanitizer nothing is kept, so that it sees every use after free.
  */
 #ifndef RPC_POOL_H
 #define RPC_POOL_H

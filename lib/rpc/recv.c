@@ -20,7 +20,8 @@ static bool over_limit(const struct rpc_conn *c)
 /* With some slack, so that a connection at its limit does not stop and go at every frame. */
 static bool under_limit(const struct rpc_conn *c)
 {
-	return c->open_reqs <= RPC_INFLIGHT_MAX / 4 * 3 && c->open_bytes <= RPC_INFLIGHT_BYTES / 4 * 3 &&
+	return c->open_reqs <= RPC_INFLIGHT_MAX / 4 * 3 &&
+	       c->open_bytes <= RPC_INFLIGHT_BYTES / 4 * 3 &&
 	       c->backlog <= RPC_BACKLOG_BYTES / 4 * 3;
 }
 
@@ -72,11 +73,13 @@ static int check_state(struct rpc_conn *c, const struct frame *f, struct hci_err
 	bool early = f->type == FRAME_HELLO || f->type == FRAME_GOODBYE;
 
 	if (c->state != CONN_READY && !early)
-		return err_set(err, HCI_E_PROTO, "sent a frame of type %u before its hello", f->type);
+		return err_set(err, HCI_E_PROTO, "sent a frame of type %u before its hello",
+			       f->type);
 	if (c->state == CONN_READY && f->type == FRAME_HELLO)
 		return err_set(err, HCI_E_PROTO, "sent a second hello");
 	if (!early && f->version != (uint8_t)c->version)
-		return err_set(err, HCI_E_PROTO, "sent a frame of protocol version %u, %u was agreed on", f->version,
+		return err_set(err, HCI_E_PROTO,
+			       "sent a frame of protocol version %u, %u was agreed on", f->version,
 			       c->version);
 	return 0;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* struct rpc: the identity of this end, the table of methods, the listeners. Not the connections. */
+/* struct rpc: the identity of this end, the methods, the listeners. Not the connections. */
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/metrics.h"
@@ -44,11 +44,14 @@ static void make_metrics(struct rpc *r)
 		return;
 	r->m_calls = metrics_counter(m, "hci_rpc_calls_total", "Requests made to other nodes.", "");
 	r->m_requests = metrics_counter(m, "hci_rpc_requests_total", "Requests served.", "");
-	r->m_conns = metrics_gauge(m, "hci_rpc_connections", "Connections that got past their hello.", "");
-	r->m_failed = metrics_counter(m, "hci_rpc_failures_total",
-				      "Connections that ended for another reason than an orderly close.", "");
+	r->m_conns = metrics_gauge(m, "hci_rpc_connections",
+				   "Connections that got past their hello.", "");
+	r->m_failed = metrics_counter(
+		m, "hci_rpc_failures_total",
+		"Connections that ended for another reason than an orderly close.", "");
 	r->m_tx = metrics_counter(m, "hci_rpc_sent_bytes_total", "Bytes of frames sent.", "");
-	r->m_rx = metrics_counter(m, "hci_rpc_received_bytes_total", "Bytes of frames received.", "");
+	r->m_rx =
+		metrics_counter(m, "hci_rpc_received_bytes_total", "Bytes of frames received.", "");
 }
 
 struct rpc *rpc_new(struct env *e, const struct rpc_opts *o)
@@ -121,7 +124,8 @@ const struct rpc_method_entry *rpc_method(const struct rpc *r, uint32_t method)
 	return m->fn ? m : NULL;
 }
 
-int rpc_register(struct rpc *r, uint32_t method, void (*handler)(void *arg, struct rpc_req *req), void *arg)
+int rpc_register(struct rpc *r, uint32_t method, void (*handler)(void *arg, struct rpc_req *req),
+		 void *arg)
 {
 	uint32_t page = method / METHODS_PAGE;
 	struct rpc_method_entry *m;
@@ -146,13 +150,15 @@ static void on_accept(void *arg, struct env_conn *io)
 	struct rpc *r = ((struct listener *)arg)->rpc;
 
 	if (r->inbound >= RPC_CONNS_MAX) {
-		log_warn(env_log(r->env), "node %s: a connection was refused: %u are open, which is the limit",
+		log_warn(env_log(r->env),
+			 "node %s: a connection was refused: %u are open, which is the limit",
 			 r->node_name, r->inbound);
 		env_conn_close(io, true);
 		return;
 	}
 	if (rpc_conn_accept(r, io) < 0)
-		log_warn(env_log(r->env), "node %s: a connection was refused: out of memory", r->node_name);
+		log_warn(env_log(r->env), "node %s: a connection was refused: out of memory",
+			 r->node_name);
 }
 
 int rpc_listen(struct rpc *r, const char *addr, struct hci_error *err)
@@ -182,8 +188,10 @@ const char *rpc_listen_addr(struct rpc *r)
 void rpc_on_conn_closed(struct rpc *r, void (*fn)(void *arg, struct rpc_conn *c), void *arg)
 {
 	if (r->nhooks == ARRAY_SIZE(r->hooks)) {
-		log_error(env_log(r->env), "more than %u functions want to hear of closed connections: one is ignored",
-			  r->nhooks);
+		log_error(
+			env_log(r->env),
+			"more than %u functions want to hear of closed connections: one is ignored",
+			r->nhooks);
 		return;
 	}
 	r->hooks[r->nhooks].fn = fn;

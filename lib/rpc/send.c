@@ -8,7 +8,8 @@
 #include "base/metrics.h"
 #include "rpc/impl.h"
 
-void rpc_out_frame(struct out *o, enum out_kind kind, const struct frame *f, const void *body, const void *payload)
+void rpc_out_frame(struct out *o, enum out_kind kind, const struct frame *f, const void *body,
+		   const void *payload)
 {
 	struct frame g = *f;
 
@@ -108,7 +109,9 @@ static void finish_sent(struct list *sent, struct rpc_conn *c)
 			mem_free(s->owned);
 			s->owned = NULL;
 		} else if (o == &c->pong && c->pong_due && c->state != CONN_CLOSED) {
-			struct frame f = { .type = FRAME_PONG, .version = (uint8_t)c->version, .id = c->pong_id };
+			struct frame f = { .type = FRAME_PONG,
+					   .version = (uint8_t)c->version,
+					   .id = c->pong_id };
 
 			c->pong_due = false;
 			rpc_out_frame(&c->pong, OUT_CTRL, &f, NULL, NULL);

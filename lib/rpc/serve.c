@@ -74,9 +74,11 @@ void rpc_req_dispatch(struct req *q)
 
 	metric_add(c->rpc->m_requests, 1);
 	if (q->fail) {
-		rpc_reply(&q->pub, q->fail, "out of memory for the request", NULL, NULL, 0, NULL, NULL);
+		rpc_reply(&q->pub, q->fail, "out of memory for the request", NULL, NULL, 0, NULL,
+			  NULL);
 	} else if (!m) {
-		snprintf(text, sizeof(text), "request 0x%03x is not known here: upgrade this node", q->pub.method);
+		snprintf(text, sizeof(text), "request 0x%03x is not known here: upgrade this node",
+			 q->pub.method);
 		rpc_reply(&q->pub, HCI_E_UNSUPPORTED, text, NULL, NULL, 0, NULL, NULL);
 	} else {
 		m->fn(m->arg, &q->pub);
@@ -91,7 +93,7 @@ static bool body_room(struct req *q, uint32_t need, uint8_t **old)
 	if (need <= q->body_cap && q->body)
 		return true;
 	if (q->body != q->small)
-		*old = q->body; /* the reply may have been made from the arguments: freed after the copy */
+		*old = q->body; /* freed after the copy, which may be from there */
 	q->body = mem_alloc(need);
 	q->body_cap = need;
 	return q->body;
@@ -125,7 +127,8 @@ static int64_t build_body(struct req *q, int status, const char *message, const 
 	return (int64_t)(head + len);
 }
 
-static void send_reply(struct req *q, int status, uint32_t body_len, const void *payload, uint32_t payload_len)
+static void send_reply(struct req *q, int status, uint32_t body_len, const void *payload,
+		       uint32_t payload_len)
 {
 	struct rpc_conn *c = q->pub.conn;
 	struct frame f = {
@@ -151,20 +154,23 @@ static bool is_own(const struct req *q, const void *payload)
 }
 
 /* What a handler may not do is answered in its place, and logged. */
-static int check_reply(struct rpc_conn *c, struct req *q, int status, const struct buf *body, uint32_t payload_len)
+static int check_reply(struct rpc_conn *c, struct req *q, int status, const struct buf *body,
+		       uint32_t payload_len)
 {
 	if (status > 0 || status < FRAME_STATUS_MIN ||
-	    (body && (body->failed || body->len > RPC_BODY_MAX - MESSAGE_MAX - 3)) || payload_len > RPC_PAYLOAD_MAX) {
+	    (body && (body->failed || body->len > RPC_BODY_MAX - MESSAGE_MAX - 3)) ||
+	    payload_len > RPC_PAYLOAD_MAX) {
 		log_error(env_log(c->env),
-			  "request 0x%03x: its reply is not sent: status %d, %zu bytes of body, %u of payload",
+			  "request 0x%03x: its reply is not sent: status %d, %zu bytes of body, %u "
+			  "of payload",
 			  q->pub.method, status, body ? body->len : 0, payload_len);
 		return body && body->failed ? HCI_E_NOMEM : HCI_E_INTERNAL;
 	}
 	return 0;
 }
 
-void rpc_reply(struct rpc_req *req, int status, const char *message, const struct buf *body, const void *payload,
-	       uint32_t payload_len, void (*release)(void *arg), void *arg)
+void rpc_reply(struct rpc_req *req, int status, const char *message, const struct buf *body,
+	       const void *payload, uint32_t payload_len, void (*release)(void *arg), void *arg)
 {
 	struct req *q = container_of(req, struct req, pub);
 	struct rpc_conn *c = req->conn;

@@ -205,8 +205,10 @@ static void run(struct client *cl, const struct load *l)
 	wall = (double)(now_ns() - start) / 1e9;
 	cc = cpu_of(pthread_self()) - cc;
 	cs = cpu_of(cl->s->thread) - cs;
-	printf("{\"load\": \"%s\", \"tls\": %s, \"bytes\": %u, \"depth\": %u, \"calls_per_s\": %.0f, "
-	       "\"MBps\": %.0f, \"latency_us\": %.1f, \"client_cpu_us\": %.2f, \"server_cpu_us\": %.2f}\n",
+	printf("{\"load\": \"%s\", \"tls\": %s, \"bytes\": %u, \"depth\": %u, \"calls_per_s\": "
+	       "%.0f, "
+	       "\"MBps\": %.0f, \"latency_us\": %.1f, \"client_cpu_us\": %.2f, \"server_cpu_us\": "
+	       "%.2f}\n",
 	       l->name, cl->tls ? "true" : "false", l->size, l->depth, (double)cl->done / wall,
 	       (double)cl->done * l->size / wall / 1e6, (double)cl->lat / (double)cl->done / 1e3,
 	       cc / (double)cl->done * 1e6, cs / (double)cl->done * 1e6);
@@ -219,10 +221,11 @@ static void run(struct client *cl, const struct load *l)
 }
 
 static const struct load loads[] = {
-	{ "write", M_WRITE, 4096, 1 },	   { "write", M_WRITE, 4096, 32 },  { "write", M_WRITE, 4096, 256 },
-	{ "read", M_READ, 4096, 1 },	   { "read", M_READ, 4096, 32 },    { "read", M_READ, 4096, 256 },
-	{ "write", M_WRITE, 65536, 32 },   { "read", M_READ, 65536, 32 },   { "write", M_WRITE, 1u << 20, 8 },
-	{ "read", M_READ, 1u << 20, 8 },
+	{ "write", M_WRITE, 4096, 1 },     { "write", M_WRITE, 4096, 32 },
+	{ "write", M_WRITE, 4096, 256 },   { "read", M_READ, 4096, 1 },
+	{ "read", M_READ, 4096, 32 },      { "read", M_READ, 4096, 256 },
+	{ "write", M_WRITE, 65536, 32 },   { "read", M_READ, 65536, 32 },
+	{ "write", M_WRITE, 1u << 20, 8 }, { "read", M_READ, 1u << 20, 8 },
 };
 
 static void client_fiber(void *arg)
@@ -275,7 +278,8 @@ int main(int argc, char **argv)
 
 	if (!mkdtemp(dir))
 		die(dir, NULL);
-	if (pki_create_ca(dir, "bench", &err) < 0 || pki_issue(dir, "bench", dir, 1, addrs, &err) < 0)
+	if (pki_create_ca(dir, "bench", &err) < 0 ||
+	    pki_issue(dir, "bench", dir, 1, addrs, &err) < 0)
 		die("certificates", &err);
 	bench(seconds, NULL);
 	bench(seconds, dir);

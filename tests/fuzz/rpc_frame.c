@@ -221,12 +221,14 @@ static void raw_end(struct env *e, void *arg)
 
 static void serve_echo(void *arg, struct rpc_req *req)
 {
-	struct buf b = { .data = (uint8_t *)(uintptr_t)req->args.p, .len = (size_t)(req->args.end - req->args.p) };
+	struct buf b = { .data = (uint8_t *)(uintptr_t)req->args.p,
+			 .len = (size_t)(req->args.end - req->args.p) };
 
 	(void)arg;
 	if (req->payload_len)
 		CHECK((uintptr_t)req->payload % HCI_BLOCK == 0);
-	rpc_reply(req, 0, NULL, b.len > RPC_BODY_MAX / 2 ? NULL : &b, req->payload, req->payload_len, NULL, NULL);
+	rpc_reply(req, 0, NULL, b.len > RPC_BODY_MAX / 2 ? NULL : &b, req->payload,
+		  req->payload_len, NULL, NULL);
 }
 
 static void serve_hold(void *arg, struct rpc_req *req)
@@ -275,7 +277,8 @@ static void our_boot(struct env *e, void *arg)
 	struct rpc_opts o = { .node_name = "ours" };
 
 	w->r = rpc_new(e, &o);
-	CHECK(w->r && !rpc_register(w->r, M_ECHO, serve_echo, w) && !rpc_register(w->r, M_HOLD, serve_hold, w));
+	CHECK(w->r && !rpc_register(w->r, M_ECHO, serve_echo, w) &&
+	      !rpc_register(w->r, M_HOLD, serve_hold, w));
 	CHECK(rpc_listen(w->r, "tcp:ours:7000", NULL) == 0);
 	w->honest = rpc_connect(w->r, "tcp:ours:7000", "ours", NULL);
 	CHECK(w->honest);
@@ -304,7 +307,8 @@ static void our_end(struct env *e, void *arg)
 	CHECK(w->echoed == 1);
 	CHECK(w->done == (w->flags & AS_CLIENT ? CALLS : 0));
 	while ((l = list_pop(&w->held)))
-		rpc_reply(list_entry(l, struct rpc_req, link), HCI_E_IO, "held", NULL, w->page, 100, NULL, NULL);
+		rpc_reply(list_entry(l, struct rpc_req, link), HCI_E_IO, "held", NULL, w->page, 100,
+			  NULL, NULL);
 	rpc_call_free(&w->echo);
 	for (unsigned i = 0; i < CALLS; i++)
 		rpc_call_free(&w->calls[i]);

@@ -6,8 +6,10 @@
 
 BOTH(echo_of_every_size)
 {
-	static const uint32_t sizes[] = { 0, 1, 511, 4095, 4096, 4097, 16383, 16384, 65495, 65536, 65537, 262144,
-					  (1u << 20) + 1, RPC_PAYLOAD_MAX };
+	static const uint32_t sizes[] = {
+		0,     1,     511,   4095,  4096,   4097,           16383,
+		16384, 65495, 65536, 65537, 262144, (1u << 20) + 1, RPC_PAYLOAD_MAX
+	};
 	struct rpc_conn *c = world_connect(w);
 
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
@@ -20,7 +22,9 @@ BOTH(echo_of_every_size)
 
 BOTH(bodies_of_every_size)
 {
-	static const uint32_t sizes[] = { 0, 1, 191, 192, 255, 256, 257, 65536, RPC_BODY_MAX - 1000 };
+	static const uint32_t sizes[] = {
+		0, 1, 191, 192, 255, 256, 257, 65536, RPC_BODY_MAX - 1000
+	};
 	struct rpc_conn *c = world_connect(w);
 
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
@@ -235,7 +239,7 @@ BOTH(cancel_before_and_after_it_went_out)
 	tcall_wait(late);
 	ck_assert_int_eq(late->call.status, HCI_E_CANCELLED);
 	rpc_cancel(c, &late->call); /* done: nothing */
-	world_release_held(w); /* the late reply is dropped */
+	world_release_held(w);      /* the late reply is dropped */
 	check_echo(w, c, 4096);
 	tcall_free(early);
 	tcall_free(late);
@@ -272,7 +276,8 @@ BOTH(a_late_payload_touches_nothing)
 BOTH(timeouts)
 {
 	struct rpc_conn *c = world_connect(w);
-	struct tcall *quick = tcall_new(w, M_HOLD), *slow = tcall_new(w, M_HOLD), *fine = tcall_new(w, M_LATE);
+	struct tcall *quick = tcall_new(w, M_HOLD), *slow = tcall_new(w, M_HOLD),
+		     *fine = tcall_new(w, M_LATE);
 	uint64_t start = env_now(w->e);
 
 	slow->call.timeout_ns = 90 * NS_PER_MS;

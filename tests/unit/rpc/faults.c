@@ -92,7 +92,8 @@ static void boot(struct env *e, void *arg)
 {
 	struct agent *who = arg;
 	struct node *n = who->n;
-	struct rpc_opts o = { .node_name = sim_node_name(n->sim), .ping_interval_ns = 500 * NS_PER_MS };
+	struct rpc_opts o = { .node_name = sim_node_name(n->sim),
+			      .ping_interval_ns = 500 * NS_PER_MS };
 	struct hci_error err;
 
 	n->e = e;
@@ -187,7 +188,8 @@ END_TEST
 
 static void try_all(struct world *w, uint64_t n)
 {
-	struct tcall *t = tcall_new(w, M_ECHO), *big = tcall_new(w, M_ECHO), *make = tcall_new(w, M_MAKE);
+	struct tcall *t = tcall_new(w, M_ECHO), *big = tcall_new(w, M_ECHO),
+		     *make = tcall_new(w, M_MAKE);
 	uint8_t *data = mem_zalloc(20000);
 	struct hci_error err = { 0 };
 	struct rpc_conn *c;

@@ -59,7 +59,9 @@ BOTH(honest_raw_peer_is_served)
 BOTH(every_byte_by_itself)
 {
 	struct pair p = pair_open(w);
-	struct frame f = { .type = FRAME_REQUEST, .version = 1, .method = M_ECHO, .id = 3, .payload_len = 30 };
+	struct frame f = {
+		.type = FRAME_REQUEST, .version = 1, .method = M_ECHO, .id = 3, .payload_len = 30
+	};
 	uint8_t bytes[FRAME_HDR + 30];
 	struct buf out = BUF_INIT;
 
@@ -105,10 +107,30 @@ struct bad {
 };
 
 static const struct bad bad_frames[] = {
-	{ { .type = FRAME_REQUEST, .version = 1, .method = M_ECHO, .id = 1, .body_len = RPC_BODY_MAX + 1 }, "body of 262145" },
-	{ { .type = FRAME_REQUEST, .version = 1, .method = M_ECHO, .id = 1, .body_len = UINT32_MAX }, "body of 4294967295" },
-	{ { .type = FRAME_REQUEST, .version = 1, .method = M_ECHO, .id = 1, .payload_len = RPC_PAYLOAD_MAX + 1 }, "payload of" },
-	{ { .type = FRAME_REQUEST, .version = 1, .method = M_ECHO, .id = 1, .payload_len = UINT32_MAX }, "payload of" },
+	{ { .type = FRAME_REQUEST,
+	    .version = 1,
+	    .method = M_ECHO,
+	    .id = 1,
+	    .body_len = RPC_BODY_MAX + 1 },
+	  "body of 262145" },
+	{ { .type = FRAME_REQUEST,
+	    .version = 1,
+	    .method = M_ECHO,
+	    .id = 1,
+	    .body_len = UINT32_MAX },
+	  "body of 4294967295" },
+	{ { .type = FRAME_REQUEST,
+	    .version = 1,
+	    .method = M_ECHO,
+	    .id = 1,
+	    .payload_len = RPC_PAYLOAD_MAX + 1 },
+	  "payload of" },
+	{ { .type = FRAME_REQUEST,
+	    .version = 1,
+	    .method = M_ECHO,
+	    .id = 1,
+	    .payload_len = UINT32_MAX },
+	  "payload of" },
 	{ { .type = FRAME_REQUEST, .version = 9, .method = M_ECHO, .id = 1 }, "version 9" },
 	{ { .type = 77, .version = 1 }, "unknown type 77" },
 	{ { .type = FRAME_HELLO, .version = 1 }, "second hello" },
@@ -116,7 +138,8 @@ static const struct bad bad_frames[] = {
 	{ { .type = FRAME_REPLY, .version = 1, .id = 0 }, "not open" },
 	{ { .type = FRAME_REPLY, .version = 1, .id = UINT64_MAX }, "not open" },
 	{ { .type = FRAME_REPLY, .version = 1, .id = 1, .status = 5 }, "out of range" },
-	{ { .type = FRAME_REQUEST, .version = 1, .method = M_ECHO, .id = 1, .body_crc = 1 }, "fails its checksum" },
+	{ { .type = FRAME_REQUEST, .version = 1, .method = M_ECHO, .id = 1, .body_crc = 1 },
+	  "fails its checksum" },
 };
 
 BOTH(frames_against_the_rules)
@@ -144,7 +167,8 @@ BOTH(nothing_before_the_hello)
 	raw_expect_goodbye(r, HCI_E_PROTO, "before its hello");
 	raw_free(r);
 	ck_assert_uint_eq(w->served, 0);
-	ck_assert_uint_eq(w->closed, 0); /* never got past the hello: the hook does not hear of it */
+	ck_assert_uint_eq(w->closed,
+			  0); /* never got past the hello: the hook does not hear of it */
 }
 
 /* Each body of a hello cut at every length. */
@@ -171,7 +195,11 @@ BOTH(hello_cut_short)
 BOTH(death_in_the_middle_of_a_frame)
 {
 	struct rpc_conn *c = world_connect(w);
-	struct frame f = { .type = FRAME_REQUEST, .version = 1, .method = M_ECHO, .id = 1, .payload_len = 100000 };
+	struct frame f = { .type = FRAME_REQUEST,
+			   .version = 1,
+			   .method = M_ECHO,
+			   .id = 1,
+			   .payload_len = 100000 };
 	uint8_t *bytes = mem_zalloc(FRAME_HDR + 100000);
 
 	rpc_frame_encode(&f, bytes);

@@ -8,7 +8,8 @@
 
 /* ---- identity ---- */
 
-static int try_connect(struct world *w, const struct rpc_opts *o, const char *expect, struct hci_error *err)
+static int try_connect(struct world *w, const struct rpc_opts *o, const char *expect,
+		       struct hci_error *err)
 {
 	struct rpc *r = rpc_new(w->e, o);
 	struct rpc_conn *c = rpc_connect(r, w->addr, expect, err);
@@ -87,7 +88,8 @@ BOTH(a_version_too_new_at_the_other_end)
 	pk_kv_uuid(&b, "cluster", &w->cluster);
 	f.body_len = (uint32_t)b.len;
 	ck_assert(raw_send_frame(r, &f, b.data, NULL));
-	raw_expect_goodbye(r, HCI_E_VERSION, "node raw speaks protocol versions 7 to 8, node srv speaks 1 to 1");
+	raw_expect_goodbye(r, HCI_E_VERSION,
+			   "node raw speaks protocol versions 7 to 8, node srv speaks 1 to 1");
 	buf_free(&b);
 	raw_free(r);
 }
@@ -277,7 +279,9 @@ BOTH(free_with_calls_open)
 BOTH(lent_payloads_come_back)
 {
 	struct raw *r = raw_connect(w, w->addr);
-	struct frame f = { .type = FRAME_REQUEST, .version = 1, .method = M_ECHO, .payload_len = 1 << 20 };
+	struct frame f = {
+		.type = FRAME_REQUEST, .version = 1, .method = M_ECHO, .payload_len = 1 << 20
+	};
 	uint8_t *data = mem_zalloc(f.payload_len);
 
 	ck_assert(raw_hello(w, r, "raw"));

@@ -102,8 +102,8 @@ struct raw *raw_listen(struct world *w)
 	struct raw *r = raw_new(w);
 	struct hci_error err;
 
-	r->listener = env_listen(w->e, w->kind == WORLD_REAL ? "tcp:127.0.0.1:0" : "tcp:n1:0", NULL, on_accept, r,
-				 &err);
+	r->listener = env_listen(w->e, w->kind == WORLD_REAL ? "tcp:127.0.0.1:0" : "tcp:n1:0", NULL,
+				 on_accept, r, &err);
 	ck_assert_msg(r->listener, "%s", err.message);
 	return r;
 }
@@ -252,8 +252,8 @@ void raw_expect_goodbye(struct raw *r, int code, const char *text)
 	ck_assert(raw_expect(r, FRAME_GOODBYE, &f, &body));
 	ck_assert_int_eq(f.status, code);
 	buf_append(&body, "", 1);
-	ck_assert_msg(strstr((char *)body.data + 1, text) || strstr((char *)body.data + 3, text), "%s",
-		      body.data + 1);
+	ck_assert_msg(strstr((char *)body.data + 1, text) || strstr((char *)body.data + 3, text),
+		      "%s", body.data + 1);
 	ck_assert(!raw_read(r, &c, 1));
 	buf_free(&body);
 }

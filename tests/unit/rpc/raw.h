@@ -11,7 +11,7 @@ struct raw {
 	struct env_conn *io;
 	struct env_listener *listener;
 	struct buf in;
-	size_t at;          /* bytes of in that were read */
+	size_t at; /* bytes of in that were read */
 	bool open, over, writable, hold;
 	struct fiber *waiter;
 };

@@ -19,7 +19,8 @@ static void make_pki(void)
 	ck_assert_msg(pki_create_ca(dir, "test", &err) == 0, "%s", err.message);
 	for (int i = 0; i < 2; i++) {
 		snprintf(out, sizeof(out), "%s/%s", dir, i ? "cli" : "srv");
-		ck_assert_msg(pki_issue(dir, i ? "cli" : "srv", out, 2, addrs, &err) == 0, "%s", err.message);
+		ck_assert_msg(pki_issue(dir, i ? "cli" : "srv", out, 2, addrs, &err) == 0, "%s",
+			      err.message);
 	}
 }
 
@@ -104,7 +105,8 @@ static void liar_body(struct world *w)
 	tcall_submit(c, t);
 	tcall_wait(t);
 	ck_assert_int_eq(t->call.status, HCI_E_AUTH);
-	ck_assert_ptr_nonnull(strstr(t->call.err.message, "it is node somebody, its certificate says cli"));
+	ck_assert_ptr_nonnull(
+		strstr(t->call.err.message, "it is node somebody, its certificate says cli"));
 	ck_assert_uint_eq(w->served, 0);
 	tcall_free(t);
 	rpc_conn_unref(c);

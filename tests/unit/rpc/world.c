@@ -19,7 +19,8 @@ static void release(void *arg)
 static void serve_echo(void *arg, struct rpc_req *req)
 {
 	struct world *w = arg;
-	struct buf b = { .data = (uint8_t *)(uintptr_t)req->args.p, .len = (size_t)(req->args.end - req->args.p) };
+	struct buf b = { .data = (uint8_t *)(uintptr_t)req->args.p,
+			 .len = (size_t)(req->args.end - req->args.p) };
 
 	w->served++;
 	rpc_reply(req, 0, NULL, &b, req->payload, req->payload_len, release, w);
@@ -138,8 +139,9 @@ struct rpc *world_server(struct world *w, const struct rpc_opts *o)
 	struct hci_error err;
 
 	ck_assert_ptr_nonnull(r);
-	ck_assert_msg(rpc_listen(r, w->kind == WORLD_REAL ? "tcp:127.0.0.1:0" : "tcp:n1:0", &err) == 0, "%s",
-		      err.message);
+	ck_assert_msg(rpc_listen(r, w->kind == WORLD_REAL ? "tcp:127.0.0.1:0" : "tcp:n1:0", &err) ==
+			      0,
+		      "%s", err.message);
 	return r;
 }
 

@@ -15,11 +15,11 @@
 enum world_kind { WORLD_REAL, WORLD_SIM, WORLD_KINDS };
 
 enum {
-	M_ECHO = 0xf01,  /* body and payload come back */
-	M_LATE = 0xf02,  /* body: milliseconds; replies after that */
-	M_FAIL = 0xf03,  /* body: code below zero; replies with it and "no luck" */
-	M_HOLD = 0xf04,  /* the request is put in w->held */
-	M_MAKE = 0xf05,  /* body: length; replies with a payload of that */
+	M_ECHO = 0xf01, /* body and payload come back */
+	M_LATE = 0xf02, /* body: milliseconds; replies after that */
+	M_FAIL = 0xf03, /* body: code below zero; replies with it and "no luck" */
+	M_HOLD = 0xf04, /* the request is put in w->held */
+	M_MAKE = 0xf05, /* body: length; replies with a payload of that */
 };
 
 struct world {
@@ -29,9 +29,9 @@ struct world {
 	struct uuid cluster;
 	struct list held;
 	unsigned nheld;
-	unsigned served;    /* requests that came to a handler */
-	unsigned released;  /* payloads given back by rpc_reply */
-	unsigned closed;    /* connections the server saw end */
+	unsigned served;   /* requests that came to a handler */
+	unsigned released; /* payloads given back by rpc_reply */
+	unsigned closed;   /* connections the server saw end */
 	/* of the fixture */
 	void (*fn)(struct world *w);
 	enum world_kind kind;
@@ -72,13 +72,13 @@ void check_echo(struct world *w, struct rpc_conn *c, uint32_t n);
 
 #define add_both(tc, fn) tcase_add_loop_test(tc, fn, 0, WORLD_KINDS)
 /* A test whose body runs on a fiber, in both kinds of world. */
-#define BOTH(name)                                  \
-	static void name##_body(struct world *w);   \
-	START_TEST(name)                            \
-	{                                           \
-		world_run(_i, name##_body);         \
-	}                                           \
-	END_TEST                                    \
+#define BOTH(name)                                \
+	static void name##_body(struct world *w); \
+	START_TEST(name)                          \
+	{                                         \
+		world_run(_i, name##_body);       \
+	}                                         \
+	END_TEST                                  \
 	static void name##_body(struct world *w)
 
 #endif
