@@ -1,16 +1,26 @@
 #!/bin/bash
 # Every verb of the test bed, for real. Prints ok / not ok lines and a count; exit status 0
-# if all held. Needs root and the packages of packages.txt. About a minute and a half.
+# if all held. Needs root and the packages of packages.txt. Little more than a minute.
 # usage: selftest.sh [PATTERN]    only the parts whose name matches
+# HCI_TESTBED_SELFTEST_DIR: where the beds' disks lie
 set -uo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 only=${1:-.}
-scratch=$(mktemp -d /var/tmp/hci-testbed-selftest.XXXXXX)
+# In memory where that takes O_DIRECT: it is the verbs that are tested, not the disk, and some
+# disks need long to free what was written at random (README.md, "Where the disks lie").
+base=${HCI_TESTBED_SELFTEST_DIR:-/var/tmp}
+if [ -z "${HCI_TESTBED_SELFTEST_DIR:-}" ] && [ "$(($(stat -f -c '%a * %S' /dev/shm)))" -gt 6000000000 ]; then
+	probe=$(mktemp /dev/shm/hci-testbed-probe.XXXXXX)
+	! dd if=/dev/zero of="$probe" bs=4k count=1 oflag=direct status=none 2>/dev/null || base=/dev/shm
+	rm -f "$probe"
+fi
+scratch=$(mktemp -d "$base/hci-testbed-selftest.XXXXXX")
 export HCI_TESTBED_DIR=$scratch/beds HCI_TESTBED_NAME=selftest
 tb=$here/testbed
 bed=$HCI_TESTBED_DIR/selftest
 passed=0 failed=0
+if [ "$base" = /dev/shm ]; then down_limit=3; else down_limit=60; fi
 
 finish() {
 	local rc=$?
@@ -73,7 +83,8 @@ inventory() {
 	grep -lszF "HCI_TESTBED_INSIDE=$scratch" /proc/[0-9]*/environ
 	losetup --list --noheadings --output BACK-FILE | grep "$scratch"
 	grep "$scratch" /proc/self/mounts
-	ls /run/hci-testbed /sys/fs/cgroup/*/hci-testbed 2>/dev/null | grep "^\(selftest\|second\)-"
+	compgen -G "/run/hci-testbed/s*-*"
+	compgen -G "/sys/fs/cgroup/*/hci-testbed/s*-*"
 }
 
 part_up() {
@@ -103,7 +114,7 @@ part_daemon() {
 	check "start names a missing command" fails_with "nonesuch" "$tb" start n1 dud nonesuch
 	check "status shows it" field '.nodes[0].daemons[] | select(.name == "napper").running' true
 	check "no inherited descriptors" grep -q '^fds: 0 1 2 3$' "$bed/nodes/n1/log/napper.log"
-	check "the bed is not locked by it" flock -n "/run/hci-testbed/$(ls /run/hci-testbed | grep '^selftest.*lock$')" true
+	check "the bed is not locked by it" flock -n /run/hci-testbed/selftest-*.lock true
 	check "stop" "$tb" stop n1 napper
 	check "it could say goodbye" grep -q bye <("$tb" logs n1 napper)
 	check "stop of what does not run is refused" fails_with "not running" "$tb" stop n1 napper
@@ -238,7 +249,7 @@ part_kill() {
 }
 
 part_down() {
-	check "down" under 3 "$tb" down
+	check "down" under "$down_limit" "$tb" down
 	check "nothing is left of it" "$tb" leftovers
 	check "down again is fine" "$tb" down
 }
@@ -289,7 +300,7 @@ part_libvirt() {
 	check "and obeys the power button" virsh_on n2 shutdown guest
 	check "until it is off" wait_until 10 shut_off n2
 	check "every record of both runs is there" "$image/verify" --strict "$bed/shared/guest.img" "$bed/shared/console.log"
-	check "down with libvirtds" under 5 "$tb" down
+	check "down with libvirtds" under "$down_limit" "$tb" down
 	check "nothing is left" "$tb" leftovers
 }
 

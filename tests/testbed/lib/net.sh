@@ -19,6 +19,7 @@ switch_up() {
 	unshare --net="$BED/switch" true
 	# bridge-nf-call-iptables is on in new namespaces of some kernels and would send
 	# bridged frames through the IP firewall and its connection tracking.
+	# shellcheck disable=SC2016 # expands in there
 	in_switch bash -euc '
 		ip link set lo up
 		ip link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0
@@ -41,8 +42,10 @@ switch_up() {
 
 # Plugs a node in: $2 is a process in its network namespace.
 port_plug() {
-	local node=$1 pid=$2 state
-	in_switch ip link add "$node" type veth peer name eth0 netns "$pid"
+	local node=$1 pid=$2 state mac
+	# A server that reboots keeps its address: else its peers' ARP caches would be wrong.
+	mac=$(printf '02:68:63:69:00:%02x' "${node#n}")
+	in_switch ip link add "$node" type veth peer name eth0 address "$mac" netns "$pid"
 	in_switch ip link set "$node" master br0 up
 	nsenter --net="/proc/$pid/ns/net" -- bash -euc "
 		ip link set lo up

@@ -18,6 +18,7 @@ for fd in /proc/self/fd/*; do
 done
 rm -f "$pidfile"
 # A shell's background job ignores SIGINT and SIGQUIT: undo that.
+# shellcheck disable=SC2016 # expands in there
 setsid bash -c '
 	read -r -a stat </proc/self/stat
 	echo "${stat[0]} ${stat[21]}" >"$0.new" && mv "$0.new" "$0"

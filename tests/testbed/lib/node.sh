@@ -149,6 +149,7 @@ daemon_pid() {
 	local node=$1 name=$2 pid start ns p
 	read -r pid start 2>/dev/null <"$(daemon_file "$node" "$name")" || return 1
 	ns=$(readlink "/proc/$(node_pid "$node")/ns/pid") || return 1
+	# shellcheck disable=SC2013 # words are what we want: these are numbers
 	for p in $(grep -lsE "^NSpid:.*[[:space:]]$pid\$" /proc/[0-9]*/status | cut -d/ -f3); do
 		if [ "$(readlink "/proc/$p/ns/pid")" = "$ns" ] && [ "$(proc_start "$p")" = "$start" ]; then
 			echo "$p"
@@ -209,7 +210,7 @@ cmd_logs() {
 	bed_need
 	node_need "$node"
 	if [ -z "$name" ]; then
-		(cd "$BED/nodes/$node/log" && ls -1 | sed -n 's/\.log$//p')
+		find "$BED/nodes/$node/log" -name '*.log' -printf '%f\n' | sed 's/\.log$//' | sort
 		return
 	fi
 	daemon_name_ok "$node" "$name"
