@@ -23,7 +23,7 @@ HCI_BEGIN_DECLS
 HCI_API int hci_pki_create_ca(const char *dir, const char *name, struct hci_error *err);
 
 /**
- * Issue a certificate: OUT_DIR/NAME.crt and OUT_DIR/NAME.key (mode 0600), and OUT_DIR/ca.crt.
+ * Issue a certificate: OUT_DIR/node.crt and OUT_DIR/node.key (mode 0600), and OUT_DIR/ca.crt. Replaces what is there.
  *
  * @param ca_dir     where ca.crt and ca.key are
  * @param name       of the node or client: becomes the common name

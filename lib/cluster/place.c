@@ -21,20 +21,30 @@ struct loaded_policy {
 
 /* ---- policies by name ---- */
 
+/* Policies that come with libhci are there without a record. */
+static const char *builtin_plugin(const char *name)
+{
+	if (!strcmp(name, "spread"))
+		return "placement-spread";
+	if (!strcmp(name, "pack"))
+		return "placement-pack";
+	return strcmp(name, "balance") ? NULL : "scheduler-balance";
+}
+
 /* Beside the library: LIBDIR/hci/plugins, or HCI_PLUGIN_DIR of the environment (build trees). */
-static void builtin_path(const char *name, char *out, size_t cap)
+static void builtin_path(const char *plugin, char *out, size_t cap)
 {
 	const char *dir = secure_getenv("HCI_PLUGIN_DIR");
 	Dl_info info;
 
 	if (dir && dir[0] == '/') {
-		snprintf(out, cap, "%s/placement-%s.so", dir, name);
+		snprintf(out, cap, "%s/%s.so", dir, plugin);
 	} else if (dladdr((void *)builtin_path, &info) && info.dli_fname && info.dli_fname[0] == '/') {
 		const char *slash = strrchr(info.dli_fname, '/');
 
-		snprintf(out, cap, "%.*s/hci/plugins/placement-%s.so", (int)(slash - info.dli_fname), info.dli_fname, name);
+		snprintf(out, cap, "%.*s/hci/plugins/%s.so", (int)(slash - info.dli_fname), info.dli_fname, plugin);
 	} else {
-		snprintf(out, cap, "/usr/lib/hci/plugins/placement-%s.so", name);
+		snprintf(out, cap, "/usr/lib/hci/plugins/%s.so", plugin);
 	}
 }
 
@@ -98,8 +108,8 @@ int core_policy_get(struct core *c, const char *name, struct policy **out, struc
 	if (r) {
 		snprintf(path, sizeof(path), "%s", r->plugin);
 		snprintf(config, sizeof(config), "%s", r->config);
-	} else if (!strcmp(name, "spread") || !strcmp(name, "pack")) {
-		builtin_path(name, path, sizeof(path));
+	} else if (builtin_plugin(name)) {
+		builtin_path(builtin_plugin(name), path, sizeof(path));
 	} else {
 		rc = err_set(err, HCI_E_NOTFOUND, "policy %s: not registered: add it with hcictl policy add", name);
 	}

@@ -312,7 +312,7 @@ void io_op_done(struct leg_op *op)
 	char why[160] = "";
 
 	if (status)
-		snprintf(why, sizeof(why), "%s", op->call.err.message);
+		snprintf(why, sizeof(why), "%.150s", op->call.err.message);
 	list_del(&op->link);
 	l->nops--;
 	p->open_ops--;

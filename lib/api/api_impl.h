@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of the public API share: the open cluster with its loop thread, and the one way in
+ * which a caller's thread has something done on the loop and waits for it.
+ */
+#ifndef API_IMPL_H
+#define API_IMPL_H
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <hci/hci.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/names.h"
+#include "base/opts.h"
+#include "base/uuid.h"
+#include "cluster/core.h"
+#include "env/fiber.h"
+
+#define LOG_SUB "api"
+
+struct api_events;
+
+struct hci_cluster {
+	unsigned refs; /* atomic */
+	struct env *env;
+	pthread_t thread;
+	bool thread_runs;
+	struct metrics *metrics;
+	struct env_tls *tls;
+	struct store *store;
+	struct core *core;
+	struct api_events *events; /* atomic pointer, set once by hci_event_subscribe() */
+	char ca_file[REC_PATH_MAX], cert_file[REC_PATH_MAX], key_file[REC_PATH_MAX];
+};
+
+/*
+ * Runs fn(c, arg) in a fiber on the loop and waits for it; returns what fn returned. Refused with HCI_E_STATE from
+ * the loop's own thread (a callback), which would wait for itself.
+ */
+int api_call(hci_cluster *c, int (*fn)(hci_cluster *c, void *arg, struct hci_error *err), void *arg, struct hci_error *err);
+
+/*
+ * Arrays for list calls, with the caller's idea of an element's size: a shorter one gets the beginning, what a
+ * longer one has besides is zero.
+ */
+struct api_list {
+	uint8_t *data; /* becomes the caller's; hci_list_free() */
+	uint64_t n, cap, stride, min;
+};
+int api_list_init(struct api_list *l, const void *out, const void *n, uint64_t info_size, uint64_t ours, struct hci_error *err);
+int api_list_add(struct api_list *l, const void *info, uint64_t ours, struct hci_error *err);
+/* One struct out, sized by the caller. */
+int api_info_out(void *out, uint64_t info_size, const void *info, uint64_t ours, const char *what, struct hci_error *err);
+
+/* Copies a text that comes from the store or a caller into an info field. */
+#define API_TEXT(dst, src) snprintf((dst), sizeof(dst), "%s", (src))
+
+/* events.c: NULL is fine; the loop is over. */
+void api_events_free(struct api_events *e);
+
+/* "argument X must not be NULL" */
+int api_null(const char *what, struct hci_error *err);
+
+#endif

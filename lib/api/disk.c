@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hci/disk.h */
+#include "api/api_impl.h"
+
+#define ADD_TIMEOUT 30000u
+
+struct add_args {
+	struct hci_disk_opts o;
+	char uuid[HCI_UUID_STR];
+};
+
+struct same {
+	const struct hci_disk_opts *o;
+	bool found;
+};
+
+static bool same_path(void *arg, const struct rec_disk *d)
+{
+	struct same *s = arg;
+
+	s->found = d->state != REC_DISK_REMOVED && !strcmp(d->node, s->o->node) && !strcmp(d->path, s->o->path);
+	return !s->found;
+}
+
+static int put_new(hci_cluster *c, const struct hci_disk_opts *o, struct uuid *id, struct hci_error *err)
+{
+	struct rec_disk *r = MEM_NEW(struct rec_disk);
+	char key[REC_KEY];
+	uint8_t rnd[16];
+	int rc;
+
+	if (!r)
+		return err_set(err, HCI_E_NOMEM, "disk %s: out of memory", o->path);
+	env_random(c->env, rnd, sizeof(rnd));
+	uuid_from_random(&r->uuid, rnd);
+	API_TEXT(r->node, o->node);
+	API_TEXT(r->path, o->path);
+	API_TEXT(r->pool, o->pool ? o->pool : "");
+	r->role = (enum rec_disk_role)o->role;
+	r->class_ = (enum rec_disk_class)o->disk_class;
+	r->state = REC_DISK_NEW;
+	r->state_since = env_realtime(c->env);
+	key_disk(key, &r->uuid);
+	*id = r->uuid;
+	rc = rec_disk_put(c->store, key, r, 0, 0, NULL, err);
+	mem_free(r);
+	return rc;
+}
+
+/* Its node could not take it: the record goes again, the cause stays in the error. */
+static int give_up(hci_cluster *c, const struct uuid *id, const struct rec_disk *d, struct hci_error *err)
+{
+	char key[REC_KEY];
+	int code = strstr(d->reason, "not empty") ? HCI_E_EXISTS : HCI_E_IO;
+
+	err_set(err, code, "disk %s of node %s: %s", d->path, d->node, d->reason);
+	key_disk(key, id);
+	(void)rec_delete(c->store, key, REC_REV_ANY, NULL, NULL);
+	return code;
+}
+
+static int add_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
+{
+	struct add_args *a = arg;
+	struct same s = { .o = &a->o };
+	uint64_t end;
+	struct uuid id;
+	int rc;
+
+	if (!core_node(c->core, a->o.node))
+		return err_set(err, HCI_E_NOTFOUND, "node %s: there is none of this name", a->o.node);
+	if (a->o.pool && !core_pool(c->core, a->o.pool))
+		return err_set(err, HCI_E_NOTFOUND, "pool %s: there is none of this name", a->o.pool);
+	core_each_disk(c->core, same_path, &s);
+	if (s.found)
+		return err_set(err, HCI_E_EXISTS, "disk %s of node %s: it belongs to the cluster already", a->o.path,
+			       a->o.node);
+	rc = put_new(c, &a->o, &id, err);
+	if (rc)
+		return rc;
+	uuid_print(&id, a->uuid);
+	end = env_now(c->env) + (a->o.timeout_ms ? a->o.timeout_ms : ADD_TIMEOUT) * NS_PER_MS;
+	for (;;) {
+		const struct rec_disk *d = core_disk(c->core, &id);
+
+		if (d && d->state == REC_DISK_ONLINE)
+			return 0;
+		if (d && d->state == REC_DISK_FAILED)
+			return give_up(c, &id, d, err);
+		if (env_now(c->env) >= end)
+			return err_set(err, HCI_E_TIMEOUT,
+				       "disk %s: node %s has not taken it yet: it stays \"new\" until the node service there runs",
+				       a->o.path, a->o.node);
+		fiber_cond_wait_until(c->env, core_changed(c->core), end);
+	}
+}
+
+int hci_disk_add(hci_cluster *c, const struct hci_disk_opts *opts, char uuid[HCI_UUID_STR], struct hci_error *err)
+{
+	static const struct hci_disk_opts defaults = HCI_DISK_OPTS_INIT;
+	struct add_args a;
+	int rc;
+
+	if (!c)
+		return api_null("c", err);
+	rc = opts_take(&a.o, &defaults, sizeof(a.o), opts, sizeof(a.o), "hci_disk_opts", err);
+	if (rc)
+		return rc;
+	if (!a.o.node || !a.o.path)
+		return err_set(err, HCI_E_INVAL, "disk: %s is missing", a.o.node ? "path" : "node");
+	if (a.o.path[0] != '/' || strlen(a.o.path) >= REC_PATH_MAX - 64)
+		return err_set(err, HCI_E_INVAL, "disk %.100s: the path must be absolute and shorter than %u bytes", a.o.path,
+			       REC_PATH_MAX - 64);
+	if (a.o.role < HCI_DISK_DATA || a.o.role > HCI_DISK_SPARE || a.o.disk_class < HCI_DISK_HDD ||
+	    a.o.disk_class > HCI_DISK_NVME)
+		return err_set(err, HCI_E_INVAL, "disk %s: role %d or class %d is not known", a.o.path, a.o.role,
+			       a.o.disk_class);
+	rc = name_check(a.o.node, "node", err);
+	if (!rc && a.o.pool)
+		rc = name_check(a.o.pool, "pool", err);
+	if (!rc)
+		rc = api_call(c, add_on_loop, &a, err);
+	if (!rc && uuid)
+		memcpy(uuid, a.uuid, HCI_UUID_STR);
+	return rc;
+}
+
+/* ---- by UUID or the beginning of one ---- */
+
+struct find {
+	const char *prefix;
+	struct uuid id;
+	unsigned n;
+};
+
+static bool find_one(void *arg, const struct rec_disk *d)
+{
+	struct find *f = arg;
+	char id[HCI_UUID_STR];
+
+	uuid_print(&d->uuid, id);
+	if (d->state != REC_DISK_REMOVED && !strncmp(id, f->prefix, strlen(f->prefix))) {
+		f->id = d->uuid;
+		f->n++;
+	}
+	return true;
+}
+
+static int remove_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
+{
+	struct find f = { .prefix = arg };
+	struct rec_disk *r;
+	char key[REC_KEY];
+	uint64_t rev;
+	int rc;
+
+	core_each_disk(c->core, find_one, &f);
+	if (f.n != 1)
+		return err_set(err, HCI_E_NOTFOUND, "disk %s: %s", f.prefix,
+			       f.n ? "several begin like this: give more of the UUID" : "there is none of this UUID");
+	r = MEM_NEW(struct rec_disk);
+	if (!r)
+		return err_set(err, HCI_E_NOMEM, "disk %s: out of memory", f.prefix);
+	key_disk(key, &f.id);
+	rc = rec_disk_get(c->store, key, r, &rev, err);
+	if (!rc && r->state == REC_DISK_ONLINE && core_alive(c->core, r->node))
+		rc = err_set(err, HCI_E_STATE, "disk %s of node %s: it is online: stop its node, or wait until it has failed",
+			     r->path, r->node);
+	if (!rc) {
+		r->state = REC_DISK_REMOVED;
+		r->state_since = env_realtime(c->env);
+		API_TEXT(r->reason, "removed by hand");
+		rc = rec_disk_put(c->store, key, r, rev, 0, NULL, err);
+	}
+	mem_free(r);
+	return rc;
+}
+
+int hci_disk_remove(hci_cluster *c, const char *uuid, struct hci_error *err)
+{
+	if (!c || !uuid)
+		return api_null(c ? "uuid" : "c", err);
+	if (strlen(uuid) < 4 || strlen(uuid) > 36 || strspn(uuid, "0123456789abcdef-") != strlen(uuid))
+		return err_set(err, HCI_E_INVAL, "disk %.40s: give the UUID or at least its first 4 characters", uuid);
+	return api_call(c, remove_on_loop, (void *)(uintptr_t)uuid, err);
+}
+
+/* ---- list ---- */
+
+struct list_args {
+	struct api_list l;
+	hci_cluster *c;
+	struct hci_error *err;
+	int rc;
+};
+
+static bool list_one(void *arg, const struct rec_disk *d)
+{
+	struct list_args *a = arg;
+	const struct rec_diskstat *st = core_diskstat(a->c->core, &d->uuid);
+	struct hci_disk_info i = { 0 };
+
+	if (d->state == REC_DISK_REMOVED)
+		return true;
+	uuid_print(&d->uuid, i.uuid);
+	API_TEXT(i.node, d->node);
+	API_TEXT(i.path, d->path);
+	API_TEXT(i.pool, d->pool);
+	snprintf(i.reason, sizeof(i.reason), "%.255s", d->reason);
+	i.role = (int32_t)d->role;
+	i.disk_class = (int32_t)d->class_;
+	i.state = (int32_t)d->state;
+	if (d->state == REC_DISK_ONLINE && !core_alive(a->c->core, d->node)) {
+		i.state = HCI_DISK_OFFLINE;
+		snprintf(i.reason, sizeof(i.reason), "node %s is down", d->node);
+	}
+	i.capacity = d->capacity;
+	i.free = st ? st->free : d->capacity;
+	i.segments = st ? st->segments : 0;
+	i.state_since = d->state_since;
+	a->rc = api_list_add(&a->l, &i, sizeof(i), a->err);
+	return !a->rc;
+}
+
+static int list_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
+{
+	struct list_args *a = arg;
+
+	a->c = c;
+	a->err = err;
+	core_each_disk(c->core, list_one, a);
+	return a->rc;
+}
+
+static int by_place(const void *x, const void *y)
+{
+	const struct hci_disk_info *a = x, *b = y;
+	int d = strcmp(a->node, b->node);
+
+	return d ? d : strcmp(a->path, b->path);
+}
+
+int hci_disk_list(hci_cluster *c, struct hci_disk_info **out, uint64_t *n, uint64_t info_size, struct hci_error *err)
+{
+	struct list_args a = { 0 };
+	int rc;
+
+	if (!c)
+		return api_null("c", err);
+	rc = api_list_init(&a.l, out, n, info_size, sizeof(struct hci_disk_info), err);
+	if (!rc)
+		rc = api_call(c, list_on_loop, &a, err);
+	if (rc) {
+		mem_free(a.l.data);
+		return rc;
+	}
+	if (a.l.n && info_size >= offsetof(struct hci_disk_info, pool))
+		qsort(a.l.data, a.l.n, info_size, by_place);
+	*out = (void *)a.l.data;
+	*n = a.l.n;
+	return 0;
+}

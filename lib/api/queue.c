@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Queues: the caller's thread fills requests into a ring, the loop takes them out, submits them, and puts
+ * completions into a second ring. Both rings have one producer and one consumer and room for every
+ * request of the queue, so nothing locks and nothing can overflow. Wakes are coalesced: the loop is
+ * woken if it has not been since it last emptied the ring, the caller if it might be asleep.
+ */
+#include "api/queue.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#define DEPTH_MAX 65536u
+
+/* One producer, one consumer; size is a power of two above the depth. */
+struct ring {
+	_Atomic uint32_t head; /* consumer's */
+	char pad1[60];
+	_Atomic uint32_t tail; /* producer's */
+	char pad2[60];
+	uint32_t mask;
+	uint32_t *slot;
+};
+
+struct hci_queue {
+	hci_cluster *c;
+	uint32_t depth, nfree;
+	uint32_t *free; /* stack of request numbers; the user's thread */
+	struct api_req *reqs;
+	struct ring submit, complete;
+	struct env_task task;
+	_Atomic uint32_t posted;   /* the loop will look at the submit ring */
+	_Atomic uint32_t signaled; /* the eventfd is readable, or about to be */
+	int fd;
+};
+
+static int ring_init(struct ring *r, uint32_t depth)
+{
+	uint32_t size = 1;
+
+	while (size < depth)
+		size *= 2;
+	r->mask = size - 1;
+	r->slot = mem_calloc(size, sizeof(*r->slot));
+	return r->slot ? 0 : HCI_E_NOMEM;
+}
+
+static void ring_push(struct ring *r, uint32_t v)
+{
+	uint32_t t = atomic_load_explicit(&r->tail, memory_order_relaxed);
+
+	r->slot[t & r->mask] = v;
+	atomic_store_explicit(&r->tail, t + 1, memory_order_release);
+}
+
+static bool ring_pop(struct ring *r, uint32_t *v)
+{
+	uint32_t h = atomic_load_explicit(&r->head, memory_order_relaxed);
+
+	if (h == atomic_load_explicit(&r->tail, memory_order_acquire))
+		return false;
+	*v = r->slot[h & r->mask];
+	atomic_store_explicit(&r->head, h + 1, memory_order_release);
+	return true;
+}
+
+static bool ring_empty(struct ring *r)
+{
+	return atomic_load(&r->head) == atomic_load(&r->tail);
+}
+
+/* ---- on the loop ---- */
+
+static void signal_reaper(hci_queue *q)
+{
+	uint64_t one = 1;
+
+	if (!atomic_exchange(&q->signaled, 1))
+		while (write(q->fd, &one, sizeof(one)) < 0 && errno == EINTR)
+			;
+}
+
+static void req_done(struct vol_io *io)
+{
+	struct api_req *r = container_of(io, struct api_req, io);
+	hci_queue *q = r->q;
+
+	r->status = io->status;
+	/* The volume may be detached, the queue not yet freed: it waits for this push. */
+	atomic_fetch_sub(r->open, 1);
+	ring_push(&q->complete, (uint32_t)(r - q->reqs));
+	signal_reaper(q);
+}
+
+static void take_submitted(struct env_task *t)
+{
+	hci_queue *q = container_of(t, struct hci_queue, task);
+	uint32_t i;
+
+	/* Cleared first: what is pushed from here on posts again. */
+	atomic_exchange(&q->posted, 0);
+	while (ring_pop(&q->submit, &i))
+		vol_submit(&q->reqs[i].io);
+}
+
+/* ---- the user's thread ---- */
+
+struct api_req *api_req_get(hci_queue *q)
+{
+	return q->nfree ? &q->reqs[q->free[--q->nfree]] : NULL;
+}
+
+void api_req_submit(struct api_req *r)
+{
+	hci_queue *q = r->q;
+
+	atomic_fetch_add(r->open, 1);
+	r->io.done = req_done;
+	ring_push(&q->submit, (uint32_t)(r - q->reqs));
+	if (!atomic_exchange(&q->posted, 1))
+		env_post(q->c->env, &q->task);
+}
+
+hci_cluster *api_queue_cluster(const hci_queue *q)
+{
+	return q->c;
+}
+
+int hci_queue_create(hci_queue **out, hci_cluster *cluster, uint32_t depth, struct hci_error *err)
+{
+	hci_queue *q;
+
+	if (!out || !cluster)
+		return api_null(out ? "cluster" : "out", err);
+	*out = NULL;
+	if (!depth || depth > DEPTH_MAX)
+		return err_set(err, HCI_E_INVAL, "queue: depth %u is not in 1..%u", depth, DEPTH_MAX);
+	q = MEM_NEW(hci_queue);
+	if (!q)
+		return err_set(err, HCI_E_NOMEM, "queue: out of memory");
+	q->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	q->c = hci_cluster_ref(cluster);
+	q->depth = depth;
+	q->reqs = mem_calloc(depth, sizeof(*q->reqs));
+	q->free = mem_calloc(depth, sizeof(*q->free));
+	if (q->fd < 0 || !q->reqs || !q->free || ring_init(&q->submit, depth) || ring_init(&q->complete, depth)) {
+		int e = q->fd < 0 ? errno : 0;
+
+		hci_queue_unref(q);
+		return e ? err_sys(err, HCI_E_SYS, e, "queue: no eventfd")
+			 : err_set(err, HCI_E_NOMEM, "queue: out of memory for depth %u", depth);
+	}
+	for (uint32_t i = 0; i < depth; i++) {
+		q->reqs[i].q = q;
+		q->free[q->nfree++] = depth - 1 - i;
+	}
+	env_task_init(&q->task, take_submitted);
+	*out = q;
+	return 0;
+}
+
+static int nothing(hci_cluster *c, void *arg, struct hci_error *err)
+{
+	(void)c;
+	(void)arg;
+	(void)err;
+	return 0;
+}
+
+void hci_queue_unref(hci_queue *q)
+{
+	struct hci_completion drop[32];
+
+	if (!q)
+		return;
+	while (q->reqs && q->free && q->submit.slot && q->complete.slot && q->nfree < q->depth)
+		(void)hci_queue_reap(q, drop, 32, -1);
+	/* The loop may still be between the last push and the end of its callback. */
+	(void)api_call(q->c, nothing, NULL, NULL);
+	if (q->fd >= 0)
+		close(q->fd);
+	mem_free(q->submit.slot);
+	mem_free(q->complete.slot);
+	mem_free(q->reqs);
+	mem_free(q->free);
+	hci_cluster_unref(q->c);
+	mem_free(q);
+}
+
+int hci_queue_fd(const hci_queue *q)
+{
+	return q->fd;
+}
+
+static uint32_t reap_some(hci_queue *q, struct hci_completion *out, uint32_t max)
+{
+	uint32_t n = 0, i;
+	uint64_t v;
+
+	while (n < max && ring_pop(&q->complete, &i)) {
+		out[n].tag = q->reqs[i].tag;
+		out[n].status = q->reqs[i].status;
+		out[n++].reserved = 0;
+		q->free[q->nfree++] = i;
+	}
+	if (ring_empty(&q->complete) && atomic_load(&q->signaled)) {
+		while (read(q->fd, &v, sizeof(v)) < 0 && errno == EINTR)
+			;
+		atomic_store(&q->signaled, 0);
+		/* One that came between the look and the clearing must not sleep. */
+		if (!ring_empty(&q->complete))
+			signal_reaper(q);
+	}
+	return n;
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+int hci_queue_reap(hci_queue *q, struct hci_completion *out, uint32_t max, int32_t timeout_ms)
+{
+	uint64_t end = timeout_ms > 0 ? now_ms() + (uint64_t)timeout_ms : 0;
+	uint32_t n;
+
+	while (!(n = reap_some(q, out, max)) && timeout_ms) {
+		struct pollfd p = { .fd = q->fd, .events = POLLIN };
+		int wait = -1;
+
+		if (q->nfree == q->depth && timeout_ms < 0)
+			return 0; /* nothing is open: it would be for ever */
+		if (timeout_ms > 0) {
+			uint64_t now = now_ms();
+
+			if (now >= end)
+				return 0;
+			wait = (int)(end - now);
+		}
+		(void)poll(&p, 1, wait);
+	}
+	return (int)n;
+}

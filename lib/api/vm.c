@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hci/vm.h: VMs as records; what is to be done to them as jobs for their node. */
+#include "api/job.h"
+
+#include "cluster/schedule.h"
+#include "volume/volume.h"
+
+#define MEMORY_DEFAULT (256 * MiB)
+
+/* ---- define ---- */
+
+static int define_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
+{
+	const struct hci_vm_opts *o = arg;
+	struct rec_vm *r = MEM_NEW(struct rec_vm);
+	char key[REC_KEY];
+	uint8_t rnd[16];
+	struct uuid id;
+	int rc = 0;
+
+	if (!r)
+		return err_set(err, HCI_E_NOMEM, "VM %s: out of memory", o->name);
+	if (o->node && !core_node(c->core, o->node))
+		rc = err_set(err, HCI_E_NOTFOUND, "VM %s: there is no node %s", o->name, o->node);
+	env_random(c->env, rnd, sizeof(rnd));
+	uuid_from_random(&r->uuid, rnd);
+	API_TEXT(r->name, o->name);
+	API_TEXT(r->node, o->node ? o->node : "");
+	r->vcpus = o->vcpus ? o->vcpus : 1;
+	r->memory_bytes = o->memory_bytes ? o->memory_bytes : MEMORY_DEFAULT;
+	API_TEXT(r->kernel, o->kernel ? o->kernel : "");
+	API_TEXT(r->initrd, o->initrd ? o->initrd : "");
+	API_TEXT(r->cmdline, o->cmdline ? o->cmdline : "");
+	r->created = env_realtime(c->env);
+	for (uint32_t i = 0; !rc && i < o->nvolumes; i++) {
+		API_TEXT(r->disks[i].volume, o->volumes[i]);
+		API_TEXT(r->disks[i].bus, "virtio");
+		rc = vol_lookup(core_vol_ctx(c->core), o->volumes[i], &id, NULL, err);
+		for (uint32_t k = 0; !rc && k < i; k++)
+			if (!strcmp(o->volumes[k], o->volumes[i]))
+				rc = err_set(err, HCI_E_INVAL, "VM %s: volume %s is named twice", o->name, o->volumes[i]);
+	}
+	r->ndisks = o->nvolumes;
+	key_vm(key, o->name);
+	if (!rc) {
+		rc = rec_vm_put(c->store, key, r, 0, 0, NULL, err);
+		if (rc == HCI_E_CONFLICT)
+			rc = err_set(err, HCI_E_EXISTS, "VM %s: there is one of this name: choose another", o->name);
+	}
+	mem_free(r);
+	return rc;
+}
+
+static int check_path(const char *p, const char *what, const struct hci_vm_opts *o, struct hci_error *err)
+{
+	if (p && (p[0] != '/' || strlen(p) >= REC_PATH_MAX))
+		return err_set(err, HCI_E_INVAL, "VM %s: %s must be an absolute path of at most %u bytes", o->name, what,
+			       REC_PATH_MAX - 1);
+	return 0;
+}
+
+static int check_define(const struct hci_vm_opts *o, struct hci_error *err)
+{
+	int rc;
+
+	if (!o->name)
+		return err_set(err, HCI_E_INVAL, "VM: name is missing");
+	rc = name_check(o->name, "VM", err);
+	if (!rc && o->node)
+		rc = name_check(o->node, "node", err);
+	if (!rc)
+		rc = check_path(o->kernel, "kernel", o, err);
+	if (!rc)
+		rc = check_path(o->initrd, "initrd", o, err);
+	if (rc)
+		return rc;
+	if (o->cmdline && strlen(o->cmdline) >= REC_TEXT_MAX)
+		return err_set(err, HCI_E_INVAL, "VM %s: cmdline is longer than %u bytes", o->name, REC_TEXT_MAX - 1);
+	if (o->nvolumes > HCI_VM_DISKS_MAX)
+		return err_set(err, HCI_E_INVAL, "VM %s: %u volumes: at most %d", o->name, o->nvolumes, HCI_VM_DISKS_MAX);
+	if (o->vcpus > 256)
+		return err_set(err, HCI_E_INVAL, "VM %s: %u vcpus: at most 256", o->name, o->vcpus);
+	if (o->memory_bytes && (o->memory_bytes < 16 * MiB || o->memory_bytes > (UINT64_C(1) << 44)))
+		return err_set(err, HCI_E_INVAL, "VM %s: %llu bytes of memory are not in 16 MiB..16 TiB", o->name,
+			       (unsigned long long)o->memory_bytes);
+	for (uint32_t i = 0; !rc && i < o->nvolumes; i++)
+		rc = o->volumes[i] ? name_check(o->volumes[i], "volume", err) : api_null("volumes[]", err);
+	return rc;
+}
+
+int hci_vm_define(hci_cluster *c, const struct hci_vm_opts *opts, struct hci_error *err)
+{
+	static const struct hci_vm_opts defaults = HCI_VM_OPTS_INIT;
+	struct hci_vm_opts o;
+	int rc;
+
+	if (!c)
+		return api_null("c", err);
+	rc = opts_take(&o, &defaults, sizeof(o), opts, sizeof(o), "hci_vm_opts", err);
+	if (!rc)
+		rc = check_define(&o, err);
+	return rc ? rc : api_call(c, define_on_loop, &o, err);
+}
+
+static int no_vm(const char *name, int rc, struct hci_error *err)
+{
+	return rc == HCI_E_NOTFOUND ? err_set(err, rc, "VM %s: there is none of this name", name) : rc;
+}
+
+static int undefine_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
+{
+	const char *name = arg;
+	struct rec_vm *r = MEM_NEW(struct rec_vm);
+	struct rec_vmrun run;
+	char key[REC_KEY], runkey[REC_KEY];
+	uint64_t rev;
+	int rc;
+
+	if (!r)
+		return err_set(err, HCI_E_NOMEM, "VM %s: out of memory", name);
+	key_vm(key, name);
+	key_vmrun(runkey, name);
+	rc = no_vm(name, rec_vm_get(c->store, key, r, &rev, err), err);
+	if (!rc && !rec_vmrun_get(c->store, runkey, &run, NULL, NULL))
+		rc = err_set(err, HCI_E_STATE, "VM %s: it runs on node %s: stop it first", name, run.node);
+	if (!rc)
+		rc = rec_delete(c->store, key, rev, NULL, err);
+	mem_free(r);
+	return rc;
+}
+
+int hci_vm_undefine(hci_cluster *c, const char *name, struct hci_error *err)
+{
+	int rc;
+
+	if (!c || !name)
+		return api_null(c ? "name" : "c", err);
+	rc = name_check(name, "VM", err);
+	return rc ? rc : api_call(c, undefine_on_loop, (void *)(uintptr_t)name, err);
+}
+
+/* ---- jobs ---- */
+
+struct job_args {
+	const char *name, *type;
+	const char *const *args;
+	bool needs_running, needs_stopped;
+	const char *to; /* migration: another node, that is alive */
+	char id[HCI_NAME_MAX];
+};
+
+/* The node that has to act: where it runs, else where it is to run, else where the scheduler puts it. */
+static int choose_node(hci_cluster *c, const struct job_args *a, const struct rec_vm *vm, char node[HCI_NAME_MAX],
+		       struct hci_error *err)
+{
+	struct rec_vmrun run;
+	char key[REC_KEY];
+
+	key_vmrun(key, a->name);
+	if (!rec_vmrun_get(c->store, key, &run, NULL, NULL)) {
+		if (a->needs_stopped)
+			return err_set(err, HCI_E_STATE, "VM %s: it runs on node %s already", a->name, run.node);
+		snprintf(node, HCI_NAME_MAX, "%s", run.node);
+		return 0;
+	}
+	if (a->needs_running)
+		return err_set(err, HCI_E_STATE, "VM %s: it does not run: start it first", a->name);
+	if (*vm->node) {
+		snprintf(node, HCI_NAME_MAX, "%s", vm->node);
+		return 0;
+	}
+	return core_schedule(c->core, NULL, a->name, node, NULL, NULL, err);
+}
+
+static int job_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
+{
+	struct job_args *a = arg;
+	struct rec_vm *vm = MEM_NEW(struct rec_vm);
+	char key[REC_KEY], node[HCI_NAME_MAX];
+	int rc;
+
+	if (!vm)
+		return err_set(err, HCI_E_NOMEM, "VM %s: out of memory", a->name);
+	key_vm(key, a->name);
+	rc = no_vm(a->name, rec_vm_get(c->store, key, vm, NULL, err), err);
+	if (!rc)
+		rc = choose_node(c, a, vm, node, err);
+	mem_free(vm);
+	if (rc)
+		return rc;
+	if (!core_alive(c->core, node))
+		return err_set(err, HCI_E_UNAVAILABLE, "VM %s: its node %s is down", a->name, node);
+	if (a->to && !strcmp(a->to, node))
+		return err_set(err, HCI_E_INVAL, "VM %s: it runs on node %s already", a->name, node);
+	if (a->to && !core_alive(c->core, a->to))
+		return err_set(err, core_node(c->core, a->to) ? HCI_E_UNAVAILABLE : HCI_E_NOTFOUND, "VM %s: node %s is %s",
+			       a->name, a->to, core_node(c->core, a->to) ? "down" : "not known");
+	return core_job_create(c->core, a->type, a->name, node, a->args, a->id, err);
+}
+
+static int job(hci_cluster *c, struct job_args *a, hci_job **out, struct hci_error *err)
+{
+	hci_job *j;
+	int rc;
+
+	if (out)
+		*out = NULL;
+	rc = name_check(a->name, "VM", err);
+	if (!rc)
+		rc = api_call(c, job_on_loop, a, err);
+	if (!rc)
+		rc = api_job_new(&j, c, a->id, err);
+	if (rc)
+		return rc;
+	if (out) {
+		*out = j;
+		return 0;
+	}
+	rc = hci_job_wait(j, -1, err);
+	hci_job_unref(j);
+	return rc;
+}
+
+int hci_vm_start(hci_cluster *c, const char *name, hci_job **out, struct hci_error *err)
+{
+	struct job_args a = { .name = name, .type = "vm-start", .needs_stopped = true };
+
+	if (!c || !name)
+		return api_null(c ? "name" : "c", err);
+	return job(c, &a, out, err);
+}
+
+int hci_vm_stop(hci_cluster *c, const char *name, uint32_t how, hci_job **out, struct hci_error *err)
+{
+	const char *const args[] = { "how", how == HCI_VM_STOP_DESTROY ? "destroy" : "shutdown", NULL };
+	struct job_args a = { .name = name, .type = "vm-stop", .args = args, .needs_running = true };
+
+	if (!c || !name)
+		return api_null(c ? "name" : "c", err);
+	if (how > HCI_VM_STOP_DESTROY)
+		return err_set(err, HCI_E_INVAL, "VM %s: way %u to stop is not known", name, how);
+	return job(c, &a, out, err);
+}
+
+int hci_vm_migrate(hci_cluster *c, const char *name, const struct hci_migrate_opts *opts, hci_job **out,
+		   struct hci_error *err)
+{
+	static const struct hci_migrate_opts defaults = HCI_MIGRATE_OPTS_INIT;
+	struct hci_migrate_opts o;
+	char downtime[24], bandwidth[24], timeout[24];
+	const char *const args[] = { "to",	  NULL,	      "max_downtime_ms", downtime, "bandwidth",
+				     bandwidth,	  "timeout_ms", timeout,	 NULL };
+	const char *copy[ARRAY_SIZE(args)];
+	struct job_args a = { .name = name, .type = "vm-migrate", .args = copy, .needs_running = true };
+	int rc;
+
+	if (!c || !name)
+		return api_null(c ? "name" : "c", err);
+	rc = opts_take(&o, &defaults, sizeof(o), opts, sizeof(o), "hci_migrate_opts", err);
+	if (!rc && !o.to)
+		rc = err_set(err, HCI_E_INVAL, "VM %s: the node to migrate to is missing", name);
+	if (!rc)
+		rc = name_check(o.to, "node", err);
+	if (rc)
+		return rc;
+	snprintf(downtime, sizeof(downtime), "%u", o.max_downtime_ms);
+	snprintf(bandwidth, sizeof(bandwidth), "%llu", (unsigned long long)o.bandwidth_bytes);
+	snprintf(timeout, sizeof(timeout), "%llu", (unsigned long long)o.timeout_ms);
+	memcpy(copy, args, sizeof(args));
+	copy[1] = a.to = o.to;
+	return job(c, &a, out, err);
+}
+
+/* ---- list ---- */
+
+static int list_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
+{
+	struct api_list *l = arg;
+	struct rec_list vms;
+	int rc = rec_vm_list(c->store, PREFIX_VM, &vms, err);
+
+	if (rc)
+		return rc;
+	for (size_t k = 0; !rc && k < vms.n; k++) {
+		const struct rec_vm *r = REC_AT(&vms, k, struct rec_vm);
+		struct hci_vm_info i = { 0 };
+		struct rec_vmrun run;
+		char key[REC_KEY];
+
+		API_TEXT(i.name, r->name);
+		uuid_print(&r->uuid, i.uuid);
+		API_TEXT(i.node, r->node);
+		API_TEXT(i.console_log, r->console_log);
+		i.wanted = r->wanted == REC_VM_RUNNING ? HCI_VM_RUNNING : HCI_VM_STOPPED;
+		i.vcpus = r->vcpus;
+		i.memory_bytes = r->memory_bytes;
+		i.nvolumes = r->ndisks;
+		for (uint32_t d = 0; d < r->ndisks; d++)
+			API_TEXT(i.volumes[d], r->disks[d].volume);
+		key_vmrun(key, r->name);
+		if (!rec_vmrun_get(c->store, key, &run, NULL, NULL)) {
+			API_TEXT(i.node, run.node);
+			i.state = core_alive(c->core, run.node) ? HCI_VM_RUNNING : HCI_VM_UNKNOWN;
+		}
+		rc = api_list_add(l, &i, sizeof(i), err);
+	}
+	rec_list_free(&vms);
+	return rc;
+}
+
+int hci_vm_list(hci_cluster *c, struct hci_vm_info **out, uint64_t *n, uint64_t info_size, struct hci_error *err)
+{
+	struct api_list l;
+	int rc;
+
+	if (!c)
+		return api_null("c", err);
+	rc = api_list_init(&l, out, n, info_size, sizeof(struct hci_vm_info), err);
+	if (!rc)
+		rc = api_call(c, list_on_loop, &l, err);
+	if (rc) {
+		mem_free(l.data);
+		return rc;
+	}
+	*out = (void *)l.data;
+	*n = l.n;
+	return 0;
+}
