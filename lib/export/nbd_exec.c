@@ -71,9 +71,11 @@ static void patch(struct nbd_req *r)
 	uint64_t at = r->io.off;
 	size_t from = r->h.off > at ? r->h.off - at : 0;
 	size_t to = end_of(r) < at + HCI_BLOCK ? end_of(r) - at : HCI_BLOCK;
-	uint8_t *dst = (uint8_t *)r->buf + (at - r->a), *old = r->scratch;
+	uint8_t *old = r->scratch;
 
 	if (r->h.type == NBD_CMD_WRITE) {
+		uint8_t *dst = (uint8_t *)r->buf + (at - r->a);
+
 		memcpy(dst, old, from);
 		memcpy(dst + to, old + to, HCI_BLOCK - to);
 	} else {
