@@ -51,7 +51,25 @@ struct history {
 	struct history_counts counts;
 	bool violated;
 	char violation[512];
+	uint64_t traced;
+	uint64_t (*now)(void *arg);
+	void *now_arg;
 };
+
+static void trace(const struct history *h, uint64_t block, uint64_t n, const char *what, uint64_t id, uint32_t session)
+{
+	if (!h->now || h->traced < block || h->traced - block >= n)
+		return;
+	fprintf(stderr, "[%14.9f] block %" PRIu64 " session %" PRIu32 ": %s %" PRIu64 "\n", (double)h->now(h->now_arg) / 1e9,
+		h->traced, session, what, id);
+}
+
+void history_trace(struct history *h, uint64_t block, uint64_t (*now)(void *arg), void *arg)
+{
+	h->traced = block;
+	h->now = now;
+	h->now_arg = arg;
+}
 
 static void *must(void *p)
 {
@@ -230,6 +248,7 @@ uint64_t history_write_begin(struct history *h, uint32_t session, uint64_t block
 	h->clock++;
 	h->writes = grown(h->writes, id, &h->writes_cap, sizeof(*h->writes));
 	h->nwrites++;
+	trace(h, block, n, zero ? "zero begins" : "write begins", id, session);
 	h->writes[id] = (struct write){ block, n, h->clock, late ? h->clock : NEVER, session, zero, false, true };
 	for (uint64_t k = 0; k < n && !late; k++) {
 		add_cand(&h->blocks[block + k], id);
@@ -265,6 +284,7 @@ void history_write_end(struct history *h, uint64_t id, bool ok)
 	if (!w->open)
 		return;
 	w->open = false;
+	trace(h, w->block, w->n, ok ? "write acknowledged" : "write uncertain", id, w->session);
 	if (w->end == NEVER)
 		end_inflight(h, w);
 	w->acked = ok;
@@ -306,6 +326,7 @@ static void check_block(struct history *h, uint64_t block, uint64_t begin, bool 
 	uint64_t seen = recognise(h, block, buf, &why);
 
 	h->counts.checked++;
+	trace(h, block, 1, "read returns", seen, h->session);
 	if (seen == NEVER) {
 		violate(h, b, why, ((const uint64_t *)buf)[1]);
 		return;
@@ -328,6 +349,7 @@ uint64_t history_read_begin(struct history *h, uint32_t session, uint64_t block,
 {
 	h->clock++;
 	h->reads = grown(h->reads, h->nreads, &h->reads_cap, sizeof(*h->reads));
+	trace(h, block, n, "read begins", h->nreads, session);
 	h->reads[h->nreads] = (struct read){ block, n, h->clock, session, true };
 	for (uint64_t k = 0; k < n; k++)
 		h->blocks[block + k].readers++;

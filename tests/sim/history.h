@@ -47,6 +47,8 @@ struct history_counts {
 	uint64_t acked, uncertain, checked, resolved; /* resolved: uncertain blocks settled by a read */
 };
 void history_counts(const struct history *h, struct history_counts *out);
+/* Prints to stderr what happens to this block: for a person looking for a bug. */
+void history_trace(struct history *h, uint64_t block, uint64_t (*now)(void *arg), void *arg);
 /* Folds into a number what every block may hold: to compare two runs. */
 uint64_t history_digest(const struct history *h);
 

@@ -4,7 +4,7 @@
  * mended, the volume must become whole again, every block must read as the history says, and all copies
  * must be equal. One line sums up; a broken rule is told with its seed.
  *
- *	test_sim_volume --seeds FIRST-LAST [--time SECONDS] [--verbose] [--twice] [--only KIND,KIND...]
+ *	test_sim_volume --seeds FIRST-LAST [--time SECONDS] [--verbose] [--block N] [--twice] [--only KIND,KIND...]
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -21,6 +21,7 @@
 struct params {
 	uint64_t seconds;
 	bool verbose, twice;
+	uint64_t trace; /* block to trace, + 1 */
 	uint32_t mask;
 };
 
@@ -129,7 +130,7 @@ static void become_whole(struct scene *s, struct env *e, struct vol *v)
 	} while ((st.out || st.segments_degraded || !trouble_volume_whole(&s->trouble)) && env_now(e) < end);
 	describe(v, text, sizeof(text));
 	if (env_now(e) >= end)
-		cluster_fail(s->c, "five minutes after the last fault the volume is not whole: %s", text);
+		cluster_fail(s->c, "five minutes after the last fault the volume is not whole: %s; %s", text, s->trouble.why);
 }
 
 static void final_check(struct life *l, void *arg)
@@ -157,6 +158,11 @@ static void final_check(struct life *l, void *arg)
 	s->verified = true;
 }
 
+static uint64_t world_time(void *arg)
+{
+	return sim_now(arg);
+}
+
 static void setup(struct scene *s, const struct params *p, uint64_t seed)
 {
 	struct cluster_opts o = CLUSTER_OPTS_INIT;
@@ -175,9 +181,11 @@ static void setup(struct scene *s, const struct params *p, uint64_t seed)
 	c->arg = s;
 	size = (1 + sim_rand_below(c->sim, 6)) * MiB + sim_rand_below(c->sim, 16) * 64 * KiB;
 	wl_init(&s->wl, c->sim, size / HCI_BLOCK, seed, &engine_ops);
+	if (p->trace)
+		history_trace(s->wl.history, p->trace - 1, world_time, c->sim);
 	s->wl.depth = 1 + (unsigned)sim_rand_below(c->sim, 12);
 	s->wl.max_blocks = 1 + (unsigned)sim_rand_below(c->sim, 40);
-	s->wl.think_ns = NS_PER_MS << sim_rand_below(c->sim, 7);
+	s->wl.think_ns = 4 * NS_PER_MS << sim_rand_below(c->sim, 6);
 	s->wl.hold_max = (sim_rand_below(c->sim, 3) ? 60 : 8) * NS_PER_S;
 	s->wl.hold_min = 100 * NS_PER_MS;
 	s->create = (struct vol_create){
@@ -219,7 +227,6 @@ static void finish(struct scene *s)
 	sim_run(c->sim, 20 * NS_PER_S); /* faults' ends that are still to come; leases */
 	if (c->failed || broken(c))
 		return;
-	/* A disk that failed for good needs a rebuild now, whatever delay was drawn. */
 	if (!cluster_call(&c->client[0], final_check, s, 1200 * NS_PER_S) && !c->failed)
 		cluster_fail(c, "the final check did not end");
 }
@@ -296,7 +303,8 @@ int main(int argc, char **argv)
 	static const struct option longs[] = {
 		{ "seeds", required_argument, NULL, 's' }, { "time", required_argument, NULL, 't' },
 		{ "verbose", no_argument, NULL, 'v' },     { "twice", no_argument, NULL, '2' },
-		{ "only", required_argument, NULL, 'o' },  { 0 },
+		{ "only", required_argument, NULL, 'o' },  { "block", required_argument, NULL, 'b' },
+		{ 0 },
 	};
 	struct params p = { .seconds = 60, .mask = UINT32_MAX };
 	uint64_t first = 0, last = 19, digest, again;
@@ -304,7 +312,7 @@ int main(int argc, char **argv)
 	struct timespec t0, t1;
 	int opt;
 
-	while ((opt = getopt_long(argc, argv, "s:t:v2o:", longs, NULL)) != -1) {
+	while ((opt = getopt_long(argc, argv, "s:t:v2o:b:", longs, NULL)) != -1) {
 		if (opt == 's') {
 			char *dash = strchr(optarg, '-');
 
@@ -316,6 +324,8 @@ int main(int argc, char **argv)
 			p.verbose = true;
 		} else if (opt == '2') {
 			p.twice = true;
+		} else if (opt == 'b') {
+			p.trace = strtoull(optarg, NULL, 10) + 1;
 		} else if (opt == 'o') {
 			p.mask = kinds_of(optarg);
 		} else {

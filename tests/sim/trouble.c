@@ -144,14 +144,24 @@ static void clock_fault(struct trouble *t)
 	undo_later(t, TR_CLOCK, n, NULL, NULL);
 }
 
+/* Why it is not whole, for people: the last reason found. */
+static bool not_whole(struct trouble *t, const char *what, uint32_t segment, const struct cl_disk *d)
+{
+	snprintf(t->why, sizeof(t->why), "segment %u: %s on %s%s", segment, what, d ? d->rec.node : "?",
+		 d ? d->rec.path : "");
+	return false;
+}
+
 static bool chunk_whole(struct trouble *t, const struct rec_volmap *m)
 {
 	for (uint32_t s = 0; s < m->n; s++) {
 		for (uint32_t r = 0; r < m->seg[s].n; r++) {
 			struct cl_disk *d = cluster_disk(t->c, &m->seg[s].r[r].disk);
 
-			if (m->seg[s].r[r].joining || !d || d->dead)
-				return false;
+			if (m->seg[s].r[r].joining)
+				return not_whole(t, "copy joining", s, d);
+			if (!d || d->dead)
+				return not_whole(t, "copy on a failed disk", s, d);
 		}
 	}
 	return true;
@@ -166,6 +176,7 @@ bool trouble_volume_whole(struct trouble *t)
 	uint32_t len;
 	bool whole = false;
 
+	snprintf(t->why, sizeof(t->why), "disks are out of the in-sync set");
 	if (!sync || !map)
 		abort();
 	key_volsync(key, &t->volume);
@@ -313,8 +324,10 @@ void trouble_end(struct trouble *t)
 	simstore_cut(c->store, NULL, false);
 	simstore_loss(c->store, 0, 0);
 	for (unsigned k = 0; k < c->ndisks; k++) {
-		if (c->disk[k].dead)
+		if (c->disk[k].dead) {
+			c->disk[k].rec.state = REC_DISK_REMOVED; /* the operator sees to it: no delay any more */
 			continue;
+		}
 		c->disk[k].fault = SIM_DISK_OK;
 		sim_disk_fault(c->disk[k].sd, SIM_DISK_OK);
 	}

@@ -37,6 +37,7 @@ struct trouble {
 	uint64_t calm_since;
 	unsigned deaths_left;
 	uint64_t count[TR_KINDS];
+	char why[400];
 };
 
 const char *trouble_name(enum trouble_kind k);
