@@ -126,7 +126,8 @@ struct nbd_export *nbd_export_add(struct nbd_server *s, const struct nbd_export_
 
 /*
  * Takes it off the list, answers what is parked with ESHUTDOWN, lets what runs finish, closes the
- * connections (after 5 s even those whose client reads no replies), then calls done and frees x.
+ * connections (after 5 s even those whose client reads no replies), then calls done and frees x. Once:
+ * further calls do nothing, and their done is not called.
  */
 void nbd_export_close(struct nbd_export *x, void (*done)(void *arg), void *arg);
 /* The same from a fiber: parks until it is over. */
