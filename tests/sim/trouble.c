@@ -196,6 +196,19 @@ bool trouble_volume_whole(struct trouble *t)
 	return whole;
 }
 
+/* One that may die: its node keeps another, so that there is always a place to rebuild. */
+static struct cl_disk *mortal(struct trouble *t, struct cl_node *n)
+{
+	struct cl_disk *d = NULL;
+	unsigned live = 0;
+
+	for (unsigned k = 0; k < n->ndisks; k++) {
+		if (!n->disks[k]->dead && pick(t, ++live) == 0)
+			d = n->disks[k];
+	}
+	return live > 1 ? d : NULL;
+}
+
 /* Waits for calm, then takes up to replicas - 1 disks of distinct nodes away at once. */
 static void disk_death(struct trouble *t)
 {
@@ -211,8 +224,10 @@ static void disk_death(struct trouble *t)
 	t->count[TR_DISK_DEATH]++;
 	for (uint64_t k = 0; k < n; k++) {
 		struct cl_node *node = &t->c->node[(first + k) % t->c->o.nodes];
-		struct cl_disk *d = node->disks[pick(t, node->ndisks)];
+		struct cl_disk *d = mortal(t, node);
 
+		if (!d)
+			continue;
 		d->dead = true;
 		d->serving = false;
 		d->fault = SIM_DISK_EIO;
