@@ -43,6 +43,10 @@ struct hci_cluster {
  */
 int api_call(hci_cluster *c, int (*fn)(hci_cluster *c, void *arg, struct hci_error *err), void *arg, struct hci_error *err);
 
+/* The same, after the mirror of the records has caught up with the store: callers see their own writes. */
+int api_call_fresh(hci_cluster *c, int (*fn)(hci_cluster *c, void *arg, struct hci_error *err), void *arg,
+		   struct hci_error *err);
+
 /*
  * Arrays for list calls, with the caller's idea of an element's size: a shorter one gets the beginning, what a
  * longer one has besides is zero.

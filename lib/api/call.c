@@ -11,6 +11,7 @@ struct call {
 	void *arg;
 	struct hci_error err;
 	int rc;
+	bool fresh;
 	bool done;            /* guarded by lock */
 	pthread_mutex_t lock; /* guards done between the loop and the waiting thread */
 	pthread_cond_t cond;
@@ -28,7 +29,9 @@ static void call_fiber(void *arg)
 {
 	struct call *x = arg;
 
-	x->rc = x->fn(x->c, x->arg, &x->err);
+	x->rc = x->fresh ? core_catch_up(x->c->core, &x->err) : 0;
+	if (!x->rc)
+		x->rc = x->fn(x->c, x->arg, &x->err);
 	call_end(x);
 }
 
@@ -42,11 +45,12 @@ static void call_task(struct env_task *t)
 	}
 }
 
-int api_call(hci_cluster *c, int (*fn)(hci_cluster *c, void *arg, struct hci_error *err), void *arg, struct hci_error *err)
+static int call(hci_cluster *c, bool fresh, int (*fn)(hci_cluster *c, void *arg, struct hci_error *err), void *arg,
+		struct hci_error *err)
 {
-	struct call x = { .c = c, .fn = fn, .arg = arg };
+	struct call x = { .c = c, .fn = fn, .arg = arg, .fresh = fresh };
 
-	if (env_on_loop(c->env))
+	if (c->thread_runs && pthread_equal(pthread_self(), c->thread))
 		return err_set(err, HCI_E_STATE, "libhci was called from one of its own callbacks: hand the work to another thread");
 	env_task_init(&x.task, call_task);
 	pthread_mutex_init(&x.lock, NULL);
@@ -61,6 +65,17 @@ int api_call(hci_cluster *c, int (*fn)(hci_cluster *c, void *arg, struct hci_err
 	if (x.rc)
 		err_copy(err, &x.err, x.rc);
 	return x.rc;
+}
+
+int api_call(hci_cluster *c, int (*fn)(hci_cluster *c, void *arg, struct hci_error *err), void *arg, struct hci_error *err)
+{
+	return call(c, false, fn, arg, err);
+}
+
+int api_call_fresh(hci_cluster *c, int (*fn)(hci_cluster *c, void *arg, struct hci_error *err), void *arg,
+		   struct hci_error *err)
+{
+	return call(c, true, fn, arg, err);
 }
 
 int api_null(const char *what, struct hci_error *err)

@@ -307,6 +307,6 @@ int hci_cluster_info(hci_cluster *c, struct hci_cluster_info *out, uint64_t info
 
 	if (!c)
 		return api_null("c", err);
-	rc = api_call(c, info_on_loop, &i, err);
+	rc = api_call_fresh(c, info_on_loop, &i, err);
 	return rc ? rc : api_info_out(out, info_size, &i, sizeof(i), "cluster info", err);
 }

@@ -119,7 +119,7 @@ int hci_disk_add(hci_cluster *c, const struct hci_disk_opts *opts, char uuid[HCI
 	if (!rc && a.o.pool)
 		rc = name_check(a.o.pool, "pool", err);
 	if (!rc)
-		rc = api_call(c, add_on_loop, &a, err);
+		rc = api_call_fresh(c, add_on_loop, &a, err);
 	if (!rc && uuid)
 		memcpy(uuid, a.uuid, HCI_UUID_STR);
 	return rc;
@@ -182,7 +182,7 @@ int hci_disk_remove(hci_cluster *c, const char *uuid, struct hci_error *err)
 		return api_null(c ? "uuid" : "c", err);
 	if (strlen(uuid) < 4 || strlen(uuid) > 36 || strspn(uuid, "0123456789abcdef-") != strlen(uuid))
 		return err_set(err, HCI_E_INVAL, "disk %.40s: give the UUID or at least its first 4 characters", uuid);
-	return api_call(c, remove_on_loop, (void *)(uintptr_t)uuid, err);
+	return api_call_fresh(c, remove_on_loop, (void *)(uintptr_t)uuid, err);
 }
 
 /* ---- list ---- */
@@ -249,7 +249,7 @@ int hci_disk_list(hci_cluster *c, struct hci_disk_info **out, uint64_t *n, uint6
 		return api_null("c", err);
 	rc = api_list_init(&a.l, out, n, info_size, sizeof(struct hci_disk_info), err);
 	if (!rc)
-		rc = api_call(c, list_on_loop, &a, err);
+		rc = api_call_fresh(c, list_on_loop, &a, err);
 	if (rc) {
 		mem_free(a.l.data);
 		return rc;

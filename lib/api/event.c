@@ -59,12 +59,12 @@ static void set(struct hci_event *ev, int32_t type, const char *object, const ch
 static bool of_disk(struct hci_event *ev, const void *value, size_t len)
 {
 	struct rec_disk d;
-	char id[HCI_UUID_STR], text[320];
+	char id[HCI_UUID_STR], text[640];
 
 	if (!value || rec_disk_decode(value, len, &d, NULL))
 		return false;
 	uuid_print(&d.uuid, id);
-	snprintf(text, sizeof(text), "%s%s%.190s", rec_disk_state_name(d.state), *d.reason ? ": " : "", d.reason);
+	snprintf(text, sizeof(text), "%s %s", rec_disk_state_name(d.state), d.reason);
 	set(ev, HCI_EVENT_DISK_STATE, id, d.node, text);
 	return true;
 }
@@ -72,7 +72,7 @@ static bool of_disk(struct hci_event *ev, const void *value, size_t len)
 static bool of_job(struct hci_event *ev, const void *value, size_t len)
 {
 	struct rec_job *j = MEM_NEW(struct rec_job);
-	char text[256];
+	char text[320];
 	bool told = false;
 
 	/* Begin and end; progress is for those who look at the job. */

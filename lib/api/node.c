@@ -176,7 +176,7 @@ int hci_node_list(hci_cluster *c, struct hci_node_info **out, uint64_t *n, uint6
 		return api_null("c", err);
 	rc = api_list_init(&a.l, out, n, info_size, sizeof(struct hci_node_info), err);
 	if (!rc)
-		rc = api_call(c, list_on_loop, &a, err);
+		rc = api_call_fresh(c, list_on_loop, &a, err);
 	if (rc) {
 		mem_free(a.l.data);
 		return rc;
@@ -210,5 +210,5 @@ int hci_node_remove(hci_cluster *c, const char *name, struct hci_error *err)
 	if (!c || !name)
 		return api_null(c ? "name" : "c", err);
 	rc = name_check(name, "node", err);
-	return rc ? rc : api_call(c, remove_on_loop, (void *)(uintptr_t)name, err);
+	return rc ? rc : api_call_fresh(c, remove_on_loop, (void *)(uintptr_t)name, err);
 }

@@ -64,7 +64,7 @@ int hci_policy_add(hci_cluster *c, const char *name, const char *plugin, const c
 	if (!rc && (strlen(plugin) >= REC_PATH_MAX || (config && strlen(config) >= REC_TEXT_MAX)))
 		rc = err_set(err, HCI_E_INVAL, "policy %s: its path or configuration is too long (%u and %u bytes)", name,
 			     REC_PATH_MAX - 1, REC_TEXT_MAX - 1);
-	return rc ? rc : api_call(c, add_on_loop, &a, err);
+	return rc ? rc : api_call_fresh(c, add_on_loop, &a, err);
 }
 
 struct used {
@@ -114,7 +114,7 @@ int hci_policy_remove(hci_cluster *c, const char *name, struct hci_error *err)
 	if (!c || !name)
 		return api_null(c ? "name" : "c", err);
 	rc = name_check(name, "policy", err);
-	return rc ? rc : api_call(c, remove_on_loop, (void *)(uintptr_t)name, err);
+	return rc ? rc : api_call_fresh(c, remove_on_loop, (void *)(uintptr_t)name, err);
 }
 
 /* ---- list ---- */
@@ -158,7 +158,7 @@ int hci_policy_list(hci_cluster *c, struct hci_policy_info **out, uint64_t *n, u
 		return api_null("c", err);
 	rc = api_list_init(&l, out, n, info_size, sizeof(struct hci_policy_info), err);
 	if (!rc)
-		rc = api_call(c, list_on_loop, &l, err);
+		rc = api_call_fresh(c, list_on_loop, &l, err);
 	if (rc) {
 		mem_free(l.data);
 		return rc;
@@ -228,7 +228,7 @@ static int explain(hci_cluster *c, int (*fn)(hci_cluster *, void *, struct hci_e
 	int rc = api_list_init(&a->l, out, n, info_size, sizeof(struct hci_policy_candidate), err);
 
 	if (!rc)
-		rc = api_call(c, fn, a, err);
+		rc = api_call_fresh(c, fn, a, err);
 	if (rc) {
 		mem_free(a->l.data);
 		return rc;

@@ -42,7 +42,7 @@ int hci_pool_create(hci_cluster *c, const struct hci_pool_opts *opts, struct hci
 		rc = name_check(o.name, "pool", err);
 	if (!rc && o.policy)
 		rc = name_check(o.policy, "policy", err);
-	return rc ? rc : api_call(c, create_on_loop, &o, err);
+	return rc ? rc : api_call_fresh(c, create_on_loop, &o, err);
 }
 
 /* ---- what is in a pool ---- */
@@ -125,7 +125,7 @@ int hci_pool_list(hci_cluster *c, struct hci_pool_info **out, uint64_t *n, uint6
 		return api_null("c", err);
 	rc = api_list_init(&a.l, out, n, info_size, sizeof(struct hci_pool_info), err);
 	if (!rc)
-		rc = api_call(c, list_on_loop, &a, err);
+		rc = api_call_fresh(c, list_on_loop, &a, err);
 	if (rc) {
 		mem_free(a.l.data);
 		return rc;
@@ -168,5 +168,5 @@ int hci_pool_delete(hci_cluster *c, const char *name, struct hci_error *err)
 	if (!c || !name)
 		return api_null(c ? "name" : "c", err);
 	rc = name_check(name, "pool", err);
-	return rc ? rc : api_call(c, delete_on_loop, (void *)(uintptr_t)name, err);
+	return rc ? rc : api_call_fresh(c, delete_on_loop, (void *)(uintptr_t)name, err);
 }

@@ -99,7 +99,7 @@ int hci_vm_define(hci_cluster *c, const struct hci_vm_opts *opts, struct hci_err
 	rc = opts_take(&o, &defaults, sizeof(o), opts, sizeof(o), "hci_vm_opts", err);
 	if (!rc)
 		rc = check_define(&o, err);
-	return rc ? rc : api_call(c, define_on_loop, &o, err);
+	return rc ? rc : api_call_fresh(c, define_on_loop, &o, err);
 }
 
 static int no_vm(const char *name, int rc, struct hci_error *err)
@@ -136,7 +136,7 @@ int hci_vm_undefine(hci_cluster *c, const char *name, struct hci_error *err)
 	if (!c || !name)
 		return api_null(c ? "name" : "c", err);
 	rc = name_check(name, "VM", err);
-	return rc ? rc : api_call(c, undefine_on_loop, (void *)(uintptr_t)name, err);
+	return rc ? rc : api_call_fresh(c, undefine_on_loop, (void *)(uintptr_t)name, err);
 }
 
 /* ---- jobs ---- */
@@ -207,7 +207,7 @@ static int job(hci_cluster *c, struct job_args *a, hci_job **out, struct hci_err
 		*out = NULL;
 	rc = name_check(a->name, "VM", err);
 	if (!rc)
-		rc = api_call(c, job_on_loop, a, err);
+		rc = api_call_fresh(c, job_on_loop, a, err);
 	if (!rc)
 		rc = api_job_new(&j, c, a->id, err);
 	if (rc)
@@ -317,7 +317,7 @@ int hci_vm_list(hci_cluster *c, struct hci_vm_info **out, uint64_t *n, uint64_t 
 		return api_null("c", err);
 	rc = api_list_init(&l, out, n, info_size, sizeof(struct hci_vm_info), err);
 	if (!rc)
-		rc = api_call(c, list_on_loop, &l, err);
+		rc = api_call_fresh(c, list_on_loop, &l, err);
 	if (rc) {
 		mem_free(l.data);
 		return rc;

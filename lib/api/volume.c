@@ -54,7 +54,7 @@ int hci_volume_create(hci_cluster *c, const struct hci_volume_opts *opts, struct
 	if (!rc && o.write_timeout_ms && (o.write_timeout_ms < 100 || o.write_timeout_ms > 600000))
 		rc = err_set(err, HCI_E_INVAL, "volume %s: write timeout of %u ms is not in 100..600000", o.name,
 			     o.write_timeout_ms);
-	return rc ? rc : api_call(c, create_on_loop, &o, err);
+	return rc ? rc : api_call_fresh(c, create_on_loop, &o, err);
 }
 
 /* ---- delete, grow ---- */
@@ -79,7 +79,7 @@ int hci_volume_delete(hci_cluster *c, const char *name, struct hci_error *err)
 
 	if (!c || !name)
 		return api_null(c ? "name" : "c", err);
-	return api_call(c, delete_on_loop, &a, err);
+	return api_call_fresh(c, delete_on_loop, &a, err);
 }
 
 static int resize_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
@@ -98,7 +98,7 @@ int hci_volume_resize(hci_cluster *c, const char *name, uint64_t bytes, struct h
 
 	if (!c || !name)
 		return api_null(c ? "name" : "c", err);
-	return api_call(c, resize_on_loop, &a, err);
+	return api_call_fresh(c, resize_on_loop, &a, err);
 }
 
 /* ---- list ---- */
@@ -209,7 +209,7 @@ int hci_volume_list(hci_cluster *c, struct hci_volume_info **out, uint64_t *n, u
 		return api_null("c", err);
 	rc = api_list_init(&a.l, out, n, info_size, sizeof(struct hci_volume_info), err);
 	if (!rc)
-		rc = api_call(c, list_on_loop, &a, err);
+		rc = api_call_fresh(c, list_on_loop, &a, err);
 	if (rc) {
 		mem_free(a.l.data);
 		return rc;
@@ -288,7 +288,7 @@ int hci_volume_replicas(hci_cluster *c, const char *name, struct hci_replica_inf
 		return api_null(c ? "name" : "c", err);
 	rc = api_list_init(&a.l, out, n, info_size, sizeof(struct hci_replica_info), err);
 	if (!rc)
-		rc = api_call(c, replicas_on_loop, &a, err);
+		rc = api_call_fresh(c, replicas_on_loop, &a, err);
 	if (rc) {
 		mem_free(a.l.data);
 		return rc;
@@ -345,7 +345,7 @@ int hci_volume_read_replica(hci_cluster *c, const char *name, const char *disk, 
 			return err_set(err, HCI_E_NOMEM, "volume %s: out of memory", name);
 	}
 	a.buf = bounce ? bounce : buf;
-	rc = api_call(c, peek_on_loop, &a, err);
+	rc = api_call_fresh(c, peek_on_loop, &a, err);
 	if (bounce && !rc)
 		memcpy(buf, bounce, len);
 	mem_free_aligned(bounce);

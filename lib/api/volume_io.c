@@ -101,7 +101,7 @@ int hci_volume_attach(hci_volume **out, hci_cluster *c, const char *name, const 
 	a.h->refs = 1;
 	a.h->c = hci_cluster_ref(c);
 	list_init(&a.h->watcher.link);
-	rc = api_call(c, attach_on_loop, &a, err);
+	rc = api_call_fresh(c, attach_on_loop, &a, err);
 	if (rc) {
 		hci_cluster_unref(c);
 		mem_free(a.h);

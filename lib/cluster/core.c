@@ -187,6 +187,7 @@ static void on_events(void *arg, const struct store_event *ev, size_t n, uint64_
 	struct core *c = arg;
 	struct hci_error err;
 
+	c->seen = revision;
 	if (!ev) {
 		if (!c->reloading && !c->closing) {
 			c->reloading = true;
@@ -205,6 +206,22 @@ static void on_events(void *arg, const struct store_event *ev, size_t n, uint64_
 			log_warn(env_log(c->o.env), "%s is left as it was: %s", kv->key, err.message);
 		tell(c, kv->key, ev[i].deleted ? NULL : kv->value, kv->value_len, revision);
 	}
+}
+
+int core_catch_up(struct core *c, struct hci_error *err)
+{
+	uint64_t end = env_now(c->o.env) + NS_PER_S;
+	struct store_result r;
+	uint64_t rev;
+	int rc = store_get(c->o.store, KEY_CLUSTER, &r, err);
+
+	if (rc)
+		return rc;
+	rev = r.revision;
+	store_result_free(&r);
+	while ((c->seen < rev || c->reloading) && env_now(c->o.env) < end)
+		fiber_cond_wait_until(c->o.env, &c->changed, end);
+	return 0;
 }
 
 void core_watch(struct core *c, struct core_watcher *w)
@@ -327,6 +344,7 @@ static int open_records(struct core *c, struct hci_error *err)
 	}
 	if (rc)
 		return rc;
+	c->seen = first;
 	c->watch = store_watch(c->o.store, "", first, on_events, c);
 	return c->watch ? 0 : err_set(err, HCI_E_NOMEM, "cluster: out of memory");
 }

@@ -53,6 +53,11 @@ void core_each_node(struct core *c, bool (*fn)(void *arg, const struct rec_node 
 void core_each_disk(struct core *c, bool (*fn)(void *arg, const struct rec_disk *d), void *arg);
 void core_each_pool(struct core *c, bool (*fn)(void *arg, const struct rec_pool *p), void *arg);
 void core_each_policy(struct core *c, bool (*fn)(void *arg, const struct rec_policy *p), void *arg);
+/*
+ * From a fiber: waits until the mirror holds everything that was in the store at the call, so that a caller
+ * sees what he, or anybody he heard from, has written. After a second the mirror is taken as it is.
+ */
+int core_catch_up(struct core *c, struct hci_error *err);
 /* Signalled whenever a mirrored record changed. */
 struct fiber_cond *core_changed(struct core *c);
 

@@ -36,6 +36,7 @@ struct core {
 	struct vol_ctx vol_ctx;
 	struct table tables[TABLES];
 	struct store_watch *watch;
+	uint64_t seen; /* the mirror holds everything up to this revision */
 	struct list watchers;
 	struct fiber_cond changed;
 	struct list policies; /* loaded ones: struct loaded_policy of place.c */
