@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * VMs through libvirt. Every call here blocks in libvirt and is therefore made from a worker thread
- * (fiber_work() in the node service); a struct compute may be used by several workers at once.
- * Knows domains, not volumes: disks are given as NBD unix sockets.
+ * VMs through libvirt. Every call here blocks in libvirt and is therefore made from a thread that may
+ * block, never from a loop; a struct compute may be used by several threads at once. Knows domains,
+ * not volumes: disks are given as NBD unix sockets.
+ *
+ * libvirt's events are not used: their loop is one a process and belongs to the embedding program.
+ * Whoever wants to know of changes asks compute_list() now and then. docs/compute.md says more.
  */
 #ifndef COMPUTE_COMPUTE_H
 #define COMPUTE_COMPUTE_H
@@ -18,9 +21,6 @@ struct compute_opts {
 	const char *uri;            /* "qemu:///system" */
 	const char *migrate_uri;    /* may be NULL */
 	struct log log;
-	/* A domain changed: from libvirt's event thread (ours); name and state are valid during the call. */
-	void (*on_event)(void *arg, const char *vm, int state /* HCI_VM_* */, const char *reason);
-	void *arg;
 };
 
 /* Connects and keeps connected (libvirtd may restart). HCI_E_LIBVIRT with libvirt's own message. */
@@ -53,11 +53,20 @@ struct compute_state {
 	struct uuid uuid;
 	int state;      /* HCI_VM_* */
 	bool migrating_in; /* exists only as the target of a migration under way */
+	bool io_error;     /* paused because a disk did not answer: compute_resume() when it does again */
 };
 /* Domains that libhci made (marked in their metadata), mem_free(*out). */
 int compute_list(struct compute *c, struct compute_state **out, size_t *n, struct hci_error *err);
+/* HCI_E_NOTFOUND. */
 int compute_find(struct compute *c, const char *name, struct compute_state *out, struct hci_error *err);
+/* 0 also when it was not running, respectively was. */
+int compute_suspend(struct compute *c, const char *name, struct hci_error *err);
+int compute_resume(struct compute *c, const char *name, struct hci_error *err);
 
+/* A path of a disk's socket or of the console's log that is another one at the destination. */
+struct compute_path {
+	const char *here, *there;
+};
 struct compute_migrate {
 	const char *name;
 	const char *peer_uri;      /* libvirt of the destination */
@@ -65,13 +74,24 @@ struct compute_migrate {
 	uint64_t bandwidth;        /* bytes/s, 0: none */
 	uint32_t max_downtime_ms;  /* 0: default */
 	uint64_t timeout_ns;       /* 0: none */
+	const struct compute_path *paths;
+	uint32_t npaths;
 	/* Called about every 200 ms; returning true cancels. */
 	bool (*progress)(void *arg, uint64_t done, uint64_t total, uint64_t remaining);
 	void *arg;
-	/* set when done */
+	/* set when done, as seen from here; compute_migrated() at the destination knows more */
+	uint64_t total_ms, bytes;
+	bool gone; /* failed, but the domain is not here any more: ask the destination */
+};
+/*
+ * Live, peer to peer. 0: it runs at the destination and is gone here. Negative: it runs here as before,
+ * unless m->gone says otherwise. HCI_E_CANCELLED when progress said so, HCI_E_TIMEOUT.
+ */
+int compute_migrate(struct compute *c, struct compute_migrate *m, struct hci_error *err);
+struct compute_migrated {
 	uint64_t total_ms, downtime_ms, bytes;
 };
-/* Live, peer to peer. 0: it runs at the destination and is gone here. Negative: it runs here as before. */
-int compute_migrate(struct compute *c, struct compute_migrate *m, struct hci_error *err);
+/* At the destination, after a migration: what it cost. */
+int compute_migrated(struct compute *c, const char *name, struct compute_migrated *out, struct hci_error *err);
 
 #endif

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of compute share. */
+#ifndef COMPUTE_COMPUTE_IMPL_H
+#define COMPUTE_COMPUTE_IMPL_H
+
+#include <libvirt/libvirt.h>
+#include <libvirt/virterror.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include <hci/vm.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/uuid.h"
+#include "compute/compute.h"
+
+#define LOG_SUB "compute"
+/* Marks our domains: the namespace of the element in their metadata. */
+#define COMPUTE_NS "urn:libhci:vm:1"
+
+struct compute {
+	char *uri;
+	struct log log;
+	pthread_mutex_t lock; /* of what follows */
+	virConnectPtr conn;   /* NULL: lost */
+	int kvm;              /* 0: not tried yet, 1: a guest was seen to run, -1: it does not work */
+};
+
+/* The connection with a reference (virConnectClose()), made anew when it was lost. */
+int compute_conn(struct compute *c, virConnectPtr *out, struct hci_error *err);
+/* After a failed call: forgets the connection if that is what failed; true: worth another try. */
+bool compute_lost(struct compute *c, virConnectPtr conn);
+/* Fills err with libvirt's own message behind ours; returns HCI_E_LIBVIRT. */
+int compute_fail(struct hci_error *err, const char *fmt, ...) PRINTF(2, 3);
+/* A domain of this name that runs (virDomainFree()). HCI_E_NOTFOUND. */
+int compute_domain(struct compute *c, const char *name, virConnectPtr *conn, virDomainPtr *out, struct hci_error *err);
+
+uint64_t compute_now(void); /* monotonic ns */
+void compute_nap(uint64_t ns);
+
+/* domain_xml.c */
+int domain_xml(const struct compute_vm *vm, bool kvm, struct buf *out, struct hci_error *err);
+/* The domain's XML with paths replaced; mem_free(*out). */
+int domain_xml_move(const char *xml, const struct compute_path *paths, uint32_t n, char **out, struct hci_error *err);
+
+#endif

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Live migration, peer to peer: the two libvirtds do it, this file starts it, watches, cancels, and sees
+ * that the domain is left as it was when it fails. The call blocks until the end, so it is made in a thread
+ * of its own while the caller's thread watches.
+ */
+#include "compute/compute_impl.h"
+
+#include <signal.h>
+
+#define WATCH (200 * NS_PER_MS)
+#define LOOK_AGAIN (30 * NS_PER_S)
+
+struct run {
+	virDomainPtr dom;
+	const char *peer;
+	virTypedParameterPtr params;
+	int nparams;
+	unsigned flags;
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	bool done;
+	int result;
+	char why[400];
+};
+
+static void *run_thread(void *arg)
+{
+	struct run *r = arg;
+	int result = virDomainMigrateToURI3(r->dom, r->peer, r->params, (unsigned)r->nparams, r->flags);
+	virErrorPtr e = virGetLastError();
+
+	pthread_mutex_lock(&r->lock);
+	r->result = result;
+	if (result)
+		snprintf(r->why, sizeof(r->why), "%s", e && e->message ? e->message : "libvirt did not say why");
+	r->done = true;
+	pthread_cond_signal(&r->cond);
+	pthread_mutex_unlock(&r->lock);
+	return NULL;
+}
+
+static bool wait_done(struct run *r, uint64_t ns)
+{
+	struct timespec t;
+	bool done;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	t.tv_nsec += (long)ns;
+	t.tv_sec += t.tv_nsec / (long)NS_PER_S;
+	t.tv_nsec %= (long)NS_PER_S;
+	pthread_mutex_lock(&r->lock);
+	while (!r->done && !pthread_cond_timedwait(&r->cond, &r->lock, &t))
+		;
+	done = r->done;
+	pthread_mutex_unlock(&r->lock);
+	return done;
+}
+
+/* Returns why it was stopped: 0 (it was not), HCI_E_CANCELLED or HCI_E_TIMEOUT. */
+static int watch(struct run *r, struct compute_migrate *m)
+{
+	uint64_t end = m->timeout_ns ? compute_now() + m->timeout_ns : UINT64_MAX;
+	bool downtime_set = !m->max_downtime_ms;
+	int stop = 0;
+
+	while (!wait_done(r, WATCH)) {
+		virDomainJobInfo info = { 0 };
+
+		if (!downtime_set)
+			downtime_set = !virDomainMigrateSetMaxDowntime(r->dom, m->max_downtime_ms, 0);
+		if (!virDomainGetJobInfo(r->dom, &info) && info.type != VIR_DOMAIN_JOB_NONE)
+			m->bytes = MAX(m->bytes, info.dataProcessed);
+		if (m->progress && m->progress(m->arg, info.dataProcessed, info.dataTotal, info.dataRemaining) && !stop)
+			stop = HCI_E_CANCELLED;
+		if (compute_now() > end && !stop)
+			stop = HCI_E_TIMEOUT;
+		/* Again and again: too early there is no job yet. Too late it is refused, and then it succeeds. */
+		if (stop)
+			(void)virDomainAbortJob(r->dom);
+	}
+	return stop;
+}
+
+static int params(struct run *r, const struct compute_migrate *m, const char *dest_xml, struct hci_error *err)
+{
+	int max = 0, rc = 0;
+
+	r->flags = VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_AUTO_CONVERGE | VIR_MIGRATE_ABORT_ON_ERROR;
+	if (m->migrate_uri && *m->migrate_uri)
+		rc |= virTypedParamsAddString(&r->params, &r->nparams, &max, VIR_MIGRATE_PARAM_URI, m->migrate_uri);
+	if (dest_xml)
+		rc |= virTypedParamsAddString(&r->params, &r->nparams, &max, VIR_MIGRATE_PARAM_DEST_XML, dest_xml);
+	if (m->bandwidth)
+		rc |= virTypedParamsAddULLong(&r->params, &r->nparams, &max, VIR_MIGRATE_PARAM_BANDWIDTH,
+					      (m->bandwidth + MiB - 1) / MiB);
+	return rc ? compute_fail(err, "VM %s cannot be migrated", m->name) : 0;
+}
+
+static int moved_xml(virDomainPtr d, const struct compute_migrate *m, char **out, struct hci_error *err)
+{
+	char *xml;
+	int rc;
+
+	*out = NULL;
+	if (!m->npaths)
+		return 0;
+	xml = virDomainGetXMLDesc(d, VIR_DOMAIN_XML_MIGRATABLE);
+	if (!xml)
+		return compute_fail(err, "VM %s cannot be described", m->name);
+	rc = domain_xml_move(xml, m->paths, m->npaths, out, err);
+	free(xml);
+	return rc;
+}
+
+/* It has failed: the domain must be here, and run if it did. libvirtd may be the one that failed. */
+static void settle(struct compute *c, struct compute_migrate *m, bool ran)
+{
+	uint64_t end = compute_now() + LOOK_AGAIN;
+	struct compute_state s;
+	struct hci_error err;
+	int rc;
+
+	while ((rc = compute_find(c, m->name, &s, &err)) && rc != HCI_E_NOTFOUND && compute_now() < end)
+		compute_nap(WATCH);
+	m->gone = rc == HCI_E_NOTFOUND;
+	if (!rc && ran && s.state == HCI_VM_PAUSED && !s.io_error && compute_resume(c, m->name, &err))
+		log_warn(&c->log, "VM %s: after its migration failed: %s", m->name, err.message);
+}
+
+static int run(struct run *r, struct compute_migrate *m, int *stop, struct hci_error *err)
+{
+	sigset_t all, old;
+	pthread_t thread;
+	int rc;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	rc = pthread_create(&thread, NULL, run_thread, r);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (rc)
+		return err_sys(err, HCI_E_SYS, rc, "VM %s: no thread for its migration", m->name);
+	*stop = watch(r, m);
+	pthread_join(thread, NULL);
+	return 0;
+}
+
+static int migrate(struct compute *c, virDomainPtr dom, struct compute_migrate *m, struct hci_error *err)
+{
+	struct run r = { .dom = dom, .peer = m->peer_uri };
+	int rc, stop = 0, state = 0, reason;
+	pthread_condattr_t attr;
+	char *xml = NULL;
+	bool ran;
+
+	ran = !virDomainGetState(dom, &state, &reason, 0) && state == VIR_DOMAIN_RUNNING;
+	if (!ran)
+		return err_set(err, HCI_E_STATE, "VM %s: only a running VM can be migrated live", m->name);
+	rc = moved_xml(dom, m, &xml, err);
+	if (!rc)
+		rc = params(&r, m, xml, err);
+	pthread_mutex_init(&r.lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&r.cond, &attr);
+	pthread_condattr_destroy(&attr);
+	if (!rc) {
+		rc = run(&r, m, &stop, err);
+		if (!rc && r.result) {
+			settle(c, m, ran);
+			rc = stop == HCI_E_CANCELLED ? err_set(err, stop, "VM %s: its migration was cancelled", m->name) :
+			     stop ? err_set(err, stop, "VM %s: its migration did not end within %llu ms", m->name,
+					    (unsigned long long)(m->timeout_ns / NS_PER_MS)) :
+				    err_set(err, HCI_E_LIBVIRT, "VM %s cannot be migrated to %s: %s", m->name, m->peer_uri,
+					    r.why);
+		}
+	}
+	pthread_cond_destroy(&r.cond);
+	pthread_mutex_destroy(&r.lock);
+	virTypedParamsFree(r.params, r.nparams);
+	mem_free(xml);
+	return rc;
+}
+
+int compute_migrate(struct compute *c, struct compute_migrate *m, struct hci_error *err)
+{
+	uint64_t start = compute_now();
+	virConnectPtr conn;
+	virDomainPtr dom;
+	int rc = compute_domain(c, m->name, &conn, &dom, err);
+
+	m->total_ms = m->bytes = 0;
+	m->gone = false;
+	if (rc)
+		return rc;
+	rc = migrate(c, dom, m, err);
+	m->total_ms = (compute_now() - start) / NS_PER_MS;
+	virDomainFree(dom);
+	virConnectClose(conn);
+	return rc;
+}
+
+static uint64_t stat_of(virTypedParameterPtr p, int n, const char *name)
+{
+	unsigned long long v = 0;
+
+	return virTypedParamsGetULLong(p, n, name, &v) == 1 ? v : 0;
+}
+
+int compute_migrated(struct compute *c, const char *name, struct compute_migrated *out, struct hci_error *err)
+{
+	virTypedParameterPtr p = NULL;
+	int n = 0, type = 0, rc;
+	virConnectPtr conn;
+	virDomainPtr d;
+
+	memset(out, 0, sizeof(*out));
+	rc = compute_domain(c, name, &conn, &d, err);
+	if (rc)
+		return rc;
+	if (virDomainGetJobStats(d, &type, &p, &n, VIR_DOMAIN_JOB_STATS_COMPLETED)) {
+		rc = compute_fail(err, "VM %s: figures of its migration", name);
+	} else {
+		out->total_ms = stat_of(p, n, VIR_DOMAIN_JOB_TIME_ELAPSED);
+		out->downtime_ms = stat_of(p, n, VIR_DOMAIN_JOB_DOWNTIME);
+		out->bytes = stat_of(p, n, VIR_DOMAIN_JOB_DATA_PROCESSED);
+		virTypedParamsFree(p, n);
+	}
+	virDomainFree(d);
+	virConnectClose(conn);
+	return rc;
+}
