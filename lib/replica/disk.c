@@ -182,13 +182,11 @@ static struct repl_disk *disk_new(struct env *e, const char *path, const struct 
 	d->reserve = o->reserve ? o->reserve : 64 * MiB;
 	init_lists(d);
 	d->super = mem_alloc_aligned(HCI_BLOCK);
-	d->zeroes = mem_alloc_aligned(HCI_BLOCK);
 	d->pass = wb_new(d);
-	if (log_init(d) || !d->super || !d->zeroes || !d->pass) {
+	if (log_init(d) || !d->super || !d->pass) {
 		err_set(err, HCI_E_NOMEM, "disk %s: out of memory", path);
 		return d; /* disk_end frees what there is; the caller sees no superblock */
 	}
-	memset(d->zeroes, 0, HCI_BLOCK);
 	return d;
 }
 
@@ -235,7 +233,6 @@ static void disk_end(struct repl_disk *d)
 	if (d->lock)
 		env_close(d->e, d->lock);
 	mem_free_aligned(d->super);
-	mem_free_aligned(d->zeroes);
 	mem_free(d);
 }
 
@@ -345,7 +342,7 @@ int repl_disk_open(struct env *e, const char *path, const struct repl_disk_opts 
 	*out = NULL;
 	if (!d)
 		return strlen(path) >= sizeof(d->path) ? HCI_E_RANGE : HCI_E_NOMEM;
-	if (d->super && d->zeroes && d->pass && d->batches[BATCHES - 1] && d->batches[BATCHES - 1]->hdr)
+	if (d->super && d->pass && d->batches[BATCHES - 1] && d->batches[BATCHES - 1]->hdr)
 		rc = disk_start(d, o, err);
 	if (rc) {
 		stop_fibers(d);

@@ -144,9 +144,11 @@ static struct node *node_get(struct seg *s, uint32_t region)
 
 	if (n)
 		return n;
-	if (list_empty(&d->free_nodes) && !more_nodes(d))
-		return NULL;
+	if (list_empty(&d->free_nodes))
+		more_nodes(d);
 	l = list_pop(&d->free_nodes);
+	if (!l)
+		return NULL;
 	d->nfree_nodes--;
 	d->nnodes++;
 	n = list_entry(l, struct node, dirty);
@@ -173,11 +175,20 @@ static void node_free(struct node *n)
 	d->nnodes--;
 }
 
-static bool node_allocated(const struct node *n, unsigned i)
+static uint16_t *valid_of(const struct seg *s, uint32_t region)
 {
-	const struct mpage *p = n->seg->pages[n->region / MAP_REGIONS];
+	return &s->pages[region / MAP_REGIONS]->valid[region % MAP_REGIONS];
+}
 
-	return p->alloc[n->region % MAP_REGIONS] >> i & 1;
+static bool node_valid(const struct node *n, unsigned i)
+{
+	return *valid_of(n->seg, n->region) >> i & 1;
+}
+
+/* What a region will take in the file system when it is written back: it is allocated as a whole. */
+static uint64_t node_resv(const struct node *n)
+{
+	return n->data && !*valid_of(n->seg, n->region) ? REGION_BLOCKS : 0;
 }
 
 /* The only place where a block's place changes, so that the counts are right. */
@@ -188,12 +199,12 @@ static void node_set(struct node *n, unsigned i, uint32_t loc, uint8_t *mem)
 
 	if (n->mem[i] && !(n->snap && n->snap->mem[i] == n->mem[i]))
 		frame_put(d, n->mem[i]);
-	if (!node_allocated(n, i))
-		d->resv += (uint64_t)loc_is_data(loc) - (uint64_t)loc_is_data(old);
-	d->live_blocks += (uint64_t)loc_is_data(loc) - (uint64_t)loc_is_data(old);
+	d->resv -= node_resv(n);
 	n->live += (uint32_t)(loc != 0) - (uint32_t)(old != 0);
+	n->data += (uint32_t)loc_is_data(loc) - (uint32_t)loc_is_data(old);
 	n->loc[i] = loc;
 	n->mem[i] = mem;
+	d->resv += node_resv(n);
 }
 
 static void node_touched(struct node *n, uint64_t lsn)
@@ -208,35 +219,32 @@ static void node_touched(struct node *n, uint64_t lsn)
 	}
 }
 
-void index_alloc(struct seg *s, uint32_t region, unsigned i, bool there)
+void index_valid(struct seg *s, uint32_t region, uint16_t mask)
 {
-	struct mpage *p = s->pages[region / MAP_REGIONS];
-	uint16_t *a = &p->alloc[region % MAP_REGIONS];
-	bool was = *a >> i & 1;
 	struct node *n = index_node(s, region);
+	uint16_t *v = valid_of(s, region);
 
-	if (was == there)
+	if (*v == mask)
 		return;
-	*a = (uint16_t)(*a ^ (1u << i));
-	if (n && loc_is_data(n->loc[i]))
-		s->d->resv += there ? UINT64_MAX : 1; /* -1 or +1 */
-	p->dirty = true;
+	if (n)
+		s->d->resv -= node_resv(n);
+	*v = mask;
+	if (n)
+		s->d->resv += node_resv(n);
+	s->pages[region / MAP_REGIONS]->dirty = true;
 	seg_dirty(s);
 }
 
 uint32_t index_new_blocks(const struct seg *s, uint32_t block, uint32_t n)
 {
-	uint32_t need = 0;
+	uint32_t first = block / REGION_BLOCKS, last = (block + n - 1) / REGION_BLOCKS, need = 0;
 
-	if (!s)
-		return n;
-	for (uint32_t b = block; b < block + n; b++) {
-		const struct node *x;
+	for (uint32_t r = first; r <= last; r++) {
+		const struct mpage *p = s ? s->pages[r / MAP_REGIONS] : NULL;
+		const struct node *x = p ? index_node(s, r) : NULL;
 
-		if (seg_allocated(s, b))
-			continue;
-		x = index_node(s, b / REGION_BLOCKS);
-		need += !x || !loc_is_data(x->loc[b % REGION_BLOCKS]);
+		if (!p || (!p->valid[r % MAP_REGIONS] && !(x && x->data)))
+			need += REGION_BLOCKS;
 	}
 	return need;
 }
@@ -279,7 +287,7 @@ int index_zero(struct seg *s, uint32_t block, uint32_t n, uint64_t lsn)
 		const struct mpage *p = s->pages[region / MAP_REGIONS];
 		struct node *x = index_node(s, region);
 
-		if (!x && !p->alloc[region % MAP_REGIONS]) {
+		if (!x && !p->valid[region % MAP_REGIONS]) {
 			b = stop;
 			continue;
 		}
@@ -289,7 +297,7 @@ int index_zero(struct seg *s, uint32_t block, uint32_t n, uint64_t lsn)
 			return HCI_E_NOMEM;
 		for (; b < stop; b++) {
 			unsigned i = b % REGION_BLOCKS;
-			bool needed = x->snap || node_allocated(x, i);
+			bool needed = x->snap || node_valid(x, i);
 
 			node_set(x, i, needed ? LOC_ZERO : 0, NULL);
 		}

@@ -75,7 +75,7 @@ static enum source source(const struct seg *s, uint32_t block, const uint8_t **m
 
 	*loc = n ? n->loc[i] : 0;
 	if (*loc == 0)
-		return seg_allocated(s, block) ? SRC_FILE : SRC_ZERO;
+		return seg_valid(s, block / REGION_BLOCKS) >> i & 1 ? SRC_FILE : SRC_ZERO;
 	if (*loc == LOC_ZERO)
 		return SRC_ZERO;
 	*mem = n->mem[i];

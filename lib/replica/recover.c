@@ -127,7 +127,7 @@ static int load_map_page(struct rec *r, struct seg *s, const char *path, const u
 	if (!p)
 		return err_set(r->err, HCI_E_NOMEM, "disk %s: out of memory", r->d->path);
 	memcpy(p->seq, m->seq, sizeof(p->seq));
-	memcpy(p->alloc, m->alloc, sizeof(p->alloc));
+	memcpy(p->valid, m->valid, sizeof(p->valid));
 	p->serial = m->h.serial;
 	return 0;
 }

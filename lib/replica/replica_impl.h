@@ -83,7 +83,7 @@ struct map_page {
 	uint32_t segment, first_region;
 	uint32_t regions, zero;
 	uint64_t seq[MAP_REGIONS];   /* with REPL_SEQ_ZERO */
-	uint16_t alloc[MAP_REGIONS]; /* bit per block: it is in the segment file */
+	uint16_t valid[MAP_REGIONS]; /* bit per block: the segment file has it; without it, it is zeroes */
 };
 _Static_assert(sizeof(struct map_page) <= HCI_BLOCK && sizeof(struct super_page) <= HCI_BLOCK, "a page");
 
@@ -98,13 +98,14 @@ struct node {
 	uint64_t lsn;      /* not larger than that of any of its blocks */
 	uint32_t region;   /* of the segment */
 	uint32_t live;     /* blocks with a place */
+	uint32_t data;     /* of these, in the log */
 	uint32_t loc[REGION_BLOCKS];
 	uint8_t *mem[REGION_BLOCKS];
 };
 
 struct mpage {
 	uint64_t seq[MAP_REGIONS];
-	uint16_t alloc[MAP_REGIONS];
+	uint16_t valid[MAP_REGIONS];
 	struct node **nodes; /* MAP_REGIONS, or NULL: none */
 	uint64_t serial;
 	uint32_t nnodes;
@@ -244,7 +245,7 @@ struct repl_disk {
 	/* index.c */
 	struct list dirty;
 	struct list free_nodes;
-	uint64_t nfree_nodes, promised, nnodes, live_blocks;
+	uint64_t nfree_nodes, promised, nnodes;
 	void **node_slabs;
 	uint32_t nslabs;
 	void *free_frames;
@@ -269,7 +270,7 @@ struct repl_disk {
 
 	/* space.c */
 	uint64_t fs_free, fs_total, statfs_at;
-	uint64_t resv;          /* blocks: in the index and not in the segment file */
+	uint64_t resv;          /* blocks: of regions in the index that are not in the segment file */
 	uint64_t resv_pending;  /* blocks: admitted, not in the index */
 	bool full;              /* write-back found no room */
 	bool short_of_space;    /* a write was refused */
@@ -280,7 +281,6 @@ struct repl_disk {
 	struct wb *pass;
 	bool drain;
 	uint64_t passes;
-	void *zeroes;            /* 64 KiB */
 
 	struct metric *m_writes, *m_reads, *m_batches, *m_wb, *m_log;
 	struct metric *m_write_ns;
@@ -330,7 +330,8 @@ int seg_prepare(struct seg *s, uint32_t block, uint32_t n);
 int index_write(struct seg *s, uint32_t block, uint32_t n, uint32_t pos, const uint8_t *data, uint64_t lsn);
 int index_zero(struct seg *s, uint32_t block, uint32_t n, uint64_t lsn);
 void index_seq(struct seg *s, uint32_t block, uint32_t n, bool zero, uint64_t seq, bool set);
-void index_alloc(struct seg *s, uint32_t region, unsigned i, bool there);
+void index_valid(struct seg *s, uint32_t region, uint16_t mask);
+/* Blocks of the file system that a write of these would newly take. */
 uint32_t index_new_blocks(const struct seg *s, uint32_t block, uint32_t n);
 void index_forget_seg(struct seg *s);   /* all nodes, but for those that the pass has */
 void index_node_done(struct node *n, uint64_t lsn, struct list *before); /* the pass is over for it */
@@ -338,11 +339,11 @@ void index_node_requeue(struct node *n, struct list *before);            /* the 
 void index_trim(struct repl_disk *d);   /* gives memory back when idle */
 void index_fini(struct repl_disk *d);
 void frame_put(struct repl_disk *d, uint8_t *f);
-static inline bool seg_allocated(const struct seg *s, uint32_t block)
+static inline uint16_t seg_valid(const struct seg *s, uint32_t region)
 {
-	const struct mpage *p = s->pages[block / REGION_BLOCKS / MAP_REGIONS];
+	const struct mpage *p = s->pages[region / MAP_REGIONS];
 
-	return p && p->alloc[block / REGION_BLOCKS % MAP_REGIONS] >> (block % REGION_BLOCKS) & 1;
+	return p ? p->valid[region % MAP_REGIONS] : 0;
 }
 
 /* segment.c */
@@ -402,7 +403,7 @@ struct snap {
 	struct node *node;
 	uint32_t loc[REGION_BLOCKS];
 	uint8_t *mem[REGION_BLOCKS];
-	uint16_t written, punched; /* blocks that the pass put in the file, took out of it */
+	uint16_t written, cleared; /* blocks that the pass put in the file, that are zeroes from now on */
 };
 struct wb {
 	struct repl_disk *d;

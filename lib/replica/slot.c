@@ -205,22 +205,18 @@ uint32_t repl_regions(struct repl_slot *slot, uint64_t since, uint32_t only_segm
 	return n;
 }
 
+/* Regions are given room as a whole. */
 static uint64_t seg_bytes(const struct seg *s)
 {
-	uint64_t blocks = 0;
+	uint64_t regions = 0;
 
 	for (uint32_t i = 0; i < s->npages; i++) {
 		const struct mpage *p = s->pages[i];
 
-		for (uint32_t k = 0; p && k < MAP_REGIONS; k++) {
-			uint16_t mask = p->alloc[k];
-
-			for (unsigned b = 0; p->nodes && p->nodes[k] && b < REGION_BLOCKS; b++)
-				mask |= (uint16_t)((unsigned)loc_is_data(p->nodes[k]->loc[b]) << b);
-			blocks += (unsigned)__builtin_popcount(mask);
-		}
+		for (uint32_t k = 0; p && k < MAP_REGIONS; k++)
+			regions += p->valid[k] || (p->nodes && p->nodes[k] && p->nodes[k]->data);
 	}
-	return blocks * HCI_BLOCK;
+	return regions * REPL_REGION;
 }
 
 int repl_held(struct repl_disk *d, struct repl_held **out, size_t *n)

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The data of a pass: the blocks of its snapshots, merged to runs per segment, many in flight. What is
- * no longer in memory is read back from the log first. Regions that are all zeroes are punched out.
- * Syncing and the bookkeeping after it are writeback.c's.
+ * no longer in memory is read back from the log first. A region is allocated as a whole before the
+ * first write to it (by a worker: asynchronous writes into holes would make the loop wait for the file
+ * system's journal), and punched out when nothing but zeroes is left. Zeroed blocks cost no write: they
+ * are no longer valid, which is said in the table. Syncing and the tables are writeback.c's.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -264,13 +266,14 @@ static struct unit *unit_new(struct wb *w, uint32_t block)
 	return u;
 }
 
-/* ---- from snapshots to units ---- */
+/* ---- from snapshots to requests ---- */
 
 struct walk {
 	struct wb *w;
 	struct seg *seg;
 	struct unit *u;
-	uint32_t punch, npunch; /* regions in a row to be punched */
+	enum env_io_op op;      /* ALLOC or PUNCH of a run */
+	uint32_t first, n;      /* its regions */
 };
 
 static void flush_unit(struct walk *k)
@@ -280,14 +283,27 @@ static void flush_unit(struct walk *k)
 	k->u = NULL;
 }
 
-static int flush_punch(struct walk *k)
+static int flush_run(struct walk *k)
 {
 	int rc = 0;
 
-	if (k->npunch)
-		rc = wb_io(k->w, ENV_PUNCH, k->seg->data, NULL, (uint64_t)k->npunch * REPL_REGION,
-			   (uint64_t)k->punch * REPL_REGION);
-	k->npunch = 0;
+	if (k->n)
+		rc = wb_io(k->w, k->op, k->seg->data, NULL, (uint64_t)k->n * REPL_REGION,
+			   (uint64_t)k->first * REPL_REGION);
+	k->n = 0;
+	return rc;
+}
+
+static int put_region(struct walk *k, enum env_io_op op, uint32_t region)
+{
+	int rc = 0;
+
+	if (k->n && (k->op != op || k->first + k->n != region))
+		rc = flush_run(k);
+	if (!k->n)
+		k->first = region;
+	k->op = op;
+	k->n++;
 	return rc;
 }
 
@@ -308,44 +324,35 @@ static int put_block(struct walk *k, uint32_t block, const uint8_t *mem, uint32_
 	return 0;
 }
 
-static uint16_t alloc_mask(const struct seg *s, uint32_t region)
-{
-	return s->pages[region / MAP_REGIONS]->alloc[region % MAP_REGIONS];
-}
-
-static int put_snap(struct walk *k, struct snap *sn)
+/* First round: what there is to be done about space. */
+static int prepare(struct walk *k, struct snap *sn)
 {
 	uint32_t region = sn->node->region;
-	uint16_t data = 0, zero = 0, alloc = alloc_mask(k->seg, region);
-	int rc = 0;
+	uint16_t zero = 0, valid = seg_valid(k->seg, region);
 
 	for (unsigned i = 0; i < REGION_BLOCKS; i++) {
 		if (loc_is_data(sn->loc[i]))
-			data |= (uint16_t)(1u << i);
+			sn->written |= (uint16_t)(1u << i);
 		else if (sn->loc[i])
 			zero |= (uint16_t)(1u << i);
 	}
-	if (!data && !alloc)
-		return 0;
-	if (!data && !(alloc & ~zero)) {
-		sn->punched = alloc;
-		if (k->npunch && k->punch + k->npunch != region)
-			rc = flush_punch(k);
-		if (!k->npunch)
-			k->punch = region;
-		k->npunch++;
-		return rc;
-	}
-	zero &= alloc; /* what is not in the file reads as zeroes already */
-	for (unsigned i = 0; i < REGION_BLOCKS && !rc; i++) {
-		uint32_t block = region * REGION_BLOCKS + i;
+	sn->cleared = zero & valid;
+	if (sn->written && !valid)
+		return put_region(k, ENV_ALLOC, region);
+	if (!sn->written && valid && !(valid & ~zero))
+		return put_region(k, ENV_PUNCH, region);
+	return 0;
+}
 
-		if (data >> i & 1)
-			rc = put_block(k, block, sn->mem[i], sn->loc[i]);
-		else if (zero >> i & 1)
-			rc = put_block(k, block, k->w->d->zeroes, 0);
+/* Second round: the blocks. */
+static int write_snap(struct walk *k, struct snap *sn)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < REGION_BLOCKS && !rc; i++) {
+		if (sn->written >> i & 1)
+			rc = put_block(k, sn->node->region * REGION_BLOCKS + i, sn->mem[i], sn->loc[i]);
 	}
-	sn->written = data;
 	return rc;
 }
 
@@ -367,7 +374,7 @@ static int enter_seg(struct walk *k, struct seg *s)
 	int rc;
 
 	flush_unit(k);
-	rc = flush_punch(k);
+	rc = flush_run(k);
 	k->seg = s;
 	if (rc)
 		return rc;
@@ -379,14 +386,11 @@ static int enter_seg(struct walk *k, struct seg *s)
 	return seg_open_files(s, true);
 }
 
-int wb_write_data(struct wb *w)
+static int each_snap(struct wb *w, int (*fn)(struct walk *k, struct snap *sn))
 {
 	struct walk k = { .w = w };
 	int rc = 0, err;
 
-	qsort(w->snaps, w->n, sizeof(w->snaps[0]), by_place);
-	for (uint32_t i = 0; i < w->n; i++)
-		w->snaps[i].node->snap = &w->snaps[i];
 	for (uint32_t i = 0; i < w->n && !rc && !w->err; i++) {
 		struct snap *sn = &w->snaps[i];
 
@@ -395,14 +399,25 @@ int wb_write_data(struct wb *w)
 		if (sn->node->seg != k.seg)
 			rc = enter_seg(&k, sn->node->seg);
 		if (!rc)
-			rc = put_snap(&k, sn);
+			rc = fn(&k, sn);
 	}
 	if (!rc) {
 		flush_unit(&k);
-		rc = flush_punch(&k);
+		rc = flush_run(&k);
 	} else if (k.u) {
 		unit_free(k.u);
 	}
 	err = wb_wait(w);
 	return rc ? rc : err;
+}
+
+int wb_write_data(struct wb *w)
+{
+	int rc;
+
+	qsort(w->snaps, w->n, sizeof(w->snaps[0]), by_place);
+	for (uint32_t i = 0; i < w->n; i++)
+		w->snaps[i].node->snap = &w->snaps[i];
+	rc = each_snap(w, prepare);
+	return rc ? rc : each_snap(w, write_snap);
 }

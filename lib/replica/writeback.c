@@ -65,7 +65,7 @@ static int take_snaps(struct repl_disk *d, struct wb *w, const struct list *end)
 		sn->node = n;
 		memcpy(sn->loc, n->loc, sizeof(sn->loc));
 		memcpy(sn->mem, n->mem, sizeof(sn->mem));
-		sn->written = sn->punched = 0;
+		sn->written = sn->cleared = 0;
 		n->snap = sn;
 		n->seg->refs++;
 		bytes += (uint64_t)n->live * HCI_BLOCK;
@@ -86,22 +86,17 @@ static int sync_touched(struct wb *w, bool maps)
 	return rc ? rc : err;
 }
 
-static void mark_allocated(struct repl_disk *d, struct wb *w)
+static void mark_valid(struct repl_disk *d, struct wb *w)
 {
 	for (uint32_t i = 0; i < w->n; i++) {
 		struct snap *sn = &w->snaps[i];
 		struct seg *s = sn->node->seg;
+		uint16_t was = seg_valid(s, sn->node->region);
+		uint16_t now = (uint16_t)((was | sn->written) & ~sn->cleared);
 
-		for (unsigned k = 0; k < REGION_BLOCKS; k++) {
-			uint32_t block = sn->node->region * REGION_BLOCKS + k;
-
-			if (sn->written >> k & 1 && !seg_allocated(s, block)) {
-				index_alloc(s, sn->node->region, k, true);
-				d->fs_free -= MIN(d->fs_free, HCI_BLOCK);
-			} else if (sn->punched >> k & 1) {
-				index_alloc(s, sn->node->region, k, false);
-			}
-		}
+		if (!was && now)
+			d->fs_free -= MIN(d->fs_free, REPL_REGION);
+		index_valid(s, sn->node->region, now);
 	}
 }
 
@@ -118,7 +113,7 @@ static int write_map_page(struct wb *w, struct seg *s, uint32_t i)
 	m->first_region = i * MAP_REGIONS;
 	m->regions = MAP_REGIONS;
 	memcpy(m->seq, p->seq, sizeof(m->seq));
-	memcpy(m->alloc, p->alloc, sizeof(m->alloc));
+	memcpy(m->valid, p->valid, sizeof(m->valid));
 	page_seal(m, MAP_MAGIC, MAP_VERSION, ++p->serial, &s->d->uuid);
 	p->dirty = false;
 	return wb_io(w, ENV_WRITE, s->map, m, HCI_BLOCK, (uint64_t)i * PAGE_PAIR + (p->serial & 1) * HCI_BLOCK);
@@ -259,7 +254,7 @@ static int pass_data(struct repl_disk *d, struct wb *w)
 		rc = sync_touched(w, false);
 	if (rc)
 		return rc;
-	mark_allocated(d, w);
+	mark_valid(d, w);
 	return write_maps(d, w);
 }
 
