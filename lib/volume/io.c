@@ -210,12 +210,12 @@ static void write_check(struct piece *p)
 	if (piece_over(p) || p->open_ops)
 		return;
 	for (unsigned i = 0; i < s->n; i++) {
-		bool in = s->pos[i] == POS_IN;
+		bool in = s->pos[i] >= POS_PENDING;
 
-		if (!in && s->pos[i] != POS_SYNCING && s->pos[i] != POS_SYNCED)
+		if (s->pos[i] == POS_OUT)
 			continue;
 		if (p->acked[i])
-			in_acked += in;
+			in_acked += s->pos[i] == POS_IN;
 		else if (in && p->nospace[i])
 			in_refused++;
 		else if (in)
@@ -239,7 +239,7 @@ static void write_check(struct piece *p)
 	}
 	/* Some took it: those that did not are stale from here on. */
 	for (unsigned i = 0; i < s->n; i++)
-		if (s->pos[i] == POS_IN && !p->acked[i])
+		if (s->pos[i] >= POS_PENDING && !p->acked[i])
 			leg_fail(seg_leg(v, s, i), HCI_E_NOSPACE, "the disk is full");
 }
 
@@ -342,7 +342,7 @@ void io_op_done(struct leg_op *op)
 		struct seg *s = &v->segs[p->segment];
 
 		p->nospace[pos] = true;
-		if (s->pos[pos] != POS_IN) /* a copy under way that does not fit */
+		if (s->pos[pos] < POS_PENDING) /* a copy under way that does not fit */
 			leg_fail(l, status, why);
 	} else {
 		leg_fail(l, status, why);

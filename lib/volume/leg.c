@@ -77,7 +77,7 @@ static bool leg_drop_positions(struct leg *l)
 		for (unsigned k = 0; k < s->n; k++) {
 			if (s->leg[k] != l->idx)
 				continue;
-			if (s->pos[k] == POS_IN)
+			if (s->pos[k] >= POS_PENDING)
 				in = true;
 			else
 				s->pos[k] = POS_OUT;

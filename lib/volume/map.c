@@ -112,6 +112,8 @@ static int pos_refresh(struct vol *v, struct seg *s, unsigned k, const struct re
 	int rc;
 
 	if (uuid_eq(&l->disk, &r->disk)) {
+		if (s->joining[k] && r->joining && s->pos[k] == POS_PENDING)
+			s->pos[k] = l->state == LEG_UP ? POS_SYNCED : POS_OUT; /* it did not join */
 		if (!s->joining[k] || r->joining)
 			return 0;
 		s->joining[k] = false;

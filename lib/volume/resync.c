@@ -366,8 +366,6 @@ static void replace_leg(struct leg *l)
 			 v->rec.name, total, l->node);
 	if (!left && !over(v)) {
 		l->used = false;
-		if (l->out)
-			(void)sync_forget(l, &err);
 	} else if (!total && left) {
 		l->replace_at = env_now(v->e) + 5 * NS_PER_S;
 		log_warn(env_log(v->e), "volume %s: no disk can take over from the disk on node %s: %s", v->rec.name,
@@ -377,6 +375,7 @@ static void replace_leg(struct leg *l)
 
 static bool heal_once(struct vol *v)
 {
+	struct hci_error err;
 	uint32_t chunks = (v->nsegs + REC_VOLMAP_CHUNK - 1) / REC_VOLMAP_CHUNK;
 	bool did = false;
 
@@ -393,6 +392,8 @@ static bool heal_once(struct vol *v)
 	}
 	for (uint32_t c = 0; c < chunks && !over(v); c++)
 		did |= heal_joining(v, c) > 0;
+	if (!over(v) && sync_has_unused(v))
+		did |= !sync_forget_unused(v, &err);
 	return did;
 }
 

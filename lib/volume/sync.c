@@ -126,11 +126,11 @@ static bool can_leave(const struct leg *l)
 		for (unsigned k = 0; k < s->n; k++) {
 			struct leg *o = seg_leg(v, s, k);
 
-			if (s->pos[k] != POS_IN)
+			if (s->pos[k] < POS_PENDING)
 				continue;
 			if (o == l)
 				mine = true;
-			else if (o->state == LEG_UP && !o->suspect && !o->leaving)
+			else if (s->pos[k] == POS_IN && o->state == LEG_UP && !o->suspect && !o->leaving)
 				other = true;
 		}
 		if (mine && !other)
@@ -266,11 +266,34 @@ void sync_check(struct vol *v)
 
 /* ---- coming back ---- */
 
+/* All positions of the leg that the store counts with the leg: from one state to another; false if one is not in `from`. */
+static bool move_positions(struct leg *l, enum pos_state from, enum pos_state to)
+{
+	struct vol *v = l->v;
+	bool all = true;
+
+	for (int apply = 0; apply < 2 && all; apply++) {
+		for (uint32_t i = 0; i < v->nsegs; i++) {
+			struct seg *s = &v->segs[i];
+
+			for (unsigned k = 0; k < s->n; k++) {
+				if (s->leg[k] != l->idx || s->joining[k])
+					continue;
+				if (apply)
+					s->pos[k] = (uint8_t)to;
+				else
+					all &= s->pos[k] == (uint8_t)from;
+			}
+		}
+	}
+	return all;
+}
+
 int sync_rejoin(struct leg *l, struct hci_error *err)
 {
 	struct vol *v = l->v;
 	struct rec_volsync *want;
-	int rc;
+	int rc = 0;
 
 	want = MEM_NEW(struct rec_volsync);
 	if (!want)
@@ -278,21 +301,17 @@ int sync_rejoin(struct leg *l, struct hci_error *err)
 	fiber_mutex_lock(v->e, &v->set_lock);
 	*want = *v->sync;
 	out_remove(want, &l->disk);
-	/* From here on it must not fail unnoticed: the store may already count on it. */
-	rc = l->state == LEG_UP ? sync_commit(v, want, err)
-				: err_set(err, HCI_E_UNAVAILABLE, "volume %s: node %s went away", v->rec.name, l->node);
+	/* One that went down and came back while others were copied has to begin anew. */
+	if (l->state != LEG_UP || !move_positions(l, POS_SYNCED, POS_PENDING))
+		rc = err_set(err, HCI_E_UNAVAILABLE, "volume %s: node %s went away", v->rec.name, l->node);
 	if (!rc) {
-		l->out = false;
-		for (uint32_t i = 0; i < v->nsegs; i++) {
-			struct seg *s = &v->segs[i];
-
-			for (unsigned k = 0; k < s->n; k++)
-				if (s->leg[k] == l->idx && !s->joining[k])
-					s->pos[k] = POS_IN;
+		rc = sync_commit(v, want, err);
+		(void)move_positions(l, POS_PENDING, rc ? POS_OUT : POS_IN);
+		if (!rc) {
+			l->out = false;
+			/* It failed meanwhile: it is in the set, so it has to leave like any other. */
+			l->suspect = l->state != LEG_UP;
 		}
-		/* It failed during the transaction: it is in the set, so it has to leave like any other. */
-		if (l->state != LEG_UP)
-			l->suspect = true;
 	}
 	fiber_mutex_unlock(v->e, &v->set_lock);
 	mem_free(want);
@@ -301,9 +320,23 @@ int sync_rejoin(struct leg *l, struct hci_error *err)
 	return rc;
 }
 
-int sync_forget(struct leg *l, struct hci_error *err)
+static bool unused(const struct vol *v, const struct rec_out *o)
 {
-	struct vol *v = l->v;
+	struct leg *l = leg_find((struct vol *)v, &o->disk);
+
+	return !l || !l->used;
+}
+
+bool sync_has_unused(const struct vol *v)
+{
+	for (uint32_t i = 0; i < v->sync->n; i++)
+		if (unused(v, &v->sync->out[i]))
+			return true;
+	return false;
+}
+
+int sync_forget_unused(struct vol *v, struct hci_error *err)
+{
 	struct rec_volsync *want = MEM_NEW(struct rec_volsync);
 	int rc;
 
@@ -311,12 +344,15 @@ int sync_forget(struct leg *l, struct hci_error *err)
 		return err_set(err, HCI_E_NOMEM, "volume %s: out of memory", v->rec.name);
 	fiber_mutex_lock(v->e, &v->set_lock);
 	*want = *v->sync;
-	out_remove(want, &l->disk);
+	for (uint32_t i = 0; i < want->n;)
+		if (unused(v, &want->out[i]))
+			want->out[i] = want->out[--want->n];
+		else
+			i++;
 	rc = sync_commit(v, want, err);
-	if (!rc) {
-		l->out = false;
-		l->suspect = false;
-	}
+	for (uint32_t i = 0; !rc && i < v->nlegs; i++)
+		if (!v->legs[i]->used)
+			v->legs[i]->out = v->legs[i]->suspect = false;
 	fiber_mutex_unlock(v->e, &v->set_lock);
 	mem_free(want);
 	return rc;
@@ -372,9 +408,10 @@ static bool change_joined(struct vol *v, uint32_t segment, struct rec_segment *r
 	for (unsigned k = 0; k < s->n && k < r->n; k++) {
 		struct leg *l = seg_leg(v, s, k);
 
-		if (s->joining[k] && s->pos[k] == POS_SYNCED && l->state == LEG_UP && r->r[k].joining &&
+		if (s->joining[k] && s->pos[k] == POS_SYNCED && l->state == LEG_UP && !l->out && r->r[k].joining &&
 		    uuid_eq(&r->r[k].disk, &l->disk)) {
 			r->r[k].joining = false;
+			s->pos[k] = POS_PENDING;
 			changed = true;
 		}
 	}
@@ -387,9 +424,12 @@ int sync_joined(struct vol *v, uint32_t chunk, struct hci_error *err)
 
 	fiber_mutex_lock(v->e, &v->set_lock);
 	rc = map_change(v, chunk, change_joined, NULL, err);
-	/* Whatever the answer was, the store tells who joined. */
-	if (!rc || rc == HCI_E_UNAVAILABLE || rc == HCI_E_TIMEOUT || rc == HCI_E_CONFLICT)
+	/* Whatever the answer was, the store tells who joined. Until it does those stay pending: no write without them. */
+	do {
 		rc = map_refresh(v, chunk, err);
+		if (rc)
+			fiber_sleep(v->e, 200 * NS_PER_MS);
+	} while (rc && !v->closing && !v->abandoned && !v->fenced);
 	fiber_mutex_unlock(v->e, &v->set_lock);
 	sync_check(v);
 	io_recheck(v);

@@ -32,11 +32,15 @@
 #define VOL_LEGS_MAX 1024u
 #define VOL_COPIERS 16u /* regions of one copy in flight */
 
-/* What a position holds. Only POS_IN counts for reads and is in the store's in-sync set. */
+/*
+ * What a position holds. Only POS_IN is read from. From POS_PENDING on no write is acknowledged without
+ * it: the store may already count on it, whether we have heard so or not.
+ */
 enum pos_state {
 	POS_OUT,     /* stale, or new and empty */
 	POS_SYNCING, /* gets every new write; what it missed is being copied */
-	POS_SYNCED,  /* has everything; the store does not say so yet */
+	POS_SYNCED,  /* has everything, as long as its leg stays up */
+	POS_PENDING, /* the transaction that takes it into the set is under way */
 	POS_IN,
 };
 
@@ -183,7 +187,8 @@ int sync_leave_now(struct vol *v, uint64_t stable, struct hci_error *err); /* th
 int sync_rejoin(struct leg *l, struct hci_error *err);                  /* out -> in-sync, durable */
 int sync_joined(struct vol *v, uint32_t chunk, struct hci_error *err);  /* SYNCED joining positions of a chunk */
 int sync_replace(struct vol *v, uint32_t chunk, struct leg *bad, uint32_t *moved, struct hci_error *err);
-int sync_forget(struct leg *l, struct hci_error *err); /* no segment has it any more: drop its out entry */
+int sync_forget_unused(struct vol *v, struct hci_error *err); /* out entries of disks that no segment has any more */
+bool sync_has_unused(const struct vol *v);
 int sync_start_lease(struct vol *v);     /* the fiber that keeps it */
 void sync_fenced(struct vol *v, const char *why);
 
