@@ -216,6 +216,24 @@ static void load_and_trouble(struct scene *s, const struct params *p)
 	trouble_end(&s->trouble);
 }
 
+/* A look into the client's memory from outside: its code does not run. */
+static void hung(struct scene *s)
+{
+	struct vol_status st;
+	char text[128];
+
+	for (unsigned k = 0; k < s->c->o.clients; k++) {
+		if (!s->writer[k].attached)
+			continue;
+		vol_status(engine_vol(s->writer[k].handle), &st);
+		describe(engine_vol(s->writer[k].handle), text, sizeof(text));
+		cluster_fail(s->c,
+			     "two minutes after the last fault client%u has not detached: %" PRIu64
+			     " requests in flight, seq %" PRIu64 ", stable %" PRIu64 ", %s",
+			     k, st.inflight, st.seq, st.stable, text);
+	}
+}
+
 static void finish(struct scene *s)
 {
 	struct cluster *c = s->c;
@@ -223,7 +241,7 @@ static void finish(struct scene *s)
 	s->wl.stop = true;
 	/* What dies meanwhile was scheduled before; it boots again by itself. */
 	if (!cluster_run_until(c, nobody_attached, 120 * NS_PER_S) && !c->failed)
-		cluster_fail(c, "two minutes after the last fault a client has not detached");
+		hung(s);
 	sim_run(c->sim, 20 * NS_PER_S); /* faults' ends that are still to come; leases */
 	if (c->failed || broken(c))
 		return;

@@ -172,6 +172,7 @@ void wl_writer_run(struct env *e, struct wl_writer *w)
 		}
 		wl->attaches++;
 		w->session = r->session = history_session(wl->history);
+		w->handle = r->handle;
 		w->attached = true;
 		r->stop = false;
 		hold(r);

@@ -53,6 +53,7 @@ struct wl_writer {
 	void *arg;        /* for attach */
 	uint32_t session; /* 0: not attached */
 	bool attached;
+	void *handle;     /* while attached */
 };
 
 void wl_init(struct workload *wl, struct sim *s, uint64_t nblocks, uint64_t seed, const struct wl_ops *ops);
