@@ -1,0 +1,462 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The source's end of a live migration. It owns the VM until libvirt has said that the domain is gone
+ * from here; only then does it tell the destination FINISH, which moves vmrun and lets the guest's I/O
+ * go on. The volumes themselves may be let go of earlier, on RELEASE: the guest is stopped here by then,
+ * and held there, so nobody writes; if it comes to nothing they are attached again.
+ */
+#include <stdatomic.h>
+
+#include "cluster/node_vm_impl.h"
+
+#define PREPARE_TIME (20 * NS_PER_S)
+#define CALL_TIME (30 * NS_PER_S)
+#define FINISH_TIME (60 * NS_PER_S)
+#define CANCEL_TIME (20 * NS_PER_S)
+#define AGAIN (200 * NS_PER_MS)
+
+struct handover_out {
+	const char *to;
+	struct fiber_mutex lock;
+	bool released; /* the volumes are detached */
+	bool failed;   /* and will not be any more */
+	unsigned users; /* requests that look at this */
+	/* what the destination said */
+	char peer_uri[REC_PATH_MAX], migrate_uri[REC_PATH_MAX], console[REC_PATH_MAX];
+	char sockets[REC_VM_DISKS_MAX][108];
+	uint32_t nsockets;
+	/* with the thread that migrates */
+	struct compute *compute;
+	struct compute_migrate cm;
+	struct compute_path paths[REC_VM_DISKS_MAX + 1];
+	_Atomic uint64_t done, total;
+	_Atomic bool cancel;
+	int rc;
+	struct hci_error err;
+};
+
+/* ---- calls ---- */
+
+int handover_call(struct node *n, const char *to, uint32_t method, struct buf *body, uint64_t timeout_ns,
+		  struct rpc_call *call, struct hci_error *err)
+{
+	struct rpc_conn *c = rpc_peers_get(core_peers(n->core), to, err);
+	int rc;
+
+	memset(call, 0, sizeof(*call));
+	if (!c) {
+		buf_free(body);
+		return err ? err->code : HCI_E_UNAVAILABLE;
+	}
+	call->method = method;
+	call->body = *body;
+	call->timeout_ns = timeout_ns;
+	*body = BUF_INIT;
+	rc = rpc_call_wait(c, call);
+	rpc_conn_unref(c);
+	if (rc)
+		err_copy(err, &call->err, rc);
+	return rc;
+}
+
+static void body_of(struct buf *b, const struct nvm *m, const char *job)
+{
+	*b = BUF_INIT;
+	pk_map(b, 2);
+	pk_kv_str(b, "vm", m->name);
+	pk_kv_str(b, "job", job);
+}
+
+static int read_plan(struct handover_out *o, struct rd *r)
+{
+	uint32_t n = rd_map(r);
+
+	while (n--) {
+		struct rd_key k = rd_key(r);
+
+		if (rd_is(k, "peer_uri")) {
+			rd_strcpy(r, o->peer_uri, sizeof(o->peer_uri));
+		} else if (rd_is(k, "migrate_uri")) {
+			rd_strcpy(r, o->migrate_uri, sizeof(o->migrate_uri));
+		} else if (rd_is(k, "console")) {
+			rd_strcpy(r, o->console, sizeof(o->console));
+		} else if (rd_is(k, "sockets")) {
+			uint32_t cnt = rd_array(r);
+
+			for (o->nsockets = 0; cnt--;) {
+				if (o->nsockets == REC_VM_DISKS_MAX)
+					return HCI_E_PROTO;
+				rd_strcpy(r, o->sockets[o->nsockets++], sizeof(o->sockets[0]));
+			}
+		} else {
+			rd_skip(r);
+		}
+	}
+	return r->bad ? HCI_E_PROTO : 0;
+}
+
+static int prepare(struct nvm *m, struct handover_out *o, const char *job, struct hci_error *err)
+{
+	struct rpc_call call;
+	struct buf body;
+	int rc;
+
+	body_of(&body, m, job);
+	rc = handover_call(m->n, o->to, HO_PREPARE, &body, PREPARE_TIME, &call, err);
+	if (!rc && (read_plan(o, &call.reply) || o->nsockets != m->ndisks))
+		rc = err_set(err, HCI_E_PROTO, "VM %s: node %s answers nonsense", m->name, o->to);
+	rpc_call_free(&call);
+	if (rc)
+		return err_prefix(err, "VM %s: node %s cannot take it", m->name, o->to);
+	if (!*o->peer_uri)
+		return err_set(err, HCI_E_STATE,
+			       "VM %s: node %s has no peer_uri: its service must be started with one to receive migrations",
+			       m->name, o->to);
+	for (uint32_t i = 0; i < m->ndisks; i++)
+		if (strcmp(o->sockets[i], m->disks[i].socket))
+			o->paths[o->cm.npaths++] = (struct compute_path){ m->disks[i].socket, o->sockets[i] };
+	if (*o->console && strcmp(o->console, m->console))
+		o->paths[o->cm.npaths++] = (struct compute_path){ m->console, o->console };
+	return 0;
+}
+
+/* ---- letting go of the volumes ---- */
+
+static int release(struct nvm *m, struct handover_out *o)
+{
+	int rc = 0;
+
+	fiber_mutex_lock(m->n->e, &o->lock);
+	if (o->failed) {
+		rc = HCI_E_STATE;
+	} else if (!o->released) {
+		nvm_detach(m);
+		o->released = true;
+	}
+	fiber_mutex_unlock(m->n->e, &o->lock);
+	return rc;
+}
+
+struct rpc_job {
+	struct node *n;
+	struct rpc_req *req;
+	char vm[HCI_NAME_MAX], peer[HCI_NAME_MAX];
+};
+
+static int releasing(struct rpc_job *x, struct hci_error *err)
+{
+	struct nvm *m = nvm_find(x->n, x->vm);
+	struct handover_out *o;
+	struct compute_state st;
+	int rc;
+
+	if (!m || !m->out || strcmp(m->out->to, x->peer))
+		return err_set(err, HCI_E_STATE, "VM %s: it is not being migrated to node %s", x->vm, x->peer);
+	rc = vm_compute_find(x->n, x->vm, &st, err);
+	if (!rc && st.state == HCI_VM_RUNNING)
+		return err_set(err, HCI_E_AGAIN, "VM %s: it still runs on node %s", x->vm, x->n->name);
+	if (rc && rc != HCI_E_NOTFOUND)
+		return rc;
+	/* We parked. */
+	o = m->out;
+	if (!o)
+		return err_set(err, HCI_E_STATE, "VM %s: its migration has failed", x->vm);
+	o->users++;
+	rc = release(m, o);
+	o->users--;
+	return rc ? err_set(err, HCI_E_STATE, "VM %s: its migration has failed", x->vm) : 0;
+}
+
+static void release_fiber(void *arg)
+{
+	struct rpc_job *x = arg;
+	struct node *n = x->n;
+	struct hci_error err;
+	int rc = releasing(x, &err);
+
+	rpc_reply(x->req, rc, rc ? err.message : NULL, NULL, NULL, 0, NULL, NULL);
+	mem_free(x);
+	vm_fiber_end(n);
+}
+
+static void on_release(void *arg, struct rpc_req *req)
+{
+	struct node_vm_state *s = arg;
+	struct rpc_job *x = MEM_NEW(struct rpc_job);
+	uint32_t pairs = rd_map(&req->args);
+
+	while (x && pairs--) {
+		struct rd_key k = rd_key(&req->args);
+
+		if (rd_is(k, "vm"))
+			rd_strcpy(&req->args, x->vm, sizeof(x->vm));
+		else
+			rd_skip(&req->args);
+	}
+	if (!x || req->args.bad) {
+		rpc_reply(req, x ? HCI_E_PROTO : HCI_E_NOMEM, NULL, NULL, NULL, 0, NULL, NULL);
+		mem_free(x);
+		return;
+	}
+	x->n = s->n;
+	x->req = req;
+	snprintf(x->peer, sizeof(x->peer), "%s", rpc_conn_peer(req->conn));
+	if (vm_fiber(s->n, release_fiber, x, "vm-release")) {
+		rpc_reply(req, HCI_E_NOMEM, NULL, NULL, NULL, 0, NULL, NULL);
+		mem_free(x);
+	}
+}
+
+int handover_register(struct node *n, struct hci_error *err)
+{
+	return rpc_register(core_rpc(n->core), HO_RELEASE, on_release, n->vms) ?
+		       err_set(err, HCI_E_NOMEM, "node %s: out of memory", n->name) :
+		       0;
+}
+
+/* ---- the end, either way ---- */
+
+struct finished {
+	uint64_t total_ms, downtime_ms, bytes, io_pause_ms;
+};
+
+static int read_finished(struct finished *f, struct rd *r)
+{
+	uint32_t n = rd_map(r);
+
+	while (n--) {
+		struct rd_key k = rd_key(r);
+
+		if (rd_is(k, "total_ms"))
+			f->total_ms = rd_u64(r);
+		else if (rd_is(k, "downtime_ms"))
+			f->downtime_ms = rd_u64(r);
+		else if (rd_is(k, "bytes"))
+			f->bytes = rd_u64(r);
+		else if (rd_is(k, "io_pause_ms"))
+			f->io_pause_ms = rd_u64(r);
+		else
+			rd_skip(r);
+	}
+	return r->bad ? HCI_E_PROTO : 0;
+}
+
+/*
+ * The domain is at the destination, or nowhere. Whatever comes: it is not ours any more, and if the
+ * destination does not hear us it will find vmrun free and take it.
+ */
+static int finish(struct nvm *m, const char *to, struct finished *f, struct hci_error *err)
+{
+	uint64_t end = env_now(m->n->e) + FINISH_TIME;
+	int rc;
+
+	for (;;) {
+		struct rpc_call call;
+		struct buf body;
+
+		body_of(&body, m, "");
+		rc = handover_call(m->n, to, HO_FINISH, &body, CALL_TIME, &call, err);
+		if (!rc)
+			(void)read_finished(f, &call.reply);
+		rpc_call_free(&call);
+		if (!rc || rc == HCI_E_NOTFOUND || !core_alive(m->n->core, to) || env_now(m->n->e) > end || m->n->stopping)
+			break;
+		fiber_sleep(m->n->e, AGAIN);
+	}
+	nvm_unexport(m);
+	m->running = false;
+	m->owned = false;
+	if (rc)
+		nvm_drop_run(m);
+	return rc ? err_prefix(err, "VM %s: it has left for node %s, which does not take it over", m->name, to) : 0;
+}
+
+static void cancel(struct nvm *m, const char *to)
+{
+	uint64_t end = env_now(m->n->e) + CANCEL_TIME;
+	struct hci_error err;
+	int rc;
+
+	for (;;) {
+		struct rpc_call call;
+		struct buf body;
+
+		body_of(&body, m, "");
+		rc = handover_call(m->n, to, HO_CANCEL, &body, CALL_TIME, &call, &err);
+		rpc_call_free(&call);
+		if (!rc || !core_alive(m->n->core, to) || env_now(m->n->e) > end || m->n->stopping)
+			break;
+		fiber_sleep(m->n->e, AGAIN);
+	}
+	if (rc)
+		log_warn(env_log(m->n->e), "VM %s: node %s is not told that the migration is off: %s", m->name, to,
+			 err.message);
+}
+
+/* As if nothing had been. If the volumes do not come back at once, the rounds of node_vm.c go on trying. */
+static void restore(struct nvm *m, struct handover_out *o)
+{
+	struct hci_error err;
+	int rc;
+
+	fiber_mutex_lock(m->n->e, &o->lock);
+	o->failed = true;
+	fiber_mutex_unlock(m->n->e, &o->lock);
+	cancel(m, o->to);
+	if (!o->released)
+		return;
+	rc = nvm_attach(m, REC_ATT_USER, &err);
+	if (!rc)
+		rc = nvm_resume_io(m, &err);
+	if (rc)
+		log_warn(env_log(m->n->e), "VM %s: its disks wait: %s", m->name, err.message);
+}
+
+/* ---- the migration ---- */
+
+static bool on_progress(void *arg, uint64_t done, uint64_t total, uint64_t remaining)
+{
+	struct handover_out *o = arg;
+
+	(void)remaining;
+	atomic_store(&o->done, done);
+	atomic_store(&o->total, total);
+	return atomic_load(&o->cancel);
+}
+
+static void migrate_thread(void *arg)
+{
+	struct handover_out *o = arg;
+
+	o->rc = compute_migrate(o->compute, &o->cm, &o->err);
+}
+
+static int migrate(struct nvm *m, struct handover_out *o, struct core_job *j, struct hci_error *err)
+{
+	struct env *e = m->n->e;
+	struct vm_thread t;
+	int rc = vm_thread_start(e, &t, migrate_thread, o, err);
+
+	if (rc)
+		return rc;
+	while (!vm_thread_wait(&t, env_now(e) + AGAIN)) {
+		bool stop = m->cancel || m->n->stopping || !core_alive(m->n->core, o->to);
+
+		if (stop)
+			atomic_store(&o->cancel, true);
+		if (!t.done && core_job_progress(j, atomic_load(&o->done), atomic_load(&o->total), "copying memory"))
+			atomic_store(&o->cancel, true);
+	}
+	vm_thread_join(&t);
+	return o->rc ? err_copy(err, &o->err, o->rc) : 0;
+}
+
+static int check(struct nvm *m, const char *to, struct hci_error *err)
+{
+	if (!m->owned || !m->running)
+		return err_set(err, HCI_E_STATE, "VM %s: it does not run on node %s", m->name, m->n->name);
+	if (!strcmp(to, m->n->name))
+		return err_set(err, HCI_E_INVAL, "VM %s: it is on node %s already", m->name, to);
+	if (!core_alive(m->n->core, to))
+		return err_set(err, HCI_E_UNAVAILABLE, "VM %s: node %s is not alive", m->name, to);
+	for (uint32_t i = 0; i < m->ndisks; i++)
+		if (!m->disks[i].v || m->disks[i].fenced)
+			return err_set(err, HCI_E_STATE, "VM %s: its disk %s is not attached just now: try again", m->name,
+				       m->disks[i].name);
+	return 0;
+}
+
+static int run(struct nvm *m, struct handover_out *o, struct core_job *j, struct finished *f, struct hci_error *err)
+{
+	int rc;
+
+	snprintf(j->rec->unit, sizeof(j->rec->unit), "bytes");
+	(void)core_job_progress(j, 0, 0, "preparing");
+	rc = prepare(m, o, j->rec->id, err);
+	if (rc) {
+		cancel(m, o->to);
+		return rc;
+	}
+	m->out = o;
+	rc = migrate(m, o, j, err);
+	if (rc && !o->cm.gone) {
+		restore(m, o);
+		m->out = NULL;
+		return rc;
+	}
+	(void)release(m, o);
+	m->out = NULL;
+	f->total_ms = o->cm.total_ms;
+	f->bytes = o->cm.bytes;
+	return finish(m, o->to, f, err);
+}
+
+static void print_result(const struct finished *f, char *out, size_t cap)
+{
+	snprintf(out, cap, "{\"total_ms\":%llu,\"downtime_ms\":%llu,\"bytes\":%llu,\"io_pause_ms\":%llu}",
+		 (unsigned long long)f->total_ms, (unsigned long long)f->downtime_ms, (unsigned long long)f->bytes,
+		 (unsigned long long)f->io_pause_ms);
+}
+
+int handover_run(struct nvm *m, const struct handover_opts *opts, struct core_job *j, char *result, size_t cap,
+		 struct hci_error *err)
+{
+	struct finished f = { 0 };
+	struct handover_out *o;
+	int rc = check(m, opts->to, err);
+
+	if (rc)
+		return rc;
+	o = MEM_NEW(struct handover_out);
+	if (!o)
+		return err_set(err, HCI_E_NOMEM, "VM %s: out of memory", m->name);
+	fiber_mutex_init(&o->lock);
+	o->to = opts->to;
+	o->compute = m->n->o.compute;
+	o->cm = (struct compute_migrate){
+		.name = m->name,
+		.peer_uri = o->peer_uri,
+		.migrate_uri = o->migrate_uri,
+		.bandwidth = opts->bandwidth,
+		.max_downtime_ms = opts->max_downtime_ms,
+		.timeout_ns = opts->timeout_ns,
+		.paths = o->paths,
+		.progress = on_progress,
+		.arg = o,
+	};
+	rc = run(m, o, j, &f, err);
+	while (o->users)
+		fiber_sleep(m->n->e, NS_PER_MS);
+	mem_free(o);
+	if (!rc)
+		print_result(&f, result, cap);
+	return rc;
+}
+
+int handover_recover(struct nvm *m, const char *to, char *result, size_t cap, struct hci_error *err)
+{
+	char runner[HCI_NAME_MAX];
+	struct finished f = { 0 };
+	struct compute_state st;
+	struct hci_error why;
+	int rc = nvm_runner(m, runner, err);
+
+	if (!rc && !strcmp(runner, to)) {
+		print_result(&f, result, cap);
+		return 0;
+	}
+	rc = vm_compute_find(m->n, m->name, &st, err);
+	if (rc == HCI_E_NOTFOUND) {
+		rc = finish(m, to, &f, err);
+		if (!rc)
+			print_result(&f, result, cap);
+		return rc;
+	}
+	if (rc)
+		return rc;
+	cancel(m, to);
+	if (nvm_up(m, &why))
+		log_warn(env_log(m->n->e), "VM %s: %s", m->name, why.message);
+	return err_set(err, HCI_E_CLOSED, "VM %s: the node service was restarted during its migration: it runs on at node %s",
+		       m->name, m->n->name);
+}

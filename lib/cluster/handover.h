@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Live migration of a VM with its volumes' writer. Two ends:
+ *
+ *   handover.c     the source: runs the job, owns the decision
+ *   handover_in.c  the destination: holds the guest's I/O until it may have the volumes
+ *
+ * The messages between them, and who owns the VM when: docs/compute.md and docs/wire-format.md.
+ */
+#ifndef CLUSTER_HANDOVER_H
+#define CLUSTER_HANDOVER_H
+
+#include "cluster/node.h"
+
+struct nvm;
+struct handover_out;
+struct handover_in;
+
+enum handover_method {
+	HO_PREPARE = 0x200, /* source -> destination: exports that hold */
+	HO_RELEASE = 0x201, /* destination -> source: my guest asks for its disks */
+	HO_FINISH = 0x202,  /* source -> destination: it is yours */
+	HO_CANCEL = 0x203,  /* source -> destination: it is not */
+};
+
+int handover_register(struct node *n, struct hci_error *err);
+int handover_in_register(struct node *n, struct hci_error *err);
+
+struct handover_opts {
+	const char *to;
+	uint64_t bandwidth, timeout_ns;
+	uint32_t max_downtime_ms;
+};
+/* From the fiber of a job, with the VM's lock held. result: JSON. */
+int handover_run(struct nvm *m, const struct handover_opts *o, struct core_job *j, char *result, size_t cap,
+		 struct hci_error *err);
+/* The same job, found running after a restart of the node service: sees what became of it. */
+int handover_recover(struct nvm *m, const char *to, char *result, size_t cap, struct hci_error *err);
+
+/* With the VM's lock held: a hand-over whose source is gone is finished or given up, as the domain says. */
+void handover_in_look(struct nvm *m);
+/* Gives it up and frees it. With the VM's lock held. NULL is fine. */
+void handover_in_drop(struct nvm *m);
+
+/* One call and its answer, from a fiber. body is freed. reply: the call is the caller's, rpc_call_free(). */
+int handover_call(struct node *n, const char *to, uint32_t method, struct buf *body, uint64_t timeout_ns,
+		  struct rpc_call *call, struct hci_error *err);
+
+#endif

@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The destination's end of a live migration: exports that hold the guest's I/O; the volumes attached as
+ * soon as the guest asks for them; the VM taken over when the source says FINISH, or when the source has
+ * lost its right to it and the domain is here.
+ */
+#include "base/names.h"
+#include "cluster/node_vm_impl.h"
+
+#define RELEASE_TIME (10 * NS_PER_S)
+#define AGAIN (20 * NS_PER_MS)
+
+/* ---- the guest asks ---- */
+
+struct ask {
+	struct nvm *m;
+	uint64_t id;
+	char source[HCI_NAME_MAX];
+};
+
+static bool current(const struct ask *a)
+{
+	return a->m->in && a->m->in->id == a->id && !a->m->n->stopping;
+}
+
+static void ask_fiber(void *arg)
+{
+	struct ask *a = arg;
+	struct nvm *m = a->m;
+	struct node *n = m->n;
+	struct hci_error err;
+	int rc = HCI_E_AGAIN;
+
+	while (current(a) && rc == HCI_E_AGAIN) {
+		struct buf body = BUF_INIT;
+		struct rpc_call call;
+
+		pk_map(&body, 1);
+		pk_kv_str(&body, "vm", m->name);
+		rc = handover_call(n, a->source, HO_RELEASE, &body, RELEASE_TIME, &call, &err);
+		rpc_call_free(&call);
+		if (rc == HCI_E_AGAIN)
+			fiber_sleep(n->e, AGAIN);
+	}
+	/* Refused or lost: FINISH or CANCEL, or the end of the source, will tell what to do. */
+	nvm_lock(m);
+	if (!rc && current(a))
+		rc = nvm_attach(m, REC_ATT_MIGRATE, &err);
+	if (rc)
+		log_info(env_log(n->e), "VM %s: its disks wait for the end of its migration: %s", m->name, err.message);
+	nvm_unlock(m);
+	mem_free(a);
+	vm_fiber_end(n);
+}
+
+static void on_first_io(void *arg, struct nbd_export *x, int status)
+{
+	struct nvm *m = arg;
+	struct ask *a;
+
+	(void)x;
+	(void)status;
+	if (!m->in || m->in->asked_at)
+		return;
+	m->in->asked_at = env_now(m->n->e);
+	a = MEM_NEW(struct ask);
+	if (!a)
+		return;
+	a->m = m;
+	a->id = m->in->id;
+	snprintf(a->source, sizeof(a->source), "%s", m->in->source);
+	if (vm_fiber(m->n, ask_fiber, a, "vm-ask"))
+		mem_free(a);
+}
+
+/* ---- taken over, or given up; all with the VM's lock held ---- */
+
+static void in_free(struct nvm *m)
+{
+	mem_free(m->in);
+	m->in = NULL;
+}
+
+void handover_in_drop(struct nvm *m)
+{
+	struct hci_error err;
+
+	if (!m->in)
+		return;
+	if (vm_compute_stop(m->n, m->name, HCI_VM_STOP_DESTROY, &err))
+		log_warn(env_log(m->n->e), "VM %s: %s", m->name, err.message);
+	nvm_unexport(m);
+	in_free(m);
+}
+
+/* from: who may have vmrun now; NULL: nobody. */
+static int take_over(struct nvm *m, const char *from, uint64_t *pause_ms, struct hci_error *err)
+{
+	struct compute_state st;
+	int rc = vm_compute_find(m->n, m->name, &st, err);
+
+	*pause_ms = 0;
+	if (rc)
+		return rc;
+	if (st.migrating_in)
+		return err_set(err, HCI_E_AGAIN, "VM %s: it is still arriving", m->name);
+	rc = nvm_read(m, err);
+	/* Without m->in it came while another life of this service waited for it. */
+	if (!rc && !m->ndisks)
+		rc = nvm_export(m, NULL, err);
+	if (!rc)
+		rc = nvm_attach(m, REC_ATT_MIGRATE, err);
+	if (!rc)
+		rc = nvm_take_run(m, from, err);
+	if (!rc)
+		rc = nvm_resume_io(m, err);
+	if (rc)
+		return rc;
+	if (m->in && m->in->asked_at)
+		*pause_ms = (env_now(m->n->e) - m->in->asked_at) / NS_PER_MS;
+	m->running = true;
+	in_free(m);
+	log_info(env_log(m->n->e), "VM %s: runs here now", m->name);
+	rc = nvm_write(m, REC_VM_RUNNING, m->n->name, m->console, err);
+	if (rc)
+		log_warn(env_log(m->n->e), "VM %s: that it runs here is not in its record: %s", m->name, err->message);
+	return 0;
+}
+
+static bool job_is_over(struct nvm *m)
+{
+	struct rec_job *r = MEM_NEW(struct rec_job);
+	char key[REC_KEY];
+	bool over = false;
+	int rc;
+
+	if (!r)
+		return false;
+	key_job(key, m->in->job);
+	rc = rec_job_get(core_store(m->n->core), key, r, NULL, NULL);
+	if (!rc)
+		over = r->state != REC_JOB_PENDING && r->state != REC_JOB_RUNNING;
+	mem_free(r);
+	return over || rc == HCI_E_NOTFOUND;
+}
+
+void handover_in_look(struct nvm *m)
+{
+	char runner[HCI_NAME_MAX];
+	struct hci_error err;
+	uint64_t pause;
+	int rc;
+
+	if (!m->in)
+		return;
+	rc = nvm_runner(m, runner, &err);
+	if (!rc && !strcmp(runner, m->in->source)) {
+		if (job_is_over(m))
+			handover_in_drop(m);
+		return;
+	}
+	if (!rc) {
+		handover_in_drop(m);
+		return;
+	}
+	if (rc != HCI_E_NOTFOUND)
+		return;
+	rc = take_over(m, NULL, &pause, &err);
+	if (rc == HCI_E_NOTFOUND)
+		handover_in_drop(m);
+	else if (rc)
+		log_warn(env_log(m->n->e), "VM %s: its source is gone: %s", m->name, err.message);
+}
+
+/* ---- what the source asks for ---- */
+
+struct request {
+	struct node *n;
+	struct rpc_req *req;
+	int (*fn)(struct request *q, struct nvm *m, struct buf *reply, struct hci_error *err);
+	char vm[HCI_NAME_MAX], job[HCI_NAME_MAX], peer[HCI_NAME_MAX];
+};
+
+static int check_source(struct request *q, struct nvm *m, struct hci_error *err)
+{
+	char runner[HCI_NAME_MAX];
+	int rc = nvm_runner(m, runner, err);
+
+	if (rc == HCI_E_NOTFOUND || (!rc && strcmp(runner, q->peer)))
+		return err_set(err, HCI_E_STATE, "VM %s: it does not run on node %s", m->name, q->peer);
+	return rc;
+}
+
+static int do_prepare(struct request *q, struct nvm *m, struct buf *reply, struct hci_error *err)
+{
+	struct node *n = q->n;
+	struct compute_state st;
+	int rc = check_source(q, m, err);
+
+	if (rc)
+		return rc;
+	handover_in_drop(m);
+	nvm_unexport(m);
+	rc = nvm_read(m, err);
+	if (rc)
+		return rc;
+	rc = vm_compute_find(n, m->name, &st, err);
+	if (rc != HCI_E_NOTFOUND)
+		return rc ? rc : err_set(err, HCI_E_EXISTS, "VM %s: libvirt on node %s runs a domain of this name", m->name,
+					 n->name);
+	if ((size_t)snprintf(m->console, sizeof(m->console), "%s/%s.console", n->run_dir, m->name) >= sizeof(m->console))
+		return err_set(err, HCI_E_RANGE, "VM %s: the run directory %s is too long", m->name, n->run_dir);
+	m->in = MEM_NEW(struct handover_in);
+	if (!m->in)
+		return err_set(err, HCI_E_NOMEM, "VM %s: out of memory", m->name);
+	env_random(n->e, &m->in->id, sizeof(m->in->id));
+	snprintf(m->in->source, sizeof(m->in->source), "%s", q->peer);
+	snprintf(m->in->job, sizeof(m->in->job), "%s", q->job);
+	rc = nvm_export(m, on_first_io, err);
+	if (rc) {
+		in_free(m);
+		return rc;
+	}
+	pk_map(reply, 4);
+	pk_kv_str(reply, "peer_uri", n->peer_uri);
+	pk_kv_str(reply, "migrate_uri", n->migrate_uri);
+	pk_kv_str(reply, "console", m->console);
+	pk_str(reply, "sockets");
+	pk_array(reply, m->ndisks);
+	for (uint32_t i = 0; i < m->ndisks; i++)
+		pk_str(reply, m->disks[i].socket);
+	return 0;
+}
+
+static int do_finish(struct request *q, struct nvm *m, struct buf *reply, struct hci_error *err)
+{
+	struct compute_migrated c = { 0 };
+	char runner[HCI_NAME_MAX];
+	uint64_t pause = 0;
+	int rc = 0;
+
+	/* The source may not have heard our first answer. */
+	if (!m->owned || !m->running) {
+		rc = nvm_runner(m, runner, err);
+		if (!rc && strcmp(runner, q->peer) && strcmp(runner, q->n->name))
+			rc = err_set(err, HCI_E_STATE, "VM %s: it runs on node %s", m->name, runner);
+		if (!rc || rc == HCI_E_NOTFOUND)
+			rc = take_over(m, q->peer, &pause, err);
+		if (rc == HCI_E_NOTFOUND)
+			handover_in_drop(m);
+	}
+	if (rc)
+		return rc;
+	(void)vm_compute_migrated(q->n, m->name, &c, NULL);
+	pk_map(reply, 4);
+	pk_kv_u64(reply, "total_ms", c.total_ms);
+	pk_kv_u64(reply, "downtime_ms", c.downtime_ms);
+	pk_kv_u64(reply, "bytes", c.bytes);
+	pk_kv_u64(reply, "io_pause_ms", pause);
+	return 0;
+}
+
+static int do_cancel(struct request *q, struct nvm *m, struct buf *reply, struct hci_error *err)
+{
+	(void)reply;
+	if (m->in && strcmp(m->in->source, q->peer))
+		return err_set(err, HCI_E_STATE, "VM %s: it is not coming from node %s", m->name, q->peer);
+	handover_in_drop(m);
+	return 0;
+}
+
+static void request_fiber(void *arg)
+{
+	struct request *q = arg;
+	struct node *n = q->n;
+	struct nvm *m = nvm_get(n, q->vm);
+	struct buf reply = BUF_INIT;
+	struct hci_error err = { 0 };
+	int rc;
+
+	if (m) {
+		nvm_lock(m);
+		rc = q->fn(q, m, &reply, &err);
+		nvm_unlock(m);
+		if (!rc && reply.failed)
+			rc = err_set(&err, HCI_E_NOMEM, "VM %s: out of memory", q->vm);
+	} else {
+		rc = err_set(&err, HCI_E_NOMEM, "VM %s: out of memory", q->vm);
+	}
+	rpc_reply(q->req, rc, rc ? err.message : NULL, rc ? NULL : &reply, NULL, 0, NULL, NULL);
+	buf_free(&reply);
+	mem_free(q);
+	vm_fiber_end(n);
+}
+
+static void on_request(struct node_vm_state *s, struct rpc_req *req, __typeof__(((struct request *)0)->fn) fn)
+{
+	struct request *q = MEM_NEW(struct request);
+	uint32_t pairs = rd_map(&req->args);
+
+	while (q && pairs--) {
+		struct rd_key k = rd_key(&req->args);
+
+		if (rd_is(k, "vm"))
+			rd_strcpy(&req->args, q->vm, sizeof(q->vm));
+		else if (rd_is(k, "job"))
+			rd_strcpy(&req->args, q->job, sizeof(q->job));
+		else
+			rd_skip(&req->args);
+	}
+	if (!q || req->args.bad || name_check(q->vm, "VM", NULL)) {
+		rpc_reply(req, q ? HCI_E_PROTO : HCI_E_NOMEM, NULL, NULL, NULL, 0, NULL, NULL);
+		mem_free(q);
+		return;
+	}
+	q->n = s->n;
+	q->req = req;
+	q->fn = fn;
+	snprintf(q->peer, sizeof(q->peer), "%s", rpc_conn_peer(req->conn));
+	if (vm_fiber(s->n, request_fiber, q, "vm-handover")) {
+		rpc_reply(req, HCI_E_NOMEM, NULL, NULL, NULL, 0, NULL, NULL);
+		mem_free(q);
+	}
+}
+
+static void on_prepare(void *arg, struct rpc_req *req)
+{
+	on_request(arg, req, do_prepare);
+}
+
+static void on_finish(void *arg, struct rpc_req *req)
+{
+	on_request(arg, req, do_finish);
+}
+
+static void on_cancel(void *arg, struct rpc_req *req)
+{
+	on_request(arg, req, do_cancel);
+}
+
+int handover_in_register(struct node *n, struct hci_error *err)
+{
+	struct rpc *r = core_rpc(n->core);
+
+	if (rpc_register(r, HO_PREPARE, on_prepare, n->vms) || rpc_register(r, HO_FINISH, on_finish, n->vms) ||
+	    rpc_register(r, HO_CANCEL, on_cancel, n->vms))
+		return err_set(err, HCI_E_NOMEM, "node %s: out of memory", n->name);
+	return 0;
+}

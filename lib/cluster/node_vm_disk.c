@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The disks of a VM on this node: volumes attached, exports on unix sockets that QEMU is connected to. An
+ * export outlives the attachment: while there is none it holds the guest's I/O.
+ */
+#include "base/crc32c.h"
+#include "cluster/node_vm_impl.h"
+
+/* RUN_DIR/<vm>-<volume>.sock, or a hash of that when it is too long for a socket. */
+static int socket_path(struct nvm_disk *d, struct hci_error *err)
+{
+	struct node *n = d->vm->n;
+	int len = snprintf(d->socket, sizeof(d->socket), "%s/%s-%s.sock", n->run_dir, d->vm->name, d->name);
+
+	if (len >= (int)sizeof(d->socket)) {
+		uint32_t a = crc32c(0, d->vm->name, strlen(d->vm->name)), b = crc32c(0, d->name, strlen(d->name));
+
+		len = snprintf(d->socket, sizeof(d->socket), "%s/%08x%08x.sock", n->run_dir, a, b);
+	}
+	if (len >= (int)sizeof(d->socket))
+		return err_set(err, HCI_E_RANGE, "VM %s: the run directory %s is too long for sockets: at most 80 bytes",
+			       d->vm->name, n->run_dir);
+	return 0;
+}
+
+static int look_up(struct nvm *m, struct hci_error *err)
+{
+	struct rec_volume *v = MEM_NEW(struct rec_volume);
+	int rc = v ? 0 : err_set(err, HCI_E_NOMEM, "VM %s: out of memory", m->name);
+
+	m->ndisks = 0;
+	for (uint32_t i = 0; i < m->rec.ndisks && !rc; i++) {
+		struct nvm_disk *d = &m->disks[i];
+
+		memset(d, 0, sizeof(*d));
+		d->vm = m;
+		rc = vol_lookup(core_vol_ctx(m->n->core), m->rec.disks[i].volume, &d->volume, v, err);
+		if (rc) {
+			err_prefix(err, "VM %s", m->name);
+			break;
+		}
+		snprintf(d->name, sizeof(d->name), "%s", v->name);
+		d->size = v->size;
+		rc = socket_path(d, err);
+		if (!rc)
+			m->ndisks++;
+	}
+	mem_free(v);
+	return rc;
+}
+
+int nvm_export(struct nvm *m, void (*first_io)(void *arg, struct nbd_export *x, int status), struct hci_error *err)
+{
+	int rc = look_up(m, err);
+
+	for (uint32_t i = 0; i < m->ndisks && !rc; i++) {
+		struct nvm_disk *d = &m->disks[i];
+		char addr[sizeof(d->socket) + 8];
+		struct nbd_server_opts so = { .addr = addr };
+		struct nbd_export_opts xo = { .name = d->name,
+					      .size = d->size,
+					      .held = true,
+					      .hold_on_fence = true,
+					      .on_first_held_io = first_io,
+					      .arg = m };
+
+		snprintf(addr, sizeof(addr), "unix:%s", d->socket);
+		d->server = nbd_server_open(m->n->e, &so, err);
+		if (d->server)
+			d->x = nbd_export_add(d->server, &xo, err);
+		if (!d->x)
+			rc = err_prefix(err, "VM %s", m->name);
+	}
+	if (rc)
+		nvm_unexport(m);
+	return rc;
+}
+
+static void on_fenced(void *arg, struct vol *v)
+{
+	struct nvm_disk *d = arg;
+
+	(void)v;
+	d->fenced = true;
+	fiber_cond_signal(d->vm->n->e, &d->vm->n->vms->wake);
+}
+
+static int attach(struct nvm_disk *d, uint32_t purpose, struct hci_error *err)
+{
+	struct node *n = d->vm->n;
+	struct vol_attach_opts o = { .purpose = purpose,
+				     .wait_ns = VM_ATTACH_WAIT,
+				     .export_addr = d->socket,
+				     .steal_repair = true,
+				     .on_fenced = on_fenced,
+				     .arg = d };
+	int rc;
+
+	d->fenced = false;
+	rc = vol_attach(core_vol_ctx(n->core), &d->volume, &o, &d->v, err);
+	if (rc) {
+		d->v = NULL;
+		return err_prefix(err, "VM %s", d->vm->name);
+	}
+	d->report = core_report_start(n->core, d->v);
+	return 0;
+}
+
+int nvm_attach(struct nvm *m, uint32_t purpose, struct hci_error *err)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; i < m->ndisks && !rc; i++)
+		if (!m->disks[i].v)
+			rc = attach(&m->disks[i], purpose, err);
+	return rc;
+}
+
+int nvm_resume_io(struct nvm *m, struct hci_error *err)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; i < m->ndisks && !rc; i++) {
+		struct nvm_disk *d = &m->disks[i];
+		struct nbd_backend b;
+
+		if (d->backend)
+			continue;
+		d->backend = nbd_volume_new(m->n->e, d->v, &b);
+		rc = d->backend ? nbd_export_resume(d->x, &b, err)
+				: err_set(err, HCI_E_NOMEM, "VM %s: out of memory", m->name);
+	}
+	return rc;
+}
+
+static void detach(struct nvm_disk *d)
+{
+	if (d->backend)
+		nbd_volume_free(d->backend);
+	d->backend = NULL;
+	if (d->v) {
+		core_report_stop(d->report);
+		vol_detach(d->v);
+	}
+	d->v = NULL;
+	d->report = NULL;
+	d->fenced = false;
+}
+
+void nvm_detach(struct nvm *m)
+{
+	for (uint32_t i = 0; i < m->ndisks; i++)
+		if (m->disks[i].x)
+			nbd_export_hold(m->disks[i].x);
+	for (uint32_t i = 0; i < m->ndisks; i++) {
+		if (m->disks[i].x)
+			nbd_export_drain(m->disks[i].x);
+		detach(&m->disks[i]);
+	}
+}
+
+struct closing {
+	struct env *e;
+	struct fiber_cond cond;
+	bool done;
+};
+
+static void server_closed(void *arg)
+{
+	struct closing *c = arg;
+
+	c->done = true;
+	fiber_cond_signal(c->e, &c->cond);
+}
+
+void nvm_unexport(struct nvm *m)
+{
+	for (uint32_t i = 0; i < m->ndisks; i++) {
+		struct nvm_disk *d = &m->disks[i];
+		struct closing c = { .e = m->n->e };
+
+		if (d->server) {
+			fiber_cond_init(&c.cond);
+			nbd_server_close(d->server, server_closed, &c);
+			while (!c.done)
+				fiber_cond_wait(c.e, &c.cond);
+		}
+		d->server = NULL;
+		d->x = NULL;
+		detach(d);
+	}
+	m->ndisks = 0;
+}
+
+bool nvm_fenced(const struct nvm *m)
+{
+	for (uint32_t i = 0; i < m->ndisks; i++)
+		if (m->disks[i].fenced)
+			return true;
+	return false;
+}

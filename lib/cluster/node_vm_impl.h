@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the VM side of the node service share. All of it belongs to the loop. */
+#ifndef CLUSTER_NODE_VM_IMPL_H
+#define CLUSTER_NODE_VM_IMPL_H
+
+#include <pthread.h>
+
+#include <hci/vm.h>
+
+#include "cluster/handover.h"
+#include "cluster/node_impl.h"
+#include "cluster/report.h"
+#include "compute/compute.h"
+#include "export/nbd_volume.h"
+
+#define VM_ATTACH_WAIT (15 * NS_PER_S) /* longer than a dead writer's lease */
+
+struct nvm;
+
+/* One disk of a VM here: the volume, and the export that the domain's disk is connected to. */
+struct nvm_disk {
+	struct nvm *vm;
+	struct uuid volume;
+	char name[HCI_NAME_MAX];
+	uint64_t size;
+	char socket[108]; /* as long as a unix socket's path may be */
+	struct vol *v;    /* NULL: not attached */
+	struct core_report *report;
+	struct nbd_volume *backend;
+	struct nbd_server *server;
+	struct nbd_export *x;
+	bool fenced;
+};
+
+/* A VM that this node has to do with. */
+struct nvm {
+	struct list link;
+	struct node *n;
+	char name[HCI_NAME_MAX];
+	struct rec_vm rec;
+	struct nvm_disk disks[REC_VM_DISKS_MAX];
+	uint32_t ndisks;
+	char console[REC_PATH_MAX];
+	struct fiber_mutex lock; /* one operation at a time */
+	bool owned;              /* vmrun/<name> is ours */
+	bool running;            /* its domain was started or found here */
+	bool suspended;          /* by us, as our lease was about to end */
+	bool cancel;             /* somebody wants a migration under way to end */
+	uint64_t changed_at;     /* when the last operation ended */
+	uint64_t retry_at, stray_since;
+	struct handover_out *out; /* it is leaving */
+	struct handover_in *in;   /* it is coming */
+};
+
+struct handover_in {
+	uint64_t id;               /* tells two of them apart after parking */
+	char source[HCI_NAME_MAX]; /* node */
+	char job[HCI_NAME_MAX];
+	uint64_t asked_at;         /* when the guest's first request was held; 0: none was yet */
+};
+
+struct node_vm_state {
+	struct node *n;
+	struct list vms;      /* struct nvm */
+	struct list jobs;     /* under way: struct executor of node_job.c */
+	struct core_watcher job_watcher;
+	bool scan_jobs;
+	uint32_t fibers;      /* of ours */
+	struct fiber_cond wake;
+	uint64_t lease, lease_until; /* until: on env_now(), with a margin */
+	bool first_round_over;
+};
+
+/* ---- node_vm.c ---- */
+
+/* Finds or makes it. NULL: out of memory. */
+struct nvm *nvm_get(struct node *n, const char *name);
+struct nvm *nvm_find(struct node *n, const char *name);
+/* Starts a fiber that node_vm_stop() waits for; it ends with vm_fiber_end(). */
+int vm_fiber(struct node *n, void (*fn)(void *arg), void *arg, const char *name);
+void vm_fiber_end(struct node *n);
+void nvm_lock(struct nvm *m);
+void nvm_unlock(struct nvm *m);
+
+/* ---- node_vm_run.c; all from a fiber, with the VM's lock held ---- */
+
+/*
+ * Makes it run here: takes vmrun, attaches, exports, starts the domain, or finds it running. 0 also when all is so
+ * already. After a failure nothing is left behind, unless the domain was there before.
+ */
+int nvm_up(struct nvm *m, struct hci_error *err);
+/* The opposite: wanted is stopped from now on. */
+int nvm_down(struct nvm *m, uint32_t how, struct hci_error *err);
+/* The domain is gone, or ours no more: gives up everything that belongs to it. */
+void nvm_release(struct nvm *m);
+/* vmrun/<name>: absent, ours from an earlier life, or from's (may be NULL) -> ours. */
+int nvm_take_run(struct nvm *m, const char *from, struct hci_error *err);
+void nvm_drop_run(struct nvm *m);
+/* HCI_E_NOTFOUND when nobody runs it. */
+int nvm_runner(struct nvm *m, char node[HCI_NAME_MAX], struct hci_error *err);
+/* Reads the record into m->rec. */
+int nvm_read(struct nvm *m, struct hci_error *err);
+/* Writes what is wanted; node and console NULL: as they are. */
+int nvm_write(struct nvm *m, enum rec_vm_wanted wanted, const char *node, const char *console, struct hci_error *err);
+
+/* ---- node_vm_disk.c; all from a fiber ---- */
+
+/* Looks the disks up and exports them, held and without a backend. */
+int nvm_export(struct nvm *m, void (*first_io)(void *arg, struct nbd_export *x, int status), struct hci_error *err);
+/* Attaches those that are not. */
+int nvm_attach(struct nvm *m, uint32_t purpose, struct hci_error *err);
+/* Lets the exports go on with what is attached. */
+int nvm_resume_io(struct nvm *m, struct hci_error *err);
+/* Holds the exports, waits for what is under way, and detaches. */
+void nvm_detach(struct nvm *m);
+/* Closes exports, detaches. */
+void nvm_unexport(struct nvm *m);
+bool nvm_fenced(const struct nvm *m);
+
+/* ---- node_vm_thread.c: libvirt blocks, and for long, so it gets threads of its own ---- */
+
+struct vm_thread {
+	struct env *e;
+	void (*run)(void *arg);
+	void *arg;
+	pthread_t thread;
+	struct env_task task;
+	struct fiber_cond cond;
+	bool done;
+};
+/* 0 or HCI_E_SYS. *t stays until vm_thread_join(). */
+int vm_thread_start(struct env *e, struct vm_thread *t, void (*run)(void *arg), void *arg, struct hci_error *err);
+/* False when it is not done by then. */
+bool vm_thread_wait(struct vm_thread *t, uint64_t deadline);
+void vm_thread_join(struct vm_thread *t);
+
+/* Calls of compute.h from a fiber. */
+int vm_compute_start(struct node *n, const struct compute_vm *vm, struct hci_error *err);
+int vm_compute_stop(struct node *n, const char *name, uint32_t how, struct hci_error *err);
+int vm_compute_list(struct node *n, struct compute_state **out, size_t *cnt, struct hci_error *err);
+int vm_compute_find(struct node *n, const char *name, struct compute_state *out, struct hci_error *err);
+int vm_compute_suspend(struct node *n, const char *name, struct hci_error *err);
+int vm_compute_resume(struct node *n, const char *name, struct hci_error *err);
+int vm_compute_migrated(struct node *n, const char *name, struct compute_migrated *out, struct hci_error *err);
+
+#endif

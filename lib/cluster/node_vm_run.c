@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One VM brought up and down on this node. The order is what keeps it from running twice: first
+ * vmrun/<name> under our lease, then the volumes, then the domain; and the other way round.
+ */
+#include "cluster/node_vm_impl.h"
+
+/* ---- records ---- */
+
+int nvm_read(struct nvm *m, struct hci_error *err)
+{
+	char key[REC_KEY];
+	int rc;
+
+	key_vm(key, m->name);
+	rc = rec_vm_get(core_store(m->n->core), key, &m->rec, NULL, err);
+	return rc == HCI_E_NOTFOUND ? err_set(err, rc, "VM %s: there is none of this name", m->name) : rc;
+}
+
+int nvm_write(struct nvm *m, enum rec_vm_wanted wanted, const char *node, const char *console, struct hci_error *err)
+{
+	char key[REC_KEY];
+	uint64_t rev;
+	int rc;
+
+	key_vm(key, m->name);
+	do {
+		rc = rec_vm_get(core_store(m->n->core), key, &m->rec, &rev, err);
+		if (rc)
+			return rc;
+		if (m->rec.wanted == wanted && (!node || !strcmp(node, m->rec.node)) &&
+		    (!console || !strcmp(console, m->rec.console_log)))
+			return 0;
+		m->rec.wanted = wanted;
+		if (node)
+			snprintf(m->rec.node, sizeof(m->rec.node), "%s", node);
+		if (console)
+			snprintf(m->rec.console_log, sizeof(m->rec.console_log), "%s", console);
+		rc = rec_vm_put(core_store(m->n->core), key, &m->rec, rev, 0, NULL, err);
+	} while (rc == HCI_E_CONFLICT);
+	return rc;
+}
+
+int nvm_runner(struct nvm *m, char node[HCI_NAME_MAX], struct hci_error *err)
+{
+	struct rec_vmrun r;
+	char key[REC_KEY];
+	int rc;
+
+	key_vmrun(key, m->name);
+	rc = rec_vmrun_get(core_store(m->n->core), key, &r, NULL, err);
+	if (!rc)
+		snprintf(node, HCI_NAME_MAX, "%s", r.node);
+	return rc;
+}
+
+int nvm_take_run(struct nvm *m, const char *from, struct hci_error *err)
+{
+	struct node_vm_state *s = m->n->vms;
+	struct rec_vmrun r;
+	char key[REC_KEY];
+	uint64_t rev;
+	int rc;
+
+	key_vmrun(key, m->name);
+	for (unsigned tries = 0;; tries++) {
+		rc = rec_vmrun_get(core_store(m->n->core), key, &r, &rev, err);
+		if (rc && rc != HCI_E_NOTFOUND)
+			return rc;
+		if (rc)
+			rev = 0;
+		else if (strcmp(r.node, m->n->name) && (!from || strcmp(r.node, from)))
+			return err_set(err, HCI_E_BUSY, "VM %s: it runs on node %s", m->name, r.node);
+		memset(&r, 0, sizeof(r));
+		snprintf(r.node, sizeof(r.node), "%s", m->n->name);
+		r.since = env_realtime(m->n->e);
+		rc = rec_vmrun_put(core_store(m->n->core), key, &r, rev, s->lease, NULL, err);
+		if (!rc)
+			m->owned = true;
+		if (rc != HCI_E_CONFLICT || tries > 10)
+			return rc;
+	}
+}
+
+void nvm_drop_run(struct nvm *m)
+{
+	struct rec_vmrun r;
+	struct hci_error err;
+	char key[REC_KEY];
+	uint64_t rev;
+	int rc;
+
+	m->owned = false;
+	key_vmrun(key, m->name);
+	do {
+		rc = rec_vmrun_get(core_store(m->n->core), key, &r, &rev, &err);
+		if (!rc && !strcmp(r.node, m->n->name))
+			rc = rec_delete(core_store(m->n->core), key, rev, NULL, &err);
+	} while (rc == HCI_E_CONFLICT);
+	if (rc && rc != HCI_E_NOTFOUND)
+		log_warn(env_log(m->n->e), "VM %s: %s: it counts as running here until the node's lease ends", m->name,
+			 err.message);
+}
+
+/* ---- up ---- */
+
+static int start_domain(struct nvm *m, struct hci_error *err)
+{
+	struct compute_disk *disks = mem_calloc(REC_VM_DISKS_MAX, sizeof(*disks));
+	struct compute_vm vm = { .name = m->name,
+				 .uuid = m->rec.uuid,
+				 .vcpus = m->rec.vcpus,
+				 .memory_bytes = m->rec.memory_bytes,
+				 .console_log = m->console,
+				 .disks = disks,
+				 .ndisks = m->ndisks };
+	int rc;
+
+	if (!disks)
+		return err_set(err, HCI_E_NOMEM, "VM %s: out of memory", m->name);
+	if (*m->rec.kernel) {
+		vm.kernel = m->rec.kernel;
+		vm.initrd = *m->rec.initrd ? m->rec.initrd : NULL;
+		vm.cmdline = *m->rec.cmdline ? m->rec.cmdline : NULL;
+	}
+	for (uint32_t i = 0; i < m->ndisks; i++) {
+		snprintf(disks[i].socket, sizeof(disks[i].socket), "%s", m->disks[i].socket);
+		snprintf(disks[i].export_name, sizeof(disks[i].export_name), "%s", m->disks[i].name);
+		disks[i].size = m->disks[i].size;
+	}
+	rc = vm_compute_start(m->n, &vm, err);
+	mem_free(disks);
+	return rc;
+}
+
+/* It is here already, from an earlier life of the node service: its disks are back, so it may go on. */
+static int take_over(struct nvm *m, const struct compute_state *st, struct hci_error *err)
+{
+	if (!uuid_eq(&st->uuid, &m->rec.uuid))
+		return err_set(err, HCI_E_EXISTS,
+			       "VM %s: libvirt runs another domain of this name: stop it, or name the VM otherwise", m->name);
+	log_info(env_log(m->n->e), "VM %s: found running, its disks are connected again", m->name);
+	if (st->state == HCI_VM_PAUSED && !st->migrating_in)
+		return vm_compute_resume(m->n, m->name, err);
+	return 0;
+}
+
+static int open_disks(struct nvm *m, struct hci_error *err)
+{
+	int rc = m->ndisks ? 0 : nvm_export(m, NULL, err);
+
+	if (!rc)
+		rc = nvm_attach(m, REC_ATT_USER, err);
+	return rc ? rc : nvm_resume_io(m, err);
+}
+
+int nvm_up(struct nvm *m, struct hci_error *err)
+{
+	struct compute_state st;
+	bool found;
+	int rc;
+
+	if (m->owned && m->running)
+		return 0;
+	rc = nvm_read(m, err);
+	if (rc)
+		return rc;
+	if ((size_t)snprintf(m->console, sizeof(m->console), "%s/%s.console", m->n->run_dir, m->name) >= sizeof(m->console))
+		return err_set(err, HCI_E_RANGE, "VM %s: the run directory %s is too long", m->name, m->n->run_dir);
+	rc = vm_compute_find(m->n, m->name, &st, err);
+	found = !rc;
+	if (rc == HCI_E_NOTFOUND)
+		rc = 0;
+	if (!rc)
+		rc = nvm_take_run(m, NULL, err);
+	if (rc)
+		return rc;
+	rc = open_disks(m, err);
+	if (!rc && found)
+		rc = take_over(m, &st, err);
+	else if (!rc)
+		rc = start_domain(m, err);
+	if (!rc) {
+		m->running = true;
+		rc = nvm_write(m, REC_VM_RUNNING, m->n->name, m->console, err);
+		if (rc && !found)
+			(void)vm_compute_stop(m->n, m->name, HCI_VM_STOP_DESTROY, NULL);
+	}
+	/* A domain that was there stays ours, without disks for now: the next round tries again. */
+	if (rc && found)
+		m->running = false;
+	else if (rc)
+		nvm_release(m);
+	return rc;
+}
+
+/* ---- down ---- */
+
+void nvm_release(struct nvm *m)
+{
+	nvm_unexport(m);
+	m->running = m->suspended = false;
+	nvm_drop_run(m);
+}
+
+int nvm_down(struct nvm *m, uint32_t how, struct hci_error *err)
+{
+	char node[HCI_NAME_MAX];
+	int rc;
+
+	if (!m->owned && !nvm_runner(m, node, NULL) && strcmp(node, m->n->name))
+		return err_set(err, HCI_E_STATE, "VM %s: it runs on node %s now: ask again", m->name, node);
+	rc = nvm_write(m, REC_VM_STOPPED, NULL, NULL, err);
+	if (!rc)
+		rc = vm_compute_stop(m->n, m->name, how, err);
+	if (!rc)
+		nvm_release(m);
+	return rc;
+}

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Blocking calls into libvirt from fibers. A migration blocks for minutes, a shutdown for one, a hung
+ * libvirtd for ever: so not one of the loop's few workers is lent for that, but a thread of its own.
+ */
+#include <signal.h>
+
+#include "cluster/node_vm_impl.h"
+
+static void thread_done(struct env_task *task)
+{
+	struct vm_thread *t = container_of(task, struct vm_thread, task);
+
+	t->done = true;
+	fiber_cond_signal(t->e, &t->cond);
+}
+
+static void *thread_main(void *arg)
+{
+	struct vm_thread *t = arg;
+
+	t->run(t->arg);
+	env_post(t->e, &t->task);
+	return NULL;
+}
+
+int vm_thread_start(struct env *e, struct vm_thread *t, void (*run)(void *arg), void *arg, struct hci_error *err)
+{
+	sigset_t all, old;
+	int rc;
+
+	memset(t, 0, sizeof(*t));
+	t->e = e;
+	t->run = run;
+	t->arg = arg;
+	env_task_init(&t->task, thread_done);
+	fiber_cond_init(&t->cond);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	rc = pthread_create(&t->thread, NULL, thread_main, t);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return rc ? err_sys(err, HCI_E_SYS, rc, "no thread for libvirt") : 0;
+}
+
+bool vm_thread_wait(struct vm_thread *t, uint64_t deadline)
+{
+	while (!t->done && env_now(t->e) < deadline)
+		fiber_cond_wait_until(t->e, &t->cond, deadline);
+	return t->done;
+}
+
+void vm_thread_join(struct vm_thread *t)
+{
+	while (!t->done)
+		fiber_cond_wait(t->e, &t->cond);
+	pthread_join(t->thread, NULL);
+}
+
+/* ---- the calls ---- */
+
+struct call {
+	struct compute *c;
+	int (*fn)(struct call *x);
+	const char *name;
+	const struct compute_vm *vm;
+	uint32_t how;
+	struct compute_state **list;
+	size_t *n;
+	struct compute_state *state;
+	struct compute_migrated *migrated;
+	struct hci_error *err;
+	int rc;
+};
+
+static void call_run(void *arg)
+{
+	struct call *x = arg;
+
+	x->rc = x->fn(x);
+}
+
+static int call(struct node *n, struct call *x)
+{
+	struct vm_thread t;
+	int rc;
+
+	x->c = n->o.compute;
+	rc = vm_thread_start(n->e, &t, call_run, x, x->err);
+	if (rc)
+		return rc;
+	vm_thread_join(&t);
+	return x->rc;
+}
+
+static int do_start(struct call *x)
+{
+	return compute_start(x->c, x->vm, x->err);
+}
+
+int vm_compute_start(struct node *n, const struct compute_vm *vm, struct hci_error *err)
+{
+	return call(n, &(struct call){ .fn = do_start, .vm = vm, .err = err });
+}
+
+static int do_stop(struct call *x)
+{
+	return compute_stop(x->c, x->name, x->how, 60 * NS_PER_S, x->err);
+}
+
+int vm_compute_stop(struct node *n, const char *name, uint32_t how, struct hci_error *err)
+{
+	return call(n, &(struct call){ .fn = do_stop, .name = name, .how = how, .err = err });
+}
+
+static int do_list(struct call *x)
+{
+	return compute_list(x->c, x->list, x->n, x->err);
+}
+
+int vm_compute_list(struct node *n, struct compute_state **out, size_t *cnt, struct hci_error *err)
+{
+	*out = NULL;
+	*cnt = 0;
+	return call(n, &(struct call){ .fn = do_list, .list = out, .n = cnt, .err = err });
+}
+
+static int do_find(struct call *x)
+{
+	return compute_find(x->c, x->name, x->state, x->err);
+}
+
+int vm_compute_find(struct node *n, const char *name, struct compute_state *out, struct hci_error *err)
+{
+	return call(n, &(struct call){ .fn = do_find, .name = name, .state = out, .err = err });
+}
+
+static int do_suspend(struct call *x)
+{
+	return compute_suspend(x->c, x->name, x->err);
+}
+
+int vm_compute_suspend(struct node *n, const char *name, struct hci_error *err)
+{
+	return call(n, &(struct call){ .fn = do_suspend, .name = name, .err = err });
+}
+
+static int do_resume(struct call *x)
+{
+	return compute_resume(x->c, x->name, x->err);
+}
+
+int vm_compute_resume(struct node *n, const char *name, struct hci_error *err)
+{
+	return call(n, &(struct call){ .fn = do_resume, .name = name, .err = err });
+}
+
+static int do_migrated(struct call *x)
+{
+	return compute_migrated(x->c, x->name, x->migrated, x->err);
+}
+
+int vm_compute_migrated(struct node *n, const char *name, struct compute_migrated *out, struct hci_error *err)
+{
+	memset(out, 0, sizeof(*out));
+	return call(n, &(struct call){ .fn = do_migrated, .name = name, .migrated = out, .err = err });
+}
