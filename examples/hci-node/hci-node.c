@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hci-node: the smallest program that makes a machine a node of a cluster. Owns the command line, the
+ * log on stderr, the signals and (if asked) the page that Prometheus reads; all else is libhci's.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <hci/hci.h>
+#include <netdb.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char help[] =
+	"usage: hci-node --store URL --name NAME --listen tcp:ADDRESS:PORT [options]\n"
+	"Runs the node service of libhci until SIGTERM or SIGINT.\n\n"
+	"  --store URL          metadata of the cluster, such as sqlite:/shared/cluster.db\n"
+	"  --name NAME          of this node\n"
+	"  --listen ADDRESS     tcp:ADDRESS:PORT that the other nodes reach\n"
+	"  --ca, --cert, --key FILE   PEM files of `hcictl pki issue`; all three or none (tests only)\n"
+	"  --run-dir DIR        export sockets and console logs (default /run/hci)\n"
+	"  --libvirt URI        run VMs with this libvirt, such as qemu:///system\n"
+	"  --migrate-uri URI    where other nodes' QEMU reach this one, such as tcp://10.0.0.1\n"
+	"  --peer-uri URI       libvirt of this node as the others reach it, such as qemu+tls://n1/system\n"
+	"  --heartbeat MS       dead after three without one (default 2000)\n"
+	"  --metrics ADDR:PORT  serve http://ADDR:PORT/metrics for Prometheus\n"
+	"  --debug              log more\n\n"
+	"Example:\n"
+	"  hci-node --store sqlite:/shared/cluster.db --name n1 --listen tcp:10.0.0.1:7400 \\\n"
+	"           --ca /etc/hci/ca.crt --cert /etc/hci/node.crt --key /etc/hci/node.key\n";
+
+static void say(void *arg, int32_t level, const char *subsystem, const char *line)
+{
+	static const char *const names[] = { "error", "warn", "info", "debug", "trace" };
+	struct timespec ts;
+	struct tm tm;
+	char when[32];
+
+	(void)arg;
+	clock_gettime(CLOCK_REALTIME, &ts);
+	strftime(when, sizeof(when), "%FT%T", gmtime_r(&ts.tv_sec, &tm));
+	fprintf(stderr, "%s.%03ldZ %-5s %s: %s\n", when, ts.tv_nsec / 1000000, names[level & 3], subsystem, line);
+}
+
+/* ---- metrics ---- */
+
+static int metrics_listen(const char *where)
+{
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE }, *ai = NULL;
+	const char *colon = strrchr(where, ':');
+	char host[256];
+	int fd = -1, one = 1;
+
+	if (colon && (size_t)(colon - where) < sizeof(host)) {
+		snprintf(host, sizeof(host), "%.*s", (int)(colon - where), where);
+		if (!getaddrinfo(*host ? host : NULL, colon + 1, &hints, &ai))
+			fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	}
+	if (fd >= 0)
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (fd < 0 || bind(fd, ai->ai_addr, ai->ai_addrlen) || listen(fd, 16)) {
+		fprintf(stderr, "hci-node: --metrics %s: cannot listen there: give ADDRESS:PORT\n", where);
+		exit(1);
+	}
+	freeaddrinfo(ai);
+	return fd;
+}
+
+/* One request a connection, one page whatever the path; a client that is slow waits for nobody but itself. */
+static void metrics_answer(int listener, hci_cluster *cluster)
+{
+	struct timeval patience = { .tv_sec = 1 };
+	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	char request[4096], head[160], *text = NULL;
+	uint64_t len = 0;
+
+	if (fd < 0)
+		return;
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	if (recv(fd, request, sizeof(request), 0) > 0 && !hci_metrics_text(&text, &len, cluster, NULL)) {
+		int n = snprintf(head, sizeof(head),
+				 "HTTP/1.0 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: %llu\r\n\r\n",
+				 (unsigned long long)len);
+
+		if (send(fd, head, (size_t)n, MSG_NOSIGNAL | MSG_MORE) == n)
+			(void)!send(fd, text, len, MSG_NOSIGNAL);
+		hci_metrics_free(text);
+	}
+	close(fd);
+}
+
+/* ---- main ---- */
+
+static void parse(int argc, char **argv, struct hci_cluster_opts *co, struct hci_node_opts *no, const char **metrics)
+{
+	static const struct option options[] = {
+		{ "store", 1, NULL, 's' },       { "name", 1, NULL, 'n' },     { "listen", 1, NULL, 'l' },
+		{ "ca", 1, NULL, 'a' },          { "cert", 1, NULL, 'c' },     { "key", 1, NULL, 'k' },
+		{ "run-dir", 1, NULL, 'r' },     { "libvirt", 1, NULL, 'v' },  { "migrate-uri", 1, NULL, 'm' },
+		{ "peer-uri", 1, NULL, 'p' },    { "metrics", 1, NULL, 'M' },  { "heartbeat", 1, NULL, 'b' },
+		{ "debug", 0, NULL, 'd' },       { "help", 0, NULL, 'h' },     { NULL, 0, NULL, 0 },
+	};
+	int o;
+
+	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (o) {
+		case 's': co->store_url = optarg; break;
+		case 'n': co->client_name = no->name = optarg; break;
+		case 'l': no->listen = optarg; break;
+		case 'a': co->ca_file = optarg; break;
+		case 'c': co->cert_file = optarg; break;
+		case 'k': co->key_file = optarg; break;
+		case 'r': no->run_dir = optarg; break;
+		case 'v': no->libvirt_uri = optarg; break;
+		case 'm': no->migrate_uri = optarg; break;
+		case 'p': no->peer_uri = optarg; break;
+		case 'M': *metrics = optarg; break;
+		case 'b': no->heartbeat_ms = (uint32_t)atoi(optarg); break;
+		case 'd': co->log_level = HCI_LOG_DEBUG; break;
+		case 'h': fputs(help, stdout); exit(0);
+		default: exit(2);
+		}
+	}
+	if (optind != argc || !co->store_url || !no->name || !no->listen) {
+		fprintf(stderr, "hci-node: --store, --name and --listen are required: see hci-node --help\n");
+		exit(2);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct hci_cluster_opts co = HCI_CLUSTER_OPTS_INIT;
+	struct hci_node_opts no = HCI_NODE_OPTS_INIT;
+	struct pollfd fds[2] = { { .events = POLLIN }, { .fd = -1, .events = POLLIN } };
+	const char *metrics = NULL;
+	struct hci_error err;
+	hci_cluster *cluster;
+	hci_node *node = NULL;
+	sigset_t set;
+	int rc;
+
+	co.log = say;
+	parse(argc, argv, &co, &no, &metrics);
+	/* Before libhci starts its threads, so that they have the signals blocked as well. */
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	fds[0].fd = signalfd(-1, &set, SFD_CLOEXEC);
+	if (metrics)
+		fds[1].fd = metrics_listen(metrics);
+	rc = hci_cluster_open(&cluster, &co, &err);
+	if (!rc)
+		rc = hci_node_start(&node, cluster, &no, &err);
+	if (rc) {
+		fprintf(stderr, "hci-node: %s\n", err.message);
+		hci_cluster_unref(cluster);
+		return 1;
+	}
+	fprintf(stderr, "hci-node %s: listening on %s\n", no.name, hci_node_address(node));
+	while (poll(fds, 2, -1) >= 0 || errno == EINTR) {
+		if (fds[1].revents)
+			metrics_answer(fds[1].fd, cluster);
+		if (fds[0].revents)
+			break;
+	}
+	fprintf(stderr, "hci-node %s: leaving\n", no.name);
+	hci_node_stop(node);
+	hci_cluster_unref(cluster);
+	close(fds[0].fd);
+	if (fds[1].fd >= 0)
+		close(fds[1].fd);
+	return 0;
+}

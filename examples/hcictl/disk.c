@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* disk add, list, remove */
+#include "cli.h"
+
+static const char *const classes[] = { "hdd", "ssd", "nvme", NULL };
+
+static int add(struct cli *cli)
+{
+	struct hci_disk_opts o = HCI_DISK_OPTS_INIT;
+	char uuid[HCI_UUID_STR];
+
+	o.node = cli->args[0];
+	o.path = cli->args[1];
+	o.pool = opt_text(cli, "pool");
+	o.role = opt_flag(cli, "spare") ? HCI_DISK_SPARE : HCI_DISK_DATA;
+	o.disk_class = opt_word(cli, "class", classes, HCI_DISK_HDD);
+	o.timeout_ms = (uint32_t)opt_millis(cli, "timeout", 0);
+	if (hci_disk_add(cli->cluster, &o, uuid, &cli->err))
+		return failed(cli);
+	if (cli->json) {
+		printf("{\"uuid\": \"%s\"}\n", uuid);
+		return EXIT_FINE;
+	}
+	return done(cli, "disk %s is online (%s:%s)", uuid, o.node, o.path);
+}
+
+static int list(struct cli *cli)
+{
+	static const char *const states[] = { "new", "online", "offline", "failed", "evacuating", "removed" };
+	struct hci_disk_info *d;
+	struct table *t;
+	uint64_t n;
+
+	if (hci_disk_list(cli->cluster, &d, &n, sizeof(*d), &cli->err))
+		return failed(cli);
+	t = table_new(cli, false);
+	for (uint64_t i = 0; i < n; i++) {
+		table_row(t);
+		cell_text(t, "UUID", cli->json ? "%s" : "%.8s", d[i].uuid);
+		cell_text(t, "NODE", "%s", d[i].node);
+		cell_text(t, "PATH", "%s", d[i].path);
+		cell_text(t, "POOL", "%s", d[i].pool);
+		cell_text(t, "ROLE", "%s", d[i].role == HCI_DISK_SPARE ? "spare" : "data");
+		cell_text(t, "CLASS", "%s", d[i].disk_class >= 0 && d[i].disk_class <= 2 ? classes[d[i].disk_class] : "?");
+		cell_text(t, "STATE", "%s", d[i].state >= 0 && d[i].state <= 5 ? states[d[i].state] : "?");
+		cell_size(t, "CAPACITY", d[i].capacity);
+		cell_size(t, "FREE", d[i].free);
+		cell_number(t, "SEGMENTS", d[i].segments);
+		cell_text(t, "REASON", "%s", d[i].reason);
+	}
+	hci_list_free(d);
+	return table_print(t);
+}
+
+static int remove_disk(struct cli *cli)
+{
+	if (hci_disk_remove(cli->cluster, cli->args[0], &cli->err))
+		return failed(cli);
+	return done(cli, "disk %s removed: what it held is rebuilt elsewhere", cli->args[0]);
+}
+
+static const struct verb verbs[] = {
+	{ .name = "add", .args = "NODE PATH", .summary = "Give an empty directory of a node to the cluster as a disk", .run = add,
+	  .min = 2, .max = 2,
+	  .more = "One file system a disk, best XFS on the bare disk. Examples:\n"
+		  "  hcictl disk add n1 /disks/d1 --pool main --class ssd\n"
+		  "  hcictl disk add n1 /disks/s1 --pool main --spare",
+	  .opts = { { "pool", "NAME", "pool it serves" },
+		    { "spare", NULL, "keep it for what failed disks held" },
+		    { "class", "hdd|ssd|nvme", "what it is (default hdd)" },
+		    { "timeout", "TIME", "how long to wait for the node (default 30s)" } } },
+	{ .name = "list", .args = "", .summary = "List the disks", .run = list },
+	{ .name = "remove", .args = "UUID", .summary = "Take a failed or offline disk out for good", .run = remove_disk,
+	  .min = 1, .max = 1, .more = "A unique beginning of the UUID is enough. What it held is rebuilt at once." },
+	{ 0 },
+};
+
+const struct noun noun_disk = { "disk", "what nodes store on", verbs };

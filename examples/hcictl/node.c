@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* node list, remove */
+#include "cli.h"
+
+static int list(struct cli *cli)
+{
+	static const char *const states[] = { "down", "alive", "maintenance" };
+	struct hci_node_info *nodes;
+	struct table *t;
+	uint64_t n;
+
+	if (hci_node_list(cli->cluster, &nodes, &n, sizeof(*nodes), &cli->err))
+		return failed(cli);
+	t = table_new(cli, false);
+	for (uint64_t i = 0; i < n; i++) {
+		table_row(t);
+		cell_text(t, "NAME", "%s", nodes[i].name);
+		cell_text(t, "STATE", "%s", nodes[i].state <= 2 ? states[nodes[i].state] : "?");
+		cell_text(t, "ADDRESS", "%s", nodes[i].address);
+		cell_number(t, "DISKS", nodes[i].disks);
+		cell_number(t, "VMS", nodes[i].vms);
+		cell_text(t, "VERSION", "%s", nodes[i].version);
+		cell_time(t, "SINCE", nodes[i].started_at);
+	}
+	hci_list_free(nodes);
+	return table_print(t);
+}
+
+static int remove_node(struct cli *cli)
+{
+	if (hci_node_remove(cli->cluster, cli->args[0], &cli->err))
+		return failed(cli);
+	return done(cli, "node %s removed", cli->args[0]);
+}
+
+static const struct verb verbs[] = {
+	{ .name = "list", .args = "", .summary = "List the nodes", .run = list,
+	  .more = "A node joins by itself when hci-node starts on it." },
+	{ .name = "remove", .args = "NAME", .summary = "Forget a node that is down and has no disks", .run = remove_node,
+	  .min = 1, .max = 1 },
+	{ 0 },
+};
+
+const struct noun noun_node = { "node", "the servers", verbs };

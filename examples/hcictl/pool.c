@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pool create, list, delete */
+#include "cli.h"
+
+static int create(struct cli *cli)
+{
+	struct hci_pool_opts o = HCI_POOL_OPTS_INIT;
+
+	o.name = cli->args[0];
+	o.policy = opt_text(cli, "policy");
+	o.rebuild_delay_ms = (uint32_t)opt_millis(cli, "rebuild-delay", 0);
+	if (hci_pool_create(cli->cluster, &o, &cli->err))
+		return failed(cli);
+	return done(cli, "pool %s created", cli->args[0]);
+}
+
+static int list(struct cli *cli)
+{
+	struct hci_pool_info *p;
+	struct table *t;
+	uint64_t n;
+
+	if (hci_pool_list(cli->cluster, &p, &n, sizeof(*p), &cli->err))
+		return failed(cli);
+	t = table_new(cli, false);
+	for (uint64_t i = 0; i < n; i++) {
+		table_row(t);
+		cell_text(t, "NAME", "%s", p[i].name);
+		cell_text(t, "POLICY", "%s", p[i].policy);
+		cell_number(t, "DISKS", p[i].disks);
+		cell_number(t, "SPARES", p[i].spares);
+		cell_number(t, "FAILED", p[i].disks_failed);
+		cell_size(t, "CAPACITY", p[i].capacity);
+		cell_size(t, "FREE", p[i].free);
+		cell_number(t, "VOLUMES", p[i].volumes);
+		cell_real(t, "REBUILD AFTER S", (double)p[i].rebuild_delay_ms / 1000);
+	}
+	hci_list_free(p);
+	return table_print(t);
+}
+
+static int delete_pool(struct cli *cli)
+{
+	if (hci_pool_delete(cli->cluster, cli->args[0], &cli->err))
+		return failed(cli);
+	return done(cli, "pool %s deleted", cli->args[0]);
+}
+
+static const struct verb verbs[] = {
+	{ .name = "create", .args = "NAME", .summary = "Make a pool", .run = create, .min = 1, .max = 1,
+	  .more = "Then give it disks: hcictl disk add. Example:\n  hcictl pool create main --policy spread --rebuild-delay 10m",
+	  .opts = { { "policy", "NAME", "placement policy (default spread; see hcictl policy list)" },
+		    { "rebuild-delay", "TIME", "from a copy's loss to its rebuild elsewhere (default 10m)" } } },
+	{ .name = "list", .args = "", .summary = "List the pools", .run = list },
+	{ .name = "delete", .args = "NAME", .summary = "Remove a pool that has neither disks nor volumes", .run = delete_pool,
+	  .min = 1, .max = 1 },
+	{ 0 },
+};
+
+const struct noun noun_pool = { "pool", "disks that serve volumes together", verbs };

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* vm define, start, stop, list, migrate, undefine, console */
+#include "cli.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+static int define(struct cli *cli)
+{
+	struct hci_vm_opts o = HCI_VM_OPTS_INIT;
+
+	o.name = cli->args[0];
+	o.node = opt_text(cli, "node");
+	o.vcpus = (uint32_t)opt_number(cli, "vcpus", 0);
+	o.memory_bytes = opt_size(cli, "memory", 0);
+	o.kernel = opt_text(cli, "kernel");
+	o.initrd = opt_text(cli, "initrd");
+	o.cmdline = opt_text(cli, "cmdline");
+	for (int i = 0; i < cli->nopts; i++) {
+		if (strcmp(cli->opts[i].name, "volume"))
+			continue;
+		if (o.nvolumes == HCI_VM_DISKS_MAX)
+			usage_error("vm %s: at most %d volumes", o.name, HCI_VM_DISKS_MAX);
+		o.volumes[o.nvolumes++] = cli->opts[i].value;
+	}
+	if (hci_vm_define(cli->cluster, &o, &cli->err))
+		return failed(cli);
+	return done(cli, "vm %s defined", o.name);
+}
+
+static int undefine(struct cli *cli)
+{
+	if (hci_vm_undefine(cli->cluster, cli->args[0], &cli->err))
+		return failed(cli);
+	return done(cli, "vm %s undefined", cli->args[0]);
+}
+
+static int start(struct cli *cli)
+{
+	hci_job *job;
+
+	return hci_vm_start(cli->cluster, cli->args[0], &job, &cli->err) ? failed(cli) : follow_job(cli, job);
+}
+
+static int stop(struct cli *cli)
+{
+	uint32_t how = opt_flag(cli, "destroy") ? HCI_VM_STOP_DESTROY : HCI_VM_STOP_SHUTDOWN;
+	hci_job *job;
+
+	return hci_vm_stop(cli->cluster, cli->args[0], how, &job, &cli->err) ? failed(cli) : follow_job(cli, job);
+}
+
+static int migrate(struct cli *cli)
+{
+	struct hci_migrate_opts o = HCI_MIGRATE_OPTS_INIT;
+	hci_job *job;
+
+	o.to = cli->args[1];
+	o.bandwidth_bytes = opt_size(cli, "bandwidth", 0);
+	o.max_downtime_ms = (uint32_t)opt_millis(cli, "max-downtime", 0);
+	o.timeout_ms = opt_millis(cli, "timeout", 0);
+	return hci_vm_migrate(cli->cluster, cli->args[0], &o, &job, &cli->err) ? failed(cli) : follow_job(cli, job);
+}
+
+static const char *state_name(int32_t s)
+{
+	static const char *const names[] = { "stopped", "running", "paused", "crashed", "unknown" };
+
+	return s >= 0 && s <= 4 ? names[s] : "?";
+}
+
+static int list(struct cli *cli)
+{
+	struct hci_vm_info *v;
+	struct table *t;
+	uint64_t n;
+
+	if (hci_vm_list(cli->cluster, &v, &n, sizeof(*v), &cli->err))
+		return failed(cli);
+	t = table_new(cli, false);
+	for (uint64_t i = 0; i < n; i++) {
+		char volumes[HCI_VM_DISKS_MAX * (HCI_NAME_MAX + 1)] = "";
+
+		for (uint32_t k = 0; k < v[i].nvolumes && k < HCI_VM_DISKS_MAX; k++)
+			snprintf(volumes + strlen(volumes), sizeof(volumes) - strlen(volumes), "%s%s", k ? "," : "",
+				 v[i].volumes[k]);
+		table_row(t);
+		cell_text(t, "NAME", "%s", v[i].name);
+		cell_text(t, "STATE", "%s", state_name(v[i].state));
+		cell_text(t, "WANTED", "%s", state_name(v[i].wanted));
+		cell_text(t, "NODE", "%s", v[i].node);
+		cell_number(t, "VCPUS", v[i].vcpus);
+		cell_size(t, "MEMORY", v[i].memory_bytes);
+		cell_text(t, "VOLUMES", "%s", volumes);
+		cell_text(t, "CONSOLE LOG", "%s", v[i].console_log);
+	}
+	hci_list_free(v);
+	return table_print(t);
+}
+
+/* Prints what is new in a file until Ctrl-C. */
+static int follow_file(const char *path, bool follow)
+{
+	FILE *f = fopen(path, "re");
+	char buf[8192];
+	size_t n;
+
+	if (!f)
+		return complain("console log %s: %s: run this on the VM's node", path, strerror(errno));
+	catch_interrupt();
+	do {
+		while ((n = fread(buf, 1, sizeof(buf), f)) > 0)
+			fwrite(buf, 1, n, stdout);
+		fflush(stdout);
+		clearerr(f);
+		if (follow)
+			usleep(200000);
+	} while (follow && !interrupted);
+	fclose(f);
+	return EXIT_FINE;
+}
+
+static int console(struct cli *cli)
+{
+	struct hci_vm_info *v;
+	char path[256] = "";
+	bool known = false;
+	uint64_t n;
+
+	if (hci_vm_list(cli->cluster, &v, &n, sizeof(*v), &cli->err))
+		return failed(cli);
+	for (uint64_t i = 0; i < n && !known; i++) {
+		known = !strcmp(v[i].name, cli->args[0]);
+		if (known)
+			snprintf(path, sizeof(path), "%s", v[i].console_log);
+	}
+	hci_list_free(v);
+	if (!known)
+		return complain("vm %s: no such VM: see hcictl vm list", cli->args[0]);
+	if (!*path)
+		return complain("vm %s: it has no console log yet: start it", cli->args[0]);
+	return follow_file(path, opt_flag(cli, "follow"));
+}
+
+static const struct verb verbs[] = {
+	{ .name = "define", .args = "NAME", .summary = "Make a VM known; it is stopped", .run = define, .min = 1, .max = 1,
+	  .more = "Examples:\n"
+		  "  hcictl vm define web1 --volume web1-root --memory 2G --vcpus 2\n"
+		  "  hcictl vm define t1 --node n1 --volume v1 --kernel /boot/vmlinuz --cmdline console=ttyS0",
+	  .opts = { { "volume", "NAME", "a disk; may be given up to 8 times: vda, vdb, ..." },
+		    { "node", "NAME", "where it is to run (default: the scheduler chooses)" },
+		    { "vcpus", "N", "virtual CPUs (default 1)" },
+		    { "memory", "SIZE", "default 256M" },
+		    { "kernel", "PATH", "boot this kernel directly; the path must be there on every node" },
+		    { "initrd", "PATH", "with --kernel" },
+		    { "cmdline", "TEXT", "with --kernel" } } },
+	{ .name = "start", .args = "NAME", .summary = "Start a VM and wait until it runs", .run = start, .min = 1, .max = 1,
+	  .opts = { OPT_NO_WAIT } },
+	{ .name = "stop", .args = "NAME", .summary = "Ask the guest to shut down, and wait for it", .run = stop, .min = 1, .max = 1,
+	  .opts = { { "destroy", NULL, "pull the plug instead" }, OPT_NO_WAIT } },
+	{ .name = "list", .args = "", .summary = "List the VMs", .run = list },
+	{ .name = "migrate", .args = "NAME NODE", .summary = "Move a running VM to another node without stopping it",
+	  .run = migrate, .min = 2, .max = 2,
+	  .more = "If it fails, the VM goes on where it was. Example:\n  hcictl vm migrate web1 n2 --bandwidth 50M",
+	  .opts = { { "bandwidth", "SIZE", "a second, at most" },
+		    { "max-downtime", "TIME", "longest pause of the guest (default 300ms)" },
+		    { "timeout", "TIME", "cancel after this" },
+		    OPT_NO_WAIT } },
+	{ .name = "undefine", .args = "NAME", .summary = "Forget a stopped VM; its volumes stay", .run = undefine, .min = 1,
+	  .max = 1 },
+	{ .name = "console", .args = "NAME", .summary = "Print what the guest wrote to its serial console", .run = console,
+	  .min = 1, .max = 1, .more = "The log is a file on the VM's node: run it there.",
+	  .opts = { { "follow", NULL, "go on until Ctrl-C" } } },
+	{ 0 },
+};
+
+const struct noun noun_vm = { "vm", "virtual machines on volumes", verbs };

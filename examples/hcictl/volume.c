@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* volume create, list, show, resize, delete; and the table of the verbs that move data */
+#include "volume.h"
+
+#include <string.h>
+
+static int create(struct cli *cli)
+{
+	static const char *const full[] = { "wait", "fail", NULL };
+	struct hci_volume_opts o = HCI_VOLUME_OPTS_INIT;
+
+	o.name = cli->args[0];
+	o.bytes = parse_size("size", cli->args[1]);
+	o.pool = opt_text(cli, "pool");
+	o.policy = opt_text(cli, "policy");
+	o.replicas = (uint32_t)opt_number(cli, "replicas", 0);
+	o.segment_bytes = opt_size(cli, "segment", 0);
+	o.on_full = (uint32_t)opt_word(cli, "on-full", full, 0);
+	o.write_timeout_ms = (uint32_t)opt_millis(cli, "write-timeout", 0);
+	o.rebuild_delay_ms = opt_millis(cli, "rebuild-delay", 0);
+	if (!o.pool)
+		usage_error("volume %s: in which pool? Give --pool NAME", o.name);
+	if (hci_volume_create(cli->cluster, &o, &cli->err))
+		return failed(cli);
+	return done(cli, "volume %s created", o.name);
+}
+
+static void cells(struct table *t, const struct hci_volume_info *v)
+{
+	static const char *const states[] = { "creating", "ready", "deleting" };
+
+	cell_text(t, "NAME", "%s", v->name);
+	cell_size(t, "SIZE", v->bytes);
+	cell_text(t, "POOL", "%s", v->pool);
+	cell_text(t, "POLICY", "%s", v->policy);
+	cell_number(t, "REPLICAS", v->replicas);
+	cell_number(t, "OUT", v->replicas_out);
+	cell_number(t, "REBUILDING", v->rebuilding);
+	cell_text(t, "STATE", "%s", v->state <= 2 ? states[v->state] : "?");
+	cell_text(t, "ATTACHED BY", "%s", v->attached_by);
+	cell_size(t, "SEGMENT", v->segment_bytes);
+	cell_number(t, "GENERATION", v->generation);
+}
+
+static int list(struct cli *cli)
+{
+	struct hci_volume_info *v;
+	struct table *t;
+	uint64_t n;
+
+	if (hci_volume_list(cli->cluster, &v, &n, sizeof(*v), &cli->err))
+		return failed(cli);
+	t = table_new(cli, false);
+	for (uint64_t i = 0; i < n; i++) {
+		table_row(t);
+		cells(t, &v[i]);
+	}
+	hci_list_free(v);
+	return table_print(t);
+}
+
+bool volume_find(struct cli *cli, const char *name, struct hci_volume_info *out)
+{
+	struct hci_volume_info *v;
+	bool found = false;
+	uint64_t n;
+
+	if (hci_volume_list(cli->cluster, &v, &n, sizeof(*v), &cli->err)) {
+		failed(cli);
+		return false;
+	}
+	for (uint64_t i = 0; i < n && !found; i++) {
+		found = !strcmp(v[i].name, name);
+		if (found)
+			*out = v[i];
+	}
+	hci_list_free(v);
+	if (!found)
+		complain("volume %s: no such volume: see hcictl volume list", name);
+	return found;
+}
+
+struct hci_replica_info *volume_replicas(struct cli *cli, const char *name, uint64_t *n)
+{
+	struct hci_replica_info *r;
+
+	if (hci_volume_replicas(cli->cluster, name, &r, n, sizeof(*r), &cli->err)) {
+		failed(cli);
+		return NULL;
+	}
+	return r;
+}
+
+static int show_replicas(struct cli *cli)
+{
+	static const char *const states[] = { "in sync", "out", "joining" };
+	struct hci_replica_info *r;
+	struct table *t;
+	uint64_t n;
+
+	r = volume_replicas(cli, cli->args[0], &n);
+	if (!r)
+		return EXIT_FAILED;
+	t = table_new(cli, false);
+	for (uint64_t i = 0; i < n; i++) {
+		table_row(t);
+		cell_number(t, "SEGMENT", r[i].segment);
+		cell_text(t, "NODE", "%s", r[i].node);
+		cell_text(t, "DISK", cli->json ? "%s" : "%.8s", r[i].disk);
+		cell_text(t, "PATH", "%s", r[i].path);
+		cell_text(t, "STATE", "%s", r[i].state <= 2 ? states[r[i].state] : "?");
+	}
+	hci_list_free(r);
+	return table_print(t);
+}
+
+static int show(struct cli *cli)
+{
+	struct hci_volume_info v;
+	struct table *t;
+
+	if (opt_flag(cli, "replicas"))
+		return show_replicas(cli);
+	if (!volume_find(cli, cli->args[0], &v))
+		return EXIT_FAILED;
+	t = table_new(cli, true);
+	cells(t, &v);
+	cell_text(t, "UUID", "%s", v.uuid);
+	return table_print(t);
+}
+
+static int resize(struct cli *cli)
+{
+	if (hci_volume_resize(cli->cluster, cli->args[0], parse_size("size", cli->args[1]), &cli->err))
+		return failed(cli);
+	return done(cli, "volume %s resized", cli->args[0]);
+}
+
+static int delete_volume(struct cli *cli)
+{
+	if (hci_volume_delete(cli->cluster, cli->args[0], &cli->err))
+		return failed(cli);
+	return done(cli, "volume %s deleted", cli->args[0]);
+}
+
+hci_volume *volume_attach(struct cli *cli)
+{
+	struct hci_attach_opts o = HCI_ATTACH_OPTS_INIT;
+	hci_volume *vol;
+
+	o.wait_ms = (uint32_t)opt_millis(cli, "wait", 0);
+	if (hci_volume_attach(&vol, cli->cluster, cli->args[0], &o, &cli->err)) {
+		failed(cli);
+		return NULL;
+	}
+	return vol;
+}
+
+bool all_zero(const void *p, size_t n)
+{
+	const unsigned char *b = p;
+
+	/* Each byte equals the one before it, and the first is 0. */
+	return !n || (!b[0] && !memcmp(b, b + 1, n - 1));
+}
+
+static const struct verb verbs[] = {
+	{ .name = "create", .args = "NAME SIZE", .summary = "Make a volume: thin, reads as zeros", .run = create, .min = 2, .max = 2,
+	  .more = "Example:\n  hcictl volume create v1 10G --pool main --replicas 2",
+	  .opts = { { "pool", "NAME", "required" },
+		    { "replicas", "N", "copies on distinct nodes, 1 to 5 (default 2)" },
+		    { "policy", "NAME", "placement (default: the pool's)" },
+		    { "segment", "SIZE", "unit of placement and rebuild, 1M to 1G (default 256M)" },
+		    { "on-full", "wait|fail", "what writes to a full disk do (default wait)" },
+		    { "write-timeout", "TIME", "a copy that is silent for so long is left out (default 5s)" },
+		    { "rebuild-delay", "TIME", "default: the pool's" } } },
+	{ .name = "list", .args = "", .summary = "List the volumes", .run = list },
+	{ .name = "show", .args = "NAME", .summary = "Show a volume, or where its copies are", .run = show, .min = 1, .max = 1,
+	  .opts = { { "replicas", NULL, "each segment's copies and their states" } } },
+	{ .name = "resize", .args = "NAME SIZE", .summary = "Grow a volume, also while it is in use", .run = resize, .min = 2,
+	  .max = 2 },
+	{ .name = "delete", .args = "NAME", .summary = "Delete a volume that nobody has attached", .run = delete_volume, .min = 1,
+	  .max = 1 },
+	{ .name = "import", .args = "NAME FILE", .summary = "Fill a volume from a raw image", .run = volume_import, .min = 2,
+	  .max = 2,
+	  .more = "What is zero in the image takes no space in the volume. FILE - is the standard input. Examples:\n"
+		  "  hcictl volume import v1 debian.raw\n"
+		  "  qemu-img convert -O raw debian.qcow2 /dev/stdout | hcictl volume import v1 -",
+	  .opts = { { "offset", "SIZE", "where in the volume it begins (default 0)" },
+		    { "depth", "N", "requests in flight (default 16)" },
+		    OPT_WAIT } },
+	{ .name = "read", .args = "NAME FILE", .summary = "Write a volume's contents to a file", .run = volume_read, .min = 2,
+	  .max = 2,
+	  .more = "The file is sparse; FILE - is the standard output. --replica reads one copy only, without attaching the\n"
+		  "volume. Examples:\n"
+		  "  hcictl volume read v1 v1.raw\n"
+		  "  hcictl volume read v1 - --offset 0 --length 4K | hexdump -C\n"
+		  "  hcictl volume read v1 copy2.raw --replica 2",
+	  .opts = { { "offset", "SIZE", "where to begin (default 0)" },
+		    { "length", "SIZE", "how much (default: to the end)" },
+		    { "replica", "N", "only from the first, second, ... copy of each segment" },
+		    OPT_WAIT } },
+	{ .name = "compare", .args = "NAME", .summary = "Compare a volume's copies block by block", .run = volume_compare, .min = 1,
+	  .max = 1,
+	  .more = "Exit status 3 when they differ or a copy is not in sync. Blocks that are being written meanwhile may\n"
+		  "differ: compare a volume at rest.",
+	  .opts = { { "limit", "N", "print at most so many differing blocks (default 20)" } } },
+	{ .name = "export", .args = "NAME", .summary = "Serve a volume over NBD until Ctrl-C", .run = volume_export, .min = 1,
+	  .max = 1,
+	  .more = "Prints the URI for qemu-img, nbdcopy, fio and others. Examples:\n"
+		  "  hcictl volume export v1 --listen unix:/run/v1.sock\n"
+		  "  hcictl volume export v1 --listen tcp:10.0.0.1:10809 --tls",
+	  .opts = { { "listen", "ADDRESS", "unix:/PATH or tcp:ADDRESS:PORT (default unix:/tmp/hci-NAME.sock)" },
+		    { "tls", NULL, "clients need a certificate of the cluster's CA" },
+		    { "read-only", NULL, "clients may not write" },
+		    { "status", "TIME", "print the writer's view so often" },
+		    OPT_WAIT } },
+	{ 0 },
+};
+
+const struct noun noun_volume = { "volume", "replicated virtual disks", verbs };

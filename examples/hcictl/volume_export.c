@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* volume export: this process attaches the volume and serves it until it is told to stop */
+#include "volume.h"
+
+#include <unistd.h>
+
+static void print_status(struct cli *cli, hci_volume *vol)
+{
+	struct hci_volume_status s;
+	char done[24], total[24];
+
+	if (hci_volume_status(vol, &s, sizeof(s), &cli->err)) {
+		failed(cli);
+		return;
+	}
+	if (cli->json)
+		printf("{\"generation\": %llu, \"read_bytes\": %llu, \"write_bytes\": %llu, \"segments\": %u, "
+		       "\"segments_degraded\": %u, \"replicas_out\": %u, \"resync_done\": %llu, \"resync_total\": %llu, "
+		       "\"resync_copied\": %llu}\n",
+		       (unsigned long long)s.generation, (unsigned long long)s.read_bytes, (unsigned long long)s.write_bytes,
+		       s.segments, s.segments_degraded, s.replicas_out, (unsigned long long)s.resync_done,
+		       (unsigned long long)s.resync_total, (unsigned long long)s.resync_copied);
+	else
+		printf("%llu reads, %llu writes, %u of %u segments degraded, %u disks out, copied %s of %s\n",
+		       (unsigned long long)s.reads, (unsigned long long)s.writes, s.segments_degraded, s.segments, s.replicas_out,
+		       size_text(s.resync_done, done), size_text(s.resync_total, total));
+	fflush(stdout);
+}
+
+static int serve(struct cli *cli, hci_volume *vol)
+{
+	struct hci_export_opts o = HCI_EXPORT_OPTS_INIT;
+	uint64_t every = opt_millis(cli, "status", 0), next;
+	hci_export *x;
+	char path[128];
+
+	snprintf(path, sizeof(path), "unix:/tmp/hci-%s.sock", cli->args[0]);
+	o.address = opt_text(cli, "listen") ? opt_text(cli, "listen") : path;
+	o.tls = opt_flag(cli, "tls") ? HCI_EXPORT_TLS_REQUIRE : HCI_EXPORT_TLS_OFF;
+	o.read_only = opt_flag(cli, "read-only");
+	catch_interrupt();
+	if (hci_export_start(&x, vol, &o, &cli->err))
+		return failed(cli);
+	if (cli->json)
+		printf("{\"uri\": \"%s\"}\n", hci_export_uri(x));
+	else
+		puts(hci_export_uri(x));
+	fflush(stdout);
+	for (next = now_ns(); !interrupted; usleep(100000)) {
+		if (!every || now_ns() < next)
+			continue;
+		print_status(cli, vol);
+		next = now_ns() + every * 1000000u;
+	}
+	hci_export_stop(x);
+	return EXIT_FINE;
+}
+
+int volume_export(struct cli *cli)
+{
+	hci_volume *vol = volume_attach(cli);
+	int rc;
+
+	if (!vol)
+		return EXIT_FAILED;
+	rc = serve(cli, vol);
+	hci_volume_unref(vol);
+	return rc;
+}
