@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A placement plugin to learn from: "fastest first". It puts copies on the disks of the fastest class
- * (NVMe before SSD before HDD), and among equals on the one with the most room.
+ * A placement plugin to learn from: "fastest first". It puts copies on the disks of the fastest
+ * class (NVMe before SSD before HDD), and among equals on the one with the most room.
  *
- * A plugin is one shared object. It includes libhci's plugin headers and links against nothing of libhci:
- * what it needs of the host comes with open(). Build it with `make` here, or with CMake; README.md says how to try it.
+ * A plugin is one shared object. It includes libhci's plugin headers and links against nothing of
+ * libhci: what it needs of the host comes with open(). Build it with `make` here, or with CMake;
+ * README.md says how to try it.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,16 +18,18 @@
 /*
  * 1. Configuration
  *
- * open() gets the text given to `hcictl policy add`. There is one instance for each policy that uses the
- * plugin, so what belongs to one goes here and nothing into globals. What place() decides may
- * depend on this and on its arguments, on nothing else: every node must come to the same answer.
+ * open() gets the text given to `hcictl policy add`. There is one instance for each policy that
+ * uses the plugin, so what belongs to one goes here and nothing into globals. What place() decides
+ * may depend on this and on its arguments, on nothing else: every node must come to the same
+ * answer.
  */
 struct teaching {
 	const struct hci_plugin_host *host; /* lent as long as the instance lives */
 	int32_t slowest;                    /* the slowest class that may be used */
 };
 
-static int32_t teaching_open(const struct hci_plugin_host *host, const char *config, void **instance)
+static int32_t teaching_open(const struct hci_plugin_host *host, const char *config,
+			     void **instance)
 {
 	struct teaching *t;
 	int32_t slowest;
@@ -64,10 +67,12 @@ static void teaching_close(void *instance)
  */
 static const struct hci_placement_disk *disk_at(const struct hci_placement_snapshot *s, uint32_t i)
 {
-	return (const struct hci_placement_disk *)((const char *)s->disks + (size_t)i * s->disk_stride);
+	return (const struct hci_placement_disk *)((const char *)s->disks +
+						   (size_t)i * s->disk_stride);
 }
 
-static int domain_taken(const struct hci_placement_snapshot *s, const char *domain, const uint32_t *disks, uint32_t n)
+static int domain_taken(const struct hci_placement_snapshot *s, const char *domain,
+			const uint32_t *disks, uint32_t n)
 {
 	for (uint32_t k = 0; k < n; k++)
 		if (!strcmp(disk_at(s, disks[k])->domain, domain))
@@ -77,8 +82,8 @@ static int domain_taken(const struct hci_placement_snapshot *s, const char *doma
 
 /* 3. Why not: NULL when the disk may be chosen. */
 static const char *why_not(const struct teaching *t, const struct hci_placement_snapshot *s,
-			   const struct hci_placement_request *r, const struct hci_placement_disk *d,
-			   const uint32_t *chosen, uint32_t n)
+			   const struct hci_placement_request *r,
+			   const struct hci_placement_disk *d, const uint32_t *chosen, uint32_t n)
 {
 	if (!d->usable)
 		return d->why_not; /* the host has decided: down, failed, a spare ... */
@@ -86,7 +91,8 @@ static const char *why_not(const struct teaching *t, const struct hci_placement_
 		return "it is too slow a disk for this policy";
 	if (d->free < r->segment_bytes)
 		return "it has no room for a segment";
-	/* Two copies in one failure domain would be lost together: libhci refuses such an answer. */
+	/* Two copies in one failure domain would be lost together: libhci refuses such an answer.
+	 */
 	if (domain_taken(s, d->domain, r->keep, r->nkeep))
 		return "its failure domain has a copy already";
 	if (domain_taken(s, d->domain, chosen, n))
@@ -95,7 +101,8 @@ static const char *why_not(const struct teaching *t, const struct hci_placement_
 }
 
 /*
- * 4. What a disk is worth: larger is better. Class first; the spare that waits for a rebuild before all.
+ * 4. What a disk is worth: larger is better. Class first; the spare that waits for a rebuild before
+ * all.
  */
 static double score(const struct hci_placement_disk *d, const struct hci_placement_request *r)
 {
@@ -143,7 +150,9 @@ static int32_t teaching_place(void *instance, const struct hci_placement_snapsho
 				best = i;
 		}
 		if (best == s->ndisks) {
-			t->host->fail(t->host->ctx, "too few disks that are fast enough, in too few failure domains");
+			t->host->fail(
+				t->host->ctx,
+				"too few disks that are fast enough, in too few failure domains");
 			return -1;
 		}
 		a->chosen[n] = best;
@@ -153,8 +162,8 @@ static int32_t teaching_place(void *instance, const struct hci_placement_snapsho
 }
 
 /*
- * 7. The descriptor. The sizes tell libhci which fields and operations this build knows about, so that a plugin
- * and a libhci of different releases understand each other.
+ * 7. The descriptor. The sizes tell libhci which fields and operations this build knows about, so
+ * that a plugin and a libhci of different releases understand each other.
  */
 static const struct hci_placement_ops ops = {
 	.size = sizeof(ops),

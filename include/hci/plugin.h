@@ -25,18 +25,21 @@ HCI_BEGIN_DECLS
 #define HCI_PLUGIN_PLACEMENT 1
 #define HCI_PLUGIN_SCHEDULER 2
 
-/** Lent by the host for the life of the plugin instance. */
+/**
+ * Lent by the host for the life of the plugin instance; to be called only by the thread that is in one of the
+ * plugin's operations, and only while it is.
+ */
 struct hci_plugin_host {
 	uint32_t size; /**< bytes of this struct at the host */
 	uint32_t abi;  /**< HCI_PLUGIN_ABI of the host */
 	void *ctx;     /**< first argument of the calls below */
-	/** One line for the log. level: HCI_LOG_*. */
+	/** One line for the log. level: HCI_LOG_* (hci/log.h). */
 	void (*log)(void *ctx, int32_t level, const char *line);
 	/** Why the call now under way fails; the last one counts. */
 	void (*fail)(void *ctx, const char *message);
 };
 
-/** What hci_plugin_entry() returns. */
+/** What hci_plugin_entry() returns. Static: it is read at any time after. */
 struct hci_plugin {
 	uint32_t abi;        /**< HCI_PLUGIN_ABI */
 	uint32_t size;       /**< sizeof(struct hci_plugin) at the plugin */
@@ -44,16 +47,16 @@ struct hci_plugin {
 	uint32_t reserved;   /**< 0 */
 	const char *name;    /**< 1..63 of [A-Za-z0-9._-] */
 	const char *version; /**< likewise */
-	const void *ops;     /**< struct hci_placement_ops or hci_scheduler_ops, by kind */
+	const void *ops;     /**< struct hci_placement_ops or hci_scheduler_ops, by kind; static */
 };
 
-/** The one symbol. May be called more than once; never blocks. */
 typedef const struct hci_plugin *(*hci_plugin_entry_fn)(void);
 
 #define HCI_PLUGIN_ENTRY_NAME "hci_plugin_entry"
-
-/** Put this before the definition of hci_plugin_entry() in the plugin. */
 #define HCI_PLUGIN_EXPORT __attribute__((visibility("default")))
+
+/** The one symbol, defined by the plugin (libhci has none of this name). May be called more than once; never blocks. */
+HCI_PLUGIN_EXPORT const struct hci_plugin *hci_plugin_entry(void);
 
 HCI_END_DECLS
 #endif

@@ -23,17 +23,17 @@ struct hci_placement_disk {
 	char why_not[128];
 	uint64_t capacity;          /**< bytes */
 	uint64_t free;              /**< bytes, less what was placed on it in this same operation */
-	uint64_t segments;          /**< of all volumes, placed on it */
-	uint64_t volume_segments;   /**< of the volume in question */
+	uint64_t segments;          /**< of all volumes, with those placed in this same operation */
+	uint64_t volume_segments;   /**< those of them that this operation placed */
 };
 
 /** The pool at one moment. Read-only. */
 struct hci_placement_snapshot {
 	uint32_t size;        /**< sizeof(struct hci_placement_snapshot) at the host */
-	uint32_t disk_stride; /**< bytes from one disk to the next */
+	uint32_t disk_stride; /**< bytes from one disk to the next: what a disk has at this host */
 	uint32_t ndisks;
 	uint32_t reserved;
-	const struct hci_placement_disk *disks; /**< walk with disk_stride, see hci_placement_disk_at in docs/plugins.md */
+	const struct hci_placement_disk *disks; /**< walk with disk_stride, see docs/plugins.md */
 };
 
 #define HCI_PLACE_NEW 0     /**< a segment of a new or growing volume: spares are not usable */

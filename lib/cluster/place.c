@@ -228,13 +228,15 @@ static void snap_free(struct snap *x)
 	mem_free(x->ids);
 }
 
-static const char *policy_name(struct core *c, const char *pool, const char *policy)
+/* A copy: loading the plugin lets other fibers run, and the pool's record may change under them. */
+static const char *policy_name(struct core *c, const char *pool, const char *policy, char out[HCI_NAME_MAX])
 {
 	const struct rec_pool *p = core_pool(c, pool);
 
-	if (policy && *policy)
-		return policy;
-	return p && *p->policy ? p->policy : "spread";
+	if (!policy || !*policy)
+		policy = p && *p->policy ? p->policy : "spread";
+	snprintf(out, HCI_NAME_MAX, "%s", policy);
+	return out;
 }
 
 static int ask(struct core *c, struct policy *p, struct snap *x, struct hci_placement_request *r, uint32_t *out,
@@ -293,10 +295,11 @@ int core_place(void *arg, const struct vol_create *v, const struct uuid *volume,
 	struct policy *p = NULL;
 	struct snap x;
 	uint64_t ss = v->segment_size ? v->segment_size : 256 * MiB;
+	char name[HCI_NAME_MAX];
 	int rc = 0;
 
 	if (!c->o.place)
-		rc = core_policy_get(c, policy_name(c, v->pool, v->policy), &p, err);
+		rc = core_policy_get(c, policy_name(c, v->pool, v->policy, name), &p, err);
 	if (rc)
 		return rc;
 	if (!core_pool(c, v->pool))
@@ -339,10 +342,11 @@ int core_choose_spare(void *arg, const struct rec_volume *v, uint32_t segment, c
 	struct policy *p = NULL;
 	struct snap x;
 	uint32_t at[REC_REPLICAS_MAX], n = 0, chosen, i;
+	char name[HCI_NAME_MAX];
 	int rc = 0;
 
 	if (!c->o.place)
-		rc = core_policy_get(c, policy_name(c, v->pool, v->policy), &p, err);
+		rc = core_policy_get(c, policy_name(c, v->pool, v->policy, name), &p, err);
 	if (rc)
 		return rc;
 	rc = snap_make(c, v->pool, HCI_PLACE_REBUILD, &x, err);
@@ -382,11 +386,12 @@ int core_explain(struct core *c, const char *policy, const char *pool, uint32_t 
 	char(*reasons)[256] = NULL;
 	double *scores = NULL;
 	struct core_explained *e = NULL;
+	char name[HCI_NAME_MAX];
 	int rc;
 
 	if (!replicas || replicas > REC_REPLICAS_MAX)
 		return err_set(err, HCI_E_INVAL, "%u replicas: choose 1..%u", replicas, REC_REPLICAS_MAX);
-	rc = core_policy_get(c, policy_name(c, pool, policy), &p, err);
+	rc = core_policy_get(c, policy_name(c, pool, policy, name), &p, err);
 	if (rc)
 		return rc;
 	rc = snap_make(c, pool, HCI_PLACE_NEW, &x, err);

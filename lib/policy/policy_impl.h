@@ -21,14 +21,21 @@ struct policy {
 	void *instance;
 };
 
+/* No descriptor and no table of operations is larger: a size that is came from something else. */
+#define PLUGIN_STRUCT_MAX 65536
+
 /*
- * Is this a descriptor we can work with? desc and what it points at must be readable memory: the first
- * `readable` bytes of desc. Copies out what is used. Pure: fuzzed.
+ * Is this a descriptor (struct hci_plugin) we can work with? Its first `readable` bytes are
+ * readable memory, and so is what its pointers point at: texts to their NUL or HCI_NAME_MAX,
+ * operations to the size they state. Copies out what is used, of whatever alignment. Pure: fuzzed.
  */
-int plugin_validate(const struct hci_plugin *desc, size_t readable, const char *path, struct policy *out,
+int plugin_validate(const void *desc, size_t readable, const char *path, struct policy *out,
 		    struct hci_error *err);
 
-/* Leaves no text without its end, replaces control bytes. */
-void policy_clean_text(char *s, size_t cap);
+/* Is the open file of so many bytes a shared object, with all that its headers promise? */
+int plugin_check_elf(int fd, uint64_t size, const char *path, struct hci_error *err);
+
+/* One line of valid UTF-8 with its NUL within cap, whatever was there. */
+void policy_clean_text(char *text, size_t cap);
 
 #endif

@@ -1,24 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Placement policy "pack": the fullest disks that still have room, on distinct nodes: keeps others empty.
- * Takes no configuration.
+ * Placement policy "pack": the fullest disks that still have room for a whole segment, on distinct
+ * failure domains: keeps others empty, so that they can be taken away or sleep. Takes no
+ * configuration.
  */
-#include <hci/disk.h>
-#include <hci/plugin_placement.h>
-
 #include "../common/place.h"
 
 static double score(const struct hci_placement_disk *d, const struct hci_placement_request *r)
 {
-	double fill = (double)(d->capacity - MIN(d->free, d->capacity)) / (double)d->capacity;
-
-	return (double)prefer(d, r) * 1e6 + floor(fill * 100) * 1e3 + MIN((double)(d->segments + d->volume_segments), 999.0);
+	return preferred(d, r) + fill_percent(d) + segments_part(d);
 }
 
-static int32_t place(void *instance, const struct hci_placement_snapshot *s, const struct hci_placement_request *r,
-		     struct hci_placement_answer *a)
+static const struct policy pack = { .score = score, .must_fit = 1 };
+
+static int32_t place(void *instance, const struct hci_placement_snapshot *s,
+		     const struct hci_placement_request *r, struct hci_placement_answer *a)
 {
-	return place_by_score(instance, s, r, a, score);
+	return place_by_score(instance, &pack, s, r, a);
 }
 
 static const struct hci_placement_ops ops = {
@@ -37,8 +35,7 @@ static const struct hci_plugin plugin = {
 	.ops = &ops,
 };
 
-HCI_PLUGIN_EXPORT const struct hci_plugin *hci_plugin_entry(void);
-HCI_PLUGIN_EXPORT const struct hci_plugin *hci_plugin_entry(void)
+const struct hci_plugin *hci_plugin_entry(void)
 {
 	return &plugin;
 }

@@ -1,25 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Placement policy "spread": the emptiest disks on distinct nodes: first by fill level, then by fewest segments.
- * Takes no configuration.
+ * Placement policy "spread": the emptiest disks on distinct failure domains: first by fill level,
+ * then by fewest segments. Thin volumes may promise more than there is: only a full disk is turned
+ * down. Takes no configuration.
  */
-#include <hci/disk.h>
-#include <hci/plugin_placement.h>
-
 #include "../common/place.h"
 
 static double score(const struct hci_placement_disk *d, const struct hci_placement_request *r)
 {
-	double fill = (double)(d->capacity - MIN(d->free, d->capacity)) / (double)d->capacity;
-
-	/* Steps of one percent: below that the number of segments decides, which thin volumes need. */
-	return (double)prefer(d, r) * 1e6 - floor(fill * 100) * 1e3 - MIN((double)(d->segments + d->volume_segments), 999.0);
+	return preferred(d, r) - fill_percent(d) - segments_part(d);
 }
 
-static int32_t place(void *instance, const struct hci_placement_snapshot *s, const struct hci_placement_request *r,
-		     struct hci_placement_answer *a)
+static const struct policy spread = { .score = score, .must_fit = 0 };
+
+static int32_t place(void *instance, const struct hci_placement_snapshot *s,
+		     const struct hci_placement_request *r, struct hci_placement_answer *a)
 {
-	return place_by_score(instance, s, r, a, score);
+	return place_by_score(instance, &spread, s, r, a);
 }
 
 static const struct hci_placement_ops ops = {
@@ -38,8 +35,7 @@ static const struct hci_plugin plugin = {
 	.ops = &ops,
 };
 
-HCI_PLUGIN_EXPORT const struct hci_plugin *hci_plugin_entry(void);
-HCI_PLUGIN_EXPORT const struct hci_plugin *hci_plugin_entry(void)
+const struct hci_plugin *hci_plugin_entry(void)
 {
 	return &plugin;
 }

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file hci/disk.h
+ * Disks: a directory on a local file system that a node gives to the cluster.
+ */
+#ifndef HCI_DISK_H
+#define HCI_DISK_H
+
+#include <hci/error.h>
+#include <hci/types.h>
+
+HCI_BEGIN_DECLS
+
+#define HCI_DISK_DATA 0
+#define HCI_DISK_SPARE 1 /**< takes no segments but those rebuilt from failed disks */
+
+#define HCI_DISK_HDD 0
+#define HCI_DISK_SSD 1
+#define HCI_DISK_NVME 2
+
+#define HCI_DISK_NEW 0     /**< known, its node has not prepared it yet */
+#define HCI_DISK_ONLINE 1
+#define HCI_DISK_OFFLINE 2 /**< its node is away, or has not opened it */
+#define HCI_DISK_FAILED 3  /**< it returned errors; its segments are rebuilt elsewhere after the pool's delay */
+#define HCI_DISK_EVACUATING 4
+#define HCI_DISK_REMOVED 5
+
+/** Options of hci_disk_add(). */
+struct hci_disk_opts {
+	uint32_t size;       /**< sizeof(struct hci_disk_opts) */
+	int32_t role;        /**< HCI_DISK_DATA or HCI_DISK_SPARE */
+	int32_t disk_class;  /**< HCI_DISK_HDD, SSD or NVME */
+	uint32_t timeout_ms; /**< how long to wait until its node has it online; 0: 30,000 */
+	const char *node;    /**< required */
+	const char *path;    /**< an empty directory, absolute, as that node sees it; required */
+	const char *pool;    /**< NULL: none yet */
+};
+#define HCI_DISK_OPTS_INIT { (uint32_t)sizeof(struct hci_disk_opts), HCI_DISK_DATA, HCI_DISK_HDD, 0, NULL, NULL, NULL }
+
+/**
+ * Give a disk to the cluster. Its node formats the directory and serves it.
+ *
+ * @param c     the cluster
+ * @param opts  see struct hci_disk_opts
+ * @param uuid  NULL, or set to the disk's UUID
+ * @param err   NULL, or filled in on failure
+ * @return 0: online. HCI_E_INVAL, HCI_E_NOTFOUND (node or pool), HCI_E_EXISTS (the node has a disk at that path, or
+ *   the directory is not empty), HCI_E_TIMEOUT (the node did not answer: it stays "new"), HCI_E_IO, HCI_E_UNAVAILABLE.
+ * Threads: any. Blocks. Since 0.1.
+ */
+HCI_API int hci_disk_add(hci_cluster *c, const struct hci_disk_opts *opts, char uuid[HCI_UUID_STR], struct hci_error *err);
+
+/** Take a failed or offline disk out of the cluster: what it held is rebuilt at once. @p uuid may be shortened to a unique
+ * prefix. @return 0, HCI_E_NOTFOUND, HCI_E_STATE (it is online). Threads: any. Blocks for store I/O. Since 0.1. */
+HCI_API int hci_disk_remove(hci_cluster *c, const char *uuid, struct hci_error *err);
+
+struct hci_disk_info {
+	char uuid[HCI_UUID_STR];
+	char reserved[3];
+	char node[HCI_NAME_MAX];
+	char path[256];
+	char pool[HCI_NAME_MAX];
+	char reason[256];      /**< why it is in this state, for people */
+	int32_t role;          /**< HCI_DISK_DATA, HCI_DISK_SPARE */
+	int32_t disk_class;
+	int32_t state;         /**< HCI_DISK_NEW ... */
+	uint32_t reserved2;
+	uint64_t capacity;     /**< bytes */
+	uint64_t free;         /**< bytes, as of a few seconds ago */
+	uint64_t segments;     /**< that hold data on it */
+	uint64_t state_since;  /**< ns since 1970 */
+};
+
+/** All disks, by node and path. As hci_node_list(). Since 0.1. */
+HCI_API int hci_disk_list(hci_cluster *c, struct hci_disk_info **out, uint64_t *n, uint64_t info_size, struct hci_error *err);
+
+HCI_END_DECLS
+#endif
