@@ -5,6 +5,7 @@
  *   writer  the process that has the volume attached; how long until another has it
  *   nodes   a node at a time, restarted later, under a writer that must not notice
  *   all     writer and all nodes in one moment
+ *   fio     the process that exports the volume to fio, which verifies what it wrote (fio.c)
  *
  * After each round every block holds the last write that was acknowledged, or one that was in flight at
  * the kill; the same from both replicas; and what it was found to hold it keeps.
@@ -22,13 +23,7 @@
 
 #define MiB (1u << 20)
 
-struct child {
-	pid_t pid;
-	int fd; /* its standard output */
-};
-
 static char dir[64];
-static const char *self;
 static hci_cluster *checker;
 static struct child node[NODES], writer;
 static struct hci_error err;
@@ -47,7 +42,7 @@ static void must(int rc, const char *what)
 		die("%s: %s: %s", what, hci_strerror(rc), err.message);
 }
 
-static uint32_t dice(uint32_t n)
+uint32_t crash_dice(uint32_t n)
 {
 	rnd = rnd * 6364136223846793005u + 1442695040888963407u;
 	return (uint32_t)(rnd >> 33) % n;
@@ -55,7 +50,7 @@ static uint32_t dice(uint32_t n)
 
 /* ---- processes ---- */
 
-static struct child spawn(const char *role, const char *a, const char *b)
+struct child crash_spawn(const char *role, const char *a, const char *b)
 {
 	struct child c;
 	int p[2];
@@ -69,14 +64,14 @@ static struct child spawn(const char *role, const char *a, const char *b)
 	if (!c.pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		dup2(p[1], STDOUT_FILENO);
-		execl("/proc/self/exe", self, role, dir, a, b, (char *)NULL);
+		execl("/proc/self/exe", "crash", role, dir, a, b, (char *)NULL);
 		_exit(127);
 	}
 	close(p[1]);
 	return c;
 }
 
-static void kill_child(struct child *c)
+void crash_kill(struct child *c)
 {
 	if (c->pid <= 0)
 		return;
@@ -91,7 +86,7 @@ static void node_up(int i)
 	char number[8], line[8];
 
 	snprintf(number, sizeof(number), "%d", i);
-	node[i] = spawn("node", number, NULL);
+	node[i] = crash_spawn("node", number, NULL);
 	p = (struct pollfd){ .fd = node[i].fd, .events = POLLIN };
 	if (poll(&p, 1, 20000) != 1 || read(node[i].fd, line, 3) != 3)
 		die("node n%d does not start", i + 1);
@@ -99,7 +94,7 @@ static void node_up(int i)
 
 static void node_kill(int i)
 {
-	kill_child(&node[i]);
+	crash_kill(&node[i]);
 	close(node[i].fd);
 }
 
@@ -107,9 +102,10 @@ static void on_exit_kill(void)
 {
 	char cmd[96];
 
-	kill_child(&writer);
+	fio_stop();
+	crash_kill(&writer);
 	for (int i = 0; i < NODES; i++)
-		kill_child(&node[i]);
+		crash_kill(&node[i]);
 	if (dir[0] && !getenv("KEEP")) {
 		snprintf(cmd, sizeof(cmd), "rm -rf %s", dir);
 		if (system(cmd))
@@ -175,8 +171,8 @@ static void writer_up(void)
 	char version[24], seed[24];
 
 	snprintf(version, sizeof(version), "%llu", (unsigned long long)next_version);
-	snprintf(seed, sizeof(seed), "%u", dice(1u << 30));
-	writer = spawn("writer", version, seed);
+	snprintf(seed, sizeof(seed), "%u", crash_dice(1u << 30));
+	writer = crash_spawn("writer", version, seed);
 	if (!listen_until(crash_now() + 20, EV_READY))
 		die("the writer ended before it was attached");
 }
@@ -187,7 +183,7 @@ static double writer_kill(void)
 
 	kill(writer.pid, SIGKILL);
 	t = crash_now();
-	kill_child(&writer);
+	crash_kill(&writer);
 	while (listen_until(crash_now() + 5, 0))
 		;
 	close(writer.fd);
@@ -302,7 +298,7 @@ static void check_all(double killed)
 static void round_writer(void)
 {
 	writer_up();
-	listen_until(crash_now() + 0.02 + dice(300) / 1000.0, 0);
+	listen_until(crash_now() + 0.02 + crash_dice(300) / 1000.0, 0);
 	check_all(writer_kill());
 }
 
@@ -311,7 +307,7 @@ static void round_all(void)
 	double killed;
 
 	writer_up();
-	listen_until(crash_now() + 0.02 + dice(300) / 1000.0, 0);
+	listen_until(crash_now() + 0.02 + crash_dice(300) / 1000.0, 0);
 	for (int i = 0; i < NODES; i++)
 		kill(node[i].pid, SIGKILL);
 	killed = writer_kill();
@@ -322,18 +318,23 @@ static void round_all(void)
 	check_all(killed);
 }
 
+static void round_fio(void)
+{
+	fio_round(dir);
+}
+
 static void round_nodes(void)
 {
 	uint64_t before;
-	int i = (int)dice(NODES), j = (i + 1) % NODES, both = dice(4) == 0;
+	int i = (int)crash_dice(NODES), j = (i + 1) % NODES, both = crash_dice(4) == 0;
 
-	listen_until(crash_now() + dice(500) / 1000.0, 0);
+	listen_until(crash_now() + crash_dice(500) / 1000.0, 0);
 	node_kill(i);
 	if (both) {
-		listen_until(crash_now() + dice(100) / 1000.0, 0);
+		listen_until(crash_now() + crash_dice(100) / 1000.0, 0);
 		node_kill(j);
 	}
-	listen_until(crash_now() + dice(2000) / 1000.0, 0);
+	listen_until(crash_now() + crash_dice(2000) / 1000.0, 0);
 	node_up(i);
 	if (both)
 		node_up(j);
@@ -375,7 +376,7 @@ static void figures(const char *mode, unsigned rounds, double seconds)
 
 static void cluster_up(void)
 {
-	static const char *const names[] = { "n1", "n2", "n3", "writer", "checker" };
+	static const char *const names[] = { "n1", "n2", "n3", "writer", "checker", "exporter" };
 	struct hci_volume_opts o = HCI_VOLUME_OPTS_INIT;
 	struct hci_pool_opts p = HCI_POOL_OPTS_INIT;
 	char store[160];
@@ -426,18 +427,20 @@ int main(int argc, char **argv)
 	void (*fn)(void) = NULL;
 	double began;
 
-	self = argv[0];
 	if (argc == 4 && !strcmp(argv[1], "node"))
 		return node_main(argv[2], atoi(argv[3]));
+	if (argc == 4 && !strcmp(argv[1], "exporter"))
+		return exporter_main(argv[2], argv[3]);
 	if (argc == 5 && !strcmp(argv[1], "writer"))
 		return writer_main(argv[2], strtoull(argv[3], NULL, 10), strtoull(argv[4], NULL, 10));
 	if (argc >= 3)
 		fn = !strcmp(argv[1], "writer")  ? round_writer
 		     : !strcmp(argv[1], "nodes") ? round_nodes
 		     : !strcmp(argv[1], "all")   ? round_all
+		     : !strcmp(argv[1], "fio")   ? round_fio
 						 : NULL;
 	if (!fn || !rounds || rounds > 10000)
-		die("usage: %s writer|nodes|all ROUNDS [SEED]", argv[0]);
+		die("usage: %s writer|nodes|all|fio ROUNDS [SEED]", argv[0]);
 	rnd = argc > 3 ? strtoull(argv[3], NULL, 10) : (uint64_t)getpid() * 2654435761u;
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	fprintf(stderr, "seed %llu\n", (unsigned long long)rnd);
@@ -445,6 +448,8 @@ int main(int argc, char **argv)
 	began = crash_now();
 	if (fn == round_nodes)
 		writer_up();
+	if (fn == round_fio)
+		fio_begin(dir);
 	for (unsigned i = 0; i < rounds; i++) {
 		fn();
 		if (isatty(STDOUT_FILENO))
@@ -452,6 +457,8 @@ int main(int argc, char **argv)
 	}
 	if (fn == round_nodes)
 		check_all(writer_kill());
+	if (fn == round_fio)
+		printf("{\"fio_jobs_verified\": %u}\n", fio_end());
 	hci_cluster_unref(checker);
 	figures(argv[1], rounds, crash_now() - began);
 	return 0;

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/types.h>
 
 #define BLOCK 4096u
 #define BLOCKS 4096u       /* of the volume */
@@ -41,6 +42,22 @@ uint64_t block_version(const uint8_t *p, uint32_t block);
 /* The roles that are processes of their own; they end when they are killed. */
 int writer_main(const char *dir, uint64_t first_version, uint64_t seed);
 int node_main(const char *dir, int i);
+int exporter_main(const char *dir, const char *socket);
+
+/* Children of the test: they run this program in a role, and die with it. */
+struct child {
+	pid_t pid;
+	int fd; /* its standard output */
+};
+struct child crash_spawn(const char *role, const char *a, const char *b);
+void crash_kill(struct child *c);
+uint32_t crash_dice(uint32_t n);
+
+/* fio.c: one round is one kill of the exporter; fio_end: waits for fio and says how many of its jobs were clean. */
+void fio_begin(const char *dir);
+void fio_round(const char *dir);
+unsigned fio_end(void);
+void fio_stop(void);
 
 #define die(...)                              \
 	do {                                  \
