@@ -277,6 +277,9 @@ static void cancel(struct nvm *m, const char *to)
 	struct hci_error err;
 	int rc;
 
+	/* One that is dead, or thinks it is, gives up by itself: see handover_in_look(). */
+	if (!core_alive(m->n->core, to))
+		return;
 	for (;;) {
 		struct rpc_call call;
 		struct buf body;
@@ -335,19 +338,22 @@ static int migrate(struct nvm *m, struct handover_out *o, struct core_job *j, st
 {
 	struct env *e = m->n->e;
 	struct vm_thread t;
+	bool dead = false;
 	int rc = vm_thread_start(e, &t, migrate_thread, o, err);
 
 	if (rc)
 		return rc;
 	while (!vm_thread_wait(&t, env_now(e) + AGAIN)) {
-		bool stop = m->cancel || m->n->stopping || !core_alive(m->n->core, o->to);
-
-		if (stop)
+		dead |= !core_alive(m->n->core, o->to);
+		if (dead || m->cancel || m->n->stopping)
 			atomic_store(&o->cancel, true);
 		if (!t.done && core_job_progress(j, atomic_load(&o->done), atomic_load(&o->total), "copying memory"))
 			atomic_store(&o->cancel, true);
 	}
 	vm_thread_join(&t);
+	if (o->rc == HCI_E_CANCELLED && dead)
+		return err_set(err, HCI_E_UNAVAILABLE, "VM %s: node %s died while it was being migrated there: it runs on at %s",
+			       m->name, o->to, m->n->name);
 	return o->rc ? err_copy(err, &o->err, o->rc) : 0;
 }
 

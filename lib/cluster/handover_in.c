@@ -208,8 +208,6 @@ static int do_prepare(struct request *q, struct nvm *m, struct buf *reply, struc
 	if (rc != HCI_E_NOTFOUND)
 		return rc ? rc : err_set(err, HCI_E_EXISTS, "VM %s: libvirt on node %s runs a domain of this name", m->name,
 					 n->name);
-	if ((size_t)snprintf(m->console, sizeof(m->console), "%s/%s.console", n->run_dir, m->name) >= sizeof(m->console))
-		return err_set(err, HCI_E_RANGE, "VM %s: the run directory %s is too long", m->name, n->run_dir);
 	m->in = MEM_NEW(struct handover_in);
 	if (!m->in)
 		return err_set(err, HCI_E_NOMEM, "VM %s: out of memory", m->name);

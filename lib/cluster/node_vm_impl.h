@@ -98,7 +98,7 @@ int nvm_take_run(struct nvm *m, const char *from, struct hci_error *err);
 void nvm_drop_run(struct nvm *m);
 /* HCI_E_NOTFOUND when nobody runs it. */
 int nvm_runner(struct nvm *m, char node[HCI_NAME_MAX], struct hci_error *err);
-/* Reads the record into m->rec. */
+/* Reads the record into m->rec, and sets where its console goes. */
 int nvm_read(struct nvm *m, struct hci_error *err);
 /* Writes what is wanted; node and console NULL: as they are. */
 int nvm_write(struct nvm *m, enum rec_vm_wanted wanted, const char *node, const char *console, struct hci_error *err);

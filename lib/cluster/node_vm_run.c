@@ -12,6 +12,8 @@ int nvm_read(struct nvm *m, struct hci_error *err)
 	char key[REC_KEY];
 	int rc;
 
+	if ((size_t)snprintf(m->console, sizeof(m->console), "%s/%s.console", m->n->run_dir, m->name) >= sizeof(m->console))
+		return err_set(err, HCI_E_RANGE, "VM %s: the run directory %s is too long", m->name, m->n->run_dir);
 	key_vm(key, m->name);
 	rc = rec_vm_get(core_store(m->n->core), key, &m->rec, NULL, err);
 	return rc == HCI_E_NOTFOUND ? err_set(err, rc, "VM %s: there is none of this name", m->name) : rc;
@@ -165,8 +167,6 @@ int nvm_up(struct nvm *m, struct hci_error *err)
 	rc = nvm_read(m, err);
 	if (rc)
 		return rc;
-	if ((size_t)snprintf(m->console, sizeof(m->console), "%s/%s.console", m->n->run_dir, m->name) >= sizeof(m->console))
-		return err_set(err, HCI_E_RANGE, "VM %s: the run directory %s is too long", m->name, m->n->run_dir);
 	rc = vm_compute_find(m->n, m->name, &st, err);
 	found = !rc;
 	if (rc == HCI_E_NOTFOUND)
