@@ -72,7 +72,7 @@ static bool of_disk(struct hci_event *ev, const void *value, size_t len)
 static bool of_job(struct hci_event *ev, const void *value, size_t len)
 {
 	struct rec_job *j = MEM_NEW(struct rec_job);
-	char text[320];
+	char text[640];
 	bool told = false;
 
 	/* Begin and end; progress is for those who look at the job. */

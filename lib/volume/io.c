@@ -108,11 +108,23 @@ static void piece_leave_segment(struct piece *p)
 	}
 }
 
+/* Replicas that are out miss what is acknowledged now. */
+static void note_missed(const struct piece *p)
+{
+	struct seg *s = &p->v->segs[p->segment];
+
+	for (unsigned i = 0; i < s->n; i++)
+		if (!p->acked[i] && !s->joining[i])
+			seg_leg(p->v, s, i)->missed = true;
+}
+
 static void piece_finish(struct piece *p, int status)
 {
 	struct vol *v = p->v;
 	struct vol_io *io = p->io;
 
+	if (p->op != VOL_READ && !status)
+		note_missed(p);
 	list_del(&p->flight);
 	list_del(&p->stall);
 	if (list_empty(&v->flight) && v->stable_told != v->seq && !env_timer_armed(&v->stable_timer))
@@ -218,6 +230,8 @@ static void write_check(struct piece *p)
 			in_acked += s->pos[i] == POS_IN;
 		else if (in && p->nospace[i])
 			in_refused++;
+		else if (in && v->x->mutate & VOL_MUTATE_ACK_EARLY && seg_leg(v, s, i)->state != LEG_UP)
+			continue;
 		else if (in)
 			in_waiting++;
 		else if (p->wanted[i])
@@ -391,6 +405,24 @@ void io_leg_up(struct leg *l)
 		}
 	}
 	env_defer(v->e, &v->kick);
+}
+
+void io_readmit(struct leg *l)
+{
+	struct piece *p, *tmp;
+
+	list_for_each_safe(p, tmp, &l->v->flight, flight) {
+		struct seg *s = &l->v->segs[p->segment];
+
+		for (unsigned i = 0; i < s->n; i++) {
+			if (s->leg[i] != l->idx || s->joining[i])
+				continue;
+			p->wanted[i] = true;
+			p->acked[i] = p->nospace[i] = false;
+			if (l->state == LEG_UP && !leg_send(l, p, (uint8_t)i))
+				leg_fail(l, HCI_E_NOMEM, "out of memory");
+		}
+	}
 }
 
 static void stalled_retry(struct vol *v)

@@ -28,7 +28,7 @@ static int leg_of(struct vol *v, const struct uuid *disk, struct leg **out, stru
 		return err_set(err, rc, "volume %s: too many disks, or out of memory", v->rec.name);
 	if (v->nlegs != had) {
 		o = is_out(v, disk);
-		(*out)->out = o != NULL;
+		(*out)->out = (*out)->missed = o != NULL;
 		(*out)->left_seq = o ? o->left_seq : 0;
 		(*out)->out_since = o ? o->since : 0;
 	}

@@ -256,7 +256,7 @@ static int sync_pos(struct vol *v, uint32_t segment, unsigned pos)
 		s->pos[pos] = POS_SYNCED;
 	else if (s->pos[pos] == POS_SYNCING)
 		s->pos[pos] = POS_OUT;
-	return rc;
+	return !rc && s->pos[pos] != POS_SYNCED ? HCI_E_UNAVAILABLE : rc;
 }
 
 /* ---- the fiber that heals ---- */
@@ -267,8 +267,11 @@ static void heal_leg(struct leg *l)
 	struct vol *v = l->v;
 	struct hci_error err = { 0 };
 	uint64_t before = v->st.resync_copied;
-	int rc = 0;
+	int rc = l->missed ? HCI_E_AGAIN : sync_readmit(l, &err);
 
+	if (rc != HCI_E_AGAIN)
+		return;
+	rc = 0;
 	log_info(env_log(v->e), "volume %s: disk on node %s is back, copying what it missed since write %llu",
 		 v->rec.name, l->node, (unsigned long long)l->left_seq);
 	for (uint32_t i = 0; !rc && i < v->nsegs && !over(v); i++)

@@ -33,7 +33,11 @@ struct vol_ctx {
 	/* Node that serves a disk and whether the disk is worth talking to; NULL when unknown. Must not park. */
 	const struct rec_disk *(*disk)(void *arg, const struct uuid *disk);
 	void *arg;
+	uint32_t mutate; /* 0. Tests break a rule on purpose with it, to see that it is noticed: VOL_MUTATE_* */
 };
+
+/* Acknowledges a write although a replica that missed it is still in the in-sync set. */
+#define VOL_MUTATE_ACK_EARLY 1u
 
 /* ---- creation and removal: metadata only, from a fiber ---- */
 

@@ -80,6 +80,7 @@ struct leg {
 	struct fiber_cond changed;
 	bool running;           /* its fiber lives */
 	int last_status;
+	bool missed;            /* while it was out a write was acknowledged that it should have had */
 	bool lost_writes;       /* came back without what it had acknowledged */
 	uint64_t tries;
 	uint64_t heal_at, replace_at; /* not before: after a failure */
@@ -162,6 +163,8 @@ struct piece *io_lock(struct vol *v, uint32_t segment, uint64_t off, uint64_t le
 void io_unlock(struct piece *p);
 /* The position gets every write from now on. Those in flight it does not: wait for them. */
 void io_sync_begin(struct vol *v, uint32_t segment, unsigned pos);
+/* Its positions are pending: it gets the writes in flight too, and they wait for it. */
+void io_readmit(struct leg *l);
 void io_init(struct vol *v);
 void io_fini(struct vol *v);
 
@@ -184,7 +187,8 @@ void leg_tell_close(struct leg *l);
 /* sync.c */
 void sync_check(struct vol *v);          /* takes suspect legs out of the set if that is possible now */
 int sync_leave_now(struct vol *v, uint64_t stable, struct hci_error *err); /* the same at attach, waiting for it */
-int sync_rejoin(struct leg *l, struct hci_error *err);                  /* out -> in-sync, durable */
+int sync_rejoin(struct leg *l, struct hci_error *err);                  /* copied: out -> in-sync, durable */
+int sync_readmit(struct leg *l, struct hci_error *err);                 /* out, but nothing missed: back at once */
 int sync_joined(struct vol *v, uint32_t chunk, struct hci_error *err);  /* SYNCED joining positions of a chunk */
 int sync_replace(struct vol *v, uint32_t chunk, struct leg *bad, uint32_t *moved, struct hci_error *err);
 int sync_forget_unused(struct vol *v, struct hci_error *err); /* out entries of disks that no segment has any more */
