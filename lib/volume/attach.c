@@ -220,10 +220,21 @@ static void highest(struct vol *v, uint64_t *last, uint64_t *stable)
 	*last = MAX(*last, *stable);
 }
 
+/* Changes when a replica of the set comes up: it may lack what was settled while it was away. */
+static uint64_t ups_of_set(const struct vol *v)
+{
+	uint64_t n = 0;
+
+	for (uint32_t i = 0; i < v->nlegs; i++)
+		if (v->legs[i]->used && !v->legs[i]->out)
+			n += v->legs[i]->ups;
+	return n;
+}
+
 /* Waits for replicas, takes those that do not answer out of the set, makes the rest equal. */
 static int gather(struct vol *v, struct hci_error *err)
 {
-	uint64_t deadline = env_now(v->e) + MAX(v->opts.wait_ns, ATTACH_WAIT), last, stable;
+	uint64_t deadline = env_now(v->e) + MAX(v->opts.wait_ns, ATTACH_WAIT), last, stable, ups;
 	uint32_t missing = 0;
 	int rc = 0;
 
@@ -248,9 +259,12 @@ static int gather(struct vol *v, struct hci_error *err)
 		}
 		highest(v, &last, &stable);
 		v->seq = last;
+		ups = ups_of_set(v);
 		rc = resync_settle(v, stable, err);
-		if (!rc)
+		if (!rc && !some_in_leg_down(v) && ups == ups_of_set(v))
 			return 0;
+		if (!rc)
+			continue;
 		if (env_now(v->e) >= deadline)
 			return rc;
 		fiber_sleep(v->e, 20 * NS_PER_MS);
@@ -350,7 +364,7 @@ int vol_attach(struct vol_ctx *x, const struct uuid *id, const struct vol_attach
 		vol_free(v);
 		return rc;
 	}
-	rc = map_load(v, err);
+	rc = map_load(v, map_segments(&v->rec), err);
 	if (!rc)
 		rc = sync_start_lease(v);
 	for (uint32_t i = 0; !rc && i < v->nlegs; i++)
@@ -377,7 +391,6 @@ int vol_attach(struct vol_ctx *x, const struct uuid *id, const struct vol_attach
 int vol_reload(struct vol *v, struct hci_error *err)
 {
 	struct rec_volume *r = MEM_NEW(struct rec_volume);
-	uint64_t had = v->rec.size;
 	char key[REC_KEY];
 	int rc;
 
@@ -385,13 +398,13 @@ int vol_reload(struct vol *v, struct hci_error *err)
 		return err_set(err, HCI_E_NOMEM, "volume %s: out of memory", v->rec.name);
 	key_volume(key, &v->rec.uuid);
 	rc = rec_volume_get(v->x->store, key, r, NULL, err);
-	if (!rc && r->size >= had) {
+	if (!rc) {
 		fiber_mutex_lock(v->e, &v->set_lock);
-		v->rec = *r;
-		v->rec.size = r->size;
-		rc = map_load(v, err);
-		if (rc)
-			v->rec.size = had;
+		if (r->size > v->rec.size) {
+			rc = map_load(v, map_segments(r), err);
+			if (!rc)
+				v->rec.size = r->size;
+		}
 		for (uint32_t i = 0; !rc && i < v->nlegs; i++)
 			rc = leg_start(v->legs[i]);
 		fiber_mutex_unlock(v->e, &v->set_lock);

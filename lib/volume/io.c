@@ -247,7 +247,15 @@ static void write_check(struct piece *p)
 		piece_stall(p);
 		return;
 	}
-	if (!in_acked) { /* refused everywhere: nothing changed anywhere */
+	if (!in_acked) { /* refused by the whole set: nothing changed there, and must not where it was taken */
+		for (unsigned i = 0; i < s->n; i++) {
+			struct leg *l = seg_leg(v, s, i);
+
+			if (!p->acked[i] || s->pos[i] == POS_OUT)
+				continue;
+			l->lost_writes = s->pos[i] == POS_PENDING; /* what it has too much counts as all wrong */
+			leg_fail(l, HCI_E_NOSPACE, "it took a write that all others had no room for");
+		}
 		piece_finish(p, HCI_E_NOSPACE);
 		return;
 	}
@@ -323,6 +331,7 @@ void io_op_done(struct leg_op *op)
 	struct vol *v = l->v;
 	uint8_t pos = op->pos;
 	int status = op->call.status;
+	uint32_t got = op->call.reply_payload_len;
 	char why[160] = "";
 
 	if (status)
@@ -340,6 +349,10 @@ void io_op_done(struct leg_op *op)
 	if (piece_over(p))
 		return;
 	if (p->op == VOL_READ) {
+		if (!status && got != p->len) {
+			status = HCI_E_PROTO;
+			snprintf(why, sizeof(why), "answered %u bytes instead of %u", got, (unsigned)p->len);
+		}
 		if (!status) {
 			piece_finish(p, 0);
 			return;
@@ -484,7 +497,8 @@ static void stable_timer_fn(struct env_timer *t)
 {
 	struct vol *v = container_of(t, struct vol, stable_timer);
 
-	if (v->stable_told == v->seq || !list_empty(&v->flight))
+	/* What ended because the writer is over was not acknowledged: nothing is known to be stable. */
+	if (v->fenced || v->abandoned || v->stable_told == v->seq || !list_empty(&v->flight))
 		return;
 	v->stable_told = v->seq;
 	for (uint32_t i = 0; i < v->nlegs; i++)

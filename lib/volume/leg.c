@@ -411,7 +411,7 @@ static void leg_try(struct leg *l)
 
 	l->state = LEG_OPENING;
 	rc = leg_open_once(l, &err);
-	if (v->closing || v->abandoned) {
+	if (v->closing || v->abandoned || v->fenced) {
 		l->state = LEG_DOWN;
 		return;
 	}
@@ -448,7 +448,9 @@ static void leg_try(struct leg *l)
 	l->suspect = false;
 	l->down_since = 0;
 	l->last_status = 0;
+	l->ups++;
 	io_leg_up(l);
+	sync_check(v); /* others may leave now that this one is there */
 }
 
 static void leg_fiber(void *arg)

@@ -46,46 +46,44 @@ static int seg_fill(struct vol *v, struct seg *s, const struct rec_segment *r, s
 			return rc;
 		s->leg[k] = l->idx;
 		s->joining[k] = r->r[k].joining;
-		s->pos[k] = l->out || s->joining[k] ? POS_OUT : POS_IN;
 	}
 	s->n = (uint8_t)r->n;
 	return 0;
 }
 
-/* Grows v->segs to n. */
-static int segs_grow(struct vol *v, uint32_t n, struct hci_error *err)
+/* Puts segs, whose entries from v->nsegs on are filled in, in place of v->segs. Must not park. */
+static void segs_install(struct vol *v, struct seg *segs, uint32_t n)
 {
-	struct seg *segs = mem_calloc(n, sizeof(*segs));
-
-	if (!segs)
-		return err_set(err, HCI_E_NOMEM, "volume %s: out of memory for %u segments", v->rec.name, n);
 	for (uint32_t i = 0; i < n; i++) {
+		struct seg *s = &segs[i];
+
 		if (i < v->nsegs)
-			segs[i] = v->segs[i];
-		list_init(&segs[i].pieces);
-		if (i < v->nsegs && !list_empty(&v->segs[i].pieces)) {
-			list_splice(&segs[i].pieces, &v->segs[i].pieces);
-		}
+			*s = v->segs[i];
+		list_init(&s->pieces);
+		if (i < v->nsegs)
+			list_splice(&s->pieces, &v->segs[i].pieces);
+		for (unsigned k = 0; i >= v->nsegs && k < s->n; k++)
+			s->pos[k] = seg_leg(v, s, k)->out || s->joining[k] ? POS_OUT : POS_IN;
 	}
 	mem_free(v->segs);
 	v->segs = segs;
 	v->nsegs = n;
-	return 0;
 }
 
-int map_load(struct vol *v, struct hci_error *err)
+int map_load(struct vol *v, uint32_t n, struct hci_error *err)
 {
-	uint32_t n = map_segments(&v->rec), had = v->nsegs;
+	uint32_t had = v->nsegs;
 	struct rec_volmap *m;
+	struct seg *segs;
 	char key[REC_KEY];
 	int rc = 0;
 
 	if (n <= had)
 		return 0;
 	m = MEM_NEW(struct rec_volmap);
-	if (!m)
-		return err_set(err, HCI_E_NOMEM, "volume %s: out of memory", v->rec.name);
-	rc = segs_grow(v, n, err);
+	segs = mem_calloc(n, sizeof(*segs));
+	if (!m || !segs)
+		rc = err_set(err, HCI_E_NOMEM, "volume %s: out of memory for %u segments", v->rec.name, n);
 	for (uint32_t c = had / REC_VOLMAP_CHUNK; !rc && c * REC_VOLMAP_CHUNK < n; c++) {
 		uint32_t first = c * REC_VOLMAP_CHUNK;
 
@@ -98,9 +96,13 @@ int map_load(struct vol *v, struct hci_error *err)
 				rc = err_set(err, HCI_E_CORRUPT, "volume %s: segment %u has no place in the store",
 					     v->rec.name, first + i);
 			else
-				rc = seg_fill(v, &v->segs[first + i], &m->seg[i], err);
+				rc = seg_fill(v, &segs[first + i], &m->seg[i], err);
 		}
 	}
+	if (!rc)
+		segs_install(v, segs, n);
+	else
+		mem_free(segs);
 	mem_free(m);
 	return rc;
 }

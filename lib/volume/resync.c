@@ -153,7 +153,7 @@ static void copy_fiber(void *arg)
 		c->status = HCI_E_NOMEM;
 	while (copy_goes_on(c)) {
 		struct repl_region r = c->regions[c->next++];
-		int rc = copy_one(c, &r, buf);
+		int rc = v->x->mutate & VOL_MUTATE_SKIP_REGION && r.region % 8 == 3 ? 0 : copy_one(c, &r, buf);
 
 		if (rc && !c->status)
 			c->status = rc;
@@ -307,6 +307,8 @@ static uint32_t heal_joining(struct vol *v, uint32_t chunk)
 			struct leg *l = seg_leg(v, s, k);
 			int rc;
 
+			/* Copied before, when the store did not take it. */
+			n += s->joining[k] && s->pos[k] == POS_SYNCED && !l->out && leg_usable(l);
 			if (!s->joining[k] || s->pos[k] != POS_OUT || l->out || !leg_usable(l) ||
 			    seg_best_source(v, i, (int)k) == UINT32_MAX)
 				continue;
@@ -317,8 +319,10 @@ static uint32_t heal_joining(struct vol *v, uint32_t chunk)
 				l->heal_at = env_now(v->e) + NS_PER_S;
 		}
 	}
-	if (n && !over(v) && sync_joined(v, chunk, &err))
+	if (n && !over(v) && sync_joined(v, chunk, &err)) {
 		log_warn(env_log(v->e), "volume %s: rebuilt copies not recorded yet: %s", v->rec.name, err.message);
+		n = 0; /* after a pause again */
+	}
 	return n;
 }
 
@@ -457,7 +461,7 @@ int resync_settle(struct vol *v, uint64_t stable, struct hci_error *err)
 	void *buf = mem_alloc_aligned(REPL_REGION);
 	int rc = buf ? 0 : HCI_E_NOMEM;
 
-	for (uint32_t i = 0; !rc && i < v->nlegs; i++) {
+	for (uint32_t i = 0; !rc && i < v->nlegs && !(v->x->mutate & VOL_MUTATE_NO_SETTLE); i++) {
 		struct leg *l = v->legs[i];
 
 		if (l->out || l->state != LEG_UP || l->at_open.last_seq <= stable)

@@ -163,7 +163,8 @@ static void leg_is_out(struct leg *l)
 
 	l->out = true;
 	l->suspect = false;
-	l->missed = l->lost_writes;
+	/* Before the volume is settled others may hold what the last writer left in flight, and it not. */
+	l->missed = l->lost_writes || !v->ready;
 	l->lost_writes = false;
 	l->acked_max = 0;
 	for (uint32_t i = 0; i < v->nsegs; i++) {
@@ -236,7 +237,7 @@ static void leave_fiber(void *arg)
 
 	fiber_mutex_lock(v->e, &v->set_lock);
 	v->set_fiber = false;
-	if (!v->closing && !v->abandoned && !v->fenced && leave_locked(v, io_stable(v), &err))
+	if (!v->closing && !v->abandoned && !v->fenced && leave_locked(v, v->x->mutate & VOL_MUTATE_LEFT_LATE ? v->seq : io_stable(v), &err))
 		log_warn(env_log(v->e), "volume %s: writes wait, the in-sync set cannot be changed: %s", v->rec.name,
 			 err.message);
 	fiber_mutex_unlock(v->e, &v->set_lock);
@@ -551,6 +552,21 @@ int sync_replace(struct vol *v, uint32_t chunk, struct leg *bad, uint32_t *moved
 
 /* ---- the lease ---- */
 
+/* Does the store still have our generation? True as well when it does not answer: then nothing is known. */
+static bool still_ours(struct vol *v)
+{
+	struct rec_volsync *s = MEM_NEW(struct rec_volsync);
+	char key[REC_KEY];
+	int rc;
+
+	key_volsync(key, &v->rec.uuid);
+	rc = s ? rec_volsync_get(v->x->store, key, s, NULL, NULL) : HCI_E_NOMEM;
+	if (!rc)
+		rc = s->generation == v->gen ? 0 : HCI_E_FENCED;
+	mem_free(s);
+	return rc != HCI_E_FENCED && rc != HCI_E_NOTFOUND;
+}
+
 /* Our lease ended in the store, but nobody came: take a new one under the same generation. */
 static int lease_again(struct vol *v, struct hci_error *err)
 {
@@ -576,6 +592,9 @@ static int lease_again(struct vol *v, struct hci_error *err)
 		fiber_mutex_unlock(v->e, &v->set_lock);
 	}
 	buf_free(&b);
+	/* An attempt before whose answer was lost leaves the same: only another's generation ends us. */
+	if (rc == HCI_E_CONFLICT && still_ours(v))
+		rc = err_set(err, HCI_E_AGAIN, "the attachment is still in the store");
 	if (!rc)
 		v->lease = lease;
 	else

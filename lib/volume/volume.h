@@ -38,6 +38,12 @@ struct vol_ctx {
 
 /* Acknowledges a write although a replica that missed it is still in the in-sync set. */
 #define VOL_MUTATE_ACK_EARLY 1u
+/* Records a leaving replica as having all writes so far, those in flight too. */
+#define VOL_MUTATE_LEFT_LATE 2u
+/* Does not settle what the last writer left in flight. */
+#define VOL_MUTATE_NO_SETTLE 4u
+/* Leaves one of eight regions out when it copies. */
+#define VOL_MUTATE_SKIP_REGION 8u
 
 /* ---- creation and removal: metadata only, from a fiber ---- */
 

@@ -82,7 +82,7 @@ struct leg {
 	int last_status;
 	bool missed;            /* while it was out a write was acknowledged that it should have had */
 	bool lost_writes;       /* came back without what it had acknowledged */
-	uint64_t tries;
+	uint64_t tries, ups;    /* attempts to open it, and those that went well */
 	uint64_t heal_at, replace_at; /* not before: after a failure */
 };
 
@@ -202,7 +202,8 @@ int resync_settle(struct vol *v, uint64_t stable, struct hci_error *err);
 uint32_t seg_best_source(struct vol *v, uint32_t segment, int not_pos); /* position that is in and up, or UINT32_MAX */
 
 /* map.c */
-int map_load(struct vol *v, struct hci_error *err);
+/* Segments up to the n-th, all or none of them. Parks. */
+int map_load(struct vol *v, uint32_t n, struct hci_error *err);
 /* Memory follows the store for one chunk: replicas that moved or joined. set_lock is held. */
 int map_refresh(struct vol *v, uint32_t chunk, struct hci_error *err);
 uint32_t map_segments(const struct rec_volume *r);

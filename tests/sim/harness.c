@@ -186,7 +186,8 @@ static void live(struct env *e, void *arg)
 	l->rpc = rpc_new(e, &ro);
 	l->peers = rpc_peers_new(l->rpc, resolve, l);
 	l->vol = (struct vol_ctx){ .env = e, .store = l->store, .peers = l->peers, .self = n->name,
-				   .choose_spare = choose_spare, .disk = disk_record, .arg = l };
+				   .choose_spare = choose_spare, .disk = disk_record, .arg = l,
+				   .mutate = c->o.mutate };
 	n->life = l;
 	if (!n->client) {
 		l->service = repl_service_new(e, l->rpc);

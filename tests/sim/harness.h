@@ -63,6 +63,7 @@ struct cluster_opts {
 	unsigned data_disks, spare_disks; /* of each node */
 	uint64_t disk_size, log_size;
 	uint64_t ping_ns, store_timeout_ns;
+	uint32_t mutate; /* VOL_MUTATE_*: a rule that the engine is to break */
 	struct log log;
 };
 #define CLUSTER_OPTS_INIT                                                                             \

@@ -5,6 +5,9 @@
  * must be equal. One line sums up; a broken rule is told with its seed.
  *
  *	test_sim_volume --seeds FIRST-LAST [--time SECONDS] [--verbose] [--block N] [--twice] [--only KIND,KIND...]
+ *
+ * --mutate NAME plants a bug in the engine (volume.h, VOL_MUTATE_*): the run then passes if one of the
+ * seeds finds it, and stops there.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -23,6 +26,17 @@ struct params {
 	bool verbose, twice;
 	uint64_t trace; /* block to trace, + 1 */
 	uint32_t mask;
+	uint32_t mutate;
+};
+
+static const struct {
+	const char *name;
+	uint32_t bit;
+} mutations[] = {
+	{ "ack-early", VOL_MUTATE_ACK_EARLY },
+	{ "left-late", VOL_MUTATE_LEFT_LATE },
+	{ "no-settle", VOL_MUTATE_NO_SETTLE },
+	{ "skip-region", VOL_MUTATE_SKIP_REGION },
 };
 
 struct totals {
@@ -170,6 +184,7 @@ static void setup(struct scene *s, const struct params *p, uint64_t seed)
 	uint64_t size;
 
 	o.seed = seed;
+	o.mutate = p->mutate;
 	/* Shape by the seed, before the world has its own numbers. */
 	o.nodes = 3 + seed % 3;
 	o.data_disks = 1 + seed / 3 % 2;
@@ -304,6 +319,14 @@ static uint32_t kinds_of(char *list)
 	return mask;
 }
 
+static uint32_t mutation_of(const char *name)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(mutations); i++)
+		if (!strcmp(name, mutations[i].name))
+			return mutations[i].bit;
+	return 0;
+}
+
 static void print_totals(const struct totals *t, double secs)
 {
 	printf("%" PRIu64 " seeds, %" PRIu64 " violations; %.1f virtual hours and %" PRIu64 " events in %.1f s (%.0f/s)\n",
@@ -322,6 +345,7 @@ int main(int argc, char **argv)
 		{ "seeds", required_argument, NULL, 's' }, { "time", required_argument, NULL, 't' },
 		{ "verbose", no_argument, NULL, 'v' },     { "twice", no_argument, NULL, '2' },
 		{ "only", required_argument, NULL, 'o' },  { "block", required_argument, NULL, 'b' },
+		{ "mutate", required_argument, NULL, 'm' },
 		{ 0 },
 	};
 	struct params p = { .seconds = 60, .mask = UINT32_MAX };
@@ -330,7 +354,7 @@ int main(int argc, char **argv)
 	struct timespec t0, t1;
 	int opt;
 
-	while ((opt = getopt_long(argc, argv, "s:t:v2o:b:", longs, NULL)) != -1) {
+	while ((opt = getopt_long(argc, argv, "s:t:v2o:b:m:", longs, NULL)) != -1) {
 		if (opt == 's') {
 			char *dash = strchr(optarg, '-');
 
@@ -346,6 +370,8 @@ int main(int argc, char **argv)
 			p.trace = strtoull(optarg, NULL, 10) + 1;
 		} else if (opt == 'o') {
 			p.mask = kinds_of(optarg);
+		} else if (opt == 'm' && mutation_of(optarg)) {
+			p.mutate = mutation_of(optarg);
 		} else {
 			return 2;
 		}
@@ -355,6 +381,8 @@ int main(int argc, char **argv)
 	clock_gettime(CLOCK_MONOTONIC, &t0);
 	for (uint64_t seed = first; seed <= last; seed++) {
 		play(&p, seed, &t, &digest);
+		if (p.mutate && t.broken)
+			break;
 		if (!p.twice)
 			continue;
 		play(&p, seed, &t, &again);
@@ -365,5 +393,7 @@ int main(int argc, char **argv)
 	}
 	clock_gettime(CLOCK_MONOTONIC, &t1);
 	print_totals(&t, (double)(t1.tv_sec - t0.tv_sec) + (double)(t1.tv_nsec - t0.tv_nsec) / 1e9);
-	return t.broken ? 1 : 0;
+	if (p.mutate)
+		printf("the planted bug was %s\n", t.broken ? "found" : "NOT found");
+	return (t.broken != 0) == (p.mutate != 0) ? 0 : 1;
 }
