@@ -113,52 +113,66 @@ static double score(const struct hci_placement_disk *d, const struct hci_placeme
 	return d->disk_class + room;
 }
 
-/* 5. Reasons are asked for only by `hcictl policy explain`: then there is an array, else NULL. */
-static void say(const struct hci_placement_answer *a, uint32_t i, const char *text)
+/*
+ * 5. Reasons: one for each disk. They are asked for by `hcictl policy explain`, and when nothing
+ * could be placed; otherwise the array is NULL.
+ */
+static void explain(const struct teaching *t, const struct hci_placement_snapshot *s,
+		    const struct hci_placement_request *r, const struct hci_placement_answer *a,
+		    uint32_t n)
 {
-	if (a->reasons)
+	for (uint32_t i = 0; a->reasons && i < s->ndisks; i++) {
+		const char *text = why_not(t, s, r, disk_at(s, i), a->chosen, n);
+
+		if (!text)
+			text = "others are faster or have more room";
+		for (uint32_t k = 0; k < n; k++)
+			if (a->chosen[k] == i)
+				text = "chosen: the fastest, with the most room";
 		snprintf(a->reasons + (size_t)i * a->reason_stride, a->reason_stride, "%s", text);
+	}
 }
 
-/*
- * 6. The decision, one copy after the other. Ties go to the smaller UUID, so that the order of the
- * snapshot does not matter. (placement-spread uses request->seed to spread ties over the disks.)
- */
+/* 6. The decision, one copy after the other. */
+
+/* Ties go to the smaller UUID, so that the order of the snapshot does not matter. (placement-spread
+ * uses request->seed, to share ties out among the disks.) */
+static int better(const struct hci_placement_disk *a, const struct hci_placement_disk *b,
+		  const struct hci_placement_request *r)
+{
+	if (score(a, r) != score(b, r))
+		return score(a, r) > score(b, r);
+	return strcmp(a->uuid, b->uuid) < 0;
+}
+
 static int32_t teaching_place(void *instance, const struct hci_placement_snapshot *s,
 			      const struct hci_placement_request *r, struct hci_placement_answer *a)
 {
 	const struct teaching *t = instance;
+	uint32_t n;
 
-	for (uint32_t n = 0; n < r->want; n++) {
-		uint32_t best = s->ndisks;
+	for (n = 0; n < r->want; n++) {
+		uint32_t best = s->ndisks; /* none yet */
 
 		for (uint32_t i = 0; i < s->ndisks; i++) {
-			const struct hci_placement_disk *d = disk_at(s, i), *b;
-			const char *no = why_not(t, s, r, d, a->chosen, n);
+			const struct hci_placement_disk *d = disk_at(s, i);
 
-			if (no) {
-				/* Those chosen have been told so already. */
-				if (a->reasons && !a->reasons[(size_t)i * a->reason_stride])
-					say(a, i, no);
+			if (why_not(t, s, r, d, a->chosen, n))
 				continue;
-			}
 			if (a->scores)
 				a->scores[i] = score(d, r);
-			b = best < s->ndisks ? disk_at(s, best) : NULL;
-			if (!b || score(d, r) > score(b, r) ||
-			    (score(d, r) == score(b, r) && strcmp(d->uuid, b->uuid) < 0))
+			if (best == s->ndisks || better(d, disk_at(s, best), r))
 				best = i;
 		}
-		if (best == s->ndisks) {
-			t->host->fail(
-				t->host->ctx,
-				"too few disks that are fast enough, in too few failure domains");
-			return -1;
-		}
+		if (best == s->ndisks)
+			break;
 		a->chosen[n] = best;
-		say(a, best, "chosen: the fastest, with the most room");
 	}
-	return 0;
+	explain(t, s, r, a, n);
+	if (n == r->want)
+		return 0;
+	t->host->fail(t->host->ctx, "too few disks are fast enough, or too few failure domains");
+	return -1;
 }
 
 /*

@@ -183,7 +183,7 @@ static int32_t place_by_score(void *instance, const struct policy *p,
 			      const struct hci_placement_request *r, struct hci_placement_answer *a)
 {
 	const struct hci_plugin_host *host = ((struct instance *)instance)->host;
-	struct candidate best[PLACE_MAX];
+	struct candidate best[PLACE_MAX] = { 0 };
 	uint32_t n = 0;
 	char text[160];
 
