@@ -251,6 +251,8 @@ static void batch_send(struct repl_disk *d, struct batch *b)
 	f->tail_lsn = d->log.tail_lsn;
 	hdr = logf_encode(f, b->hdr);
 	b->blocks = hdr + f->data_blocks;
+	if (d->log.tail_lsn == d->log.next_lsn)
+		fiber_cond_signal(d->e, &d->wb); /* it need not look at an empty log */
 	ring_place(&d->log, b->blocks, 0, &b->pos);
 	ring_take(&d->log, b->pos, b->blocks);
 	b->iov[0].iov_base = b->hdr;

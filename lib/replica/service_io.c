@@ -258,7 +258,8 @@ void svc_regions(void *arg, struct rpc_req *req)
 	cursor.segment = rd_u32(r);
 	cursor.region = rd_u32(r);
 	cursor.seq = rd_u64(r);
-	max = (uint32_t)MIN(rd_u64(r), REGIONS_MAX);
+	max = rd_u32(r);
+	max = MIN(max, REGIONS_MAX);
 	if (bad || r->bad || max == 0) {
 		svc_reply(req, HCI_E_PROTO, "the body is not what the method takes");
 		return;

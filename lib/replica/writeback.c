@@ -364,7 +364,9 @@ static uint64_t next_look(const struct repl_disk *d)
 
 	if (d->short_of_space)
 		return now + RETRY_NS;
-	return log_live(d) ? MAX(d->last_io + IDLE_NS, now + NS_PER_MS) : now + STATFS_NS;
+	if (d->log.tail_lsn == d->log.next_lsn)
+		return now + STATFS_NS;
+	return d->last_io + IDLE_NS > now ? d->last_io + IDLE_NS : now + IDLE_NS;
 }
 
 static void look_at_space(struct repl_disk *d)

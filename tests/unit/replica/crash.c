@@ -321,8 +321,8 @@ static Suite *suite(void)
 	TCase *t = tcase_create("model");
 
 	tcase_set_timeout(t, 60);
-	tcase_add_loop_test(t, survives_crashes, first, first + (n ? n : 60));
-	tcase_add_loop_test(t, survives_full_disk, first, first + (n ? n : 24));
+	tcase_add_loop_test(t, survives_crashes, first, first + (n ? n : 40));
+	tcase_add_loop_test(t, survives_full_disk, first, first + (n ? n : 16));
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -202,8 +202,10 @@ void read_expect(struct env *e, struct repl_slot *s, uint32_t segment, uint64_t 
 
 	memset(p, 0xee, len);
 	ck_assert_int_eq(io(e, s, REPL_READ, segment, off, len, p, 0, 0), 0);
-	for (uint64_t i = 0; i < len; i++)
-		ck_assert_msg(p[i] == (uint8_t)c, "byte %llu is %u, not %u", (unsigned long long)(off + i), p[i], c);
+	for (uint64_t i = 0; i < len; i++) {
+		if (p[i] != (uint8_t)c)
+			ck_abort_msg("byte %llu is %u, not %u", (unsigned long long)(off + i), p[i], c);
+	}
 	mem_free_aligned(p);
 }
 
