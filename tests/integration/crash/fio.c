@@ -40,7 +40,7 @@ int exporter_main(const char *dir, const char *socket)
 		pause();
 }
 
-static pid_t run(char *const argv[])
+static pid_t run(const char *const argv[])
 {
 	pid_t pid = fork();
 
@@ -50,7 +50,7 @@ static pid_t run(char *const argv[])
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (!freopen("/dev/null", "w", stdout))
 			_exit(127);
-		execvp(argv[0], argv);
+		execvp(argv[0], (char *const *)(uintptr_t)argv);
 		_exit(127);
 	}
 	return pid;
@@ -73,7 +73,7 @@ static void fio_start(const char *dir)
 	snprintf(uri, sizeof(uri), "--uri=nbd+unix:///?socket=%s", far);
 	snprintf(work, sizeof(work), "--directory=%s", dir);
 	snprintf(size, sizeof(size), "--size=%llu", (unsigned long long)BLOCKS * BLOCK);
-	fio = run((char *const[]){ "fio", "--name=v", "--ioengine=nbd", uri, "--rw=randwrite", "--bsrange=4k-256k",
+	fio = run((const char *const[]){ "fio", "--name=v", "--ioengine=nbd", uri, "--rw=randwrite", "--bsrange=4k-256k",
 				   "--iodepth=16", size, "--verify=crc32c", "--do_verify=1", "--verify_fatal=1",
 				   "--fsync=64", "--randrepeat=0", "--verify_state_save=0", "--loops=4", NULL });
 }
@@ -103,7 +103,7 @@ void fio_begin(const char *dir)
 	exporter_up(dir);
 	snprintf(server, sizeof(server), "driver=nbd,node-name=n,server.type=unix,server.path=%s,reconnect-delay=60", near);
 	snprintf(nbd, sizeof(nbd), "addr.type=unix,addr.path=%s", far);
-	qsd = run((char *const[]){ "qemu-storage-daemon", "--blockdev", server, "--nbd-server", nbd, "--export",
+	qsd = run((const char *const[]){ "qemu-storage-daemon", "--blockdev", server, "--nbd-server", nbd, "--export",
 				   "nbd,id=e,node-name=n,name=,writable=on", NULL });
 	for (int i = 0; i < 200 && access(far, F_OK); i++)
 		usleep(50000);
