@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One load on one target for some seconds: rate, latencies, CPU time of each process. */
+#include "bench.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define BUCKETS 200000u /* microseconds */
+
+static uint8_t *buf[DEPTH_MAX];
+static uint32_t *hist;
+static uint64_t seed = 88172645463325252u;
+
+double now_s(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static uint64_t rnd(void)
+{
+	seed ^= seed << 13;
+	seed ^= seed >> 7;
+	seed ^= seed << 17;
+	return seed;
+}
+
+void load_init(void)
+{
+	hist = calloc(BUCKETS, sizeof(*hist));
+	for (unsigned i = 0; i < DEPTH_MAX; i++) {
+		void *p;
+
+		if (!hist || hci_buffer_alloc(&p, MiB_, NULL))
+			exit(1);
+		buf[i] = p;
+		for (uint64_t k = 0; k < MiB_ / 8; k++)
+			((uint64_t *)(void *)buf[i])[k] = rnd();
+	}
+}
+
+/* User and system time in seconds. */
+static void cpu_of(pid_t pid, double *user, double *sys)
+{
+	unsigned long u = 0, s = 0;
+	char path[64], line[1024], *p;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	f = fopen(path, "r");
+	if (f && fgets(line, sizeof(line), f) && (p = strrchr(line, ')')))
+		sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &u, &s);
+	if (f)
+		fclose(f);
+	*user = (double)u / (double)sysconf(_SC_CLK_TCK);
+	*sys = (double)s / (double)sysconf(_SC_CLK_TCK);
+}
+
+static double percentile(uint64_t n, double q)
+{
+	uint64_t sum = 0, want = (uint64_t)((double)n * q);
+
+	for (uint32_t i = 0; i < BUCKETS; i++) {
+		sum += hist[i];
+		if (sum > want)
+			return i;
+	}
+	return BUCKETS;
+}
+
+struct run {
+	struct target *t;
+	const struct load *l;
+	uint64_t next, ops;
+	double start[DEPTH_MAX];
+};
+
+static int start_one(struct run *r, uint32_t tag)
+{
+	uint64_t units = r->t->bytes / r->l->len;
+	uint64_t at = (r->l->seq ? r->next++ : rnd()) % units * r->l->len;
+
+	if (r->l->write)
+		*(uint64_t *)(void *)buf[tag] = rnd();
+	r->start[tag] = now_s();
+	return r->t->submit(r->t, r->l->write, buf[tag], r->l->len, at, tag);
+}
+
+/* Until the deadline, or so many operations; then what is open is waited for. */
+static int drive(struct run *r, double deadline, uint64_t max)
+{
+	uint32_t tags[DEPTH_MAX], open = 0;
+	uint64_t started = 0;
+	int n, rc = 0;
+
+	while (open < r->l->depth && started < max && !rc) {
+		rc = start_one(r, open++);
+		started++;
+	}
+	while (open && !rc) {
+		n = r->t->reap(r->t, tags, DEPTH_MAX);
+		if (n < 0)
+			return n;
+		double now = now_s();
+
+		for (int i = 0; i < n; i++) {
+			double us = (now - r->start[tags[i]]) * 1e6;
+
+			hist[us < BUCKETS - 1 ? (uint32_t)us : BUCKETS - 1]++;
+			r->ops++;
+			open--;
+			if (now < deadline && started < max && !rc) {
+				rc = start_one(r, tags[i]);
+				started++;
+				open++;
+			}
+		}
+	}
+	return rc;
+}
+
+int load_run(struct target *t, const struct load *l, double seconds, struct result *out)
+{
+	struct run r = { .t = t, .l = l };
+	double u[PROCS_MAX], s[PROCS_MAX], u2, s2, begin, took;
+	int rc;
+
+	if (l->seq)
+		r.next = rnd() % (t->bytes / l->len);
+	memset(hist, 0, BUCKETS * sizeof(*hist));
+	for (unsigned i = 0; i < t->nprocs; i++)
+		cpu_of(t->procs[i], &u[i], &s[i]);
+	begin = now_s();
+	rc = drive(&r, begin + seconds, UINT64_MAX);
+	took = now_s() - begin;
+	if (rc)
+		return rc;
+	memset(out, 0, sizeof(*out));
+	out->iops = (double)r.ops / took;
+	out->mb_s = out->iops * l->len / 1e6;
+	out->p50_us = percentile(r.ops, 0.5);
+	out->p99_us = percentile(r.ops, 0.99);
+	for (unsigned i = 0; i < t->nprocs; i++) {
+		cpu_of(t->procs[i], &u2, &s2);
+		out->user_us[i] = (u2 - u[i]) * 1e6 / (double)r.ops;
+		out->sys_us[i] = (s2 - s[i]) * 1e6 / (double)r.ops;
+	}
+	return 0;
+}
+
+int load_fill(struct target *t)
+{
+	static const struct load l = { "fill", true, true, (uint32_t)MiB_, 8 };
+	struct run r = { .t = t, .l = &l };
+
+	return drive(&r, 1e300, t->bytes / MiB_);
+}
