@@ -232,6 +232,7 @@ static void act_refence(void *arg)
 	int rc;
 
 	nvm_lock(m);
+	log_info(env_log(m->n->e), "VM %s: its disks wait until they are attached again", m->name);
 	nvm_detach(m);
 	rc = nvm_attach(m, REC_ATT_USER, &err);
 	if (!rc)

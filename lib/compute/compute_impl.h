@@ -26,18 +26,20 @@ struct compute {
 	char *uri;
 	struct log log;
 	pthread_mutex_t lock; /* of what follows */
-	virConnectPtr conn;   /* NULL: lost */
+	virConnectPtr idle;   /* may be NULL */
 	int kvm;              /* 0: not tried yet, 1: a guest was seen to run, -1: it does not work */
 };
 
-/* The connection with a reference (virConnectClose()), made anew when it was lost. */
+/* A connection for the caller alone, until it gives it back. */
 int compute_conn(struct compute *c, virConnectPtr *out, struct hci_error *err);
-/* After a failed call: forgets the connection if that is what failed; true: worth another try. */
-bool compute_lost(struct compute *c, virConnectPtr conn);
+void compute_conn_put(struct compute *c, virConnectPtr conn);
+/* After a failed call: is the connection what failed, so that another one is worth a try? */
+bool compute_lost(virConnectPtr conn);
 /* Fills err with libvirt's own message behind ours; returns HCI_E_LIBVIRT. */
 int compute_fail(struct hci_error *err, const char *fmt, ...) PRINTF(2, 3);
-/* A domain of this name that runs (virDomainFree()). HCI_E_NOTFOUND. */
+/* A domain of this name that runs, with a connection: both go back with compute_domain_put(). HCI_E_NOTFOUND. */
 int compute_domain(struct compute *c, const char *name, virConnectPtr *conn, virDomainPtr *out, struct hci_error *err);
+void compute_domain_put(struct compute *c, virConnectPtr conn, virDomainPtr d);
 
 uint64_t compute_now(void); /* monotonic ns */
 void compute_nap(uint64_t ns);

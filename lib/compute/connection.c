@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The connection to libvirt: opened, found lost, opened again. A lost connection is noticed by the
- * next call that fails on it, since without libvirt's event loop (which is one a process, and not ours
- * to take) there are no keepalives.
+ * Connections to libvirt: one is kept, more are opened while calls overlap, each is used by one thread
+ * at a time. (libvirt lets threads share one, but a call was seen to wait there for an unrelated one
+ * that takes long: libvirt 9.0.) A lost connection is noticed by the next call that fails on it,
+ * since without libvirt's event loop, which is one a process and not ours to take, there are no
+ * keepalives.
  */
 #include "compute/compute_impl.h"
 
@@ -52,44 +54,45 @@ static void be_quiet(void)
 
 int compute_conn(struct compute *c, virConnectPtr *out, struct hci_error *err)
 {
-	int rc = 0;
-
 	pthread_mutex_lock(&c->lock);
-	if (c->conn && virConnectIsAlive(c->conn) != 1) {
-		virConnectClose(c->conn);
-		c->conn = NULL;
-	}
-	if (!c->conn)
-		c->conn = virConnectOpen(c->uri);
-	if (c->conn && virConnectRef(c->conn) == 0)
-		*out = c->conn;
-	else
-		rc = compute_fail(err, "libvirt %s cannot be reached, is libvirtd running", c->uri);
+	*out = c->idle;
+	c->idle = NULL;
 	pthread_mutex_unlock(&c->lock);
-	return rc;
+	if (*out && virConnectIsAlive(*out) == 1)
+		return 0;
+	if (*out)
+		virConnectClose(*out);
+	*out = virConnectOpen(c->uri);
+	return *out ? 0 : compute_fail(err, "libvirt %s cannot be reached, is libvirtd running", c->uri);
 }
 
-bool compute_lost(struct compute *c, virConnectPtr conn)
+void compute_conn_put(struct compute *c, virConnectPtr conn)
+{
+	if (virConnectIsAlive(conn) == 1) {
+		pthread_mutex_lock(&c->lock);
+		if (!c->idle) {
+			c->idle = conn;
+			conn = NULL;
+		}
+		pthread_mutex_unlock(&c->lock);
+	}
+	if (conn)
+		virConnectClose(conn);
+}
+
+bool compute_lost(virConnectPtr conn)
 {
 	virErrorPtr e = virGetLastError();
-	bool lost = e && (e->domain == VIR_FROM_RPC || e->domain == VIR_FROM_REMOTE || e->code == VIR_ERR_SYSTEM_ERROR ||
-			  e->code == VIR_ERR_INVALID_CONN || virConnectIsAlive(conn) != 1);
 
-	if (!lost)
-		return false;
-	pthread_mutex_lock(&c->lock);
-	if (c->conn == conn) {
-		virConnectClose(c->conn);
-		c->conn = NULL;
-	}
-	pthread_mutex_unlock(&c->lock);
-	return true;
+	return e && (e->domain == VIR_FROM_RPC || e->domain == VIR_FROM_REMOTE || e->code == VIR_ERR_SYSTEM_ERROR ||
+		     e->code == VIR_ERR_INVALID_CONN || virConnectIsAlive(conn) != 1);
 }
 
 int compute_domain(struct compute *c, const char *name, virConnectPtr *conn, virDomainPtr *out, struct hci_error *err)
 {
 	for (unsigned tries = 0;; tries++) {
 		int rc = compute_conn(c, conn, err);
+		bool again;
 
 		if (rc)
 			return rc;
@@ -100,12 +103,17 @@ int compute_domain(struct compute *c, const char *name, virConnectPtr *conn, vir
 			rc = err_set(err, HCI_E_NOTFOUND, "VM %s: it does not run here", name);
 		else
 			rc = compute_fail(err, "VM %s", name);
-		if (rc == HCI_E_NOTFOUND || tries || !compute_lost(c, *conn)) {
-			virConnectClose(*conn);
+		again = rc != HCI_E_NOTFOUND && !tries && compute_lost(*conn);
+		compute_conn_put(c, *conn);
+		if (!again)
 			return rc;
-		}
-		virConnectClose(*conn);
 	}
+}
+
+void compute_domain_put(struct compute *c, virConnectPtr conn, virDomainPtr d)
+{
+	virDomainFree(d);
+	compute_conn_put(c, conn);
 }
 
 int compute_open(const struct compute_opts *o, struct compute **out, struct hci_error *err)
@@ -130,7 +138,7 @@ int compute_open(const struct compute_opts *o, struct compute **out, struct hci_
 		compute_close(c);
 		return rc;
 	}
-	virConnectClose(conn);
+	compute_conn_put(c, conn);
 	*out = c;
 	return 0;
 }
@@ -139,8 +147,8 @@ void compute_close(struct compute *c)
 {
 	if (!c)
 		return;
-	if (c->conn)
-		virConnectClose(c->conn);
+	if (c->idle)
+		virConnectClose(c->idle);
 	pthread_mutex_destroy(&c->lock);
 	mem_free(c->uri);
 	mem_free(c);

@@ -38,7 +38,9 @@ static int state_of(virDomainPtr d, struct compute_state *out)
 	case VIR_DOMAIN_PAUSED:
 		out->state = HCI_VM_PAUSED;
 		out->io_error = reason == VIR_DOMAIN_PAUSED_IOERROR;
-		out->migrating_in = incoming(d);
+		/* Asking takes the domain's job, which a suspend may hold while QEMU waits for a disk. */
+		if (reason != VIR_DOMAIN_PAUSED_IOERROR && reason != VIR_DOMAIN_PAUSED_USER)
+			out->migrating_in = incoming(d);
 		break;
 	case VIR_DOMAIN_PMSUSPENDED:
 		out->state = HCI_VM_PAUSED;
@@ -94,8 +96,8 @@ int compute_list(struct compute *c, struct compute_state **out, size_t *n, struc
 		if (rc)
 			return rc;
 		rc = list(c, conn, out, n, err);
-		again = rc == HCI_E_LIBVIRT && compute_lost(c, conn);
-		virConnectClose(conn);
+		again = rc == HCI_E_LIBVIRT && compute_lost(conn);
+		compute_conn_put(c, conn);
 		if (!rc || tries || !again)
 			return rc;
 	}
@@ -113,8 +115,7 @@ int compute_find(struct compute *c, const char *name, struct compute_state *out,
 		rc = virGetLastErrorCode() == VIR_ERR_NO_DOMAIN ?
 			     err_set(err, HCI_E_NOTFOUND, "VM %s: it does not run here", name) :
 			     compute_fail(err, "VM %s: state", name);
-	virDomainFree(d);
-	virConnectClose(conn);
+	compute_domain_put(c, conn, d);
 	return rc;
 }
 
@@ -213,9 +214,7 @@ int compute_start(struct compute *c, const struct compute_vm *vm, struct hci_err
 	if (rc)
 		return rc;
 	rc = start(c, conn, vm, err);
-	if (rc == HCI_E_LIBVIRT)
-		(void)compute_lost(c, conn);
-	virConnectClose(conn);
+	compute_conn_put(c, conn);
 	return rc;
 }
 
@@ -250,8 +249,7 @@ int compute_stop(struct compute *c, const char *name, uint32_t how, uint64_t tim
 	else if (!gone(d, DESTROY_WAIT))
 		rc = err_set(err, HCI_E_TIMEOUT, "VM %s: its process does not end", name);
 out:
-	virDomainFree(d);
-	virConnectClose(conn);
+	compute_domain_put(c, conn, d);
 	return rc;
 }
 
@@ -265,8 +263,7 @@ int compute_suspend(struct compute *c, const char *name, struct hci_error *err)
 		return rc;
 	if (virDomainSuspend(d))
 		rc = compute_fail(err, "VM %s cannot be suspended", name);
-	virDomainFree(d);
-	virConnectClose(conn);
+	compute_domain_put(c, conn, d);
 	return rc;
 }
 
@@ -281,7 +278,6 @@ int compute_resume(struct compute *c, const char *name, struct hci_error *err)
 		return rc;
 	if (virDomainResume(d) && (virDomainGetState(d, &state, NULL, 0) || state != VIR_DOMAIN_RUNNING))
 		rc = compute_fail(err, "VM %s cannot be resumed", name);
-	virDomainFree(d);
-	virConnectClose(conn);
+	compute_domain_put(c, conn, d);
 	return rc;
 }

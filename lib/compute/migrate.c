@@ -12,7 +12,7 @@
 #define LOOK_AGAIN (30 * NS_PER_S)
 
 struct run {
-	virDomainPtr dom;
+	virDomainPtr dom, watched; /* the same, on two connections */
 	const char *peer;
 	virTypedParameterPtr params;
 	int nparams;
@@ -68,8 +68,8 @@ static int watch(struct run *r, struct compute_migrate *m)
 		virDomainJobInfo info = { 0 };
 
 		if (!downtime_set)
-			downtime_set = !virDomainMigrateSetMaxDowntime(r->dom, m->max_downtime_ms, 0);
-		if (!virDomainGetJobInfo(r->dom, &info) && info.type != VIR_DOMAIN_JOB_NONE)
+			downtime_set = !virDomainMigrateSetMaxDowntime(r->watched, m->max_downtime_ms, 0);
+		if (!virDomainGetJobInfo(r->watched, &info) && info.type != VIR_DOMAIN_JOB_NONE)
 			m->bytes = MAX(m->bytes, info.dataProcessed);
 		if (m->progress && m->progress(m->arg, info.dataProcessed, info.dataTotal, info.dataRemaining) && !stop)
 			stop = HCI_E_CANCELLED;
@@ -77,7 +77,7 @@ static int watch(struct run *r, struct compute_migrate *m)
 			stop = HCI_E_TIMEOUT;
 		/* Again and again: too early there is no job yet. Too late it is refused, and then it succeeds. */
 		if (stop)
-			(void)virDomainAbortJob(r->dom);
+			(void)virDomainAbortJob(r->watched);
 	}
 	return stop;
 }
@@ -145,9 +145,10 @@ static int run(struct run *r, struct compute_migrate *m, int *stop, struct hci_e
 	return 0;
 }
 
-static int migrate(struct compute *c, virDomainPtr dom, struct compute_migrate *m, struct hci_error *err)
+static int migrate(struct compute *c, virDomainPtr dom, virDomainPtr watched, struct compute_migrate *m,
+		   struct hci_error *err)
 {
-	struct run r = { .dom = dom, .peer = m->peer_uri };
+	struct run r = { .dom = dom, .watched = watched, .peer = m->peer_uri };
 	int rc, stop = 0, state = 0, reason;
 	pthread_condattr_t attr;
 	char *xml = NULL;
@@ -185,18 +186,21 @@ static int migrate(struct compute *c, virDomainPtr dom, struct compute_migrate *
 int compute_migrate(struct compute *c, struct compute_migrate *m, struct hci_error *err)
 {
 	uint64_t start = compute_now();
-	virConnectPtr conn;
-	virDomainPtr dom;
+	virConnectPtr conn, watch_conn;
+	virDomainPtr dom, watched;
 	int rc = compute_domain(c, m->name, &conn, &dom, err);
 
 	m->total_ms = m->bytes = 0;
 	m->gone = false;
 	if (rc)
 		return rc;
-	rc = migrate(c, dom, m, err);
+	rc = compute_domain(c, m->name, &watch_conn, &watched, err);
+	if (!rc) {
+		rc = migrate(c, dom, watched, m, err);
+		compute_domain_put(c, watch_conn, watched);
+	}
 	m->total_ms = (compute_now() - start) / NS_PER_MS;
-	virDomainFree(dom);
-	virConnectClose(conn);
+	compute_domain_put(c, conn, dom);
 	return rc;
 }
 
@@ -226,7 +230,6 @@ int compute_migrated(struct compute *c, const char *name, struct compute_migrate
 		out->bytes = stat_of(p, n, VIR_DOMAIN_JOB_DATA_PROCESSED);
 		virTypedParamsFree(p, n);
 	}
-	virDomainFree(d);
-	virConnectClose(conn);
+	compute_domain_put(c, conn, d);
 	return rc;
 }
