@@ -21,16 +21,17 @@ static void must(struct world *w, int rc, const char *what)
 	ck_assert_msg(rc >= 0, "%s: %s: %s", what, hci_strerror(rc), w->err.message);
 }
 
-static hci_cluster *open_as(struct world *w, const char *name)
+static hci_cluster *open_as(struct world *w, const char *name, char who[16])
 {
 	struct hci_cluster_opts o = HCI_CLUSTER_OPTS_INIT;
 	char dir[128], ca[192], cert[192], key[192];
 	hci_cluster *c;
 
+	snprintf(who, 16, "%s", name);
 	o.store_url = w->store;
 	o.client_name = name;
 	o.log = say;
-	o.log_arg = strdup(name);
+	o.log_arg = who;
 	o.log_level = HCI_LOG_DEBUG;
 	if (tls_on) {
 		snprintf(dir, sizeof(dir), "%s/pki-%s", w->dir, name);
@@ -62,7 +63,7 @@ void world_up(struct world *w, int tls)
 		snprintf(w->addr[i], sizeof(w->addr[i]), "tcp:127.0.0.1:0");
 	for (int i = 0; i < WORLD_NODES; i++)
 		world_node_start(w, i);
-	w->client = open_as(w, "client");
+	w->client = open_as(w, "client", w->who[WORLD_NODES]);
 }
 
 void world_node_start(struct world *w, int i)
@@ -71,7 +72,7 @@ void world_node_start(struct world *w, int i)
 	char name[16];
 
 	snprintf(name, sizeof(name), "n%d", i + 1);
-	w->cluster[i] = open_as(w, name);
+	w->cluster[i] = open_as(w, name, w->who[i]);
 	o.name = name;
 	o.listen = w->addr[i];
 	o.run_dir = w->dir;

@@ -17,6 +17,7 @@ struct world {
 	hci_cluster *cluster[WORLD_NODES];
 	hci_node *node[WORLD_NODES];
 	char addr[WORLD_NODES][64];
+	char who[WORLD_NODES + 1][16]; /* for the log */
 	struct hci_error err;
 };
 
