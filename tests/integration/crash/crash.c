@@ -5,6 +5,7 @@
  *   writer  the process that has the volume attached; how long until another has it
  *   nodes   a node at a time, restarted later, under a writer that must not notice
  *   all     writer and all nodes in one moment
+ *   stale   the writer stopped for longer than its lease, and let go on when another has the volume
  *   fio     the process that exports the volume to fio, which verifies what it wrote (fio.c)
  *
  * After each round every block holds the last write that was acknowledged, or one that was in flight at
@@ -31,6 +32,8 @@ static uint64_t rnd;
 
 /* What the writer told: the last acknowledged version of each block, and the one in flight. */
 static uint64_t acked[BLOCKS], flying[BLOCKS], next_version = 1;
+static int stale, stale_status; /* failures are meant to be; the last one */
+static uint64_t late;           /* acknowledged after another had attached */
 static uint64_t sent, done, failed, lost, torn, differ, old_seen, new_seen;
 
 static double since_kill[10000], since_lease[10000];
@@ -127,7 +130,9 @@ static void take(const struct event *e)
 	}
 	if (e->kind == EV_FAILED) {
 		failed++;
-		fprintf(stderr, "write %llu failed: %s\n", (unsigned long long)e->version, hci_strerror(e->status));
+		stale_status = e->status;
+		if (!stale)
+			fprintf(stderr, "write %llu failed: %s\n", (unsigned long long)e->version, hci_strerror(e->status));
 	}
 	sent += e->kind == EV_SENT;
 	done += e->kind == EV_DONE;
@@ -279,6 +284,14 @@ static void check_replicas(void)
 	hci_list_free(r);
 }
 
+static void verdict(void)
+{
+	if (failed || lost || torn || differ)
+		die("FAILED: %llu writes failed, %llu blocks lost or reverted, %llu torn, %llu differ between replicas",
+		    (unsigned long long)failed, (unsigned long long)lost, (unsigned long long)torn,
+		    (unsigned long long)differ);
+}
+
 static void check_all(double killed)
 {
 	hci_volume *v = attach(killed);
@@ -287,10 +300,7 @@ static void check_all(double killed)
 	wait_healthy(v);
 	check_replicas();
 	hci_volume_unref(v);
-	if (failed || lost || torn || differ)
-		die("FAILED: %llu writes failed, %llu blocks lost or reverted, %llu torn, %llu differ between replicas",
-		    (unsigned long long)failed, (unsigned long long)lost, (unsigned long long)torn,
-		    (unsigned long long)differ);
+	verdict();
 }
 
 /* ---- the modes ---- */
@@ -349,6 +359,41 @@ static void round_nodes(void)
 		die("the writer noticed");
 }
 
+/* Its requests were made before another attached, and reach the replicas after: they must not count. */
+static void round_stale(void)
+{
+	uint64_t finished, was_failed;
+	hci_volume *v;
+	double stopped;
+
+	writer_up();
+	listen_until(crash_now() + 0.02 + crash_dice(200) / 1000.0, 0);
+	kill(writer.pid, SIGSTOP);
+	stopped = crash_now();
+	listen_until(stopped + 0.05, 0);
+	v = attach(stopped);
+	check_volume(v);
+	finished = done;
+	was_failed = failed;
+	kill(writer.pid, SIGCONT);
+	/* What the replicas answered before is still on its way to it: such a write was acknowledged. */
+	for (double end = crash_now() + 10; failed == was_failed;)
+		if (!listen_until(crash_now() + 0.05, EV_FAILED) || crash_now() > end)
+			die("the stopped writer was not told that it is over");
+	late += done - finished;
+	writer_kill();
+	if (stale_status != HCI_E_FENCED && stale_status != HCI_E_CLOSED)
+		die("the stopped writer's write failed with %s", hci_strerror(stale_status));
+	for (uint32_t b = 0; b < BLOCKS; b++)
+		flying[b] = 0;
+	check_volume(v);
+	wait_healthy(v);
+	check_replicas();
+	hci_volume_unref(v);
+	failed = 0;
+	verdict();
+}
+
 static int by_size(const void *a, const void *b)
 {
 	double x = *(const double *)a, y = *(const double *)b;
@@ -366,6 +411,8 @@ static void figures(const char *mode, unsigned rounds, double seconds)
 	       (unsigned long long)differ);
 	qsort(since_kill, attaches, sizeof(double), by_size);
 	qsort(since_lease, attaches, sizeof(double), by_size);
+	if (stale)
+		printf(",\n \"answered_before_the_stop_heard_after\": %llu", (unsigned long long)late);
 	if (attaches)
 		printf(",\n \"lease_ms\": %u, \"attached_ms_after_kill\": {\"median\": %.0f, \"max\": %.0f}, "
 		       "\"attached_ms_after_lease_end\": {\"median\": %.0f, \"max\": %.0f}",
@@ -438,12 +485,14 @@ int main(int argc, char **argv)
 		     : !strcmp(argv[1], "nodes") ? round_nodes
 		     : !strcmp(argv[1], "all")   ? round_all
 		     : !strcmp(argv[1], "fio")   ? round_fio
+		     : !strcmp(argv[1], "stale") ? round_stale
 						 : NULL;
 	if (!fn || !rounds || rounds > 10000)
-		die("usage: %s writer|nodes|all|fio ROUNDS [SEED]", argv[0]);
+		die("usage: %s writer|nodes|all|stale|fio ROUNDS [SEED]", argv[0]);
 	rnd = argc > 3 ? strtoull(argv[3], NULL, 10) : (uint64_t)getpid() * 2654435761u;
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	fprintf(stderr, "seed %llu\n", (unsigned long long)rnd);
+	stale = fn == round_stale;
 	cluster_up();
 	began = crash_now();
 	if (fn == round_nodes)
