@@ -9,7 +9,7 @@
 
 #define ROUND (2 * NS_PER_S)
 #define NO_PROGRESS (20 * NS_PER_S)
-#define TRY_AGAIN (30 * NS_PER_S)
+#define TRY_AGAIN (10 * NS_PER_S)
 
 /* Of the nodes that are alive, the one with the highest hash of (volume, name): so that not all rush at once. */
 struct elect {
@@ -133,18 +133,20 @@ static bool wanted(struct node *n, const struct uuid *volume)
 	return yes;
 }
 
-static void repair(struct node *n, const struct rec_volume *rec)
+/* False: there was nothing it could do now. */
+static bool repair(struct node *n, const struct rec_volume *rec)
 {
 	struct vol_attach_opts o = { .purpose = REC_ATT_REPAIR };
 	struct core_report *rep;
 	struct vol_status st;
 	struct hci_error err;
 	uint64_t moved_at, moved = 0;
+	bool useful = true;
 	struct vol *v;
 
 	if (vol_attach(core_vol_ctx(n->core), &rec->uuid, &o, &v, &err)) {
 		log_debug(env_log(n->e), "node %s: volume %s not repaired now: %s", n->name, rec->name, err.message);
-		return;
+		return false;
 	}
 	rep = core_report_start(n->core, v);
 	moved_at = env_now(n->e);
@@ -159,11 +161,13 @@ static void repair(struct node *n, const struct rec_volume *rec)
 			moved = st.resync_copied;
 			moved_at = env_now(n->e);
 		}
-		if (env_now(n->e) - moved_at > patience || wanted(n, &rec->uuid))
+		useful = env_now(n->e) - moved_at <= patience;
+		if (!useful || wanted(n, &rec->uuid))
 			break;
 	}
 	core_report_stop(rep);
 	vol_detach(v);
+	return useful;
 }
 
 struct skip {
@@ -220,8 +224,8 @@ static void repair_fiber(void *arg)
 
 			if (!elected(n, &v->uuid) || skipped(n, &skips, &v->uuid) || !needs_repair(n, v, bad))
 				continue;
-			repair(n, v);
-			skip_for(n, &skips, &v->uuid);
+			if (!repair(n, v))
+				skip_for(n, &skips, &v->uuid);
 		}
 		rec_list_free(&vols);
 	}
