@@ -130,7 +130,7 @@ static int release(struct nvm *m, struct handover_out *o)
 	if (o->failed) {
 		rc = HCI_E_STATE;
 	} else if (!o->released) {
-		nvm_detach(m);
+		nvm_hand_over(m);
 		o->released = true;
 	}
 	fiber_mutex_unlock(m->n->e, &o->lock);

@@ -1,0 +1,63 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# A guest that writes records is moved live between two nodes, its volume with it; a migration that is
+# cancelled, and ones that break, leave it where it was. Nothing that it reported may be lost.
+#
+# usage: migrate.sh VMCTL HCI-NODE PLUGIN-DIR
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
+
+slow=3000000 # bytes/s: about half a minute for this guest, so there is time to interfere
+
+cluster_up
+check "the VM starts" ctl start v1
+check "the guest writes" writes
+
+echo "# n1 -> n2"
+check "migrates" ctl migrate v1 n2 0 0
+check "runs on n2" vm_is_on n2
+check "has its volume there" volume_is_on n2
+check "is gone from n1" no_domain_on n1
+check "the guest writes" writes
+
+echo "# cancelled"
+ctl migrate v1 n1 $slow 1500 2>/dev/null
+check "says that it was cancelled" [ $? = 3 ]
+check "still on n2" vm_is_on n2
+check "nothing is left on n1" no_domain_on n1
+check "no socket is left on n1" [ ! -e "$(run_dir n1)/v1-vol.sock" ]
+check "the guest writes" writes
+
+echo "# broken: QEMU dies at the destination"
+ctl migrate v1 n1 $slow 0 >/dev/null 2>&1 &
+wait_for 10 domain_on n1
+sleep 1
+tb exec n1 pkill -9 qemu-system
+wait $!
+check "fails" [ $? = 1 ]
+check "still on n2" vm_is_on n2
+check "nothing is left on n1" wait_for 10 no_domain_on n1
+check "the guest writes" writes
+
+echo "# n2 -> n1, back"
+check "migrates" ctl migrate v1 n1 0 0
+check "runs on n1" vm_is_on n1
+check "the guest writes" writes
+
+echo "# the source's service is killed in the middle"
+ctl migrate v1 n2 $slow 0 >/dev/null 2>&1 &
+wait_for 10 domain_on n2
+sleep 1
+service_kill n1
+node_start n1
+wait $!
+check "still on n1" wait_for 15 vm_is_on n1
+check "nothing is left on n2" wait_for 15 no_domain_on n2
+check "running" wait_for 15 running_on n1
+check "the guest writes" writes
+
+check "shuts down" ctl stop v1 shutdown
+check "is gone" no_domain_on n1
+check "no record is lost or stale" verify
+check "the replicas are equal" ctl compare vol
+finish
