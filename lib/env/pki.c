@@ -181,8 +181,9 @@ static int add_exts(X509 *x, X509 *issuer, const struct spec *s)
 
 	if (add_ext(x, issuer, NID_basic_constraints,
 		    s->ca ? "critical,CA:TRUE,pathlen:0" : "critical,CA:FALSE") ||
+	    /* Without key encipherment libvirt refuses it, though TLS 1.3 has no use for that. */
 	    add_ext(x, issuer, NID_key_usage,
-		    s->ca ? "critical,keyCertSign,cRLSign" : "critical,digitalSignature") ||
+		    s->ca ? "critical,keyCertSign,cRLSign" : "critical,digitalSignature,keyEncipherment") ||
 	    add_ext(x, issuer, NID_subject_key_identifier, "hash"))
 		return -1;
 	if (s->ca)
