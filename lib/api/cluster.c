@@ -163,7 +163,8 @@ int hci_cluster_open(hci_cluster **out, const struct hci_cluster_opts *opts, str
 	if (!out)
 		return api_null("out", err);
 	*out = NULL;
-	rc = opts_take(&o, &defaults, sizeof(o), opts, sizeof(o), "hci_cluster_opts", err);
+	rc = opts_take(&o, &defaults, sizeof(o), opts, OPTS_UP_TO(struct hci_cluster_opts, log_arg),
+		       "hci_cluster_opts", err);
 	if (!rc)
 		rc = check_opts(&o, err);
 	if (!rc)

@@ -103,7 +103,8 @@ int hci_disk_add(hci_cluster *c, const struct hci_disk_opts *opts, char uuid[HCI
 
 	if (!c)
 		return api_null("c", err);
-	rc = opts_take(&a.o, &defaults, sizeof(a.o), opts, sizeof(a.o), "hci_disk_opts", err);
+	rc = opts_take(&a.o, &defaults, sizeof(a.o), opts, OPTS_UP_TO(struct hci_disk_opts, pool),
+		       "hci_disk_opts", err);
 	if (rc)
 		return rc;
 	if (!a.o.node || !a.o.path)

@@ -67,7 +67,8 @@ int hci_node_start(hci_node **out, hci_cluster *cluster, const struct hci_node_o
 	if (!out || !cluster)
 		return api_null(out ? "cluster" : "out", err);
 	*out = NULL;
-	rc = opts_take(&o, &defaults, sizeof(o), opts, sizeof(o), "hci_node_opts", err);
+	rc = opts_take(&o, &defaults, sizeof(o), opts, OPTS_UP_TO(struct hci_node_opts, peer_uri),
+		       "hci_node_opts", err);
 	if (!rc)
 		rc = check_opts(&o, err);
 	if (rc)

@@ -35,7 +35,8 @@ int hci_pool_create(hci_cluster *c, const struct hci_pool_opts *opts, struct hci
 
 	if (!c)
 		return api_null("c", err);
-	rc = opts_take(&o, &defaults, sizeof(o), opts, sizeof(o), "hci_pool_opts", err);
+	rc = opts_take(&o, &defaults, sizeof(o), opts, OPTS_UP_TO(struct hci_pool_opts, policy),
+		       "hci_pool_opts", err);
 	if (!rc && !o.name)
 		rc = err_set(err, HCI_E_INVAL, "pool: name is missing");
 	if (!rc)

@@ -96,7 +96,8 @@ int hci_vm_define(hci_cluster *c, const struct hci_vm_opts *opts, struct hci_err
 
 	if (!c)
 		return api_null("c", err);
-	rc = opts_take(&o, &defaults, sizeof(o), opts, sizeof(o), "hci_vm_opts", err);
+	rc = opts_take(&o, &defaults, sizeof(o), opts, OPTS_UP_TO(struct hci_vm_opts, reserved),
+		       "hci_vm_opts", err);
 	if (!rc)
 		rc = check_define(&o, err);
 	return rc ? rc : api_call_fresh(c, define_on_loop, &o, err);
@@ -256,7 +257,8 @@ int hci_vm_migrate(hci_cluster *c, const char *name, const struct hci_migrate_op
 
 	if (!c || !name)
 		return api_null(c ? "name" : "c", err);
-	rc = opts_take(&o, &defaults, sizeof(o), opts, sizeof(o), "hci_migrate_opts", err);
+	rc = opts_take(&o, &defaults, sizeof(o), opts, OPTS_UP_TO(struct hci_migrate_opts, timeout_ms),
+		       "hci_migrate_opts", err);
 	if (!rc && !o.to)
 		rc = err_set(err, HCI_E_INVAL, "VM %s: the node to migrate to is missing", name);
 	if (!rc)

@@ -40,7 +40,8 @@ int hci_volume_create(hci_cluster *c, const struct hci_volume_opts *opts, struct
 
 	if (!c)
 		return api_null("c", err);
-	rc = opts_take(&o, &defaults, sizeof(o), opts, sizeof(o), "hci_volume_opts", err);
+	rc = opts_take(&o, &defaults, sizeof(o), opts, OPTS_UP_TO(struct hci_volume_opts, rebuild_delay_ms),
+		       "hci_volume_opts", err);
 	if (!rc && (!o.name || !o.pool))
 		rc = err_set(err, HCI_E_INVAL, "volume: %s is missing", o.name ? "pool" : "name");
 	if (!rc)

@@ -90,7 +90,8 @@ int hci_volume_attach(hci_volume **out, hci_cluster *c, const char *name, const 
 	if (!out || !c || !name)
 		return api_null(!out ? "out" : !c ? "c" : "name", err);
 	*out = NULL;
-	rc = opts_take(&a.o, &defaults, sizeof(a.o), opts, sizeof(a.o), "hci_attach_opts", err);
+	rc = opts_take(&a.o, &defaults, sizeof(a.o), opts, OPTS_UP_TO(struct hci_attach_opts, reserved),
+		       "hci_attach_opts", err);
 	if (rc)
 		return rc;
 	if (a.o.lease_ms && (a.o.lease_ms < 500 || a.o.lease_ms > 600000))
@@ -266,7 +267,8 @@ static int submit(hci_volume *h, hci_queue *q, enum vol_io_op op, void *buf, uin
 	if (!h || !q || (!buf && op != VOL_ZERO))
 		return api_null(!h ? "vol" : !q ? "q" : "buf", err);
 	if (opts) {
-		rc = opts_take(&o, &defaults, sizeof(o), opts, sizeof(o), "hci_io_opts", err);
+		rc = opts_take(&o, &defaults, sizeof(o), opts, OPTS_UP_TO(struct hci_io_opts, flags),
+			       "hci_io_opts", err);
 		if (rc)
 			return rc;
 		if (o.flags)

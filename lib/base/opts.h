@@ -14,10 +14,14 @@
 
 /*
  * Copies *user into out (ours bytes big, first preset from defaults).
- * user == NULL: the defaults. min: the struct's size in its first release.
+ * user == NULL: the defaults. min: the struct's size in its first release, by OPTS_UP_TO() and never
+ * sizeof, which grows with the struct and would turn older callers away.
  * what: name of the struct, for the message.
  */
 int opts_take(void *out, const void *defaults, size_t ours, const void *user, size_t min,
 	      const char *what, struct hci_error *err);
+
+/* The size of a struct when `last` was its last member. */
+#define OPTS_UP_TO(type, last) (offsetof(type, last) + sizeof(((type *)0)->last))
 
 #endif
