@@ -3,21 +3,15 @@
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
 pkg_check_modules(OPENSSL REQUIRED IMPORTED_TARGET openssl>=3.0)
-pkg_check_modules(ZLIB REQUIRED IMPORTED_TARGET zlib)
 pkg_check_modules(SQLITE REQUIRED IMPORTED_TARGET sqlite3>=3.35)
-# Upstream renamed the C library's file to msgpack-c.pc; Debian 12 still ships msgpack.pc.
+# Headers only. Upstream renamed the C library's file to msgpack-c.pc; Debian 12 still ships msgpack.pc.
 pkg_search_module(MSGPACK REQUIRED IMPORTED_TARGET msgpack-c msgpack)
 pkg_check_modules(LIBVIRT REQUIRED IMPORTED_TARGET libvirt>=7.0)
 
-# libaio comes without a .pc file.
-find_path(LIBAIO_INCLUDE_DIR libaio.h REQUIRED)
-find_library(LIBAIO_LIBRARY aio REQUIRED)
-
 add_library(hci_deps INTERFACE)
-target_include_directories(hci_deps INTERFACE ${LIBAIO_INCLUDE_DIR})
 target_link_libraries(hci_deps INTERFACE
-	PkgConfig::OPENSSL PkgConfig::ZLIB PkgConfig::SQLITE PkgConfig::MSGPACK PkgConfig::LIBVIRT
-	${LIBAIO_LIBRARY} Threads::Threads ${CMAKE_DL_LIBS} m)
+	PkgConfig::OPENSSL PkgConfig::SQLITE PkgConfig::MSGPACK PkgConfig::LIBVIRT
+	Threads::Threads ${CMAKE_DL_LIBS} m)
 
 if(HCI_TESTS)
 	pkg_check_modules(CHECK REQUIRED IMPORTED_TARGET check>=0.15)
