@@ -5,7 +5,7 @@
  * A struct env is one event loop. Everything created on it belongs to it: callbacks arrive on its
  * thread, calls are made from its thread, only env_post() may be called from any. Engine code
  * (replica, volume, cluster, rpc) knows only this header and fiber.h, so the very same source runs
- *   - for real   (env_real.c: epoll, timerfd, libaio + O_DIRECT, OpenSSL), and
+ *   - for real   (env_real.c: epoll, timerfd, kernel AIO + O_DIRECT, OpenSSL), and
  *   - simulated  (sim.h: virtual clock, seeded scheduler, faulty disks and network).
  *
  * Completion contract, everywhere: accepted (0) means exactly one callback, never from inside the
