@@ -107,9 +107,9 @@ writes() {
 verify() {
 	local log=$bed/shared/console dump=$bed/shared/dump
 	{
-		grep -ahE '^HCI-(BOOT|SCAN|RUN)' "$(console n1)" "$(console n2)"
-		grep -ahE '^HCI-ACK' "$(console n1)" "$(console n2)" | sort -n -k 2,2
-		grep -ahvE '^HCI-(BOOT|SCAN|RUN|ACK)' "$(console n1)" "$(console n2)"
+		grep -ahsE '^HCI-(BOOT|SCAN|RUN)' "$(console n1)" "$(console n2)"
+		grep -ahsE '^HCI-ACK' "$(console n1)" "$(console n2)" | sort -n -k 2,2
+		grep -ahsvE '^HCI-(BOOT|SCAN|RUN|ACK)' "$(console n1)" "$(console n2)"
 	} >"$log"
 	ctl dump vol "$dump" && "$image/verify" --strict "$dump" "$log"
 	local rc=$?
