@@ -117,12 +117,26 @@ static int skeleton(hci_cluster **out, const struct hci_cluster_opts *o, struct 
 
 struct open_args {
 	const struct hci_cluster_opts *o;
-	const char *self;
+	char self[HCI_NAME_MAX];
 };
+
+/* Peers refuse who calls itself by another name than its certificate's: say so before any of them is asked. */
+static int take_name(hci_cluster *c, struct open_args *a, struct hci_error *err)
+{
+	const char *name = env_tls_name(c->tls);
+
+	if (!a->o->client_name && *name && !name_check(name, "client", NULL))
+		snprintf(a->self, sizeof(a->self), "%s", name);
+	if (strcmp(a->self, name))
+		return err_set(err, HCI_E_AUTH,
+			       "certificate %s is of \"%s\", the client's name is \"%s\": issue one for that name",
+			       a->o->cert_file, name, a->self);
+	return 0;
+}
 
 static int open_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 {
-	const struct open_args *a = arg;
+	struct open_args *a = arg;
 	struct core_opts o = { .env = c->env, .self = a->self };
 	int rc = 0;
 
@@ -130,12 +144,19 @@ static int open_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 		c->tls = env_tls_new(c->env, a->o->ca_file, a->o->cert_file, a->o->key_file, true, err);
 		if (!c->tls)
 			return err && err->code ? err->code : HCI_E_AUTH;
+		rc = take_name(c, a, err);
 	}
-	rc = store_open(c->env, a->o->store_url, &c->store, err);
+	if (!rc && !store_present(a->o->store_url))
+		rc = err_set(err, HCI_E_NOTFOUND,
+			     "store %s: there is none: make it with hci_cluster_create() or hcictl cluster create",
+			     a->o->store_url);
+	if (!rc)
+		rc = store_open(c->env, a->o->store_url, &c->store, err);
 	if (rc)
 		return rc;
 	o.store = c->store;
 	o.tls = c->tls;
+	o.store_url = a->o->store_url;
 	return core_open(&o, &c->core, err);
 }
 
@@ -156,7 +177,6 @@ int hci_cluster_open(hci_cluster **out, const struct hci_cluster_opts *opts, str
 	static const struct hci_cluster_opts defaults = HCI_CLUSTER_OPTS_INIT;
 	struct hci_cluster_opts o;
 	struct open_args a = { .o = &o };
-	char self[HCI_NAME_MAX];
 	hci_cluster *c;
 	int rc;
 
@@ -172,10 +192,9 @@ int hci_cluster_open(hci_cluster **out, const struct hci_cluster_opts *opts, str
 	if (rc)
 		return rc;
 	if (o.client_name)
-		snprintf(self, sizeof(self), "%s", o.client_name);
+		snprintf(a.self, sizeof(a.self), "%s", o.client_name);
 	else
-		snprintf(self, sizeof(self), "client-%d", (int)getpid());
-	a.self = self;
+		snprintf(a.self, sizeof(a.self), "client-%d", (int)getpid());
 	if (o.ca_file) {
 		snprintf(c->ca_file, sizeof(c->ca_file), "%s", o.ca_file);
 		snprintf(c->cert_file, sizeof(c->cert_file), "%s", o.cert_file);

@@ -22,6 +22,7 @@ struct hci_volume {
 	char key[REC_KEY];
 	bool closing;          /* of the loop */
 	unsigned reloads;
+	bool reload_again;     /* the record changed while it was read */
 	struct fiber_cond reloaded;
 };
 

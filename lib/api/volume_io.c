@@ -21,10 +21,16 @@ static void reload_fiber(void *arg)
 	hci_volume *h = arg;
 	struct hci_error err;
 
-	if (!h->closing && vol_reload(h->v, &err))
-		log_warn(env_log(h->c->env), "volume %s: its new size is not taken over yet: %s", vol_record(h->v)->name,
-			 err.message);
-	atomic_store(&h->size, vol_size(h->v));
+	do {
+		h->reload_again = false;
+		if (!h->closing && vol_reload(h->v, &err)) {
+			log_warn(env_log(h->c->env), "volume %s: its new size is not taken over yet: %s",
+				 vol_record(h->v)->name, err.message);
+			fiber_sleep(h->c->env, 200 * NS_PER_MS);
+			h->reload_again = true;
+		}
+		atomic_store(&h->size, vol_size(h->v));
+	} while (h->reload_again && !h->closing);
 	h->reloads--;
 	fiber_cond_signal(h->c->env, &h->reloaded);
 }
@@ -35,7 +41,10 @@ static void on_record(struct core_watcher *w, const char *key, const void *value
 
 	(void)len;
 	(void)revision;
-	if ((key && (strcmp(key, h->key) || !value)) || h->closing || h->reloads)
+	if ((key && (strcmp(key, h->key) || !value)) || h->closing)
+		return;
+	h->reload_again = true;
+	if (h->reloads)
 		return;
 	h->reloads++;
 	if (fiber_spawn(h->c->env, reload_fiber, h, "volume-reload"))

@@ -336,7 +336,7 @@ static int open_records(struct core *c, struct hci_error *err)
 	int rc = rec_cluster_get(c->o.store, KEY_CLUSTER, &c->cluster, NULL, err);
 
 	if (rc == HCI_E_NOTFOUND)
-		return err_set(err, rc, "the store holds no cluster: make one with hci_cluster_create() or hcictl cluster create");
+		return err_set(err, rc, "store %s: holds no cluster: make one with hci_cluster_create() or hcictl cluster create", c->o.store_url ? c->o.store_url : "");
 	for (unsigned i = 0; i < TABLES && !rc; i++) {
 		rc = table_load(c, &c->tables[i], &rev, err);
 		if (!i)

@@ -21,6 +21,7 @@ struct core_opts {
 	struct store *store;    /* open; the caller's */
 	struct env_tls *tls;    /* the caller's, or NULL */
 	const char *self;       /* node or client name */
+	const char *store_url;  /* for messages of core_open(), may be NULL; read during that call only */
 	/* The simulator has no dlopen: a policy of its own for every name. NULL: load plugins. */
 	int (*place)(void *arg, const struct hci_placement_snapshot *s, const struct hci_placement_request *r, uint32_t *out,
 		     uint32_t want);

@@ -228,6 +228,11 @@ int env_conn_start_tls(struct env_conn *c, struct env_tls *tls, bool server, str
 	return c->env->ops->conn_start_tls(c, tls, server, err);
 }
 
+const char *env_tls_name(const struct env_tls *t)
+{
+	return t->name;
+}
+
 const char *env_conn_peer_name(const struct env_conn *c)
 {
 	return c->env->ops->conn_peer_name(c);

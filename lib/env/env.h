@@ -210,6 +210,7 @@ void env_conn_close(struct env_conn *c, bool abort_now);
  * unreadable ones are refused here with HCI_E_AUTH naming the file. verify_peer false (NBD servers only) lets a client without one in. */
 struct env_tls *env_tls_new(struct env *e, const char *ca_file, const char *cert_file, const char *key_file,
 			    bool verify_peer, struct hci_error *err);
+const char *env_tls_name(const struct env_tls *t); /* common name of our own certificate, "" when it has none */
 void env_tls_free(struct env_tls *t); /* conns that use it keep it alive */
 
 /* ---- the real world (env_real.c) ---- */

@@ -81,6 +81,7 @@ struct env_listener {
 };
 struct env_tls {
 	struct env *env;
+	char name[HCI_NAME_MAX]; /* common name of our certificate, "" when it has none that fits */
 };
 
 /* Free stacks of ended fibers. Not from base/mem.h, so that it outlives a node's arena; one may be

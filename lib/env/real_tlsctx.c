@@ -90,6 +90,14 @@ static int load_own(struct real_tls *t, const char *cert, const char *key, struc
 	return check_dates(cert, SSL_CTX_get0_certificate(t->ctx), err);
 }
 
+static void take_name(struct real_tls *t)
+{
+	X509_NAME *n = X509_get_subject_name(SSL_CTX_get0_certificate(t->ctx));
+
+	if (X509_NAME_get_text_by_NID(n, NID_commonName, t->base.name, sizeof(t->base.name)) < 0)
+		t->base.name[0] = '\0';
+}
+
 /* Does our own certificate chain to the CA? The peers would ask the same. */
 static int check_chain(struct real_tls *t, const char *ca, const char *cert, struct hci_error *err)
 {
@@ -151,6 +159,8 @@ struct env_tls *real_tls_new(struct env *e, const char *ca_file, const char *cer
 		r = load_ca(t, ca_file, err);
 	if (!r)
 		r = load_own(t, cert_file, key_file, err);
+	if (!r)
+		take_name(t);
 	if (!r)
 		r = check_chain(t, ca_file, cert_file, err);
 	ERR_clear_error();

@@ -3,6 +3,9 @@
  * The front of every store: checks and copies what callers ask, parks their fibers, minds timeouts,
  * keeps the watches. What a request does is the driver's matter (driver.h).
  */
+#include <errno.h>
+#include <unistd.h>
+
 #include "base/err.h"
 #include "base/mem.h"
 #include "env/fiber.h"
@@ -44,9 +47,17 @@ struct store *store_new(struct env *e, const struct store_driver *ops, void *d)
 	return s;
 }
 
+static const char sqlite[] = "sqlite:";
+
+bool store_present(const char *url)
+{
+	if (strncmp(url, sqlite, sizeof(sqlite) - 1) != 0)
+		return true;
+	return access(url + sizeof(sqlite) - 1, F_OK) == 0 || errno != ENOENT;
+}
+
 int store_open(struct env *e, const char *url, struct store **out, struct hci_error *err)
 {
-	static const char sqlite[] = "sqlite:";
 
 	*out = NULL;
 	if (strncmp(url, sqlite, sizeof(sqlite) - 1) == 0)

@@ -89,6 +89,8 @@ void store_watch_close(struct store_watch *w); /* no call after */
  * From a fiber. HCI_E_VERSION and HCI_E_CORRUPT for a file of another version or damaged, unchanged.
  */
 int store_open(struct env *e, const char *url, struct store **out, struct hci_error *err);
+/* False when the URL names a file that is not there, which store_open() would make. */
+bool store_present(const char *url);
 void store_close(struct store *s); /* from a fiber; open requests complete with HCI_E_CLOSED first */
 struct env *store_env(struct store *s);
 void store_set_timeout(struct store *s, uint64_t ns); /* of each request; default 5 s */

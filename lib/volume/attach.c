@@ -231,6 +231,17 @@ static uint64_t ups_of_set(const struct vol *v)
 	return n;
 }
 
+/* Why the first replica of the set that a segment has cannot be reached. */
+static const char *why_missing(struct vol *v, uint32_t segment)
+{
+	struct seg *s = &v->segs[segment];
+
+	for (unsigned k = 0; k < s->n; k++)
+		if (!seg_leg(v, s, k)->out && !s->joining[k] && seg_leg(v, s, k)->why[0])
+			return seg_leg(v, s, k)->why;
+	return "bring back a node or disk that holds it";
+}
+
 /* Waits for replicas, takes those that do not answer out of the set, makes the rest equal. */
 static int gather(struct vol *v, struct hci_error *err)
 {
@@ -242,9 +253,8 @@ static int gather(struct vol *v, struct hci_error *err)
 		while (!v->fenced && !(all_tried(v) && segments_served(v, &missing))) {
 			if (!fiber_cond_wait_until(v->e, &v->changed, deadline) && env_now(v->e) >= deadline)
 				return err_set(err, HCI_E_UNAVAILABLE,
-					       "volume %s: no in-sync replica of segment %u can be reached: bring back "
-					       "a node or disk that holds it",
-					       v->rec.name, missing);
+					       "volume %s: no in-sync replica of segment %u can be reached: %s",
+					       v->rec.name, missing, why_missing(v, missing));
 		}
 		if (v->fenced)
 			return err_set(err, HCI_E_FENCED, "volume %s: another writer took it meanwhile", v->rec.name);

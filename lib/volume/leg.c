@@ -425,6 +425,7 @@ static void leg_try(struct leg *l)
 			log_debug(env_log(v->e), "volume %s: replica on node %s: %s", v->rec.name, l->node, err.message);
 		l->state = LEG_DOWN;
 		l->last_status = rc;
+		snprintf(l->why, sizeof(l->why), "%.*s", (int)sizeof(l->why) - 1, err.message);
 		if (!l->suspect && leg_drop_positions(l))
 			l->suspect = true;
 		sync_check(v);

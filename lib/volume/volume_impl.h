@@ -80,6 +80,7 @@ struct leg {
 	struct fiber_cond changed;
 	bool running;           /* its fiber lives */
 	int last_status;
+	char why[160];          /* it could not be opened, the last time */
 	bool missed;            /* while it was out a write was acknowledged that it should have had */
 	bool lost_writes;       /* came back without what it had acknowledged */
 	uint64_t tries, ups;    /* attempts to open it, and those that went well */
