@@ -20,7 +20,8 @@ char *disk_path(struct repl_disk *d, const char *name)
 
 int disk_sys_error(const struct repl_disk *d, int rc, const char *what, struct hci_error *err)
 {
-	return err_sys(err, rc == -ENOMEM ? HCI_E_NOMEM : err_from_errno(-rc), -rc, "disk %s: %s", d->path, what);
+	return err_sys(err, rc == -ENOMEM ? HCI_E_NOMEM : err_from_errno(-rc), -rc, "disk %s: %s",
+		       d->path, what);
 }
 
 void disk_enter(struct repl_disk *d)
@@ -54,7 +55,8 @@ int disk_fail(struct repl_disk *d, int os_errno, const char *what)
 		return HCI_E_IO;
 	d->failed = true;
 	if (os_errno)
-		err_sys(&d->fail_err, HCI_E_IO, os_errno, "disk %s failed: %s; replace it", d->path, what);
+		err_sys(&d->fail_err, HCI_E_IO, os_errno, "disk %s failed: %s; replace it", d->path,
+			what);
 	else
 		err_set(&d->fail_err, HCI_E_IO, "disk %s failed: %s; replace it", d->path, what);
 	env_defer(d->e, &d->fail_task);
@@ -75,32 +77,44 @@ int super_write(struct repl_disk *d, uint32_t flags)
 		return rc;
 	d->super->flags = flags;
 	page_seal(d->super, SUPER_MAGIC, SUPER_VERSION, d->super->h.serial + 1, &d->uuid);
-	n = fiber_write(d->e, f, d->super, HCI_BLOCK, (d->super->h.serial & 1) * HCI_BLOCK, ENV_IO_DSYNC);
+	n = fiber_write(d->e, f, d->super, HCI_BLOCK, (d->super->h.serial & 1) * HCI_BLOCK,
+			ENV_IO_DSYNC);
 	env_close(d->e, f);
 	return n < 0 ? (int)n : 0;
 }
 
-static int check_super(struct repl_disk *d, const struct repl_disk_opts *o, enum page_state st, struct hci_error *err)
+static int check_super(struct repl_disk *d, const struct repl_disk_opts *o, enum page_state st,
+		       struct hci_error *err)
 {
 	const struct super_page *s = d->super;
 	char a[HCI_UUID_STR], b[HCI_UUID_STR];
 
 	if (st == PAGE_VERSION)
-		return err_set(err, HCI_E_VERSION, "disk %s is of format version %u, this libhci knows %u: use a newer one",
-			       d->path, s->h.version, SUPER_VERSION);
-	if (st != PAGE_VALID || s->log_size < LOG_SIZE_MIN || s->log_size > LOG_SIZE_MAX || s->log_size % HCI_BLOCK ||
-	    s->block != HCI_BLOCK || s->region != REPL_REGION)
-		return err_set(err, HCI_E_CORRUPT, "disk %s: both copies of the superblock are damaged: if it was a disk of "
-			       "this cluster, remove it from its pool and format it anew", d->path);
+		return err_set(
+			err, HCI_E_VERSION,
+			"disk %s is of format version %u, this libhci knows %u: use a newer one",
+			d->path, s->h.version, SUPER_VERSION);
+	if (st != PAGE_VALID || s->log_size < LOG_SIZE_MIN || s->log_size > LOG_SIZE_MAX ||
+	    s->log_size % HCI_BLOCK || s->block != HCI_BLOCK || s->region != REPL_REGION)
+		return err_set(
+			err, HCI_E_CORRUPT,
+			"disk %s: both copies of the superblock are damaged: if it was a disk of "
+			"this cluster, remove it from its pool and format it anew",
+			d->path);
 	uuid_print(&s->h.disk, a);
 	if (!uuid_is_null(&o->cluster) && !uuid_eq(&o->cluster, &s->cluster)) {
 		uuid_print(&s->cluster, b);
-		return err_set(err, HCI_E_AUTH, "disk %s belongs to cluster %s, not to this one: remove its contents to use "
-			       "it here", d->path, b);
+		return err_set(err, HCI_E_AUTH,
+			       "disk %s belongs to cluster %s, not to this one: remove its "
+			       "contents to use "
+			       "it here",
+			       d->path, b);
 	}
 	if (!uuid_is_null(&o->uuid) && !uuid_eq(&o->uuid, &s->h.disk)) {
 		uuid_print(&o->uuid, b);
-		return err_set(err, HCI_E_NOTFOUND, "disk %s is %s, expected %s: look for a swapped mount", d->path, a, b);
+		return err_set(err, HCI_E_NOTFOUND,
+			       "disk %s is %s, expected %s: look for a swapped mount", d->path, a,
+			       b);
 	}
 	return 0;
 }
@@ -117,8 +131,11 @@ static int super_read(struct repl_disk *d, const struct repl_disk_opts *o, struc
 
 	mem_free(path);
 	if (rc == -ENOENT)
-		return err_set(err, HCI_E_NOTFOUND, "%s is not a disk of libhci: it has no superblock; format it first, or "
-			       "check that it is mounted", d->path);
+		return err_set(
+			err, HCI_E_NOTFOUND,
+			"%s is not a disk of libhci: it has no superblock; format it first, or "
+			"check that it is mounted",
+			d->path);
 	if (rc)
 		return disk_sys_error(d, rc, "cannot open the superblock", err);
 	pair = mem_alloc_aligned(PAGE_PAIR);
@@ -165,13 +182,15 @@ static void init_lists(struct repl_disk *d)
 	env_task_init(&d->fail_task, fail_task);
 }
 
-static struct repl_disk *disk_new(struct env *e, const char *path, const struct repl_disk_opts *o, struct hci_error *err)
+static struct repl_disk *disk_new(struct env *e, const char *path, const struct repl_disk_opts *o,
+				  struct hci_error *err)
 {
 	struct repl_disk *d = MEM_NEW(struct repl_disk);
 
 	if (!d || strlen(path) >= sizeof(d->path)) {
-		err_set(err, d ? HCI_E_RANGE : HCI_E_NOMEM, d ? "disk %s: the path is longer than 255 bytes" :
-			"disk %s: out of memory", path);
+		err_set(err, d ? HCI_E_RANGE : HCI_E_NOMEM,
+			d ? "disk %s: the path is longer than 255 bytes" : "disk %s: out of memory",
+			path);
 		mem_free(d);
 		return NULL;
 	}
@@ -245,26 +264,35 @@ static void register_metrics(struct repl_disk *d)
 		return;
 	uuid_print(&d->uuid, u);
 	snprintf(label, sizeof(label), "disk=\"%s\"", u);
-	d->m_writes = metrics_counter(m, "hci_replica_writes_total", "Writes and zeroings acknowledged by a disk.", label);
+	d->m_writes = metrics_counter(m, "hci_replica_writes_total",
+				      "Writes and zeroings acknowledged by a disk.", label);
 	d->m_reads = metrics_counter(m, "hci_replica_reads_total", "Reads asked of a disk.", label);
-	d->m_batches = metrics_counter(m, "hci_replica_batches_total", "Group commits to a disk's log.", label);
-	d->m_wb = metrics_counter(m, "hci_replica_writeback_bytes_total", "Bytes moved from the log to segments.", label);
+	d->m_batches = metrics_counter(m, "hci_replica_batches_total",
+				       "Group commits to a disk's log.", label);
+	d->m_wb = metrics_counter(m, "hci_replica_writeback_bytes_total",
+				  "Bytes moved from the log to segments.", label);
 }
 
 /* ---- open ---- */
 
-static int open_file(struct repl_disk *d, const char *name, unsigned flags, struct env_file **out, struct hci_error *err)
+static int open_file(struct repl_disk *d, const char *name, unsigned flags, struct env_file **out,
+		     struct hci_error *err)
 {
 	char *path = disk_path(d, name);
 	int rc = path ? env_open(d->e, path, flags, out) : -ENOMEM;
 
 	mem_free(path);
 	if (rc == -EBUSY)
-		return err_set(err, HCI_E_BUSY, "disk %s is open already, here or in another process: end that one first",
-			       d->path);
+		return err_set(
+			err, HCI_E_BUSY,
+			"disk %s is open already, here or in another process: end that one first",
+			d->path);
 	if (rc == -ENOENT)
-		return err_set(err, HCI_E_NOTFOUND, "%s is not a disk of libhci: it has no file %s; format it first, or check "
-			       "that it is mounted", d->path, name);
+		return err_set(
+			err, HCI_E_NOTFOUND,
+			"%s is not a disk of libhci: it has no file %s; format it first, or check "
+			"that it is mounted",
+			d->path, name);
 	return rc ? disk_sys_error(d, rc, name, err) : 0;
 }
 
@@ -276,8 +304,11 @@ static int check_log_size(struct repl_disk *d, struct hci_error *err)
 	if (rc)
 		return disk_sys_error(d, rc, "cannot tell the size of the log", err);
 	if (size < want)
-		return err_set(err, HCI_E_CORRUPT, "disk %s: the log has %llu bytes instead of %llu: take the disk out of its "
-			       "pool", d->path, (unsigned long long)size, (unsigned long long)want);
+		return err_set(
+			err, HCI_E_CORRUPT,
+			"disk %s: the log has %llu bytes instead of %llu: take the disk out of its "
+			"pool",
+			d->path, (unsigned long long)size, (unsigned long long)want);
 	return 0;
 }
 
@@ -301,7 +332,9 @@ static int start_fibers(struct repl_disk *d, struct hci_error *err)
 		d->fibers++;
 	if (fiber_spawn(d->e, seg_opener, d, "replica-opener") == 0)
 		d->fibers++;
-	return d->fibers == 2 ? 0 : err_set(err, HCI_E_NOMEM, "disk %s: out of memory for fibers", d->path);
+	return d->fibers == 2
+		       ? 0
+		       : err_set(err, HCI_E_NOMEM, "disk %s: out of memory for fibers", d->path);
 }
 
 static void stop_fibers(struct repl_disk *d)
@@ -333,8 +366,8 @@ static int disk_start(struct repl_disk *d, const struct repl_disk_opts *o, struc
 	return rc;
 }
 
-int repl_disk_open(struct env *e, const char *path, const struct repl_disk_opts *o, struct repl_disk **out,
-		   struct hci_error *err)
+int repl_disk_open(struct env *e, const char *path, const struct repl_disk_opts *o,
+		   struct repl_disk **out, struct hci_error *err)
 {
 	struct repl_disk *d = disk_new(e, path, o, err);
 	int rc = HCI_E_NOMEM;
@@ -351,8 +384,8 @@ int repl_disk_open(struct env *e, const char *path, const struct repl_disk_opts 
 	}
 	register_metrics(d);
 	d->last_io = env_now(e);
-	log_info(env_log(e), "disk %s is open: %llu segments, %u of %u log blocks to be moved", path,
-		 (unsigned long long)d->nsegs, ring_used(&d->log), d->log.blocks);
+	log_info(env_log(e), "disk %s is open: %llu segments, %u of %u log blocks to be moved",
+		 path, (unsigned long long)d->nsegs, ring_used(&d->log), d->log.blocks);
 	*out = d;
 	return 0;
 }
@@ -391,7 +424,9 @@ void repl_disk_close(struct repl_disk *d, bool abandon)
 		fiber_cond_wait(d->e, &d->drained);
 	stop_fibers(d);
 	if (clean && super_write(d, SUPER_CLEAN))
-		log_warn(env_log(d->e), "disk %s: cannot mark it clean, the next opening replays its log", d->path);
+		log_warn(env_log(d->e),
+			 "disk %s: cannot mark it clean, the next opening replays its log",
+			 d->path);
 	disk_end(d);
 }
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Forgetting segments and slots. A DROP entry in the log makes it durable; when it is applied, in the
- * order of the log, the segment is taken out of the tables, so that what is written to it afterwards
- * begins anew. Its files go later, but before the tail moves past the entry and before new files of the
- * same name are made: recovery does the same again, and nothing comes back.
+ * Forgetting segments and slots. A DROP entry in the log makes it durable; when it is applied, in
+ * the order of the log, the segment is taken out of the tables, so that what is written to it
+ * afterwards begins anew. Its files go later, but before the tail moves past the entry and before
+ * new files of the same name are made: recovery does the same again, and nothing comes back.
  */
 #include <errno.h>
 
@@ -150,7 +150,8 @@ int drop_unlink(struct repl_disk *d)
 	return rc;
 }
 
-static int check(struct repl_disk *d, const struct vol *v, uint64_t generation, struct hci_error *err)
+static int check(struct repl_disk *d, const struct vol *v, uint64_t generation,
+		 struct hci_error *err)
 {
 	char u[HCI_UUID_STR];
 
@@ -161,12 +162,14 @@ static int check(struct repl_disk *d, const struct vol *v, uint64_t generation, 
 	if (!v || generation >= v->max_gen)
 		return 0;
 	uuid_print(&v->uuid, u);
-	return err_set(err, HCI_E_FENCED, "volume %s on disk %s: generation %llu is older than %llu: nothing was dropped",
-		       u, d->path, (unsigned long long)generation, (unsigned long long)v->max_gen);
+	return err_set(
+		err, HCI_E_FENCED,
+		"volume %s on disk %s: generation %llu is older than %llu: nothing was dropped", u,
+		d->path, (unsigned long long)generation, (unsigned long long)v->max_gen);
 }
 
-static int drop(struct repl_disk *d, const struct uuid *volume, uint32_t segment, uint64_t generation,
-		struct hci_error *err)
+static int drop(struct repl_disk *d, const struct uuid *volume, uint32_t segment,
+		uint64_t generation, struct hci_error *err)
 {
 	struct vol *v = vol_find(d, volume);
 	struct ctl c = { .op = { .segment = segment } };
@@ -180,7 +183,8 @@ static int drop(struct repl_disk *d, const struct uuid *volume, uint32_t segment
 	if (rc == HCI_E_CLOSED)
 		return 0; /* another drop was faster */
 	if (rc)
-		return err_set(err, rc, "disk %s: cannot log that a segment is dropped: %s", d->path, hci_strerror(rc));
+		return err_set(err, rc, "disk %s: cannot log that a segment is dropped: %s",
+			       d->path, hci_strerror(rc));
 	fiber_mutex_lock(d->e, &d->wb_lock);
 	rc = d->failed ? -EIO : drop_unlink(d);
 	fiber_mutex_unlock(d->e, &d->wb_lock);
@@ -191,7 +195,8 @@ static int drop(struct repl_disk *d, const struct uuid *volume, uint32_t segment
 	return 0;
 }
 
-int repl_drop(struct repl_disk *d, const struct uuid *volume, uint32_t segment, uint64_t generation, struct hci_error *err)
+int repl_drop(struct repl_disk *d, const struct uuid *volume, uint32_t segment, uint64_t generation,
+	      struct hci_error *err)
 {
 	int rc;
 

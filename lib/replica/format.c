@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Making a disk of an empty directory. The superblock comes last: a directory where this was cut off
- * is not a disk, and doing it again is fine. The log is written full of zeroes, so that appending is overwriting from the first
- * day: the file system has nothing to allocate or to journal then.
+ * Making a disk of an empty directory. The superblock comes last: a directory where this was cut
+ * off is not a disk, and doing it again is fine. The log is written full of zeroes, so that
+ * appending is overwriting from the first day: the file system has nothing to allocate or to
+ * journal then.
  */
 #include <errno.h>
 
@@ -19,11 +20,12 @@ static int fail(struct hci_error *err, const char *path, int rc, const char *wha
 	return err_sys(err, err_from_errno(-rc), -rc, "cannot format disk %s: %s", path, what);
 }
 
-/* What a format that was cut off leaves behind is no hindrance: without a superblock it is no disk. */
+/* What a format that was cut off leaves behind is no hindrance: without a superblock it is no disk.
+ */
 static bool is_leftover(const char *name)
 {
-	return strcmp(name, "lost+found") == 0 || strcmp(name, "vol") == 0 || strcmp(name, "lock") == 0 ||
-	       strcmp(name, "log") == 0;
+	return strcmp(name, "lost+found") == 0 || strcmp(name, "vol") == 0 ||
+	       strcmp(name, "lock") == 0 || strcmp(name, "log") == 0;
 }
 
 static int check_empty(struct env *e, const char *path, struct hci_error *err)
@@ -40,12 +42,16 @@ static int check_empty(struct env *e, const char *path, struct hci_error *err)
 	}
 	mem_free(names);
 	if (*found)
-		return err_set(err, HCI_E_EXISTS, "cannot format disk %s: the directory is not empty (%s): remove what is in "
-			       "it if it is not needed", path, found);
+		return err_set(
+			err, HCI_E_EXISTS,
+			"cannot format disk %s: the directory is not empty (%s): remove what is in "
+			"it if it is not needed",
+			path, found);
 	return 0;
 }
 
-static int log_size(struct env *e, const char *path, const struct repl_disk_opts *o, uint64_t *size, struct hci_error *err)
+static int log_size(struct env *e, const char *path, const struct repl_disk_opts *o, uint64_t *size,
+		    struct hci_error *err)
 {
 	uint64_t reserve = o->reserve ? o->reserve : 64 * MiB, free_bytes, total;
 	int rc = env_statfs(e, path, &free_bytes, &total);
@@ -55,11 +61,16 @@ static int log_size(struct env *e, const char *path, const struct repl_disk_opts
 	*size = o->log_size ? o->log_size : ROUND_DOWN(MIN(LOG_DEFAULT, total / 8), MiB);
 	*size = ROUND_DOWN(MAX(*size, LOG_SIZE_MIN), HCI_BLOCK);
 	if (*size > LOG_SIZE_MAX)
-		return err_set(err, HCI_E_RANGE, "cannot format disk %s: a log of more than 64 GiB is not supported", path);
+		return err_set(err, HCI_E_RANGE,
+			       "cannot format disk %s: a log of more than 64 GiB is not supported",
+			       path);
 	if (free_bytes < *size + reserve)
-		return err_set(err, HCI_E_NOSPACE, "cannot format disk %s: %llu bytes are free, log and reserve need %llu: "
-			       "ask for a smaller log or use a larger disk", path, (unsigned long long)free_bytes,
-			       (unsigned long long)(*size + reserve));
+		return err_set(
+			err, HCI_E_NOSPACE,
+			"cannot format disk %s: %llu bytes are free, log and reserve need %llu: "
+			"ask for a smaller log or use a larger disk",
+			path, (unsigned long long)free_bytes,
+			(unsigned long long)(*size + reserve));
 	return 0;
 }
 
@@ -86,7 +97,8 @@ static int write_log(struct env *e, struct env_file *f, uint64_t size, const str
 	return rc ? rc : fiber_fsync(e, f);
 }
 
-static int write_super(struct env *e, struct env_file *f, uint64_t size, const struct repl_disk_opts *o)
+static int write_super(struct env *e, struct env_file *f, uint64_t size,
+		       const struct repl_disk_opts *o)
 {
 	struct super_page *s = mem_alloc_aligned(PAGE_PAIR);
 	int64_t n;
@@ -108,7 +120,8 @@ static int write_super(struct env *e, struct env_file *f, uint64_t size, const s
 }
 
 /* Makes a file and hands it to fill(). */
-static int make(struct env *e, const char *dir, const char *name, uint64_t size, const struct repl_disk_opts *o)
+static int make(struct env *e, const char *dir, const char *name, uint64_t size,
+		const struct repl_disk_opts *o)
 {
 	char *path = mem_printf("%s/%s", dir, name);
 	struct env_file *f = NULL;
@@ -134,7 +147,8 @@ static int make_vol_dir(struct env *e, const char *dir)
 	return rc;
 }
 
-int repl_disk_format(struct env *e, const char *path, const struct repl_disk_opts *o, struct hci_error *err)
+int repl_disk_format(struct env *e, const char *path, const struct repl_disk_opts *o,
+		     struct hci_error *err)
 {
 	uint64_t size = 0;
 	int rc;

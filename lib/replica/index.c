@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which blocks are in the log: a node a region, found through the segment's tables without a search.
- * Also the frames that keep such blocks in memory, and the counts that space.c decides from. Nodes
- * are promised before a write is put in a batch, so that applying it cannot fail.
+ * Which blocks are in the log: a node a region, found through the segment's tables without a
+ * search. Also the frames that keep such blocks in memory, and the counts that space.c decides
+ * from. Nodes are promised before a write is put in a batch, so that applying it cannot fail.
  */
 #include "base/mem.h"
 #include "replica/replica_impl.h"
@@ -185,7 +185,8 @@ static bool node_valid(const struct node *n, unsigned i)
 	return *valid_of(n->seg, n->region) >> i & 1;
 }
 
-/* What a region will take in the file system when it is written back: it is allocated as a whole. */
+/* What a region will take in the file system when it is written back: it is allocated as a whole.
+ */
 static uint64_t node_resv(const struct node *n)
 {
 	return n->data && !*valid_of(n->seg, n->region) ? REGION_BLOCKS : 0;
@@ -249,7 +250,8 @@ uint32_t index_new_blocks(const struct seg *s, uint32_t block, uint32_t n)
 	return need;
 }
 
-int index_write(struct seg *s, uint32_t block, uint32_t n, uint32_t pos, const uint8_t *data, uint64_t lsn)
+int index_write(struct seg *s, uint32_t block, uint32_t n, uint32_t pos, const uint8_t *data,
+		uint64_t lsn)
 {
 	struct repl_disk *d = s->d;
 	uint32_t b = block, end = block + n;
@@ -307,8 +309,9 @@ int index_zero(struct seg *s, uint32_t block, uint32_t n, uint64_t lsn)
 }
 
 /*
- * Applying a run of entries again, on top of tables that have them already, ends in the same tables:
- * recovery depends on it. The larger seq wins unless it is set; the last entry decides about ZERO.
+ * Applying a run of entries again, on top of tables that have them already, ends in the same
+ * tables: recovery depends on it. The larger seq wins unless it is set; the last entry decides
+ * about ZERO.
  */
 void index_seq(struct seg *s, uint32_t block, uint32_t n, bool zero, uint64_t seq, bool set)
 {

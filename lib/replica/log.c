@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The queue of writes and the batches that carry them to the log. Group commit without a delay: what
- * arrives while a batch is being written makes up the next one. At most BATCHES are in flight; they
- * are applied and acknowledged in order, so that what is acknowledged is always a prefix of the log.
- * Where a batch goes is ring.c's business, what it says log_format.c's.
+ * The queue of writes and the batches that carry them to the log. Group commit without a delay:
+ * what arrives while a batch is being written makes up the next one. At most BATCHES are in flight;
+ * they are applied and acknowledged in order, so that what is acknowledged is always a prefix of
+ * the log. Where a batch goes is ring.c's business, what it says log_format.c's.
  */
 #include "base/crc32c.h"
 #include "base/mem.h"

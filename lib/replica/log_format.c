@@ -73,7 +73,8 @@ static bool entry_ok(const struct logf_view *v, const struct logf_entry *e, uint
 		*data += e->nblocks;
 		/* fallthrough */
 	case LOGF_ZERO:
-		return e->nblocks > 0 && e->block < blocks && e->nblocks <= blocks - e->block && e->seq > 0;
+		return e->nblocks > 0 && e->block < blocks && e->nblocks <= blocks - e->block &&
+		       e->seq > 0;
 	case LOGF_FENCE:
 	case LOGF_DROP:
 		return e->nblocks == 0;

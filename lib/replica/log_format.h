@@ -36,7 +36,8 @@ struct logf_hdr {
 	uint16_t hdr_blocks;
 	struct uuid disk;
 	uint64_t lsn;   /* number of the batch: one more than that of the one before it */
-	uint64_t epoch; /* how often the disk had been opened: never smaller than that of the one before */
+	uint64_t epoch; /* how often the disk had been opened: never smaller than that of the one
+			   before */
 	uint64_t tail_lsn;
 	uint32_t data_blocks;
 	uint32_t hdr_bytes;
@@ -104,11 +105,14 @@ struct logf_view {
 
 enum logf_result {
 	LOGF_OK,
-	LOGF_SHORT, /* so far so good, but v->blocks blocks are needed; v->hdr is not to be trusted beyond that */
+	LOGF_SHORT, /* so far so good, but v->blocks blocks are needed; v->hdr is not to be trusted
+		       beyond that */
 	LOGF_BAD,   /* not a batch, not of this disk, or not whole */
 };
-/* Is there a whole batch at p? len: multiple of HCI_BLOCK, p aligned to 8. Data blocks are checked too. */
-enum logf_result logf_parse(const void *p, size_t len, const struct uuid *disk, struct logf_view *v);
+/* Is there a whole batch at p? len: multiple of HCI_BLOCK, p aligned to 8. Data blocks are checked
+ * too. */
+enum logf_result logf_parse(const void *p, size_t len, const struct uuid *disk,
+			    struct logf_view *v);
 /* The CRC of a header as it should be; for fuzzing and tests, which make headers by hand. */
 uint32_t logf_crc(const void *p, uint32_t hdr_bytes);
 

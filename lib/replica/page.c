@@ -16,7 +16,8 @@ static uint32_t page_crc(const void *page)
 	return crc32c(crc, p + at + sizeof(zero), HCI_BLOCK - at - sizeof(zero));
 }
 
-void page_seal(void *page, uint64_t magic, uint16_t version, uint64_t serial, const struct uuid *disk)
+void page_seal(void *page, uint64_t magic, uint16_t version, uint64_t serial,
+	       const struct uuid *disk)
 {
 	struct page_hdr *h = page;
 
@@ -35,7 +36,8 @@ static bool all_zero(const void *page)
 	return p[0] == 0 && memcmp(p, p + 1, HCI_BLOCK - 1) == 0;
 }
 
-enum page_state page_check(const void *page, uint64_t magic, uint16_t version, const struct uuid *disk)
+enum page_state page_check(const void *page, uint64_t magic, uint16_t version,
+			   const struct uuid *disk)
 {
 	const struct page_hdr *h = page;
 
@@ -50,8 +52,8 @@ enum page_state page_check(const void *page, uint64_t magic, uint16_t version, c
 	return PAGE_VALID;
 }
 
-enum page_state page_pick(const void *pair, uint64_t magic, uint16_t version, const struct uuid *disk, unsigned *which,
-			  bool *torn)
+enum page_state page_pick(const void *pair, uint64_t magic, uint16_t version,
+			  const struct uuid *disk, unsigned *which, bool *torn)
 {
 	const uint8_t *p = pair;
 	enum page_state s[2];

@@ -30,14 +30,17 @@ enum page_state {
 	PAGE_VERSION, /* intact, of a version that we do not know */
 };
 
-void page_seal(void *page, uint64_t magic, uint16_t version, uint64_t serial, const struct uuid *disk);
+void page_seal(void *page, uint64_t magic, uint16_t version, uint64_t serial,
+	       const struct uuid *disk);
 /* disk NULL: of any. */
-enum page_state page_check(const void *page, uint64_t magic, uint16_t version, const struct uuid *disk);
+enum page_state page_check(const void *page, uint64_t magic, uint16_t version,
+			   const struct uuid *disk);
 /*
- * The newer valid one of the two places at `pair`. *which is its index. When both are unusable: EMPTY if
- * one is empty (the first write was torn), VERSION if one is, else BAD. *torn (may be NULL): the other place holds garbage.
+ * The newer valid one of the two places at `pair`. *which is its index. When both are unusable:
+ * EMPTY if one is empty (the first write was torn), VERSION if one is, else BAD. *torn (may be
+ * NULL): the other place holds garbage.
  */
-enum page_state page_pick(const void *pair, uint64_t magic, uint16_t version, const struct uuid *disk, unsigned *which,
-			  bool *torn);
+enum page_state page_pick(const void *pair, uint64_t magic, uint16_t version,
+			  const struct uuid *disk, unsigned *which, bool *torn);
 
 #endif

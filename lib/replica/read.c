@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reads. Each is put together from memory, from the log and from the segment file, as the index says
- * at one moment; nothing that is not durable is ever returned, so what a read saw stays so. A read
- * behind a write to the same blocks that is not yet durable waits for it.
+ * Reads. Each is put together from memory, from the log and from the segment file, as the index
+ * says at one moment; nothing that is not durable is ever returned, so what a read saw stays so. A
+ * read behind a write to the same blocks that is not yet durable waits for it.
  *
  * A pass may take away what a read under way looks at (a place in the log, blocks of the file): it
  * waits with readers_wait() for the reads that began before. Two counters in turn tell them apart.
@@ -43,13 +43,14 @@ static void part_done(struct env_io *io)
 
 	if (io->result != (int64_t)io->iov1.iov_len)
 		op_priv(op)->err = disk_fail(d, io->result < 0 ? (int)-io->result : 0,
-					     x->of_log ? "cannot read the log" : "cannot read a segment's file");
+					     x->of_log ? "cannot read the log"
+						       : "cannot read a segment's file");
 	list_push_front(&d->free_reads, &x->link);
 	read_unref(d, op);
 }
 
-static void part_submit(struct repl_disk *d, struct repl_op *op, bool of_log, struct env_file *f, uint64_t off,
-			void *buf, uint64_t len)
+static void part_submit(struct repl_disk *d, struct repl_op *op, bool of_log, struct env_file *f,
+			uint64_t off, void *buf, uint64_t len)
 {
 	struct list *l = list_pop(&d->free_reads);
 	struct part *x = l ? list_entry(l, struct part, link) : mem_alloc(sizeof(*x));
@@ -95,7 +96,8 @@ static bool needs_file(const struct seg *s, uint32_t block, uint32_t n)
 }
 
 /* How many blocks from b on come from the same place in a row. */
-static uint32_t run_length(const struct seg *s, uint32_t b, uint32_t end, enum source src, uint32_t loc)
+static uint32_t run_length(const struct seg *s, uint32_t b, uint32_t end, enum source src,
+			   uint32_t loc)
 {
 	uint32_t n = 1, next;
 	const uint8_t *mem;
@@ -108,7 +110,8 @@ static uint32_t run_length(const struct seg *s, uint32_t b, uint32_t end, enum s
 
 static void assemble(struct repl_disk *d, struct repl_op *op, struct seg *s)
 {
-	uint32_t first = (uint32_t)(op->off / HCI_BLOCK), end = first + (uint32_t)(op->len / HCI_BLOCK);
+	uint32_t first = (uint32_t)(op->off / HCI_BLOCK),
+		 end = first + (uint32_t)(op->len / HCI_BLOCK);
 	uint32_t b = first, n;
 
 	for (; b < end; b += n) {
@@ -123,9 +126,11 @@ static void assemble(struct repl_disk *d, struct repl_op *op, struct seg *s)
 		else if (src == SRC_MEM)
 			memcpy(to, mem, HCI_BLOCK);
 		else if (src == SRC_LOG)
-			part_submit(d, op, true, d->logf, ring_off(loc - 1), to, (uint64_t)n * HCI_BLOCK);
+			part_submit(d, op, true, d->logf, ring_off(loc - 1), to,
+				    (uint64_t)n * HCI_BLOCK);
 		else
-			part_submit(d, op, false, s->data, (uint64_t)b * HCI_BLOCK, to, (uint64_t)n * HCI_BLOCK);
+			part_submit(d, op, false, s->data, (uint64_t)b * HCI_BLOCK, to,
+				    (uint64_t)n * HCI_BLOCK);
 	}
 }
 
@@ -149,7 +154,8 @@ void read_go(struct repl_op *op)
 		op_finish(d, op, 0);
 		return;
 	}
-	if (!s->data && needs_file(s, (uint32_t)(op->off / HCI_BLOCK), (uint32_t)(op->len / HCI_BLOCK))) {
+	if (!s->data &&
+	    needs_file(s, (uint32_t)(op->off / HCI_BLOCK), (uint32_t)(op->len / HCI_BLOCK))) {
 		seg_want_file(s, op);
 		return;
 	}

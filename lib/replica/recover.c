@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From the medium to memory: slot records and region tables, then every batch of the log from its tail
- * to the first that is not whole. Nothing is moved to its place here, the index points into the log.
- * Applying a batch again, on top of tables that already have it, ends in the same state, so recovery
- * may be cut off and begun anew at any point.
+ * From the medium to memory: slot records and region tables, then every batch of the log from its
+ * tail to the first that is not whole. Nothing is moved to its place here, the index points into
+ * the log. Applying a batch again, on top of tables that already have it, ends in the same state,
+ * so recovery may be cut off and begun anew at any point.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -18,9 +18,9 @@
 struct rec {
 	struct repl_disk *d;
 	struct hci_error *err;
-	uint8_t *buf;         /* a piece of the ring */
-	uint32_t first, n;    /* blocks that it holds */
-	uint32_t taken;       /* blocks of batches so far */
+	uint8_t *buf;      /* a piece of the ring */
+	uint32_t first, n; /* blocks that it holds */
+	uint32_t taken;    /* blocks of batches so far */
 	uint64_t epoch;
 	bool clean;
 };
@@ -28,20 +28,23 @@ struct rec {
 static int corrupt(struct rec *r, const char *path, const char *what)
 {
 	return err_set(r->err, HCI_E_CORRUPT,
-		       "disk %s: %s: %s: take the disk out of its pool, its volumes are rebuilt from the other replicas",
+		       "disk %s: %s: %s: take the disk out of its pool, its volumes are rebuilt "
+		       "from the other replicas",
 		       r->d->path, path, what);
 }
 
 static int page_error(struct rec *r, const char *path, enum page_state st)
 {
 	if (st == PAGE_VERSION)
-		return err_set(r->err, HCI_E_VERSION, "disk %s: %s is of a newer version: use the libhci that wrote it",
+		return err_set(r->err, HCI_E_VERSION,
+			       "disk %s: %s is of a newer version: use the libhci that wrote it",
 			       r->d->path, path);
 	return corrupt(r, path, "both copies of a page are damaged");
 }
 
 /* A clean disk has no torn pages: then a bad copy is rot, and the other copy may be stale. */
-static enum page_state pick(struct rec *r, const void *pair, uint64_t magic, uint16_t version, unsigned *which)
+static enum page_state pick(struct rec *r, const void *pair, uint64_t magic, uint16_t version,
+			    unsigned *which)
 {
 	bool torn;
 	enum page_state st = page_pick(pair, magic, version, &r->d->uuid, which, &torn);
@@ -91,8 +94,9 @@ static int load_meta(struct rec *r, const struct uuid *u, const char *path, stru
 		const struct meta_page *m = (const void *)(b + which * HCI_BLOCK);
 		struct vol *v;
 
-		if (!uuid_eq(&m->volume, u) || m->segsize < LOGF_SEGMENT_MIN || m->segsize > LOGF_SEGMENT_MAX ||
-		    m->segsize % REPL_REGION || m->generation == 0) {
+		if (!uuid_eq(&m->volume, u) || m->segsize < LOGF_SEGMENT_MIN ||
+		    m->segsize > LOGF_SEGMENT_MAX || m->segsize % REPL_REGION ||
+		    m->generation == 0) {
 			rc = corrupt(r, path, "the record makes no sense");
 		} else if (!(v = *out = vol_new(r->d, u, m->segsize))) {
 			rc = err_set(r->err, HCI_E_NOMEM, "disk %s: out of memory", r->d->path);
@@ -108,7 +112,8 @@ static int load_meta(struct rec *r, const struct uuid *u, const char *path, stru
 	return rc;
 }
 
-static int load_map_page(struct rec *r, struct seg *s, const char *path, const uint8_t *pair, uint32_t i)
+static int load_map_page(struct rec *r, struct seg *s, const char *path, const uint8_t *pair,
+			 uint32_t i)
 {
 	const struct map_page *m;
 	struct mpage *p;
@@ -120,8 +125,8 @@ static int load_map_page(struct rec *r, struct seg *s, const char *path, const u
 	if (st != PAGE_VALID)
 		return page_error(r, path, st);
 	m = (const void *)(pair + which * HCI_BLOCK);
-	if (!uuid_eq(&m->volume, &s->vol->uuid) || m->segment != s->no || m->first_region != i * MAP_REGIONS ||
-	    m->regions != MAP_REGIONS)
+	if (!uuid_eq(&m->volume, &s->vol->uuid) || m->segment != s->no ||
+	    m->first_region != i * MAP_REGIONS || m->regions != MAP_REGIONS)
 		return corrupt(r, path, "the table is of another segment");
 	p = s->pages[i] = MEM_NEW(struct mpage);
 	if (!p)
@@ -248,8 +253,8 @@ static int load_checkpoint(struct rec *r)
 
 	if (n != PAGE_PAIR) {
 		mem_free_aligned(pair);
-		return n < 0 ? disk_sys_error(d, (int)n, "cannot read the log", r->err) :
-			       corrupt(r, "log", "the file is cut short");
+		return n < 0 ? disk_sys_error(d, (int)n, "cannot read the log", r->err)
+			     : corrupt(r, "log", "the file is cut short");
 	}
 	st = page_pick(pair, CKPT_MAGIC, CKPT_VERSION, &d->uuid, &which, NULL);
 	c = (const void *)(pair + which * HCI_BLOCK);
@@ -313,7 +318,8 @@ static int apply_data(struct rec *r, struct vol *v, const struct logf_entry *x, 
 	if (rc)
 		return rc;
 	seg_real(s);
-	rc = zero ? index_zero(s, x->block, x->nblocks, lsn) : index_write(s, x->block, x->nblocks, pos, NULL, lsn);
+	rc = zero ? index_zero(s, x->block, x->nblocks, lsn)
+		  : index_write(s, x->block, x->nblocks, pos, NULL, lsn);
 	if (rc)
 		return rc;
 	index_seq(s, x->block, x->nblocks, zero, x->seq, x->flags & LOGF_F_SETSEQ);
@@ -380,7 +386,9 @@ static int scan(struct rec *r)
 			return rc;
 		rc = ring_reserve(g);
 		if (rc)
-			return err_set(r->err, rc, "disk %s: out of memory for the index of the log", r->d->path);
+			return err_set(r->err, rc,
+				       "disk %s: out of memory for the index of the log",
+				       r->d->path);
 		ring_take(g, pos, v.blocks);
 		g->applied++;
 		r->taken += v.blocks;
@@ -403,7 +411,9 @@ static int check_broken(struct rec *r)
 				if (!v->segs[k]->broken)
 					continue;
 				snprintf(name, sizeof(name), "%08x.seg", v->segs[k]->no);
-				return corrupt(r, name, "the segment's data file is missing, or its table is cut short");
+				return corrupt(r, name,
+					       "the segment's data file is missing, or its table "
+					       "is cut short");
 			}
 		}
 	}

@@ -7,9 +7,10 @@
  *   frame   4 KiB of memory with a block that is in the log, so that it need not be read back
  *   pass    one round of write-back: data, region tables, slot records, then the log's tail
  *
- * Who owns what: log.c the queue and the batches, index.c nodes and frames, segment.c files and region
- * tables, read.c reads, writeback.c the passes (wb_data.c their data), recover.c the way back from
- * the medium, slot.c openings and the fence, drop.c forgetting, space.c what is left, disk.c the rest.
+ * Who owns what: log.c the queue and the batches, index.c nodes and frames, segment.c files and
+ * region tables, read.c reads, writeback.c the passes (wb_data.c their data), recover.c the way
+ * back from the medium, slot.c openings and the fence, drop.c forgetting, space.c what is left,
+ * disk.c the rest.
  */
 #ifndef REPLICA_IMPL_H
 #define REPLICA_IMPL_H
@@ -24,15 +25,15 @@
 #define LOG_SUB "replica"
 
 #define REGION_BLOCKS (REPL_REGION / HCI_BLOCK)
-#define MAP_REGIONS 256u             /* regions of one page of a region table */
+#define MAP_REGIONS 256u               /* regions of one page of a region table */
 #define RING_OFF ((uint64_t)PAGE_PAIR) /* the log file begins with the checkpoint's pair */
 #define LOG_SIZE_MIN (4 * MiB)
 #define LOG_SIZE_MAX (64 * GiB)
-#define CTL_RESERVE 64u              /* blocks of the log kept for FENCE and DROP */
+#define CTL_RESERVE 64u /* blocks of the log kept for FENCE and DROP */
 #define BATCHES 4u
 #define IDLE_NS (200 * NS_PER_MS)
 #define VOL_BUCKETS 256u
-#define OPEN_SEGS_MAX 256u           /* segments with open files */
+#define OPEN_SEGS_MAX 256u /* segments with open files */
 
 /* A block's place: 0 none, LOC_ZERO to be zeroed, else its block in the ring + 1. */
 #define LOC_ZERO 0x80000000u
@@ -83,9 +84,11 @@ struct map_page {
 	uint32_t segment, first_region;
 	uint32_t regions, zero;
 	uint64_t seq[MAP_REGIONS];   /* with REPL_SEQ_ZERO */
-	uint16_t valid[MAP_REGIONS]; /* bit per block: the segment file has it; without it, it is zeroes */
+	uint16_t valid[MAP_REGIONS]; /* bit per block: the segment file has it; without it, it is
+					zeroes */
 };
-_Static_assert(sizeof(struct map_page) <= HCI_BLOCK && sizeof(struct super_page) <= HCI_BLOCK, "a page");
+_Static_assert(sizeof(struct map_page) <= HCI_BLOCK && sizeof(struct super_page) <= HCI_BLOCK,
+	       "a page");
 
 /* ---- in memory ---- */
 
@@ -134,16 +137,16 @@ struct seg {
 };
 
 struct vol {
-	struct list link;    /* disk.vols[]; none once it is gone */
-	struct list dying;   /* disk.dying_vols */
+	struct list link;  /* disk.vols[]; none once it is gone */
+	struct list dying; /* disk.dying_vols */
 	struct repl_disk *d;
 	struct uuid uuid;
-	uint64_t gen;        /* durable; 0: not yet */
-	uint64_t max_gen;    /* admitted, perhaps not yet durable */
-	uint64_t opening;    /* number of the last opening for writing */
+	uint64_t gen;     /* durable; 0: not yet */
+	uint64_t max_gen; /* admitted, perhaps not yet durable */
+	uint64_t opening; /* number of the last opening for writing */
 	uint64_t segsize;
 	uint64_t last, stable;
-	struct seg **segs;   /* ascending */
+	struct seg **segs; /* ascending */
 	uint32_t nsegs, cap;
 	struct list pending; /* writes submitted and not yet durable, in order */
 	uint32_t refs;       /* openings, control entries */
@@ -152,7 +155,7 @@ struct vol {
 	bool dir;            /* its directory and record exist, durably */
 	bool meta_dirty;
 	uint64_t meta_serial, meta_pass;
-	uint64_t batch_lsn;  /* the batch that batch_idx is about */
+	uint64_t batch_lsn; /* the batch that batch_idx is about */
 	uint32_t batch_idx;
 };
 
@@ -172,12 +175,12 @@ struct op_priv {
 	struct list waiters; /* reads behind this write */
 	struct vol *vol;
 	struct seg *seg;
-	uint64_t resv;       /* blocks */
-	uint32_t promised;   /* nodes */
-	uint32_t left;       /* parts of a read under way, + 1 while it is being started */
+	uint64_t resv;     /* blocks */
+	uint32_t promised; /* nodes */
+	uint32_t left;     /* parts of a read under way, + 1 while it is being started */
 	uint32_t phase;
 	int err;
-	bool data;           /* in vol.pending */
+	bool data; /* in vol.pending */
 };
 _Static_assert(sizeof(struct op_priv) <= sizeof(((struct repl_op *)0)->priv), "fits");
 
@@ -207,14 +210,14 @@ struct batch {
 };
 
 struct ring {
-	uint32_t blocks;   /* of the ring */
-	uint32_t head;     /* where the next batch goes, if it fits */
-	uint32_t tail;     /* pos of tail_lsn, or head when there is none */
+	uint32_t blocks; /* of the ring */
+	uint32_t head;   /* where the next batch goes, if it fits */
+	uint32_t tail;   /* pos of tail_lsn, or head when there is none */
 	uint64_t next_lsn, tail_lsn;
-	uint64_t applied;  /* last lsn in the index */
+	uint64_t applied;                     /* last lsn in the index */
 	uint64_t epoch, min_epoch, first_lsn; /* first_lsn: of this opening */
 	uint64_t ckpt_serial;
-	uint32_t *pos;     /* by lsn, a ring of pos_cap (a power of two) */
+	uint32_t *pos; /* by lsn, a ring of pos_cap (a power of two) */
 	uint32_t pos_cap;
 };
 
@@ -237,8 +240,8 @@ struct repl_disk {
 	struct batch *batches[BATCHES];
 	struct env_task kick_task, finish_task, fail_task;
 	struct list finished;
-	uint64_t open_ops;       /* requests, and control calls under way */
-	bool log_waits;          /* the head of the queue waits for room in the log */
+	uint64_t open_ops; /* requests, and control calls under way */
+	bool log_waits;    /* the head of the queue waits for room in the log */
 	uint64_t last_io;
 	struct fiber_cond drained;
 
@@ -270,10 +273,10 @@ struct repl_disk {
 
 	/* space.c */
 	uint64_t fs_free, fs_total, statfs_at;
-	uint64_t resv;          /* blocks: of regions in the index that are not in the segment file */
-	uint64_t resv_pending;  /* blocks: admitted, not in the index */
-	bool full;              /* write-back found no room */
-	bool short_of_space;    /* a write was refused */
+	uint64_t resv; /* blocks: of regions in the index that are not in the segment file */
+	uint64_t resv_pending; /* blocks: admitted, not in the index */
+	bool full;             /* write-back found no room */
+	bool short_of_space;   /* a write was refused */
 
 	/* writeback.c */
 	struct fiber_mutex wb_lock;
@@ -313,7 +316,7 @@ bool ring_place(const struct ring *r, uint32_t blocks, uint32_t keep, uint32_t *
 int ring_reserve(struct ring *r); /* memory for one more; HCI_E_NOMEM */
 void ring_take(struct ring *r, uint32_t pos, uint32_t blocks); /* the next lsn is there */
 void ring_release(struct ring *r, uint64_t tail_lsn);
-uint32_t ring_pos_of(const struct ring *r, uint64_t lsn);     /* head for next_lsn */
+uint32_t ring_pos_of(const struct ring *r, uint64_t lsn); /* head for next_lsn */
 uint32_t ring_used(const struct ring *r);
 static inline uint64_t ring_off(uint32_t block)
 {
@@ -327,16 +330,18 @@ struct node *index_node(const struct seg *s, uint32_t region);
 /* Room in the tables for the regions of [block, block + n). */
 int seg_prepare(struct seg *s, uint32_t block, uint32_t n);
 /* n blocks are in the ring from pos on; data NULL: not in memory (recovery). */
-int index_write(struct seg *s, uint32_t block, uint32_t n, uint32_t pos, const uint8_t *data, uint64_t lsn);
+int index_write(struct seg *s, uint32_t block, uint32_t n, uint32_t pos, const uint8_t *data,
+		uint64_t lsn);
 int index_zero(struct seg *s, uint32_t block, uint32_t n, uint64_t lsn);
 void index_seq(struct seg *s, uint32_t block, uint32_t n, bool zero, uint64_t seq, bool set);
 void index_valid(struct seg *s, uint32_t region, uint16_t mask);
 /* Blocks of the file system that a write of these would newly take. */
 uint32_t index_new_blocks(const struct seg *s, uint32_t block, uint32_t n);
-void index_forget_seg(struct seg *s);   /* all nodes, but for those that the pass has */
-void index_node_done(struct node *n, uint64_t lsn, struct list *before); /* the pass is over for it */
-void index_node_requeue(struct node *n, struct list *before);            /* the pass failed */
-void index_trim(struct repl_disk *d);   /* gives memory back when idle */
+void index_forget_seg(struct seg *s); /* all nodes, but for those that the pass has */
+void index_node_done(struct node *n, uint64_t lsn,
+		     struct list *before);                    /* the pass is over for it */
+void index_node_requeue(struct node *n, struct list *before); /* the pass failed */
+void index_trim(struct repl_disk *d);                         /* gives memory back when idle */
 void index_fini(struct repl_disk *d);
 void frame_put(struct repl_disk *d, uint8_t *f);
 static inline uint16_t seg_valid(const struct seg *s, uint32_t region)
@@ -353,9 +358,9 @@ void seg_real(struct seg *s);
 void seg_dirty(struct seg *s);
 void seg_unref(struct seg *s);
 void seg_free(struct repl_disk *d, struct seg *s); /* from a fiber: closes its files */
-int seg_open_files(struct seg *s, bool create);   /* from a fiber; -errno */
+int seg_open_files(struct seg *s, bool create);    /* from a fiber; -errno */
 void seg_want_file(struct seg *s, struct repl_op *op);
-void seg_opener(void *disk);                      /* a fiber */
+void seg_opener(void *disk); /* a fiber */
 void seg_close_some(struct repl_disk *d, uint32_t keep);
 char *seg_path(const struct seg *s, const char *suffix);
 static inline uint32_t seg_blocks(const struct seg *s)
@@ -370,7 +375,7 @@ struct vol *vol_new(struct repl_disk *d, const struct uuid *u, uint64_t segsize)
 void vol_put(struct vol *v);
 void vol_free(struct vol *v);
 char *vol_path(const struct vol *v, const char *name);
-int vol_write_meta(struct vol *v);  /* from a fiber; -errno */
+int vol_write_meta(struct vol *v); /* from a fiber; -errno */
 bool op_stale(const struct repl_op *op, int *status);
 static inline bool vol_real(const struct vol *v)
 {
@@ -386,7 +391,8 @@ void read_fini(struct repl_disk *d);
 /* drop.c */
 void drop_apply(struct vol *v, uint32_t segment); /* in the order of the log */
 int drop_unlink(struct repl_disk *d);             /* from a fiber, under wb_lock; -errno */
-bool drop_blocks(const struct vol *v, uint32_t segment); /* files of that name are still to be removed */
+bool drop_blocks(const struct vol *v,
+		 uint32_t segment); /* files of that name are still to be removed */
 void seg_detach(struct seg *s);
 
 /* space.c */
@@ -403,7 +409,8 @@ struct snap {
 	struct node *node;
 	uint32_t loc[REGION_BLOCKS];
 	uint8_t *mem[REGION_BLOCKS];
-	uint16_t written, cleared; /* blocks that the pass put in the file, that are zeroes from now on */
+	uint16_t written,
+		cleared; /* blocks that the pass put in the file, that are zeroes from now on */
 };
 struct wb {
 	struct repl_disk *d;
@@ -411,14 +418,15 @@ struct wb {
 	uint32_t n, cap;
 	struct list segs; /* touched */
 	uint32_t inflight;
-	int err;          /* -errno, the first */
+	int err; /* -errno, the first */
 	struct fiber_cond cond;
 	struct list free_units, free_ios;
 	uint32_t nunits;
 };
-int wb_write_data(struct wb *w);                   /* all snaps; -errno */
+int wb_write_data(struct wb *w); /* all snaps; -errno */
 /* Submits and returns; wb_wait waits for all. */
-int wb_io(struct wb *w, enum env_io_op op, struct env_file *f, void *buf, uint64_t len, uint64_t off);
+int wb_io(struct wb *w, enum env_io_op op, struct env_file *f, void *buf, uint64_t len,
+	  uint64_t off);
 int wb_wait(struct wb *w);
 struct wb *wb_new(struct repl_disk *d);
 void wb_free(struct wb *w);

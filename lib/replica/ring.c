@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Places in the log's ring: where a batch goes, where each live one is, what is free. A batch is never
- * split: one that does not fit before the end goes to the beginning. No I/O here.
+ * Places in the log's ring: where a batch goes, where each live one is, what is free. A batch is
+ * never split: one that does not fit before the end goes to the beginning. No I/O here.
  */
 #include "base/mem.h"
 #include "replica/replica_impl.h"

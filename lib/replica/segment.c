@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Segments: finding and making them in memory, and their two files. Files are opened when needed and
- * closed again, least recently used first. What is in the tables is index.c's, when they are written
- * writeback.c's.
+ * Segments: finding and making them in memory, and their two files. Files are opened when needed
+ * and closed again, least recently used first. What is in the tables is index.c's, when they are
+ * written writeback.c's.
  */
 #include <errno.h>
 

@@ -19,7 +19,8 @@ void svc_reply(struct rpc_req *req, int status, const char *message)
 
 static void reply_map(struct rpc_req *req, struct buf *b)
 {
-	rpc_reply(req, b->failed ? HCI_E_NOMEM : 0, NULL, b->failed ? NULL : b, NULL, 0, NULL, NULL);
+	rpc_reply(req, b->failed ? HCI_E_NOMEM : 0, NULL, b->failed ? NULL : b, NULL, 0, NULL,
+		  NULL);
 	buf_free(b);
 }
 
@@ -227,14 +228,15 @@ static void open_fiber(void *arg)
 		call_end(c);
 		return;
 	}
-	rc = c->ro ? repl_slot_open_ro(d, &c->volume, &slot, &st, &err) :
-		     repl_slot_open(d, &c->volume, c->gen, c->segsize, &slot, &st, &err);
+	rc = c->ro ? repl_slot_open_ro(d, &c->volume, &slot, &st, &err)
+		   : repl_slot_open(d, &c->volume, c->gen, c->segsize, &slot, &st, &err);
 	if (!rc && !still_there(c, d))
 		rc = err_set(&err, HCI_E_NOTFOUND, "the disk was taken out of service meanwhile");
 	if (!rc) {
 		rc = keep(c, d, slot, &n);
 		if (rc)
-			err_set(&err, rc, "no room for one more handle of this connection: close some");
+			err_set(&err, rc,
+				"no room for one more handle of this connection: close some");
 	}
 	if (rc) {
 		repl_slot_put(slot);
@@ -292,7 +294,8 @@ static void svc_info(void *arg, struct rpc_req *req)
 	reply_map(req, &b);
 }
 
-static void spawn(struct repl_service *s, struct rpc_req *req, void (*fn)(void *arg), const char *name)
+static void spawn(struct repl_service *s, struct rpc_req *req, void (*fn)(void *arg),
+		  const char *name)
 {
 	struct call *c = MEM_NEW(struct call);
 
@@ -353,9 +356,11 @@ static int register_all(struct repl_service *s)
 		uint32_t method;
 		void (*fn)(void *arg, struct rpc_req *req);
 	} m[] = {
-		{ REPL_RPC_OPEN, svc_open },	 { REPL_RPC_CLOSE, svc_close },	    { REPL_RPC_READ, svc_read },
-		{ REPL_RPC_WRITE, svc_write },	 { REPL_RPC_ZERO, svc_zero },	    { REPL_RPC_STABLE, svc_stable },
-		{ REPL_RPC_REGIONS, svc_regions }, { REPL_RPC_DROP, svc_drop },	    { REPL_RPC_INFO, svc_info },
+		{ REPL_RPC_OPEN, svc_open },       { REPL_RPC_CLOSE, svc_close },
+		{ REPL_RPC_READ, svc_read },       { REPL_RPC_WRITE, svc_write },
+		{ REPL_RPC_ZERO, svc_zero },       { REPL_RPC_STABLE, svc_stable },
+		{ REPL_RPC_REGIONS, svc_regions }, { REPL_RPC_DROP, svc_drop },
+		{ REPL_RPC_INFO, svc_info },
 	};
 	int rc = 0;
 
@@ -424,7 +429,8 @@ int repl_service_add(struct repl_service *s, struct repl_disk *d)
 	return 0;
 }
 
-/* Places of its handles in the tables stay taken, and answer NOTFOUND, until the connection ends. */
+/* Places of its handles in the tables stay taken, and answer NOTFOUND, until the connection ends.
+ */
 void repl_service_remove(struct repl_service *s, struct repl_disk *d)
 {
 	struct svc_disk *x, *tmp;

@@ -8,8 +8,8 @@
 #include "replica/replica_proto.h"
 #include "rpc/rpc.h"
 
-#define HANDLES_MAX 65536u     /* of one connection */
-#define REGIONS_MAX 16384u     /* entries of one reply */
+#define HANDLES_MAX 65536u /* of one connection */
+#define REGIONS_MAX 16384u /* entries of one reply */
 
 struct svc_disk {
 	struct list link;
@@ -19,16 +19,16 @@ struct svc_disk {
 
 /* One opening, made by one connection. */
 struct handle {
-	struct list link;      /* service.handles */
+	struct list link; /* service.handles */
 	struct repl_service *s;
 	struct repl_slot *slot;
-	struct repl_disk *d;   /* NULL: the disk was removed */
-	uint32_t ops;          /* under way */
-	bool closed;           /* goes when the last op ends */
+	struct repl_disk *d; /* NULL: the disk was removed */
+	uint32_t ops;        /* under way */
+	bool closed;         /* goes when the last op ends */
 };
 
 struct svc_conn {
-	struct list link;      /* service.conns */
+	struct list link; /* service.conns */
 	struct rpc_conn *conn;
 	struct handle **handles;
 	uint32_t n;
@@ -38,8 +38,8 @@ struct repl_service {
 	struct env *e;
 	struct rpc *rpc;
 	struct list disks, conns, handles, free_ios;
-	uint32_t open;         /* ops and fibers under way */
-	bool dead;             /* goes when the last of them ends */
+	uint32_t open; /* ops and fibers under way */
+	bool dead;     /* goes when the last of them ends */
 };
 
 struct svc_disk *svc_disk(struct repl_service *s, const struct uuid *u);

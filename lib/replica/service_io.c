@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reads, writes and region lists over rpc. The payload of a write is handed to the disk as it came in,
- * that of a read is filled by the disk and sent as it is: no copy here.
+ * Reads, writes and region lists over rpc. The payload of a write is handed to the disk as it came
+ * in, that of a read is filled by the disk and sent as it is: no copy here.
  */
 #include "base/mem.h"
 #include "replica/service.h"
@@ -78,7 +78,8 @@ static void op_done(struct repl_op *op)
 	io_free(io);
 }
 
-static struct svc_io *io_new(struct repl_service *s, struct handle *h, struct rpc_req *req, enum repl_op_kind kind)
+static struct svc_io *io_new(struct repl_service *s, struct handle *h, struct rpc_req *req,
+			     enum repl_op_kind kind)
 {
 	struct list *l = list_pop(&s->free_ios);
 	struct svc_io *io = l ? list_entry(l, struct svc_io, link) : mem_alloc(sizeof(*io));
@@ -107,7 +108,8 @@ static void io_submit(struct svc_io *io)
 }
 
 /* [handle, segment, off, len, ...]: false when it was answered already. */
-static bool begin(struct repl_service *s, struct rpc_req *req, enum repl_op_kind kind, uint32_t fields, struct svc_io **out)
+static bool begin(struct repl_service *s, struct rpc_req *req, enum repl_op_kind kind,
+		  uint32_t fields, struct svc_io **out)
 {
 	struct rd *r = &req->args;
 	bool bad = rd_array(r) < fields;
@@ -121,7 +123,8 @@ static bool begin(struct repl_service *s, struct rpc_req *req, enum repl_op_kind
 		return false;
 	}
 	if (!h) {
-		svc_reply(req, HCI_E_NOTFOUND, "no such handle on this connection: open the slot first");
+		svc_reply(req, HCI_E_NOTFOUND,
+			  "no such handle on this connection: open the slot first");
 		return false;
 	}
 	if (kind != REPL_ZERO && (len == 0 || len > REPL_IO_MAX)) {
@@ -203,7 +206,8 @@ void svc_stable(void *arg, struct rpc_req *req)
 	}
 	io = h ? io_new(s, h, req, REPL_STABLE) : NULL;
 	if (!io) {
-		svc_reply(req, h ? HCI_E_NOMEM : HCI_E_NOTFOUND, "no such handle, or out of memory");
+		svc_reply(req, h ? HCI_E_NOMEM : HCI_E_NOTFOUND,
+			  "no such handle, or out of memory");
 		return;
 	}
 	io->op.segment = 0;
@@ -231,7 +235,8 @@ _Static_assert(sizeof(struct repl_region) == ENTRY && offsetof(struct repl_regio
 		       offsetof(struct repl_region, seq) == 8,
 	       "on the wire");
 
-static void send_regions(struct repl_service *s, struct rpc_req *req, struct lent *x, uint32_t n, uint32_t max)
+static void send_regions(struct repl_service *s, struct rpc_req *req, struct lent *x, uint32_t n,
+			 uint32_t max)
 {
 	struct buf b = BUF_INIT;
 
@@ -239,8 +244,8 @@ static void send_regions(struct repl_service *s, struct rpc_req *req, struct len
 	pk_u64(&b, n);
 	pk_bool(&b, n == max);
 	s->open++;
-	rpc_reply(req, b.failed ? HCI_E_NOMEM : 0, NULL, b.failed ? NULL : &b, x->buf, b.failed ? 0 : n * ENTRY, lent_free,
-		  x);
+	rpc_reply(req, b.failed ? HCI_E_NOMEM : 0, NULL, b.failed ? NULL : &b, x->buf,
+		  b.failed ? 0 : n * ENTRY, lent_free, x);
 	buf_free(&b);
 }
 
@@ -265,7 +270,8 @@ void svc_regions(void *arg, struct rpc_req *req)
 		return;
 	}
 	if (!h) {
-		svc_reply(req, HCI_E_NOTFOUND, "no such handle on this connection: open the slot first");
+		svc_reply(req, HCI_E_NOTFOUND,
+			  "no such handle on this connection: open the slot first");
 		return;
 	}
 	x = MEM_NEW(struct lent);

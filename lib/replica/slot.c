@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Openings of a volume on a disk, the fence, and the lists of what is here. A newer generation shuts
- * out all older ones (HCI_E_FENCED); a later opening of the same generation takes the place of the one
- * before (HCI_E_CLOSED), so that requests of a connection that broke cannot arrive late.
+ * Openings of a volume on a disk, the fence, and the lists of what is here. A newer generation
+ * shuts out all older ones (HCI_E_FENCED); a later opening of the same generation takes the place
+ * of the one before (HCI_E_CLOSED), so that requests of a connection that broke cannot arrive late.
  */
 #include "base/err.h"
 #include "base/mem.h"
@@ -25,8 +25,8 @@ bool op_stale(const struct repl_op *op, int *status)
 	return *status != 0;
 }
 
-static int check_open(struct repl_disk *d, const struct uuid *volume, uint64_t generation, uint64_t segsize,
-		      const struct vol *v, struct hci_error *err)
+static int check_open(struct repl_disk *d, const struct uuid *volume, uint64_t generation,
+		      uint64_t segsize, const struct vol *v, struct hci_error *err)
 {
 	char u[HCI_UUID_STR];
 
@@ -39,15 +39,21 @@ static int check_open(struct repl_disk *d, const struct uuid *volume, uint64_t g
 		return err_set(err, HCI_E_INVAL, "volume %s: generation %llu is out of range", u,
 			       (unsigned long long)generation);
 	if (segsize < LOGF_SEGMENT_MIN || segsize > LOGF_SEGMENT_MAX || segsize % REPL_REGION)
-		return err_set(err, HCI_E_INVAL, "volume %s: segment size %llu is not a multiple of 64 KiB up to 4 GiB", u,
-			       (unsigned long long)segsize);
+		return err_set(
+			err, HCI_E_INVAL,
+			"volume %s: segment size %llu is not a multiple of 64 KiB up to 4 GiB", u,
+			(unsigned long long)segsize);
 	if (v && generation < v->max_gen)
-		return err_set(err, HCI_E_FENCED, "volume %s on disk %s: generation %llu is refused, a writer of "
-			       "generation %llu was here", u, d->path, (unsigned long long)generation,
+		return err_set(err, HCI_E_FENCED,
+			       "volume %s on disk %s: generation %llu is refused, a writer of "
+			       "generation %llu was here",
+			       u, d->path, (unsigned long long)generation,
 			       (unsigned long long)v->max_gen);
 	if (v && v->segsize != segsize)
-		return err_set(err, HCI_E_INVAL, "volume %s on disk %s has segments of %llu bytes, not %llu", u, d->path,
-			       (unsigned long long)v->segsize, (unsigned long long)segsize);
+		return err_set(err, HCI_E_INVAL,
+			       "volume %s on disk %s has segments of %llu bytes, not %llu", u,
+			       d->path, (unsigned long long)v->segsize,
+			       (unsigned long long)segsize);
 	return 0;
 }
 
@@ -82,7 +88,8 @@ static void get_state(const struct vol *v, struct repl_slot_state *state)
 	state->stable_seq = v->stable;
 }
 
-/* The entry goes behind everything that was submitted before, so when it is durable that is, too. */
+/* The entry goes behind everything that was submitted before, so when it is durable that is, too.
+ */
 static int fence(struct repl_slot *s)
 {
 	struct ctl c = { .op = { .seq = s->gen } };
@@ -101,8 +108,9 @@ static int fence(struct repl_slot *s)
 	return rc;
 }
 
-static int slot_open(struct repl_disk *d, const struct uuid *volume, uint64_t generation, uint64_t segment_size,
-		     struct repl_slot **out, struct repl_slot_state *state, struct hci_error *err)
+static int slot_open(struct repl_disk *d, const struct uuid *volume, uint64_t generation,
+		     uint64_t segment_size, struct repl_slot **out, struct repl_slot_state *state,
+		     struct hci_error *err)
 {
 	struct vol *v = vol_find(d, volume);
 	struct repl_slot *s;
@@ -131,8 +139,9 @@ static int slot_open(struct repl_disk *d, const struct uuid *volume, uint64_t ge
 	return 0;
 }
 
-int repl_slot_open(struct repl_disk *d, const struct uuid *volume, uint64_t generation, uint64_t segment_size,
-		   struct repl_slot **out, struct repl_slot_state *state, struct hci_error *err)
+int repl_slot_open(struct repl_disk *d, const struct uuid *volume, uint64_t generation,
+		   uint64_t segment_size, struct repl_slot **out, struct repl_slot_state *state,
+		   struct hci_error *err)
 {
 	int rc;
 
@@ -153,7 +162,8 @@ int repl_slot_open_ro(struct repl_disk *d, const struct uuid *volume, struct rep
 		return err_copy(err, &d->fail_err, HCI_E_IO);
 	if (!v || !vol_real(v)) {
 		uuid_print(volume, u);
-		return err_set(err, HCI_E_NOTFOUND, "disk %s holds nothing of volume %s", d->path, u);
+		return err_set(err, HCI_E_NOTFOUND, "disk %s holds nothing of volume %s", d->path,
+			       u);
 	}
 	*out = slot_new(v, 0, true);
 	if (!*out)
@@ -164,7 +174,8 @@ int repl_slot_open_ro(struct repl_disk *d, const struct uuid *volume, struct rep
 
 /* ---- what is here ---- */
 
-static uint32_t regions_of(const struct seg *s, uint64_t since, uint32_t from, struct repl_region *out, uint32_t max)
+static uint32_t regions_of(const struct seg *s, uint64_t since, uint32_t from,
+			   struct repl_region *out, uint32_t max)
 {
 	uint32_t total = (uint32_t)(s->vol->segsize / REPL_REGION), n = 0;
 
@@ -184,8 +195,8 @@ static uint32_t regions_of(const struct seg *s, uint64_t since, uint32_t from, s
 	return n;
 }
 
-uint32_t repl_regions(struct repl_slot *slot, uint64_t since, uint32_t only_segment, struct repl_region *cursor,
-		      struct repl_region *out, uint32_t max)
+uint32_t repl_regions(struct repl_slot *slot, uint64_t since, uint32_t only_segment,
+		      struct repl_region *cursor, struct repl_region *out, uint32_t max)
 {
 	const struct vol *v = slot->vol;
 	uint32_t n = 0;
@@ -194,7 +205,8 @@ uint32_t repl_regions(struct repl_slot *slot, uint64_t since, uint32_t only_segm
 		const struct seg *s = v->segs[i];
 		uint32_t from = 0;
 
-		if (s->no < cursor->segment || (only_segment != UINT32_MAX && s->no != only_segment))
+		if (s->no < cursor->segment ||
+		    (only_segment != UINT32_MAX && s->no != only_segment))
 			continue;
 		if (s->no == cursor->segment)
 			from = cursor->region + (cursor->seq != 0);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Room: a write that is acknowledged must find a place in its segment file later. Blocks in the log
- * that are not in the file yet are reserved; a write for which nothing is left beside the reservations
- * and the reserve is refused while nothing has changed yet.
+ * that are not in the file yet are reserved; a write for which nothing is left beside the
+ * reservations and the reserve is refused while nothing has changed yet.
  */
 #include "base/mem.h"
 #include "replica/replica_impl.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Volumes of a disk: finding, making, their record on disk. Openings and the fence are in slot.c. */
+/* Volumes of a disk: finding, making, their record on disk. Openings and the fence are in slot.c.
+ */
 #include <errno.h>
 
 #include "base/mem.h"

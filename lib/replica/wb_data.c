@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The data of a pass: the blocks of its snapshots, merged to runs per segment, many in flight. What is
- * no longer in memory is read back from the log first. A region is allocated as a whole before the
- * first write to it (by a worker: asynchronous writes into holes would make the loop wait for the file
- * system's journal), and punched out when nothing but zeroes is left. Zeroed blocks cost no write: they
- * are no longer valid, which is said in the table. Syncing and the tables are writeback.c's.
+ * The data of a pass: the blocks of its snapshots, merged to runs per segment, many in flight. What
+ * is no longer in memory is read back from the log first. A region is allocated as a whole before
+ * the first write to it (by a worker: asynchronous writes into holes would make the loop wait for
+ * the file system's journal), and punched out when nothing but zeroes is left. Zeroed blocks cost
+ * no write: they are no longer valid, which is said in the table. Syncing and the tables are
+ * writeback.c's.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -103,7 +104,8 @@ static struct wb_req *req_new(struct wb *w)
 	return r;
 }
 
-int wb_io(struct wb *w, enum env_io_op op, struct env_file *f, void *buf, uint64_t len, uint64_t off)
+int wb_io(struct wb *w, enum env_io_op op, struct env_file *f, void *buf, uint64_t len,
+	  uint64_t off)
 {
 	struct wb_req *r;
 
@@ -197,7 +199,8 @@ static void log_read(struct unit *u, uint32_t loc, uint32_t n, uint8_t *to)
 	}
 	r->u = u;
 	u->reading++;
-	env_io_prep(&r->io, ENV_READ, w->d->logf, to, (uint64_t)n * HCI_BLOCK, ring_off(loc - 1), log_read_done);
+	env_io_prep(&r->io, ENV_READ, w->d->logf, to, (uint64_t)n * HCI_BLOCK, ring_off(loc - 1),
+		    log_read_done);
 	env_submit(w->d->e, &r->io);
 }
 
@@ -231,7 +234,8 @@ static void unit_send(struct unit *u, struct seg *s)
 
 	for (uint32_t i = 0; i < u->n; i++)
 		missing += !u->mem[i];
-	env_io_prep(&u->io, ENV_WRITE, s->data, NULL, 0, (uint64_t)u->block * HCI_BLOCK, unit_written);
+	env_io_prep(&u->io, ENV_WRITE, s->data, NULL, 0, (uint64_t)u->block * HCI_BLOCK,
+		    unit_written);
 	u->w->inflight++;
 	u->reading = 1;
 	if (missing)
@@ -272,8 +276,8 @@ struct walk {
 	struct wb *w;
 	struct seg *seg;
 	struct unit *u;
-	enum env_io_op op;      /* ALLOC or PUNCH of a run */
-	uint32_t first, n;      /* its regions */
+	enum env_io_op op; /* ALLOC or PUNCH of a run */
+	uint32_t first, n; /* its regions */
 };
 
 static void flush_unit(struct walk *k)
@@ -351,7 +355,8 @@ static int write_snap(struct walk *k, struct snap *sn)
 
 	for (unsigned i = 0; i < REGION_BLOCKS && !rc; i++) {
 		if (sn->written >> i & 1)
-			rc = put_block(k, sn->node->region * REGION_BLOCKS + i, sn->mem[i], sn->loc[i]);
+			rc = put_block(k, sn->node->region * REGION_BLOCKS + i, sn->mem[i],
+				       sn->loc[i]);
 	}
 	return rc;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Write-back: from the log to the segment files, in passes. A pass takes the oldest regions of the
- * index, writes and syncs their blocks, then the region tables, then moves the log's tail. Until the
- * tail moves the log covers everything, so a pass may be cut off at any point and done again.
+ * index, writes and syncs their blocks, then the region tables, then moves the log's tail. Until
+ * the tail moves the log covers everything, so a pass may be cut off at any point and done again.
  *
  * The order inside a pass is what crash safety hangs on; see docs/disk-format.md, "Write-back".
  */
@@ -116,7 +116,8 @@ static int write_map_page(struct wb *w, struct seg *s, uint32_t i)
 	memcpy(m->valid, p->valid, sizeof(m->valid));
 	page_seal(m, MAP_MAGIC, MAP_VERSION, ++p->serial, &s->d->uuid);
 	p->dirty = false;
-	return wb_io(w, ENV_WRITE, s->map, m, HCI_BLOCK, (uint64_t)i * PAGE_PAIR + (p->serial & 1) * HCI_BLOCK);
+	return wb_io(w, ENV_WRITE, s->map, m, HCI_BLOCK,
+		     (uint64_t)i * PAGE_PAIR + (p->serial & 1) * HCI_BLOCK);
 }
 
 static int write_map(struct wb *w, struct seg *s)
@@ -235,7 +236,8 @@ int wb_checkpoint(struct repl_disk *d, uint64_t tail_lsn)
 	c->tail_block = ring_pos_of(r, tail_lsn);
 	r->ckpt_serial++;
 	page_seal(c, CKPT_MAGIC, CKPT_VERSION, r->ckpt_serial, &d->uuid);
-	n = fiber_write(d->e, d->logf, c, HCI_BLOCK, (r->ckpt_serial & 1) * HCI_BLOCK, ENV_IO_DSYNC);
+	n = fiber_write(d->e, d->logf, c, HCI_BLOCK, (r->ckpt_serial & 1) * HCI_BLOCK,
+			ENV_IO_DSYNC);
 	mem_free_aligned(c);
 	if (n < 0)
 		return (int)n;
@@ -247,7 +249,8 @@ static int pass_data(struct repl_disk *d, struct wb *w)
 {
 	int rc;
 
-	/* Reads from before the snapshot may look at what is about to be overwritten in the files. */
+	/* Reads from before the snapshot may look at what is about to be overwritten in the files.
+	 */
 	readers_wait(d);
 	rc = wb_write_data(w);
 	if (!rc)
@@ -258,8 +261,8 @@ static int pass_data(struct repl_disk *d, struct wb *w)
 	return write_maps(d, w);
 }
 
-/* The tail may move to the oldest batch that the index still needs, but not past what was applied when
- * the pass began: only that much is sure to be in the tables and records it wrote. */
+/* The tail may move to the oldest batch that the index still needs, but not past what was applied
+ * when the pass began: only that much is sure to be in the tables and records it wrote. */
 static uint64_t new_tail(const struct repl_disk *d, uint64_t limit)
 {
 	if (list_empty(&d->dirty))
@@ -319,8 +322,10 @@ static void pass_failed(struct repl_disk *d, int rc)
 	if (rc == -ENOSPC || rc == -EDQUOT) {
 		if (!d->full)
 			log_warn(env_log(d->e),
-				 "disk %s is full: what was written stays in its log, new blocks are refused until "
-				 "space is freed", d->path);
+				 "disk %s is full: what was written stays in its log, new blocks "
+				 "are refused until "
+				 "space is freed",
+				 d->path);
 		d->full = true;
 		fiber_cond_signal(d->e, &d->drained);
 		env_defer(d->e, &d->kick_task); /* what waits for the log must not wait for ever */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What one replica disk does, without network and writer: replica_disk DIR [SECONDS]. Makes a disk in an
- * empty sub-folder of DIR, prints one JSON object, removes the folder's contents. CPU is that of the
- * whole process, both ends of every request included.
+ * What one replica disk does, without network and writer: replica_disk DIR [SECONDS]. Makes a disk
+ * in an empty sub-folder of DIR, prints one JSON object, removes the folder's contents. CPU is that
+ * of the whole process, both ends of every request included.
  */
 #include <ftw.h>
 #include <stdio.h>
@@ -68,10 +68,17 @@ static void done(struct repl_op *op)
 static void submit(struct req *r)
 {
 	struct bench *b = r->b;
-	uint64_t units = SEGMENTS * SEGMENT / b->len, at = (b->seq ? b->next++ : rnd(b)) % units * b->len;
+	uint64_t units = SEGMENTS * SEGMENT / b->len,
+		 at = (b->seq ? b->next++ : rnd(b)) % units * b->len;
 
-	r->op = (struct repl_op){ .kind = b->kind, .slot = b->slot, .segment = (uint32_t)(at / SEGMENT),
-				  .off = at % SEGMENT, .len = b->len, .buf = r->buf, .seq = ++b->seqno, .done = done };
+	r->op = (struct repl_op){ .kind = b->kind,
+				  .slot = b->slot,
+				  .segment = (uint32_t)(at / SEGMENT),
+				  .off = at % SEGMENT,
+				  .len = b->len,
+				  .buf = r->buf,
+				  .seq = ++b->seqno,
+				  .done = done };
 	repl_submit(&r->op);
 }
 
@@ -80,10 +87,12 @@ static double cpu_us(void)
 	struct rusage u;
 
 	getrusage(RUSAGE_SELF, &u);
-	return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1e6 + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+	return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1e6 +
+	       (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
 }
 
-static void run(struct bench *b, const char *name, enum repl_op_kind kind, uint32_t len, uint32_t depth, bool seq)
+static void run(struct bench *b, const char *name, enum repl_op_kind kind, uint32_t len,
+		uint32_t depth, bool seq)
 {
 	uint64_t start = env_now(b->e);
 	double cpu = cpu_us(), s, iops;
@@ -100,8 +109,9 @@ static void run(struct bench *b, const char *name, enum repl_op_kind kind, uint3
 		fiber_park(b->e);
 	s = (double)(env_now(b->e) - start) / 1e9;
 	iops = (double)b->ops / s;
-	printf("%s\n  \"%s\": {\"iops\": %.0f, \"mb_s\": %.1f, \"cpu_us\": %.2f, \"errors\": %llu}", b->first ? "{" : ",", name,
-	       iops, iops * len / 1e6, (cpu_us() - cpu) / (double)b->ops, (unsigned long long)b->failed);
+	printf("%s\n  \"%s\": {\"iops\": %.0f, \"mb_s\": %.1f, \"cpu_us\": %.2f, \"errors\": %llu}",
+	       b->first ? "{" : ",", name, iops, iops * len / 1e6,
+	       (cpu_us() - cpu) / (double)b->ops, (unsigned long long)b->failed);
 	b->first = false;
 	fflush(stdout);
 }
@@ -113,7 +123,8 @@ static void body(struct bench *b)
 	struct repl_disk *d;
 	struct hci_error err;
 
-	if (repl_disk_format(b->e, b->dir, &o, &err) || repl_disk_open(b->e, b->dir, &o, &d, &err) ||
+	if (repl_disk_format(b->e, b->dir, &o, &err) ||
+	    repl_disk_open(b->e, b->dir, &o, &d, &err) ||
 	    repl_slot_open(d, &vol, 1, SEGMENT, &b->slot, NULL, &err)) {
 		fprintf(stderr, "%s\n", err.message);
 		return;
@@ -156,8 +167,11 @@ static void print_log(void *arg, int level, const char *subsystem, const char *l
 
 int main(int argc, char **argv)
 {
-	struct env_real_opts o = { .log = { .level = LOG_WARN, .emit = print_log }, .name = "bench" };
-	struct bench b = { .rnd = 88172645463325252u, .seconds = argc > 2 ? atof(argv[2]) : 3, .first = true };
+	struct env_real_opts o = { .log = { .level = LOG_WARN, .emit = print_log },
+				   .name = "bench" };
+	struct bench b = { .rnd = 88172645463325252u,
+			   .seconds = argc > 2 ? atof(argv[2]) : 3,
+			   .first = true };
 	char dir[256];
 	struct hci_error err;
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Parsing a batch of the write log. The input is header and data; its CRCs are made right first, as far
- * as the header's counts make sense, so that what is behind them is reached. The first byte says which.
+ * Parsing a batch of the write log. The input is header and data; its CRCs are made right first, as
+ * far as the header's counts make sense, so that what is behind them is reached. The first byte
+ * says which.
  */
 #include <stdlib.h>
 
@@ -21,7 +22,8 @@ static void mend(uint8_t *p, size_t len, uint8_t how)
 	h->magic = LOGF_MAGIC;
 	h->version = LOGF_VERSION;
 	h->disk = disk;
-	if (how & 1 || h->nvols > LOGF_VOLS_MAX || h->nentries > LOGF_ENTRIES_MAX || h->data_blocks > LOGF_DATA_MAX)
+	if (how & 1 || h->nvols > LOGF_VOLS_MAX || h->nentries > LOGF_ENTRIES_MAX ||
+	    h->data_blocks > LOGF_DATA_MAX)
 		return;
 	h->hdr_bytes = logf_hdr_bytes(h->nvols, h->nentries, h->data_blocks);
 	h->hdr_blocks = (uint16_t)logf_hdr_blocks(h->nvols, h->nentries, h->data_blocks);
@@ -64,7 +66,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *in, size_t size)
 
 	if (size < 2 || len > MAX_BYTES)
 		return 0;
-	/* Exactly as large as what the parser is told, so that the sanitizer sees a byte too far. */
+	/* Exactly as large as what the parser is told, so that the sanitizer sees a byte too far.
+	 */
 	p = aligned_alloc(HCI_BLOCK, len);
 	if (!p)
 		return 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Random requests against the model, with process deaths and power losses at random moments, over many
- * seeds: the number in brackets of a failure. HCI_SEED runs one, HCI_SEEDS sets how many.
+ * Random requests against the model, with process deaths and power losses at random moments, over
+ * many seeds: the number in brackets of a failure. HCI_SEED runs one, HCI_SEEDS sets how many.
  */
 #include <stdlib.h>
 
@@ -51,8 +51,8 @@ static void req_done(struct repl_op *op)
 	ck_assert(op->status == 0 || (op->status == HCI_E_NOSPACE && dr->may_fail));
 	if (op->kind == REPL_READ) {
 		for (uint32_t i = 0; i < r->n; i++)
-			model_check(dr->m, r->v, r->s, r->first + i, block_id(r->buf + i * HCI_BLOCK, r->first + i),
-				    r->since[i]);
+			model_check(dr->m, r->v, r->s, r->first + i,
+				    block_id(r->buf + i * HCI_BLOCK, r->first + i), r->since[i]);
 	} else {
 		model_end(dr->m, r->v, r->s, r->first, r->n, r->id, op->seq, op->status == 0);
 	}
@@ -135,8 +135,9 @@ static void open_slots(struct driver *dr)
 		struct repl_slot_state st;
 		struct hci_error err;
 
-		ck_assert_msg(repl_slot_open(dr->d, &u, ++dr->m->gen[v], SEG_SIZE, &dr->slot[v], &st, &err) == 0, "%s",
-			      err.message);
+		ck_assert_msg(repl_slot_open(dr->d, &u, ++dr->m->gen[v], SEG_SIZE, &dr->slot[v],
+					     &st, &err) == 0,
+			      "%s", err.message);
 		ck_assert_uint_ge(st.last_seq, dr->m->acked_last[v]);
 		ck_assert_uint_le(st.last_seq, dr->m->asked_last[v]);
 		dr->seq[v] = MAX(dr->seq[v], st.last_seq);
@@ -170,7 +171,8 @@ static void verify(struct driver *dr)
 
 	for (unsigned v = 0; v < VOLS; v++) {
 		for (unsigned s = 0; s < SEGS; s++) {
-			ck_assert_int_eq(io(dr->e, dr->slot[v], REPL_READ, s, 0, SEG_SIZE, p, 0, 0), 0);
+			ck_assert_int_eq(io(dr->e, dr->slot[v], REPL_READ, s, 0, SEG_SIZE, p, 0, 0),
+					 0);
 			for (uint32_t b = 0; b < BLOCKS; b++)
 				model_settle(dr->m, v, s, b, block_id(p + b * HCI_BLOCK, b));
 		}

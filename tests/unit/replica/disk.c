@@ -7,13 +7,13 @@
 #include "unit/replica/world.h"
 
 #define SEG MiB
-#define REAL(name)                                                     \
-	static void name##_body(struct env *e, const char *path);      \
-	START_TEST(name)                                               \
-	{                                                              \
-		real_run(name##_body);                                 \
-	}                                                              \
-	END_TEST                                                       \
+#define REAL(name)                                                \
+	static void name##_body(struct env *e, const char *path); \
+	START_TEST(name)                                          \
+	{                                                         \
+		real_run(name##_body);                            \
+	}                                                         \
+	END_TEST                                                  \
 	static void name##_body(struct env *e, const char *path)
 
 static void damage(const char *path, const char *name, long off, size_t len)
@@ -129,6 +129,32 @@ REAL(replays_its_log)
 	repl_disk_close(d, false);
 }
 
+/* A batch that made it to the medium while the one before it was lost was never acknowledged; it
+ * must not be taken for the successor of what is written in the lost one's place later. */
+REAL(leftovers_do_not_come_back)
+{
+	struct repl_disk_opts o = disk_opts();
+	struct repl_disk *d = must_format_open(e, path, &o);
+	struct repl_slot *a = must_slot(d, 1, 1, SEG), *b = must_slot(d, 1, 2, SEG);
+
+	ck_assert_int_eq(write_fill(e, b, 0, 0, 4096, 5, 1), 0);
+	repl_slot_put(a);
+	repl_slot_put(b);
+	repl_disk_close(d, true);
+	damage(path, "log", 8192 + 4096 + 40,
+	       4); /* the second batch, as if it had not been written */
+	d = must_open(e, path, &o);
+	a = must_slot(d, 1, 3, SEG); /* takes its place and its number */
+	read_expect(e, a, 0, 0, 4096, 0);
+	repl_slot_put(a);
+	repl_disk_close(d, true);
+	d = must_open(e, path, &o);
+	a = must_slot(d, 1, 4, SEG);
+	read_expect(e, a, 0, 0, 4096, 0);
+	repl_slot_put(a);
+	repl_disk_close(d, false);
+}
+
 REAL(checks_requests)
 {
 	struct repl_disk_opts o = disk_opts();
@@ -217,7 +243,8 @@ static void check_seqs(struct env *e, struct repl_slot *s)
 	ck_assert_uint_eq(region_seq(s, 0, 0), 10);
 	ck_assert_uint_eq(region_seq(s, 0, 1), 4); /* set */
 	ck_assert_uint_eq(region_seq(s, 0, 2), 12 | REPL_SEQ_ZERO);
-	ck_assert_uint_eq(region_seq(s, 0, 3), 13 | REPL_SEQ_ZERO); /* never written: a part is enough */
+	ck_assert_uint_eq(region_seq(s, 0, 3),
+			  13 | REPL_SEQ_ZERO); /* never written: a part is enough */
 	ck_assert_uint_eq(region_seq(s, 0, 4), 0);
 	ck_assert_uint_eq(region_seq(s, 0, 5), 15); /* zeroed, then written in part */
 	ck_assert_uint_eq(region_seq(s, 0, 6), 17); /* written, then zeroed in part */
@@ -374,6 +401,7 @@ static Suite *suite(void)
 	tcase_add_test(t, refuses_what_is_no_disk);
 	tcase_add_test(t, keeps_what_was_written);
 	tcase_add_test(t, replays_its_log);
+	tcase_add_test(t, leftovers_do_not_come_back);
 	tcase_add_test(t, checks_requests);
 	tcase_add_test(t, fences_older_writers);
 	tcase_add_test(t, remembers_who_wrote_last);

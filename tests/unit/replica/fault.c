@@ -28,17 +28,17 @@ static struct repl_disk_opts opts(struct t *t)
 	return o;
 }
 
-#define SIM(name)                                                      \
-	static void name##_body(struct env *e, void *arg);             \
-	START_TEST(name)                                               \
-	{                                                              \
-		struct t t = { 0 };                                    \
-                                                                       \
-		simw_begin(&t.w, 1, 64 * MiB);                         \
-		ck_assert(simw_run(&t.w, name##_body, &t));            \
-		simw_end(&t.w);                                        \
-	}                                                              \
-	END_TEST                                                       \
+#define SIM(name)                                           \
+	static void name##_body(struct env *e, void *arg);  \
+	START_TEST(name)                                    \
+	{                                                   \
+		struct t t = { 0 };                         \
+                                                            \
+		simw_begin(&t.w, 1, 64 * MiB);              \
+		ck_assert(simw_run(&t.w, name##_body, &t)); \
+		simw_end(&t.w);                             \
+	}                                                   \
+	END_TEST                                            \
 	static void name##_body(struct env *e, void *arg)
 
 static void settle(struct env *e, struct repl_disk *d)

@@ -62,11 +62,17 @@ static size_t make_batch(void)
 	b.lsn = 42;
 	b.epoch = 3;
 	b.nvols = 2;
-	b.vols[0] = (struct logf_vol){ .uuid = { { 1 } }, .generation = 4, .stable = 9, .segsize = MiB };
+	b.vols[0] = (struct logf_vol){
+		.uuid = { { 1 } }, .generation = 4, .stable = 9, .segsize = MiB
+	};
 	b.vols[1] = (struct logf_vol){ .uuid = { { 2 } }, .generation = 1, .segsize = 64 * KiB };
 	b.nentries = 4;
-	b.entries[0] = (struct logf_entry){ .vol = 0, .kind = LOGF_WRITE, .segment = 3, .block = 254, .nblocks = 2, .seq = 7 };
-	b.entries[1] = (struct logf_entry){ .vol = 1, .kind = LOGF_ZERO, .block = 0, .nblocks = 16, .seq = 8 };
+	b.entries[0] = (struct logf_entry){
+		.vol = 0, .kind = LOGF_WRITE, .segment = 3, .block = 254, .nblocks = 2, .seq = 7
+	};
+	b.entries[1] = (struct logf_entry){
+		.vol = 1, .kind = LOGF_ZERO, .block = 0, .nblocks = 16, .seq = 8
+	};
 	b.entries[2] = (struct logf_entry){ .vol = 1, .kind = LOGF_FENCE };
 	b.entries[3] = (struct logf_entry){ .vol = 0, .kind = LOGF_DROP, .segment = LOGF_ALL };
 	b.data_blocks = 2;
@@ -105,7 +111,8 @@ START_TEST(torn_batch_is_refused)
 		bool used = at < logf_hdr_bytes(2, 4, 2) || at >= len - 2 * HCI_BLOCK;
 
 		bytes[at] ^= 0x10;
-		ck_assert_msg((logf_parse(bytes, len, &disk, &v) == LOGF_OK) == !used, "byte %zu", at);
+		ck_assert_msg((logf_parse(bytes, len, &disk, &v) == LOGF_OK) == !used, "byte %zu",
+			      at);
 		bytes[at] ^= 0x10;
 	}
 }
@@ -131,15 +138,33 @@ START_TEST(senseless_batch_is_refused)
 		vol = (void *)(uintptr_t)v.vols;
 		e = (void *)(uintptr_t)v.entries;
 		switch (i) {
-		case 0: e[0].vol = 2; break;
-		case 1: e[0].block = 255; break;
-		case 2: e[0].nblocks = 1; break;
-		case 3: e[0].nblocks = UINT32_MAX; break;
-		case 4: e[1].block = UINT32_MAX; break;
-		case 5: e[2].kind = 77; break;
-		case 6: vol[0].segsize = 3; break;
-		case 7: vol[1].generation = 0; break;
-		default: e[0].seq = 0; break;
+		case 0:
+			e[0].vol = 2;
+			break;
+		case 1:
+			e[0].block = 255;
+			break;
+		case 2:
+			e[0].nblocks = 1;
+			break;
+		case 3:
+			e[0].nblocks = UINT32_MAX;
+			break;
+		case 4:
+			e[1].block = UINT32_MAX;
+			break;
+		case 5:
+			e[2].kind = 77;
+			break;
+		case 6:
+			vol[0].segsize = 3;
+			break;
+		case 7:
+			vol[1].generation = 0;
+			break;
+		default:
+			e[0].seq = 0;
+			break;
 		}
 		reseal();
 		ck_assert_msg(logf_parse(bytes, len, &disk, &v) == LOGF_BAD, "case %u", i);
@@ -149,7 +174,8 @@ END_TEST
 
 START_TEST(largest_header_fits)
 {
-	ck_assert_uint_eq(logf_hdr_blocks(LOGF_VOLS_MAX, LOGF_ENTRIES_MAX, LOGF_DATA_MAX), LOGF_HDR_MAX);
+	ck_assert_uint_eq(logf_hdr_blocks(LOGF_VOLS_MAX, LOGF_ENTRIES_MAX, LOGF_DATA_MAX),
+			  LOGF_HDR_MAX);
 }
 END_TEST
 
@@ -181,7 +207,8 @@ START_TEST(ring_never_overlaps)
 			live[r.next_lsn] = (struct live){ pos, n };
 			ring_take(&r, pos, n);
 		} else {
-			ck_assert_uint_lt(r.tail_lsn, r.next_lsn); /* an empty ring takes anything */
+			ck_assert_uint_lt(r.tail_lsn,
+					  r.next_lsn); /* an empty ring takes anything */
 		}
 		if (seed >> 31)
 			ring_release(&r, r.tail_lsn + (seed >> 20) % (r.next_lsn - r.tail_lsn + 1));

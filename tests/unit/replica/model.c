@@ -39,7 +39,8 @@ uint64_t block_id(const uint8_t *p, uint32_t block)
 
 	memcpy(&id, p, sizeof(id));
 	fill_block((uint8_t *)want, id, block);
-	ck_assert_msg(memcmp(p, want, HCI_BLOCK) == 0, "block %u: torn, or of another place", block);
+	ck_assert_msg(memcmp(p, want, HCI_BLOCK) == 0, "block %u: torn, or of another place",
+		      block);
 	return id;
 }
 
@@ -53,7 +54,8 @@ static void push(struct mblock *b, uint64_t id)
 	b->e[b->n++].state = CHANGE_OPEN;
 }
 
-void model_ask(struct model *m, unsigned v, unsigned s, uint32_t first, uint32_t n, uint64_t id, uint64_t seq)
+void model_ask(struct model *m, unsigned v, unsigned s, uint32_t first, uint32_t n, uint64_t id,
+	       uint64_t seq)
 {
 	for (uint32_t b = first; b < first + n; b++) {
 		struct mregion *r = &m->r[v][s][b / 16];
@@ -75,7 +77,8 @@ static void end_one(struct mblock *b, uint64_t id, bool ok)
 	ck_abort_msg("a change ended that was not asked for");
 }
 
-void model_end(struct model *m, unsigned v, unsigned s, uint32_t first, uint32_t n, uint64_t id, uint64_t seq, bool ok)
+void model_end(struct model *m, unsigned v, unsigned s, uint32_t first, uint32_t n, uint64_t id,
+	       uint64_t seq, bool ok)
 {
 	for (uint32_t b = first; b < first + n; b++) {
 		struct mregion *r = &m->r[v][s][b / 16];
@@ -93,7 +96,8 @@ uint32_t model_now(const struct model *m, unsigned v, unsigned s, uint32_t block
 	return m->b[v][s][block].n;
 }
 
-void model_check(struct model *m, unsigned v, unsigned s, uint32_t block, uint64_t id, uint32_t since)
+void model_check(struct model *m, unsigned v, unsigned s, uint32_t block, uint64_t id,
+		 uint32_t since)
 {
 	const struct mblock *b = &m->b[v][s][block];
 	uint64_t last = 0;
@@ -123,8 +127,9 @@ void model_settle(struct model *m, unsigned v, unsigned s, uint32_t block, uint6
 		ok = id == 0;
 	for (uint32_t i = from; i < b->n; i++)
 		ok |= b->e[i].state != CHANGE_FAILED && b->e[i].id == id;
-	ck_assert_msg(ok, "vol %u seg %u block %u: found %llu after the crash, acknowledged was %llu", v, s, block,
-		      (unsigned long long)id, (unsigned long long)(b->n ? b->e[from].id : 0));
+	ck_assert_msg(
+		ok, "vol %u seg %u block %u: found %llu after the crash, acknowledged was %llu", v,
+		s, block, (unsigned long long)id, (unsigned long long)(b->n ? b->e[from].id : 0));
 	b->n = 0;
 	push(b, id);
 	b->e[0].state = CHANGE_DONE;
@@ -135,8 +140,10 @@ void model_settle_region(struct model *m, unsigned v, unsigned s, uint32_t regio
 	struct mregion *r = &m->r[v][s][region];
 
 	seq &= REPL_SEQ_MASK;
-	ck_assert_msg(seq >= r->acked && seq <= r->asked, "vol %u seg %u region %u: seq %llu not in [%llu, %llu]", v, s,
-		      region, (unsigned long long)seq, (unsigned long long)r->acked, (unsigned long long)r->asked);
+	ck_assert_msg(seq >= r->acked && seq <= r->asked,
+		      "vol %u seg %u region %u: seq %llu not in [%llu, %llu]", v, s, region,
+		      (unsigned long long)seq, (unsigned long long)r->acked,
+		      (unsigned long long)r->asked);
 	r->acked = r->asked = seq;
 }
 

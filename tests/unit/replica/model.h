@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A model of a disk to compare with: for every block the contents it may have, in the order in which
- * they were asked for, and which of them were acknowledged. Knows nothing of the disk's inside.
+ * A model of a disk to compare with: for every block the contents it may have, in the order in
+ * which they were asked for, and which of them were acknowledged. Knows nothing of the disk's
+ * inside.
  */
 #ifndef TESTS_UNIT_REPLICA_MODEL_H
 #define TESTS_UNIT_REPLICA_MODEL_H
@@ -45,13 +46,16 @@ void fill_block(uint8_t *p, uint64_t id, uint32_t block);
 uint64_t block_id(const uint8_t *p, uint32_t block);
 
 /* A change of [first, first + n) is asked for; returns its id. zero: its contents are zeroes. */
-void model_ask(struct model *m, unsigned v, unsigned s, uint32_t first, uint32_t n, uint64_t id, uint64_t seq);
+void model_ask(struct model *m, unsigned v, unsigned s, uint32_t first, uint32_t n, uint64_t id,
+	       uint64_t seq);
 /* The oldest open one with this id ended. */
-void model_end(struct model *m, unsigned v, unsigned s, uint32_t first, uint32_t n, uint64_t id, uint64_t seq, bool ok);
+void model_end(struct model *m, unsigned v, unsigned s, uint32_t first, uint32_t n, uint64_t id,
+	       uint64_t seq, bool ok);
 /* How many changes of a block were asked for so far: given back to model_check. */
 uint32_t model_now(const struct model *m, unsigned v, unsigned s, uint32_t block);
 /* A read that was submitted at `since` found id. */
-void model_check(struct model *m, unsigned v, unsigned s, uint32_t block, uint64_t id, uint32_t since);
+void model_check(struct model *m, unsigned v, unsigned s, uint32_t block, uint64_t id,
+		 uint32_t since);
 /* After a crash: what was found is what stays. */
 void model_settle(struct model *m, unsigned v, unsigned s, uint32_t block, uint64_t id);
 void model_settle_region(struct model *m, unsigned v, unsigned s, uint32_t region, uint64_t seq);

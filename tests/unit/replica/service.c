@@ -25,7 +25,8 @@ static struct rpc_conn *connect_to(struct w *w)
 
 static void begin(struct w *w, struct env *e)
 {
-	struct rpc_opts so = { .node_name = "srv", .cluster = cluster_uuid }, co = { .node_name = "cli", .cluster = cluster_uuid };
+	struct rpc_opts so = { .node_name = "srv", .cluster = cluster_uuid },
+			co = { .node_name = "cli", .cluster = cluster_uuid };
 	struct repl_disk_opts o = disk_opts();
 
 	memset(w, 0, sizeof(*w));
@@ -51,8 +52,8 @@ static void end(struct w *w)
 	rpc_free(w->srv);
 }
 
-static int open_slot(struct w *w, struct rpc_conn *c, const struct uuid *disk, uint64_t gen, bool ro, uint64_t *handle,
-		     uint64_t *last)
+static int open_slot(struct w *w, struct rpc_conn *c, const struct uuid *disk, uint64_t gen,
+		     bool ro, uint64_t *handle, uint64_t *last)
 {
 	struct rpc_call call = { .method = REPL_RPC_OPEN };
 	struct uuid u = vol_uuid(1);
@@ -86,10 +87,13 @@ static int open_slot(struct w *w, struct rpc_conn *c, const struct uuid *disk, u
 	return rc;
 }
 
-static int call_ints(struct w *w, uint32_t method, const uint64_t *v, unsigned n, const void *payload, uint32_t len,
-		     void *reply, uint32_t cap, uint64_t *first)
+static int call_ints(struct w *w, uint32_t method, const uint64_t *v, unsigned n,
+		     const void *payload, uint32_t len, void *reply, uint32_t cap, uint64_t *first)
 {
-	struct rpc_call call = { .method = method, .payload = payload, .payload_len = len, .reply_buf = reply,
+	struct rpc_call call = { .method = method,
+				 .payload = payload,
+				 .payload_len = len,
+				 .reply_buf = reply,
 				 .reply_cap = cap };
 	int rc;
 
@@ -122,29 +126,54 @@ static void io_body(struct env *e, void *arg)
 	ck_assert_int_eq(open_slot(&w, w.c, &disk_uuid, 1, true, &h, NULL), HCI_E_NOTFOUND);
 	ck_assert_int_eq(open_slot(&w, w.c, &disk_uuid, 4, false, &h, &last), 0);
 	memset(p, 3, SEG);
-	ck_assert_int_eq(call_ints(&w, REPL_RPC_WRITE, INTS(h, 0, 0, SEG, 1, 0, 0), p, SEG, NULL, 0, NULL), 0);
-	ck_assert_int_eq(call_ints(&w, REPL_RPC_WRITE, INTS(h, 2, 4096, 4096, 2, 1, 0), p, 4096, NULL, 0, NULL), 0);
-	ck_assert_int_eq(call_ints(&w, REPL_RPC_ZERO, INTS(h, 0, 0, REPL_REGION, 3, 2, 0), NULL, 0, NULL, 0, NULL), 0);
+	ck_assert_int_eq(
+		call_ints(&w, REPL_RPC_WRITE, INTS(h, 0, 0, SEG, 1, 0, 0), p, SEG, NULL, 0, NULL),
+		0);
+	ck_assert_int_eq(call_ints(&w, REPL_RPC_WRITE, INTS(h, 2, 4096, 4096, 2, 1, 0), p, 4096,
+				   NULL, 0, NULL),
+			 0);
+	ck_assert_int_eq(call_ints(&w, REPL_RPC_ZERO, INTS(h, 0, 0, REPL_REGION, 3, 2, 0), NULL, 0,
+				   NULL, 0, NULL),
+			 0);
 	ck_assert_int_eq(call_ints(&w, REPL_RPC_STABLE, INTS(h, 3), NULL, 0, NULL, 0, NULL), 0);
-	ck_assert_int_eq(call_ints(&w, REPL_RPC_READ, INTS(h, 0, 0, SEG), NULL, 0, q, SEG, NULL), 0);
+	ck_assert_int_eq(call_ints(&w, REPL_RPC_READ, INTS(h, 0, 0, SEG), NULL, 0, q, SEG, NULL),
+			 0);
 	ck_assert_int_eq(q[0], 0);
 	ck_assert_int_eq(q[REPL_REGION], 3);
-	ck_assert_int_eq(call_ints(&w, REPL_RPC_REGIONS, INTS(h, 2, UINT32_MAX, 0, 0, 0, 100), NULL, 0, q, SEG, &n), 0);
+	ck_assert_int_eq(call_ints(&w, REPL_RPC_REGIONS, INTS(h, 2, UINT32_MAX, 0, 0, 0, 100), NULL,
+				   0, q, SEG, &n),
+			 0);
 	ck_assert_uint_eq(n, 1);
 	ck_assert_uint_eq(r[0].seq, 3 | REPL_SEQ_ZERO);
-	ck_assert_int_eq(call_ints(&w, REPL_RPC_REGIONS, INTS(h, 0, UINT32_MAX, 0, 0, 0, 10), NULL, 0, q, SEG, &n), 0);
+	ck_assert_int_eq(call_ints(&w, REPL_RPC_REGIONS, INTS(h, 0, UINT32_MAX, 0, 0, 0, 10), NULL,
+				   0, q, SEG, &n),
+			 0);
 	ck_assert_uint_eq(n, 10);
 	/* What is wrong harms nobody. */
-	ck_assert_int_eq(call_ints(&w, REPL_RPC_WRITE, INTS(h, 0, 0, 8192, 4, 0, 0), p, 4096, NULL, 0, NULL), HCI_E_PROTO);
-	ck_assert_int_eq(call_ints(&w, REPL_RPC_WRITE, INTS(h, 0, 0, 4096), p, 4096, NULL, 0, NULL), HCI_E_PROTO);
-	ck_assert_int_eq(call_ints(&w, REPL_RPC_WRITE, INTS(h, 0, 1, 4096, 4, 0, 0), p, 4096, NULL, 0, NULL), HCI_E_ALIGN);
-	ck_assert_int_eq(call_ints(&w, REPL_RPC_WRITE, INTS(h, 0, 0, 4096, 4, 0, 8), p, 4096, NULL, 0, NULL), HCI_E_PROTO);
-	ck_assert_int_eq(call_ints(&w, REPL_RPC_READ, INTS(h, 0, SEG, 4096), NULL, 0, q, SEG, NULL), HCI_E_RANGE);
-	ck_assert_int_eq(call_ints(&w, REPL_RPC_READ, INTS(h, 0, 0, 2 * SEG), NULL, 0, q, SEG, NULL), HCI_E_RANGE);
-	ck_assert_int_eq(call_ints(&w, REPL_RPC_READ, INTS(77, 0, 0, 4096), NULL, 0, q, SEG, NULL), HCI_E_NOTFOUND);
-	ck_assert_int_eq(call_ints(&w, REPL_RPC_REGIONS, INTS(h, 0, 0, 0, 0, 0, 0), NULL, 0, q, SEG, &n), HCI_E_PROTO);
+	ck_assert_int_eq(
+		call_ints(&w, REPL_RPC_WRITE, INTS(h, 0, 0, 8192, 4, 0, 0), p, 4096, NULL, 0, NULL),
+		HCI_E_PROTO);
+	ck_assert_int_eq(call_ints(&w, REPL_RPC_WRITE, INTS(h, 0, 0, 4096), p, 4096, NULL, 0, NULL),
+			 HCI_E_PROTO);
+	ck_assert_int_eq(
+		call_ints(&w, REPL_RPC_WRITE, INTS(h, 0, 1, 4096, 4, 0, 0), p, 4096, NULL, 0, NULL),
+		HCI_E_ALIGN);
+	ck_assert_int_eq(
+		call_ints(&w, REPL_RPC_WRITE, INTS(h, 0, 0, 4096, 4, 0, 8), p, 4096, NULL, 0, NULL),
+		HCI_E_PROTO);
+	ck_assert_int_eq(call_ints(&w, REPL_RPC_READ, INTS(h, 0, SEG, 4096), NULL, 0, q, SEG, NULL),
+			 HCI_E_RANGE);
+	ck_assert_int_eq(
+		call_ints(&w, REPL_RPC_READ, INTS(h, 0, 0, 2 * SEG), NULL, 0, q, SEG, NULL),
+		HCI_E_RANGE);
+	ck_assert_int_eq(call_ints(&w, REPL_RPC_READ, INTS(77, 0, 0, 4096), NULL, 0, q, SEG, NULL),
+			 HCI_E_NOTFOUND);
+	ck_assert_int_eq(
+		call_ints(&w, REPL_RPC_REGIONS, INTS(h, 0, 0, 0, 0, 0, 0), NULL, 0, q, SEG, &n),
+		HCI_E_PROTO);
 	ck_assert_int_eq(call_ints(&w, REPL_RPC_CLOSE, INTS(h), NULL, 0, NULL, 0, NULL), 0);
-	ck_assert_int_eq(call_ints(&w, REPL_RPC_CLOSE, INTS(h), NULL, 0, NULL, 0, NULL), HCI_E_NOTFOUND);
+	ck_assert_int_eq(call_ints(&w, REPL_RPC_CLOSE, INTS(h), NULL, 0, NULL, 0, NULL),
+			 HCI_E_NOTFOUND);
 	end(&w);
 	mem_free_aligned(p);
 	mem_free_aligned(q);
@@ -161,12 +190,15 @@ static void life_body(struct env *e, void *arg)
 	begin(&w, e);
 	memset(p, 1, 4096);
 	ck_assert_int_eq(open_slot(&w, w.c, &disk_uuid, 4, false, &h, NULL), 0);
-	ck_assert_int_eq(call_ints(&w, REPL_RPC_WRITE, INTS(h, 0, 0, 4096, 9, 0, 0), p, 4096, NULL, 0, NULL), 0);
+	ck_assert_int_eq(
+		call_ints(&w, REPL_RPC_WRITE, INTS(h, 0, 0, 4096, 9, 0, 0), p, 4096, NULL, 0, NULL),
+		0);
 	/* A new writer through another connection; the handle of the old one is worth nothing. */
 	c2 = connect_to(&w);
 	ck_assert_int_eq(open_slot(&w, c2, &disk_uuid, 5, false, &h2, &last), 0);
 	ck_assert_uint_eq(last, 9);
-	ck_assert_int_eq(call_ints(&w, REPL_RPC_WRITE, INTS(h, 0, 0, 4096, 10, 0, 0), p, 4096, NULL, 0, NULL),
+	ck_assert_int_eq(call_ints(&w, REPL_RPC_WRITE, INTS(h, 0, 0, 4096, 10, 0, 0), p, 4096, NULL,
+				   0, NULL),
 			 HCI_E_FENCED);
 	ck_assert_int_eq(open_slot(&w, w.c, &disk_uuid, 4, false, &h, NULL), HCI_E_FENCED);
 	/* A connection that ends takes its handles along. */
@@ -176,12 +208,15 @@ static void life_body(struct env *e, void *arg)
 	ck_assert_int_eq(open_slot(&w, w.c, &disk_uuid, 5, false, &h, NULL), 0);
 	/* So does a disk that is removed. */
 	repl_service_remove(w.svc, w.d);
-	ck_assert_int_eq(call_ints(&w, REPL_RPC_WRITE, INTS(h, 0, 0, 4096, 10, 0, 0), p, 4096, NULL, 0, NULL),
+	ck_assert_int_eq(call_ints(&w, REPL_RPC_WRITE, INTS(h, 0, 0, 4096, 10, 0, 0), p, 4096, NULL,
+				   0, NULL),
 			 HCI_E_NOTFOUND);
 	ck_assert_int_eq(open_slot(&w, w.c, &disk_uuid, 5, false, &h, NULL), HCI_E_NOTFOUND);
 	ck_assert_int_eq(repl_service_add(w.svc, w.d), 0);
 	ck_assert_int_eq(open_slot(&w, w.c, &disk_uuid, 6, false, &h, NULL), 0);
-	ck_assert_int_eq(call_ints(&w, REPL_RPC_WRITE, INTS(h, 0, 0, 4096, 10, 0, 0), p, 4096, NULL, 0, NULL), 0);
+	ck_assert_int_eq(call_ints(&w, REPL_RPC_WRITE, INTS(h, 0, 0, 4096, 10, 0, 0), p, 4096, NULL,
+				   0, NULL),
+			 0);
 	end(&w);
 	mem_free_aligned(p);
 }

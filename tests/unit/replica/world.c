@@ -30,7 +30,8 @@ static void print_log(void *arg, int level, const char *subsystem, const char *l
 
 static struct log test_log(void)
 {
-	return (struct log){ .level = LOG_TRACE, .emit = getenv("HCI_TEST_LOG") ? print_log : NULL };
+	return (struct log){ .level = LOG_TRACE,
+			     .emit = getenv("HCI_TEST_LOG") ? print_log : NULL };
 }
 
 /* ---- real ---- */
@@ -171,13 +172,20 @@ static void on_done(struct repl_op *op)
 	fiber_wake(w->e, w->f);
 }
 
-int io(struct env *e, struct repl_slot *s, enum repl_op_kind kind, uint32_t segment, uint64_t off, uint64_t len,
-       void *data, uint64_t seq, uint32_t flags)
+int io(struct env *e, struct repl_slot *s, enum repl_op_kind kind, uint32_t segment, uint64_t off,
+       uint64_t len, void *data, uint64_t seq, uint32_t flags)
 {
 	struct wait w = { .e = e, .f = fiber_self(e) };
 
-	w.op = (struct repl_op){ .kind = kind, .flags = flags, .slot = s, .segment = segment, .off = off, .len = len,
-				 .buf = data, .seq = seq, .done = on_done };
+	w.op = (struct repl_op){ .kind = kind,
+				 .flags = flags,
+				 .slot = s,
+				 .segment = segment,
+				 .off = off,
+				 .len = len,
+				 .buf = data,
+				 .seq = seq,
+				 .done = on_done };
 	repl_submit(&w.op);
 	ck_assert(!w.done);
 	while (!w.done)
@@ -185,7 +193,8 @@ int io(struct env *e, struct repl_slot *s, enum repl_op_kind kind, uint32_t segm
 	return w.op.status;
 }
 
-int write_fill(struct env *e, struct repl_slot *s, uint32_t segment, uint64_t off, uint64_t len, int c, uint64_t seq)
+int write_fill(struct env *e, struct repl_slot *s, uint32_t segment, uint64_t off, uint64_t len,
+	       int c, uint64_t seq)
 {
 	uint8_t *p = mem_alloc_aligned(ALLOC_MAX);
 	int rc;
@@ -196,7 +205,8 @@ int write_fill(struct env *e, struct repl_slot *s, uint32_t segment, uint64_t of
 	return rc;
 }
 
-void read_expect(struct env *e, struct repl_slot *s, uint32_t segment, uint64_t off, uint64_t len, int c)
+void read_expect(struct env *e, struct repl_slot *s, uint32_t segment, uint64_t off, uint64_t len,
+		 int c)
 {
 	uint8_t *p = mem_alloc_aligned(ALLOC_MAX);
 
@@ -204,7 +214,8 @@ void read_expect(struct env *e, struct repl_slot *s, uint32_t segment, uint64_t 
 	ck_assert_int_eq(io(e, s, REPL_READ, segment, off, len, p, 0, 0), 0);
 	for (uint64_t i = 0; i < len; i++) {
 		if (p[i] != (uint8_t)c)
-			ck_abort_msg("byte %llu is %u, not %u", (unsigned long long)(off + i), p[i], c);
+			ck_abort_msg("byte %llu is %u, not %u", (unsigned long long)(off + i), p[i],
+				     c);
 	}
 	mem_free_aligned(p);
 }

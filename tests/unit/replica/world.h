@@ -27,11 +27,13 @@ bool simw_run(struct simw *w, void (*fn)(struct env *e, void *arg), void *arg);
 void simw_crash_at(struct simw *w, uint64_t in_ns, bool power);
 
 /* One request and its end. data: aligned. */
-int io(struct env *e, struct repl_slot *s, enum repl_op_kind kind, uint32_t segment, uint64_t off, uint64_t len,
-       void *data, uint64_t seq, uint32_t flags);
-int write_fill(struct env *e, struct repl_slot *s, uint32_t segment, uint64_t off, uint64_t len, int c, uint64_t seq);
+int io(struct env *e, struct repl_slot *s, enum repl_op_kind kind, uint32_t segment, uint64_t off,
+       uint64_t len, void *data, uint64_t seq, uint32_t flags);
+int write_fill(struct env *e, struct repl_slot *s, uint32_t segment, uint64_t off, uint64_t len,
+	       int c, uint64_t seq);
 /* Fails the test unless all of it is c. */
-void read_expect(struct env *e, struct repl_slot *s, uint32_t segment, uint64_t off, uint64_t len, int c);
+void read_expect(struct env *e, struct repl_slot *s, uint32_t segment, uint64_t off, uint64_t len,
+		 int c);
 struct repl_disk *must_format_open(struct env *e, const char *path, const struct repl_disk_opts *o);
 struct repl_disk *must_open(struct env *e, const char *path, const struct repl_disk_opts *o);
 struct repl_slot *must_slot(struct repl_disk *d, unsigned vol, uint64_t gen, uint64_t segsize);
