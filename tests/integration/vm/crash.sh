@@ -42,7 +42,7 @@ tb restart n1 >/dev/null
 node_start n1
 check "the VM is started again" wait_for 30 running_on n1
 two_boots() { [ "$(grep -ac '^HCI-BOOT' "$(console n1)")" = 3 ]; }
-check "boots" wait_for 15 two_boots
+check "boots" wait_for 60 two_boots
 check "the guest writes" writes
 check "is stopped" ctl stop v1 destroy
 check "the replicas are equal" ctl compare vol

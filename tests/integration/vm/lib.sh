@@ -100,7 +100,7 @@ grown() { [ "$(newest)" -gt "$1" ]; }
 writes() {
 	local now
 	now=$(newest)
-	wait_for 15 grown $((now + 50))
+	wait_for 30 grown $((now + 50))
 }
 
 # All that was ever acknowledged, against the volume; the logs of the nodes take turns, so sort by number.
