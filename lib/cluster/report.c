@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A fiber a volume: looks at its status twice a second and keeps the job record. */
+/* A fiber a volume: looks at its status ten times a second and keeps the job record. */
 #include "cluster/report.h"
 
 #include "cluster/core_impl.h"
@@ -10,10 +10,11 @@ struct core_report {
 	bool stop, ended, have_job;
 	struct core_job job;
 	uint64_t start_ns, start_copied;
+	uint64_t idle_ns, idle_copied; /* when there was last nothing under way */
 	struct fiber_cond cond;
 };
 
-static void job_start(struct core_report *r, const struct vol_status *st)
+static void job_start(struct core_report *r)
 {
 	char id[HCI_NAME_MAX];
 	struct hci_error err;
@@ -23,8 +24,8 @@ static void job_start(struct core_report *r, const struct vol_status *st)
 		return;
 	snprintf(r->job.rec->unit, sizeof(r->job.rec->unit), "bytes");
 	r->have_job = true;
-	r->start_ns = env_now(r->c->o.env);
-	r->start_copied = st->resync_copied - MIN(st->resync_copied, st->resync_done);
+	r->start_ns = r->idle_ns;
+	r->start_copied = r->idle_copied;
 }
 
 static void job_stop(struct core_report *r, const struct vol_status *st)
@@ -46,17 +47,23 @@ static void report_fiber(void *arg)
 	struct env *e = r->c->o.env;
 	struct vol_status st;
 
+	r->idle_ns = env_now(e);
 	while (!r->stop) {
 		vol_status(r->v, &st);
-		if (!r->have_job && st.resync_total)
-			job_start(r, &st);
+		/* What began and ended since the last look is a job as well. */
+		if (!r->have_job && (st.resync_total || st.resync_copied != r->idle_copied))
+			job_start(r);
 		if (r->have_job && st.resync_total)
 			(void)core_job_progress(&r->job, st.resync_done, st.resync_total, "copying");
 		vol_status(r->v, &st); /* the store parked us */
 		if (r->have_job && !st.resync_total)
 			job_stop(r, &st);
+		if (!r->have_job && !st.resync_total) {
+			r->idle_ns = env_now(e);
+			r->idle_copied = st.resync_copied;
+		}
 		if (!r->stop)
-			fiber_cond_wait_until(e, &r->cond, env_now(e) + 200 * NS_PER_MS);
+			fiber_cond_wait_until(e, &r->cond, env_now(e) + 100 * NS_PER_MS);
 	}
 	vol_status(r->v, &st);
 	if (r->have_job)
