@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "lab.h"
+
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static struct lab *running; /* for the end of the program, however it comes */
+
+static void remove_dir(void)
+{
+	char cmd[96];
+
+	if (!running)
+		return;
+	snprintf(cmd, sizeof(cmd), "rm -rf '%s'", running->dir);
+	if (system(cmd))
+		fprintf(stderr, "left behind: %s\n", running->dir);
+}
+
+static hci_cluster *open_as(struct lab *lab, const char *name)
+{
+	struct hci_cluster_opts o = HCI_CLUSTER_OPTS_INIT;
+	struct hci_error err;
+	hci_cluster *c;
+
+	o.store_url = lab->store;
+	o.client_name = name;
+	must(hci_cluster_open(&c, &o, &err));
+	return c;
+}
+
+void lab_start_node(struct lab *lab, int i)
+{
+	struct hci_node_opts o = HCI_NODE_OPTS_INIT;
+	struct hci_error err;
+	char name[16];
+
+	snprintf(name, sizeof(name), "n%d", i + 1);
+	lab->cluster[i] = open_as(lab, name);
+	o.name = name;
+	o.listen = lab->address[i][0] ? lab->address[i] : "tcp:127.0.0.1:0";
+	o.run_dir = lab->dir;
+	o.heartbeat_ms = 500;
+	must(hci_node_start(&lab->node[i], lab->cluster[i], &o, &err));
+	snprintf(lab->address[i], sizeof(lab->address[i]), "%s", hci_node_address(lab->node[i]));
+}
+
+void lab_stop_node(struct lab *lab, int i)
+{
+	hci_node_stop(lab->node[i]);
+	hci_cluster_unref(lab->cluster[i]);
+	lab->node[i] = NULL;
+	lab->cluster[i] = NULL;
+}
+
+void lab_up(struct lab *lab)
+{
+	struct hci_pool_opts pool = HCI_POOL_OPTS_INIT;
+	struct hci_error err;
+
+	memset(lab, 0, sizeof(*lab));
+	/* Not /tmp, which may be in memory: the disks want O_DIRECT. */
+	snprintf(lab->dir, sizeof(lab->dir), "/var/tmp/hci-example-XXXXXX");
+	if (!mkdtemp(lab->dir)) {
+		perror(lab->dir);
+		exit(1);
+	}
+	running = lab;
+	atexit(remove_dir);
+	snprintf(lab->store, sizeof(lab->store), "sqlite:%s/cluster.db", lab->dir);
+	must(hci_cluster_create(lab->store, "lab", &err));
+	for (int i = 0; i < LAB_NODES; i++)
+		lab_start_node(lab, i);
+	lab->client = open_as(lab, "example");
+	pool.name = "p";
+	must(hci_pool_create(lab->client, &pool, &err));
+	for (int i = 0; i < LAB_NODES; i++) {
+		struct hci_disk_opts disk = HCI_DISK_OPTS_INIT;
+		char path[96], node[16];
+
+		snprintf(node, sizeof(node), "n%d", i + 1);
+		snprintf(path, sizeof(path), "%s/%s", lab->dir, node);
+		mkdir(path, 0700);
+		disk.node = node;
+		disk.path = path;
+		disk.pool = "p";
+		must(hci_disk_add(lab->client, &disk, NULL, &err));
+	}
+}
+
+void lab_volume(struct lab *lab, const char *name, uint64_t bytes)
+{
+	struct hci_volume_opts o = HCI_VOLUME_OPTS_INIT;
+	struct hci_error err;
+
+	o.name = name;
+	o.pool = "p";
+	o.bytes = bytes;
+	o.segment_bytes = 4 << 20;
+	o.write_timeout_ms = 1000;
+	must(hci_volume_create(lab->client, &o, &err));
+}
+
+void lab_down(struct lab *lab)
+{
+	hci_cluster_unref(lab->client);
+	for (int i = 0; i < LAB_NODES; i++)
+		if (lab->node[i])
+			lab_stop_node(lab, i);
+}
