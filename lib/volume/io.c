@@ -114,8 +114,7 @@ static void note_missed(const struct piece *p)
 	struct seg *s = &p->v->segs[p->segment];
 
 	for (unsigned i = 0; i < s->n; i++)
-		if (!p->acked[i] && !s->joining[i])
-			seg_leg(p->v, s, i)->missed = true;
+		s->missed[i] |= !p->acked[i];
 }
 
 static void piece_finish(struct piece *p, int status)
@@ -420,22 +419,31 @@ void io_leg_up(struct leg *l)
 	env_defer(v->e, &v->kick);
 }
 
-void io_readmit(struct leg *l)
+void io_readmit(struct vol *v, uint32_t segment, unsigned pos)
 {
-	struct piece *p, *tmp;
+	struct seg *s = &v->segs[segment];
+	struct leg *l = seg_leg(v, s, pos);
+	struct piece *p;
 
-	list_for_each_safe(p, tmp, &l->v->flight, flight) {
-		struct seg *s = &l->v->segs[p->segment];
-
-		for (unsigned i = 0; i < s->n; i++) {
-			if (s->leg[i] != l->idx || s->joining[i])
-				continue;
-			p->wanted[i] = true;
-			p->acked[i] = p->nospace[i] = false;
-			if (l->state == LEG_UP && !leg_send(l, p, (uint8_t)i))
-				leg_fail(l, HCI_E_NOMEM, "out of memory");
-		}
+	s->pos[pos] = POS_SYNCED;
+	list_for_each(p, &s->pieces, seg_link) {
+		if (!p->seq)
+			continue; /* a read, or not begun */
+		p->wanted[pos] = true;
+		p->acked[pos] = p->nospace[pos] = false;
+		if (l->state == LEG_UP && !leg_send(l, p, (uint8_t)pos))
+			leg_fail(l, HCI_E_NOMEM, "out of memory");
 	}
+}
+
+bool io_in_flight(struct vol *v, uint32_t segment, uint64_t seq)
+{
+	struct piece *p;
+
+	list_for_each(p, &v->segs[segment].pieces, seg_link)
+		if (p->seq && p->seq <= seq)
+			return true;
+	return false;
 }
 
 static void stalled_retry(struct vol *v)

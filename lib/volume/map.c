@@ -28,7 +28,7 @@ static int leg_of(struct vol *v, const struct uuid *disk, struct leg **out, stru
 		return err_set(err, rc, "volume %s: too many disks, or out of memory", v->rec.name);
 	if (v->nlegs != had) {
 		o = is_out(v, disk);
-		(*out)->out = (*out)->missed = o != NULL;
+		(*out)->out = o != NULL;
 		(*out)->left_seq = o ? o->left_seq : 0;
 		(*out)->out_since = o ? o->since : 0;
 	}
@@ -62,8 +62,10 @@ static void segs_install(struct vol *v, struct seg *segs, uint32_t n)
 		list_init(&s->pieces);
 		if (i < v->nsegs)
 			list_splice(&s->pieces, &v->segs[i].pieces);
-		for (unsigned k = 0; i >= v->nsegs && k < s->n; k++)
-			s->pos[k] = seg_leg(v, s, k)->out || s->joining[k] ? POS_OUT : POS_IN;
+		for (unsigned k = 0; i >= v->nsegs && k < s->n; k++) {
+			s->missed[k] = seg_leg(v, s, k)->out || s->joining[k];
+			s->pos[k] = s->missed[k] ? POS_OUT : POS_IN;
+		}
 	}
 	mem_free(v->segs);
 	v->segs = segs;
@@ -129,6 +131,7 @@ static int pos_refresh(struct vol *v, struct seg *s, unsigned k, const struct re
 		return rc;
 	s->leg[k] = to->idx;
 	s->joining[k] = r->joining;
+	s->missed[k] = true;
 	s->pos[k] = POS_OUT;
 	return leg_start(to);
 }

@@ -200,15 +200,15 @@ static bool over(const struct vol *v)
 	return v->closing || v->abandoned || v->fenced;
 }
 
-/* Until every write that was in flight at the call is complete. */
-static void wait_flight(struct vol *v)
+/* Until every write of the segment that was in flight at the call is complete. */
+static void wait_flight(struct vol *v, uint32_t segment)
 {
 	uint64_t upto = v->seq;
 
-	v->waiting_stable = true;
-	while (!over(v) && io_stable(v) < upto)
+	v->waiting_stable++;
+	while (!over(v) && io_in_flight(v, segment, upto))
 		fiber_cond_wait(v->e, &v->changed);
-	v->waiting_stable = false;
+	v->waiting_stable--;
 }
 
 /* The regions that the position must get: what source or target wrote after L. */
@@ -240,8 +240,16 @@ static int sync_pos(struct vol *v, uint32_t segment, unsigned pos)
 	struct copy c = { .v = v, .pos = pos, .to = seg_leg(v, s, pos) };
 	int rc;
 
+	/*
+	 * It left because a write waited for it, but the others failed as well before they could go on without it:
+	 * it holds all that was ever acknowledged here, and they can leave in its place.
+	 */
+	if (!s->joining[pos] && !s->missed[pos]) {
+		io_readmit(v, segment, pos);
+		return s->pos[pos] == POS_SYNCED ? 0 : HCI_E_UNAVAILABLE;
+	}
 	io_sync_begin(v, segment, pos);
-	wait_flight(v);
+	wait_flight(v, segment);
 	if (over(v) || v->segs[segment].pos[pos] != POS_SYNCING)
 		return HCI_E_UNAVAILABLE;
 	rc = list_missed(v, segment, pos, &c.regions, &c.n);
@@ -267,11 +275,8 @@ static void heal_leg(struct leg *l)
 	struct vol *v = l->v;
 	struct hci_error err = { 0 };
 	uint64_t before = v->st.resync_copied;
-	int rc = l->missed ? HCI_E_AGAIN : sync_readmit(l, &err);
+	int rc = 0;
 
-	if (rc != HCI_E_AGAIN)
-		return;
-	rc = 0;
 	log_info(env_log(v->e), "volume %s: disk on node %s is back, copying what it missed since write %llu",
 		 v->rec.name, l->node, (unsigned long long)l->left_seq);
 	for (uint32_t i = 0; !rc && i < v->nsegs && !over(v); i++)

@@ -163,17 +163,19 @@ static void leg_is_out(struct leg *l)
 
 	l->out = true;
 	l->suspect = false;
-	/* Before the volume is settled others may hold what the last writer left in flight, and it not. */
-	l->missed = l->lost_writes || !v->ready;
-	l->lost_writes = false;
-	l->acked_max = 0;
 	for (uint32_t i = 0; i < v->nsegs; i++) {
 		struct seg *s = &v->segs[i];
 
-		for (unsigned k = 0; k < s->n; k++)
-			if (s->leg[k] == l->idx)
-				s->pos[k] = POS_OUT;
+		for (unsigned k = 0; k < s->n; k++) {
+			if (s->leg[k] != l->idx)
+				continue;
+			s->pos[k] = POS_OUT;
+			/* Before the volume is settled others may hold what the last writer left in flight, and it not. */
+			s->missed[k] = l->lost_writes || !v->ready;
+		}
 	}
+	l->lost_writes = false;
+	l->acked_max = 0;
 }
 
 /* Takes all suspect legs that can go out of the set, durably. set_lock is held. */
@@ -313,42 +315,6 @@ int sync_rejoin(struct leg *l, struct hci_error *err)
 			l->out = false;
 			/* It failed meanwhile: it is in the set, so it has to leave like any other. */
 			l->suspect = l->state != LEG_UP;
-		}
-	}
-	fiber_mutex_unlock(v->e, &v->set_lock);
-	mem_free(want);
-	sync_check(v);
-	io_recheck(v);
-	return rc;
-}
-
-/*
- * A leg left the set because a write waited for it, but no write was acknowledged since: the others failed
- * as well before they could. It still holds all that was ever acknowledged, so it may come back as it is,
- * and they can leave in its place.
- */
-int sync_readmit(struct leg *l, struct hci_error *err)
-{
-	struct vol *v = l->v;
-	struct rec_volsync *want = MEM_NEW(struct rec_volsync);
-	int rc = 0;
-
-	if (!want)
-		return err_set(err, HCI_E_NOMEM, "volume %s: out of memory", v->rec.name);
-	fiber_mutex_lock(v->e, &v->set_lock);
-	*want = *v->sync;
-	out_remove(want, &l->disk);
-	if (l->state != LEG_UP || !l->out || l->missed || !move_positions(l, POS_OUT, POS_PENDING))
-		rc = HCI_E_AGAIN;
-	if (!rc) {
-		io_readmit(l);
-		rc = sync_commit(v, want, err);
-		(void)move_positions(l, POS_PENDING, rc ? POS_OUT : POS_IN);
-		if (!rc) {
-			l->out = false;
-			l->suspect = l->state != LEG_UP;
-			log_info(env_log(v->e), "volume %s: disk on node %s missed nothing and is in the set again",
-				 v->rec.name, l->node);
 		}
 	}
 	fiber_mutex_unlock(v->e, &v->set_lock);

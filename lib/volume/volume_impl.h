@@ -49,6 +49,7 @@ struct seg {
 	uint16_t leg[REC_REPLICAS_MAX];
 	uint8_t pos[REC_REPLICAS_MAX];      /* enum pos_state */
 	bool joining[REC_REPLICAS_MAX];     /* as in the store: holds nothing from before */
+	bool missed[REC_REPLICAS_MAX];      /* out, and a write was acknowledged that it should have had */
 	struct list pieces;                 /* active and waiting, in the order of arrival */
 };
 
@@ -81,7 +82,6 @@ struct leg {
 	bool running;           /* its fiber lives */
 	int last_status;
 	char why[160];          /* it could not be opened, the last time */
-	bool missed;            /* while it was out a write was acknowledged that it should have had */
 	bool lost_writes;       /* came back without what it had acknowledged */
 	uint64_t tries, ups;    /* attempts to open it, and those that went well */
 	uint64_t heal_at, replace_at; /* not before: after a failure */
@@ -139,7 +139,7 @@ struct vol {
 	struct list flight;     /* active writes in order of seq */
 	struct list stalled;
 	bool recheck;           /* for the kick: look at all writes in flight */
-	bool waiting_stable;    /* a copy waits for the writes before it */
+	uint32_t waiting_stable; /* copies that wait for the writes before them */
 	struct env_task kick;   /* retries stalled pieces, completes failed requests */
 	struct env_timer stall_timer, stable_timer;
 	uint64_t stable_told;
@@ -164,8 +164,10 @@ struct piece *io_lock(struct vol *v, uint32_t segment, uint64_t off, uint64_t le
 void io_unlock(struct piece *p);
 /* The position gets every write from now on. Those in flight it does not: wait for them. */
 void io_sync_begin(struct vol *v, uint32_t segment, unsigned pos);
-/* Its positions are pending: it gets the writes in flight too, and they wait for it. */
-void io_readmit(struct leg *l);
+/* The position missed nothing: it gets the writes in flight too, and they wait for it. */
+void io_readmit(struct vol *v, uint32_t segment, unsigned pos);
+/* Is a write of this segment up to seq still in flight? */
+bool io_in_flight(struct vol *v, uint32_t segment, uint64_t seq);
 void io_init(struct vol *v);
 void io_fini(struct vol *v);
 
@@ -189,7 +191,6 @@ void leg_tell_close(struct leg *l);
 void sync_check(struct vol *v);          /* takes suspect legs out of the set if that is possible now */
 int sync_leave_now(struct vol *v, uint64_t stable, struct hci_error *err); /* the same at attach, waiting for it */
 int sync_rejoin(struct leg *l, struct hci_error *err);                  /* copied: out -> in-sync, durable */
-int sync_readmit(struct leg *l, struct hci_error *err);                 /* out, but nothing missed: back at once */
 int sync_joined(struct vol *v, uint32_t chunk, struct hci_error *err);  /* SYNCED joining positions of a chunk */
 int sync_replace(struct vol *v, uint32_t chunk, struct leg *bad, uint32_t *moved, struct hci_error *err);
 int sync_forget_unused(struct vol *v, struct hci_error *err); /* out entries of disks that no segment has any more */
