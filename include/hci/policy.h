@@ -41,7 +41,7 @@ struct hci_policy_info {
 	uint32_t reserved;
 };
 
-/** All policies, by name. As hci_node_list(). Since 0.1. */
+/** All policies, by name, those that come with libhci among them. As hci_node_list(). Since 0.1. */
 HCI_API int hci_policy_list(hci_cluster *c, struct hci_policy_info **out, uint64_t *n, uint64_t info_size, struct hci_error *err);
 
 struct hci_policy_candidate {

@@ -119,32 +119,58 @@ int hci_policy_remove(hci_cluster *c, const char *name, struct hci_error *err)
 
 /* ---- list ---- */
 
+static int list_add(hci_cluster *c, struct api_list *l, const char *name, const char *plugin, const char *config,
+		    struct hci_error *err)
+{
+	struct hci_policy_info i = { 0 };
+	struct hci_error why;
+	struct policy *p;
+
+	API_TEXT(i.name, name);
+	API_TEXT(i.plugin, plugin);
+	API_TEXT(i.config, config);
+	if (core_policy_get(c->core, name, &p, &why)) {
+		snprintf(i.error, sizeof(i.error), "%.255s", why.message);
+	} else {
+		i.kind = policy_kind(p);
+		API_TEXT(i.plugin_name, policy_plugin_name(p));
+		API_TEXT(i.plugin_version, policy_plugin_version(p));
+	}
+	return api_list_add(l, &i, sizeof(i), err);
+}
+
+/* Those that come with libhci up to a name, and not that name: a record stands for it. */
+static int list_builtins(hci_cluster *c, struct api_list *l, const char *before, size_t *at, struct hci_error *err)
+{
+	char path[REC_PATH_MAX];
+	const char *name;
+	int rc = 0;
+
+	while (!rc && (name = core_policy_builtin(*at, path, sizeof(path))) && (!before || strcmp(name, before) <= 0)) {
+		if (!before || strcmp(name, before))
+			rc = list_add(c, l, name, path, "", err);
+		++*at;
+	}
+	return rc;
+}
+
 static int list_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 {
-	struct api_list *l = arg;
 	struct rec_list recs;
-	struct hci_error why;
+	size_t builtin = 0;
 	int rc = rec_policy_list(c->store, PREFIX_POLICY, &recs, err);
 
 	if (rc)
 		return rc;
 	for (size_t k = 0; !rc && k < recs.n; k++) {
 		const struct rec_policy *r = REC_AT(&recs, k, struct rec_policy);
-		struct hci_policy_info i = { 0 };
-		struct policy *p;
 
-		API_TEXT(i.name, r->name);
-		API_TEXT(i.plugin, r->plugin);
-		API_TEXT(i.config, r->config);
-		if (core_policy_get(c->core, r->name, &p, &why)) {
-			snprintf(i.error, sizeof(i.error), "%.255s", why.message);
-		} else {
-			i.kind = policy_kind(p);
-			API_TEXT(i.plugin_name, policy_plugin_name(p));
-			API_TEXT(i.plugin_version, policy_plugin_version(p));
-		}
-		rc = api_list_add(l, &i, sizeof(i), err);
+		rc = list_builtins(c, arg, r->name, &builtin, err);
+		if (!rc)
+			rc = list_add(c, arg, r->name, r->plugin, r->config, err);
 	}
+	if (!rc)
+		rc = list_builtins(c, arg, NULL, &builtin, err);
 	rec_list_free(&recs);
 	return rc;
 }

@@ -81,6 +81,8 @@ int core_place(void *arg, const struct vol_create *c, const struct uuid *volume,
 	       struct uuid *out, struct hci_error *err);
 /* A policy by name, loaded once. "spread" and "pack" are found beside the library when no record has that name. Reference kept by core. */
 int core_policy_get(struct core *c, const char *name, struct policy **out, struct hci_error *err);
+/* The policies that need no record, by name: @i from 0 until it returns NULL; @path is their plugin's. */
+const char *core_policy_builtin(size_t i, char *path, size_t cap);
 /* Asks for one segment with reasons for every disk of the pool: for people. Arrays are mem_free'd by the caller. */
 struct core_explained {
 	struct uuid disk;

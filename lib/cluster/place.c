@@ -48,6 +48,16 @@ static void builtin_path(const char *plugin, char *out, size_t cap)
 	}
 }
 
+const char *core_policy_builtin(size_t i, char *path, size_t cap)
+{
+	static const char *const names[] = { "balance", "pack", "spread" };
+
+	if (i >= ARRAY_SIZE(names))
+		return NULL;
+	builtin_path(builtin_plugin(names[i]), path, cap);
+	return names[i];
+}
+
 struct load {
 	const char *name, *path, *config;
 	const struct log *log;
