@@ -1,0 +1,154 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# hcictl and hci-node as people use them: a cluster of processes on 127.0.0.1 with TLS, every noun, output
+# for programs, errors and exit statuses.
+#
+# usage: cli.sh BUILD
+build=$(cd "${1:?BUILD is missing}" && pwd)
+export BIN_NODE=$build/examples/hci-node/hci-node BIN_CTL=$build/examples/hcictl/hcictl HCI_PLUGIN_DIR=$build/plugins-out
+# shellcheck source=tests/integration/cli/local.sh
+. "$(dirname "$(readlink -f "$0")")/local.sh"
+
+checks=0
+# check WHAT COMMAND...: must succeed
+check() {
+	checks=$((checks + 1))
+	"${@:2}" >"$work/now" 2>&1 || { cat "$work/now" >&2; fail "$1"; }
+	mv "$work/now" "$work/out" # for the next one to look at
+}
+# refused STATUS TEXT COMMAND...: must fail with this status and say this on stderr
+refused() {
+	local rc=0
+	checks=$((checks + 1))
+	"${@:3}" >"$work/out" 2>"$work/err" || rc=$?
+	[ $rc = "$1" ] || { cat "$work/err" >&2; fail "status $rc instead of $1: ${*:4}"; }
+	grep -q -- "$2" "$work/err" || { cat "$work/err" >&2; fail "'$2' is not said: ${*:4}"; }
+}
+# value FILTER COMMAND...: what jq finds in the output of hcictl --json
+value() { ctl "${@:2}" --json | jq -r "$1"; }
+# page PORT PATH: by HTTP
+page() {
+	exec 8<>"/dev/tcp/127.0.0.1/$1"
+	printf 'GET %s HTTP/1.0\r\n\r\n' "$2" >&8
+	cat <&8
+	exec 8>&-
+}
+is() { [ "$1" = "$2" ] || { echo "'$1' is not '$2'"; return 1; }; }
+
+# ---- help, and wrong usage ----
+for words in "" cluster pki node disk pool volume vm job event policy metrics "volume import" "vm migrate" "disk add"; do
+	# shellcheck disable=SC2086
+	check "help: $words" ctl $words --help
+	check "help tells how: $words" grep -q usage: "$work/out"
+done
+refused 2 "unknown noun" ctl nonsense
+refused 2 "unknown verb" ctl volume nonsense
+refused 2 "unknown option" ctl volume list --nonsense
+refused 2 "usage:" ctl volume delete
+refused 2 "needs a value" ctl volume create v 1G --pool
+refused 2 "powers of 1024" ctl volume create v 12X --pool p
+refused 2 "unit" ctl pool create p --rebuild-delay 10
+refused 2 "which cluster" env -u HCI_STORE "$BIN_CTL" node list --config /dev/null
+refused 1 "HCI_E_NOTFOUND" ctl node list --store "sqlite:$work/none.db"
+refused 1 "HCI_E_EXISTS" ctl cluster create again
+refused 1 "HCI_E_EXISTS" ctl pki ca "$work/ca" lab
+refused 1 "HCI_E_AUTH" ctl node list --cert-dir /nonexistent
+printf '# a comment\nstore = %s\ncert-dir=%s\nname = admin\n' "$HCI_STORE" "$HCI_CERT_DIR" >"$work/conf"
+check "configuration file" env -u HCI_STORE -u HCI_CERT_DIR -u HCI_NAME "$BIN_CTL" cluster info --config "$work/conf"
+echo "colour = blue" >>"$work/conf"
+refused 2 "colour" ctl cluster info --config "$work/conf"
+
+# ---- nodes, disks, pools ----
+node_up n1 "127.0.0.1:$((base_port + 9))"
+node_up n2
+node_up n3
+check "three nodes" is "$(value 'map(.state) | unique[]' node list)" alive
+refused 1 "alive" "$BIN_NODE" --store "$HCI_STORE" --name n1 --listen "tcp:127.0.0.1:$((base_port + 8))" \
+	--ca "$work/n1/ca.crt" --cert "$work/n1/node.crt" --key "$work/n1/node.key" --run-dir "$work/n1/run"
+check "metrics page" page $((base_port + 9)) /metrics
+check "metrics are text for Prometheus" grep -q '^# TYPE hci_' "$work/out"
+check "pool" ctl pool create main --rebuild-delay 2s
+refused 1 "HCI_E_EXISTS" ctl pool create main
+refused 1 "HCI_E_NOTFOUND" ctl pool create other --policy nonsense
+for n in n1 n2 n3; do
+	for d in d1 s1; do
+		mkdir "$work/$n/$d"
+		check "disk $n $d" ctl disk add $n "$work/$n/$d" --pool main $([ $d = d1 ] || echo --spare)
+	done
+done
+refused 1 "HCI_E_EXISTS" ctl disk add n1 "$work/n1/d1" --pool main
+refused 1 "HCI_E_NOTFOUND" ctl disk add n9 "$work/n1/d1" --pool main
+refused 1 "HCI_E_STATE" ctl disk remove "$(value '.[0].uuid' disk list)"
+check "pool's disks" is "$(value '.[0] | "\(.disks) \(.spares)"' pool list)" "3 3"
+check "policies that need no adding" is "$(value 'map(.name) | join(" ")' policy list)" "balance pack spread"
+check "a policy" ctl policy add tight "$HCI_PLUGIN_DIR/placement-pack.so"
+check "all of them" is "$(value 'map(.name) | join(" ")' policy list)" "balance pack spread tight"
+refused 1 "HCI_E_PLUGIN" ctl policy add broken /etc/passwd
+check "explained" is "$(value 'map(select(.rank > 0)) | length' policy explain tight --pool main --replicas 3)" 3
+check "policy removed" ctl policy remove tight
+
+# ---- volumes ----
+refused 1 "HCI_E_NOPLACE" ctl volume create v 64M --pool main --replicas 4
+check "volume" ctl volume create v 64M --pool main --segment 8M --write-timeout 1s
+refused 1 "HCI_E_EXISTS" ctl volume create v 64M --pool main
+head -c 20000000 /dev/urandom >"$work/img"
+truncate -s 48M "$work/img"
+head -c 3000000 /dev/urandom >>"$work/img"
+refused 1 "HCI_E_NOTFOUND" ctl volume import nosuch "$work/img"
+check "import" ctl volume import v "$work/img"
+truncate -s 64M "$work/img"
+check "read" ctl volume read v "$work/copy"
+check "what was written" cmp "$work/img" "$work/copy"
+check "import from a pipe" sh -c "head -c 1000000 /dev/zero | tr '\\0' a | '$BIN_CTL' volume import v - --offset 1M"
+check "read a part" is "$(ctl volume read v - --offset 1M --length 4K 2>/dev/null | head -c 3)" aaa
+check "compare" ctl volume compare v
+for i in 1 2; do check "copy $i" ctl volume read v "$work/copy$i" --replica $i; done
+check "copies are equal" cmp "$work/copy1" "$work/copy2"
+check "resize" ctl volume resize v 80M
+check "new size" is "$(value '.[0].size_bytes' volume list)" $((80 << 20))
+truncate -s 81M "$work/big"
+refused 1 "larger than volume" ctl volume import v "$work/big"
+
+# ---- export ----
+"$BIN_CTL" volume export v --listen "unix:$work/v.sock" --json >"$work/export.out" 2>"$work/export.log" &
+export_pid=$!
+until_true 10 test -s "$work/export.out" || fail "the export does not start"
+uri=$(jq -r .uri "$work/export.out")
+check "attached by us" is "$(value .attached_by volume show v)" admin
+refused 1 "HCI_E_BUSY" ctl volume delete v
+refused 1 "HCI_E_BUSY" ctl volume import v "$work/img"
+if command -v qemu-io >/dev/null; then
+	check "NBD" qemu-io -f raw -c "write -P 7 72M 1M" -c "read -P 7 72M 1M" "$uri"
+fi
+kill -INT $export_pid
+wait $export_pid || fail "the export ended with status $?"
+
+# ---- a node that dies and returns; events and jobs tell ----
+"$BIN_CTL" event follow --json --for 60s --count 1 --type volume-healthy >"$work/events" 2>&1 &
+events_pid=$!
+node_kill n3
+head -c 30000000 /dev/urandom >"$work/img2"
+check "import with a node away" ctl volume import v "$work/img2"
+node_up n3
+wait $events_pid || fail "event follow"
+check "an event says it is whole" jq -e '.type == "volume-healthy"' "$work/events"
+until_true 30 value 'if .out + .rebuilding == 0 then 1 else error end' volume show v >/dev/null 2>&1 || fail "not whole after 30 s"
+check "compare after that" ctl volume compare v
+job=$(value '.[0].id' job list --type resync)
+check "job" ctl job show "$job"
+check "job's wait" ctl job wait "$job"
+refused 1 "HCI_E_STATE" ctl job cancel "$job"
+refused 1 "HCI_E_NOTFOUND" ctl job show nosuch
+
+# ---- the end ----
+refused 1 "HCI_E_BUSY" ctl pool delete main
+refused 1 "HCI_E_STATE" ctl node remove n1
+check "volume deleted" ctl volume delete v
+check "none left" is "$(value length volume list)" 0
+for n in n1 n2 n3; do
+	kill -TERM "${node_pid[$n]}"
+	wait "${node_pid[$n]}" || fail "$n did not end cleanly"
+	unset "node_pid[$n]"
+done
+check "all down" is "$(value 'map(.state) | unique[]' node list)" down
+echo "$checks checks, all passed"
