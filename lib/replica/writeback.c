@@ -153,20 +153,27 @@ static void redirty(struct wb *w)
 static int write_maps(struct repl_disk *d, struct wb *w)
 {
 	uint64_t n = 0;
-	struct list todo, *l;
+	struct list todo, early, *l;
 	int rc = 0, err;
 
 	list_init(&todo);
+	list_init(&early);
 	list_splice(&todo, &d->dirty_segs);
 	while (!rc && (l = list_pop(&todo))) {
 		struct seg *s = list_entry(l, struct seg, dirty_link);
 
+		/* Its volume is newer than this pass, and has no folder yet: for the next one. */
+		if (!s->vol->dir && !s->dead) {
+			list_push(&early, l);
+			continue;
+		}
 		s->dirty = false;
 		n++;
 		if (!s->dead)
 			rc = write_map(w, s);
 	}
 	list_splice(&d->dirty_segs, &todo);
+	list_splice(&d->dirty_segs, &early);
 	err = wb_wait(w);
 	rc = rc ? rc : err;
 	if (!rc && n)
@@ -313,7 +320,8 @@ static bool wanted(const struct repl_disk *d)
 {
 	if (d->failed || !log_live(d))
 		return false;
-	return d->drain || d->log_waits || ring_used(&d->log) > d->log.blocks / 2 ||
+	/* Short of space: what is zeroed in the log gives some back once it is applied. */
+	return d->drain || d->log_waits || d->short_of_space || ring_used(&d->log) > d->log.blocks / 2 ||
 	       env_now(d->e) - d->last_io >= IDLE_NS;
 }
 
@@ -349,8 +357,9 @@ static void run_pass(struct repl_disk *d)
 
 	fiber_mutex_lock(d->e, &d->wb_lock);
 	rc = d->failed ? 0 : wb_pass(d);
-	if (!d->failed && (!rc || rc == -ENOSPC) && env_now(d->e) - d->statfs_at > RETRY_NS / 4)
-		space_refresh(d);
+	if (!d->failed && (!rc || rc == -ENOSPC) &&
+	    (d->short_of_space || env_now(d->e) - d->statfs_at > RETRY_NS / 4) && !space_refresh(d))
+		d->short_of_space = d->short_of_space && !space_has(d, REPL_IO_MAX / HCI_BLOCK);
 	fiber_mutex_unlock(d->e, &d->wb_lock);
 	if (!rc && d->full) {
 		d->full = false;

@@ -292,6 +292,31 @@ static void format_only(struct env *e, void *arg)
 	repl_disk_close(d, false);
 }
 
+/* A pass is under way when the first write of a volume arrives: it finds a segment whose volume has no folder yet. */
+SIM(new_volumes_may_come_during_write_back)
+{
+	struct t *t = arg;
+	struct repl_disk_opts o = opts(t);
+	struct repl_disk *d = must_format_open(e, "/d1", &o);
+	struct repl_slot *s = must_slot(d, 0, 1, SEG);
+	uint64_t seq = 0;
+
+	for (unsigned n = 1; n < 60; n++) {
+		struct repl_slot *new;
+
+		for (unsigned i = 0; i < 8; i++)
+			ck_assert_int_eq(write_fill(e, s, i % 4, (n % 4) * 256 * KiB, 256 * KiB, 1, ++seq), 0);
+		new = must_slot(d, n, 1, SEG);
+		ck_assert_int_eq(write_fill(e, new, 0, 0, 4096, 2, 1), 0);
+		repl_slot_put(new);
+		ck_assert_msg(!t->failures, "volume %u: %s", n, t->err.message);
+	}
+	settle(e, d);
+	repl_slot_put(s);
+	repl_disk_close(d, false);
+	ck_assert_uint_eq(t->failures, 0);
+}
+
 START_TEST(format_survives_power_loss)
 {
 	struct t t = { 0 };
@@ -345,6 +370,7 @@ static Suite *suite(void)
 	TCase *t = tcase_create("sim");
 
 	tcase_set_timeout(t, 60);
+	tcase_add_test(t, new_volumes_may_come_during_write_back);
 	tcase_add_test(t, fails_once_and_for_all);
 	tcase_add_test(t, read_error_fails_the_disk);
 	tcase_add_test(t, waits_out_a_stall);
