@@ -7,6 +7,7 @@
 #include "crash.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -24,6 +25,7 @@ int exporter_main(const char *dir, const char *socket)
 	struct hci_export_opts o = HCI_EXPORT_OPTS_INIT;
 	hci_cluster *c = crash_open(dir, "exporter");
 	struct hci_error err;
+	struct hci_volume_status s;
 	char address[160];
 	hci_volume *v;
 	hci_export *x;
@@ -35,6 +37,14 @@ int exporter_main(const char *dir, const char *socket)
 	if (hci_volume_attach(&v, c, VOLUME, &a, &err) || hci_export_start(&x, v, &o, &err))
 		die("exporter: %s", err.message);
 	if (write(STDOUT_FILENO, "up\n", 3) != 3)
+		return 1;
+	/* The client waits for seconds between its attempts to connect: only then is there something to kill. */
+	do {
+		usleep(2000);
+		if (hci_volume_status(v, &s, sizeof(s), &err))
+			die("exporter: %s", err.message);
+	} while (!s.reads && !s.writes);
+	if (write(STDOUT_FILENO, "io\n", 3) != 3)
 		return 1;
 	for (;;)
 		pause();
@@ -101,7 +111,7 @@ void fio_begin(const char *dir)
 	snprintf(near, sizeof(near), "%s/near.sock", dir);
 	snprintf(far, sizeof(far), "%s/far.sock", dir);
 	exporter_up(dir);
-	snprintf(server, sizeof(server), "driver=nbd,node-name=n,server.type=unix,server.path=%s,reconnect-delay=60", near);
+	snprintf(server, sizeof(server), "driver=nbd,node-name=n,server.type=unix,server.path=%s,reconnect-delay=120", near);
 	snprintf(nbd, sizeof(nbd), "addr.type=unix,addr.path=%s", far);
 	qsd = run((const char *const[]){ "qemu-storage-daemon", "--blockdev", server, "--nbd-server", nbd, "--export",
 				   "nbd,id=e,node-name=n,name=,writable=on", NULL });
@@ -111,10 +121,21 @@ void fio_begin(const char *dir)
 
 void fio_round(const char *dir)
 {
-	fio_check();
-	if (!fio)
-		fio_start(dir);
-	usleep(20000 + crash_dice(300000));
+	struct pollfd p = { .fd = exporter.fd, .events = POLLIN };
+	char line[8];
+
+	for (int i = 0;; i++) {
+		fio_check();
+		if (!fio)
+			fio_start(dir);
+		if (poll(&p, 1, 50) == 1)
+			break;
+		if (i > 1200)
+			die("FAILED: no request came within a minute");
+	}
+	if (read(exporter.fd, line, 3) != 3)
+		die("FAILED: the exporter ended by itself");
+	usleep(crash_dice(200000));
 	crash_kill(&exporter);
 	close(exporter.fd);
 	exporter_up(dir);
@@ -122,7 +143,7 @@ void fio_round(const char *dir)
 
 unsigned fio_end(void)
 {
-	for (int i = 0; fio && i < 1200; i++, usleep(50000))
+	for (int i = 0; fio && i < 2400; i++, usleep(50000))
 		fio_check();
 	if (fio)
 		die("FAILED: fio hangs");
