@@ -27,7 +27,10 @@ prepare() {
 	[ -x "$bin/hcictl/hcictl" ] && [ -x "$bin/hci-node/hci-node" ] || die "$build: no hcictl and hci-node there: build them first"
 	echo "Guest image"
 	image=$("$top/tests/testbed/image.sh" --quiet)
-	scratch=$(mktemp -d /var/tmp/hci-demo-XXXXXX)
+	# One name, so that what a killed run left is gone now.
+	scratch=/var/tmp/hci-demo
+	rm -rf $scratch
+	mkdir -m 700 $scratch
 	export HCI_STORE=sqlite:$beddir/shared/cluster.db HCI_CERT_DIR=$beddir/shared/admin HCI_NAME=admin
 	export HCI_PLUGIN_DIR=$build/plugins-out
 }

@@ -85,7 +85,7 @@ until_true 10 test -S "$bed/shared/v.sock" || die "the export does not start"
 
 began=$(date +%s%3N)
 fio --name=f --ioengine=nbd --uri="nbd+unix:///v?socket=$bed/shared/v.sock" --rw=randwrite --bsrange=4k-256k --size=400M \
-	--iodepth=8 --fsync=64 --verify=crc32c --verify_fatal=1 --verify_backlog=512 --time_based --runtime="$duration" \
+	--iodepth=8 --fsync=64 --verify=crc32c --verify_fatal=1 --verify_state_save=0 --verify_backlog=512 --time_based --runtime="$duration" \
 	--output-format=json --output="$bed/shared/fio.json" >"$bed/shared/fio.out" 2>&1 &
 fio_pid=$!
 at "fio writes and verifies for $duration s"
