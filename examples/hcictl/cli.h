@@ -50,6 +50,7 @@ extern const struct noun noun_cluster, noun_pki, noun_node, noun_disk, noun_pool
 struct cli {
 	hci_cluster *cluster; /* NULL for offline verbs */
 	const char *store, *certs, *name;
+	char config[3][1024]; /* what of these came from the configuration file */
 	bool json, debug;
 	struct hci_error err;
 	char **args;

@@ -107,7 +107,7 @@ static void read_config(struct cli *cli, const char *path)
 		return;
 	}
 	while (fgets(line, sizeof(line), f)) {
-		char *key = trimmed(line), *eq = strchr(key, '='), *value;
+		char *key = trimmed(line), *eq = strchr(key, '='), *value, *keep;
 		const char **where;
 
 		number++;
@@ -125,8 +125,9 @@ static void read_config(struct cli *cli, const char *path)
 		if (!where)
 			usage_error("%s line %d: '%s' is not known: store, cert-dir and name are", path ? path : "hcictl.conf",
 				    number, key);
+		keep = cli->config[where == &cli->store ? 0 : where == &cli->certs ? 1 : 2];
 		if (!*where)
-			*where = strdup(value); /* for the life of the program */
+			*where = strcpy(keep, value); /* a line is no longer than that */
 	}
 	fclose(f);
 }
