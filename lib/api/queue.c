@@ -207,7 +207,8 @@ static uint32_t reap_some(hci_queue *q, struct hci_completion *out, uint32_t max
 		out[n++].reserved = 0;
 		q->free[q->nfree++] = i;
 	}
-	if (ring_empty(&q->complete) && atomic_load(&q->signaled)) {
+	/* Nothing there although it was woken: the write came after its completion had been taken already. */
+	if (ring_empty(&q->complete) && (!n || atomic_load(&q->signaled))) {
 		while (read(q->fd, &v, sizeof(v)) < 0 && errno == EINTR)
 			;
 		atomic_store(&q->signaled, 0);
