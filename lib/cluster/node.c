@@ -62,7 +62,7 @@ static int put_record(struct node *n, struct hci_error *err)
 
 /* alive/<name> under a new lease. An entry of ours from before a crash is taken over: only one process can
  * listen on the address in it. */
-static int join(struct node *n, struct hci_error *err)
+static int join_once(struct node *n, struct hci_error *err)
 {
 	struct rec_alive a = { 0 }, old;
 	struct buf b = BUF_INIT;
@@ -96,6 +96,17 @@ static int join(struct node *n, struct hci_error *err)
 		(void)store_lease_revoke(core_store(n->core), lease, NULL);
 	else
 		n->lease = lease;
+	return rc;
+}
+
+/* The lease of our last life may end between the look and the transaction. */
+static int join(struct node *n, struct hci_error *err)
+{
+	int rc;
+
+	do
+		rc = join_once(n, err);
+	while (rc == HCI_E_CONFLICT && !n->stopping);
 	return rc;
 }
 

@@ -101,19 +101,33 @@ static void node_kill(int i)
 	close(node[i].fd);
 }
 
+/* Removes the folder when this process has ended, however it ends: its own threads use files in it. */
+static void janitor(void)
+{
+	char cmd[96], c;
+	int p[2];
+
+	if (getenv("KEEP") || pipe2(p, O_CLOEXEC))
+		return;
+	if (fork()) {
+		close(p[0]);
+		return;
+	}
+	setsid();
+	close(p[1]);
+	while (read(p[0], &c, 1) < 0 && errno == EINTR)
+		;
+	usleep(300000); /* the others get their signal at the same time */
+	snprintf(cmd, sizeof(cmd), "rm -rf %s", dir);
+	_exit(system(cmd) != 0);
+}
+
 static void on_exit_kill(void)
 {
-	char cmd[96];
-
 	fio_stop();
 	crash_kill(&writer);
 	for (int i = 0; i < NODES; i++)
 		crash_kill(&node[i]);
-	if (dir[0] && !getenv("KEEP")) {
-		snprintf(cmd, sizeof(cmd), "rm -rf %s", dir);
-		if (system(cmd) && system(cmd)) /* a node may still have been making a file */
-			fprintf(stderr, "%s is left\n", dir);
-	}
 }
 
 /* ---- what the writer tells ---- */
@@ -432,6 +446,7 @@ static void cluster_up(void)
 	snprintf(dir, sizeof(dir), "/var/tmp/hci-crash-XXXXXX");
 	if (!mkdtemp(dir))
 		die("%s: %s", dir, strerror(errno));
+	janitor();
 	atexit(on_exit_kill);
 	crash_store(dir, store, sizeof(store));
 	must(hci_cluster_create(store, "crash", &err), "create");
