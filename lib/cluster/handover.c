@@ -315,6 +315,19 @@ static void restore(struct nvm *m, struct handover_out *o)
 		log_warn(env_log(m->n->e), "VM %s: its disks wait: %s", m->name, err.message);
 }
 
+/* Another node took the VM while we could not renew our right to it. */
+static int lost(struct nvm *m, struct handover_out *o, struct hci_error *err)
+{
+	struct hci_error why;
+
+	o->failed = true;
+	if (vm_compute_stop(m->n, m->name, HCI_VM_STOP_DESTROY, &why))
+		log_warn(env_log(m->n->e), "VM %s: %s", m->name, why.message);
+	nvm_unexport(m);
+	m->running = m->suspended = false;
+	return err_set(err, HCI_E_FENCED, "VM %s: node %s lost its right to run it during the migration", m->name, m->n->name);
+}
+
 /* ---- the migration ---- */
 
 static bool on_progress(void *arg, uint64_t done, uint64_t total, uint64_t remaining)
@@ -334,6 +347,31 @@ static void migrate_thread(void *arg)
 	o->rc = compute_migrate(o->compute, &o->cm, &o->err);
 }
 
+/*
+ * Our leases were lost for a moment while the domain was leaving. If QEMU is about to stop the guest it waits for
+ * requests that our exports hold, and libvirt for QEMU: so what a round would do later is done here.
+ */
+static void look_after(struct nvm *m, struct handover_out *o)
+{
+	struct hci_error err;
+	int rc = 0;
+
+	if (!m->owned) {
+		rc = vm_compute_stop(m->n, m->name, HCI_VM_STOP_DESTROY, &err);
+	} else if (!o->released && nvm_waits(m)) {
+		fiber_mutex_lock(m->n->e, &o->lock);
+		if (!o->released) {
+			nvm_detach(m);
+			rc = nvm_attach(m, REC_ATT_USER, &err);
+			if (!rc)
+				rc = nvm_resume_io(m, &err);
+		}
+		fiber_mutex_unlock(m->n->e, &o->lock);
+	}
+	if (rc)
+		log_warn(env_log(m->n->e), "VM %s: %s", m->name, err.message);
+}
+
 static int migrate(struct nvm *m, struct handover_out *o, struct core_job *j, struct hci_error *err)
 {
 	struct env *e = m->n->e;
@@ -347,6 +385,7 @@ static int migrate(struct nvm *m, struct handover_out *o, struct core_job *j, st
 		dead |= !core_alive(m->n->core, o->to);
 		if (dead || m->cancel || m->n->stopping)
 			atomic_store(&o->cancel, true);
+		look_after(m, o);
 		if (!t.done && core_job_progress(j, atomic_load(&o->done), atomic_load(&o->total), "copying memory"))
 			atomic_store(&o->cancel, true);
 	}
@@ -354,6 +393,9 @@ static int migrate(struct nvm *m, struct handover_out *o, struct core_job *j, st
 	if (o->rc == HCI_E_CANCELLED && dead)
 		return err_set(err, HCI_E_UNAVAILABLE, "VM %s: node %s died while it was being migrated there: it runs on at %s",
 			       m->name, o->to, m->n->name);
+	if (o->rc == HCI_E_CANCELLED && m->suspended)
+		return err_set(err, HCI_E_UNAVAILABLE, "VM %s: not migrated: the store did not renew the right of node %s to run it",
+			       m->name, m->n->name);
 	return o->rc ? err_copy(err, &o->err, o->rc) : 0;
 }
 
@@ -365,15 +407,14 @@ static int check(struct nvm *m, const char *to, struct hci_error *err)
 		return err_set(err, HCI_E_INVAL, "VM %s: it is on node %s already", m->name, to);
 	if (!core_alive(m->n->core, to))
 		return err_set(err, HCI_E_UNAVAILABLE, "VM %s: node %s is not alive", m->name, to);
-	for (uint32_t i = 0; i < m->ndisks; i++)
-		if (!m->disks[i].v || m->disks[i].fenced)
-			return err_set(err, HCI_E_STATE, "VM %s: its disk %s is not attached just now: try again", m->name,
-				       m->disks[i].name);
+	if (nvm_waits(m))
+		return err_set(err, HCI_E_STATE, "VM %s: its disks are not attached just now: try again", m->name);
 	return 0;
 }
 
 static int run(struct nvm *m, struct handover_out *o, struct core_job *j, struct finished *f, struct hci_error *err)
 {
+	char runner[HCI_NAME_MAX];
 	int rc;
 
 	snprintf(j->rec->unit, sizeof(j->rec->unit), "bytes");
@@ -385,6 +426,11 @@ static int run(struct nvm *m, struct handover_out *o, struct core_job *j, struct
 	}
 	m->out = o;
 	rc = migrate(m, o, j, err);
+	/* Not ours any more: fine if the destination has it, as it should. */
+	if (!m->owned && (rc || nvm_runner(m, runner, NULL) || strcmp(runner, o->to))) {
+		m->out = NULL;
+		return lost(m, o, err);
+	}
 	if (rc && !o->cm.gone) {
 		restore(m, o);
 		m->out = NULL;

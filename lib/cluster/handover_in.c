@@ -102,7 +102,7 @@ static int take_over(struct nvm *m, const char *from, uint64_t *pause_ms, struct
 	*pause_ms = 0;
 	if (rc)
 		return rc;
-	if (st.migrating_in)
+	if (st.migrating)
 		return err_set(err, HCI_E_AGAIN, "VM %s: it is still arriving", m->name);
 	rc = nvm_read(m, err);
 	/* Without m->in it came while another life of this service waited for it. */
@@ -116,6 +116,9 @@ static int take_over(struct nvm *m, const char *from, uint64_t *pause_ms, struct
 		rc = nvm_resume_io(m, err);
 	if (rc)
 		return rc;
+	/* Suspended at the source while it moved. */
+	if (st.state == HCI_VM_PAUSED && vm_compute_resume(m->n, m->name, err))
+		log_warn(env_log(m->n->e), "VM %s: %s", m->name, err->message);
 	if (m->in && m->in->asked_at)
 		*pause_ms = (env_now(m->n->e) - m->in->asked_at) / NS_PER_MS;
 	m->running = true;
@@ -168,7 +171,7 @@ void handover_in_look(struct nvm *m)
 	rc = take_over(m, NULL, &pause, &err);
 	if (rc == HCI_E_NOTFOUND)
 		handover_in_drop(m);
-	else if (rc)
+	else if (rc && rc != HCI_E_AGAIN)
 		log_warn(env_log(m->n->e), "VM %s: its source is gone: %s", m->name, err.message);
 }
 

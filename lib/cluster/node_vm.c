@@ -16,6 +16,7 @@
 #define ROUND NS_PER_S
 #define RETRY (5 * NS_PER_S)
 #define STRAY (30 * NS_PER_S)
+#define STRAY_ARRIVING (600 * NS_PER_S) /* a migration may take long; it does not run meanwhile */
 
 /* ---- the VMs we know ---- */
 
@@ -250,7 +251,7 @@ static void act_resume(void *arg)
 	nvm_lock(m);
 	m->suspended = false;
 	rc = vm_compute_find(m->n, m->name, &st, &err);
-	if (!rc && st.state == HCI_VM_PAUSED && !st.migrating_in)
+	if (!rc && st.state == HCI_VM_PAUSED && !st.migrating)
 		rc = vm_compute_resume(m->n, m->name, &err);
 	if (!rc)
 		log_info(env_log(m->n->e), "VM %s: goes on", m->name);
@@ -263,6 +264,7 @@ static void act_look(void *arg)
 
 	nvm_lock(m);
 	handover_in_look(m);
+	m->retry_at = env_now(m->n->e) + ROUND;
 	act_end(m, 0, NULL);
 }
 
@@ -281,32 +283,27 @@ static void (*for_domain(struct nvm *m, const struct compute_state *st))(void *a
 {
 	struct node *n = m->n;
 	char runner[HCI_NAME_MAX];
+	uint64_t patience = STRAY;
 	int rc;
 
 	if (m->owned && m->running) {
-		bool held = false;
-
-		if (nvm_fenced(m))
-			return act_refence;
-		for (uint32_t i = 0; i < m->ndisks; i++)
-			held |= !m->disks[i].v;
-		if (held)
+		if (nvm_waits(m))
 			return act_refence;
 		if (m->suspended ? lease_holds(n) : st->io_error)
 			return act_resume;
 		return NULL;
 	}
-	if (st->migrating_in)
-		return NULL;
 	rc = nvm_runner(m, runner, NULL);
 	if (rc == HCI_E_NOTFOUND || (!rc && !strcmp(runner, n->name)))
 		return act_up;
 	if (rc)
 		return NULL;
+	if (st->migrating)
+		patience = STRAY_ARRIVING;
 	/* It runs elsewhere by right. If that is a migration under way whose other end will tell, give it time. */
 	if (!m->stray_since)
 		m->stray_since = env_now(n->e);
-	if (m->running || env_now(n->e) - m->stray_since > STRAY) {
+	if (m->running || env_now(n->e) - m->stray_since > patience) {
 		log_warn(env_log(n->e), "VM %s: stopped here, as node %s has the right to run it", m->name, runner);
 		return act_lost;
 	}

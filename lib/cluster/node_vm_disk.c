@@ -235,10 +235,10 @@ void nvm_unexport(struct nvm *m)
 	m->ndisks = 0;
 }
 
-bool nvm_fenced(const struct nvm *m)
+bool nvm_waits(const struct nvm *m)
 {
 	for (uint32_t i = 0; i < m->ndisks; i++)
-		if (m->disks[i].fenced)
+		if (m->disks[i].fenced || !m->disks[i].v)
 			return true;
 	return false;
 }

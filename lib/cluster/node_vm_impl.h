@@ -117,7 +117,8 @@ void nvm_detach(struct nvm *m);
 void nvm_hand_over(struct nvm *m);
 /* Closes exports, detaches. */
 void nvm_unexport(struct nvm *m);
-bool nvm_fenced(const struct nvm *m);
+/* Some disk has lost its volume, or has none. */
+bool nvm_waits(const struct nvm *m);
 
 /* ---- node_vm_thread.c: libvirt blocks, and for long, so it gets threads of its own ---- */
 

@@ -142,7 +142,7 @@ static int take_over(struct nvm *m, const struct compute_state *st, struct hci_e
 		return err_set(err, HCI_E_EXISTS,
 			       "VM %s: libvirt runs another domain of this name: stop it, or name the VM otherwise", m->name);
 	log_info(env_log(m->n->e), "VM %s: found running, its disks are connected again", m->name);
-	if (st->state == HCI_VM_PAUSED && !st->migrating_in)
+	if (st->state == HCI_VM_PAUSED && !st->migrating)
 		return vm_compute_resume(m->n, m->name, err);
 	return 0;
 }

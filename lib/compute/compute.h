@@ -52,7 +52,7 @@ struct compute_state {
 	char name[64];
 	struct uuid uuid;
 	int state;      /* HCI_VM_* */
-	bool migrating_in; /* exists only as the target of a migration under way */
+	bool migrating;    /* paused by a migration under way: its target, or its source at the end */
 	bool io_error;     /* paused because a disk did not answer: compute_resume() when it does again */
 };
 /* Domains that libhci made (marked in their metadata), mem_free(*out). */

@@ -8,19 +8,6 @@
 
 /* ---- what it is doing ---- */
 
-static bool incoming(virDomainPtr d)
-{
-	virTypedParameterPtr p = NULL;
-	int n = 0, type = 0, op = 0;
-
-	if (virDomainGetJobStats(d, &type, &p, &n, 0))
-		return false;
-	if (virTypedParamsGetInt(p, n, VIR_DOMAIN_JOB_OPERATION, &op) != 1)
-		op = 0;
-	virTypedParamsFree(p, n);
-	return type != VIR_DOMAIN_JOB_NONE && op == VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN;
-}
-
 static int state_of(virDomainPtr d, struct compute_state *out)
 {
 	int state, reason;
@@ -38,9 +25,8 @@ static int state_of(virDomainPtr d, struct compute_state *out)
 	case VIR_DOMAIN_PAUSED:
 		out->state = HCI_VM_PAUSED;
 		out->io_error = reason == VIR_DOMAIN_PAUSED_IOERROR;
-		/* Asking takes the domain's job, which a suspend may hold while QEMU waits for a disk. */
-		if (reason != VIR_DOMAIN_PAUSED_IOERROR && reason != VIR_DOMAIN_PAUSED_USER)
-			out->migrating_in = incoming(d);
+		out->migrating = reason == VIR_DOMAIN_PAUSED_MIGRATION || reason == VIR_DOMAIN_PAUSED_STARTING_UP ||
+				 reason == VIR_DOMAIN_PAUSED_POSTCOPY;
 		break;
 	case VIR_DOMAIN_PMSUSPENDED:
 		out->state = HCI_VM_PAUSED;
