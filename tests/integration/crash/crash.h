@@ -40,7 +40,7 @@ void block_fill(uint8_t *p, uint32_t block, uint64_t version);
 uint64_t block_version(const uint8_t *p, uint32_t block);
 
 /* The roles that are processes of their own; they end when they are killed. */
-int writer_main(const char *dir, uint64_t first_version, uint64_t seed);
+int writer_main(const char *dir, uint64_t first_version, uint64_t seed, uint32_t lease_ms);
 int node_main(const char *dir, int i);
 int exporter_main(const char *dir, const char *socket);
 

@@ -131,7 +131,7 @@ static void submit(hci_volume *v, hci_queue *q, struct request *all, unsigned i,
 		die("writer: submit: %s", err.message);
 }
 
-int writer_main(const char *dir, uint64_t first_version, uint64_t seed)
+int writer_main(const char *dir, uint64_t first_version, uint64_t seed, uint32_t lease_ms)
 {
 	struct hci_attach_opts o = HCI_ATTACH_OPTS_INIT;
 	struct request all[DEPTH] = { 0 };
@@ -141,8 +141,9 @@ int writer_main(const char *dir, uint64_t first_version, uint64_t seed)
 	struct hci_error err;
 	hci_volume *v;
 	hci_queue *q;
+	int over = 0;
 
-	o.lease_ms = LEASE_MS;
+	o.lease_ms = lease_ms;
 	o.wait_ms = 10000;
 	if (hci_volume_attach(&v, c, VOLUME, &o, &err) || hci_queue_create(&q, c, DEPTH, &err))
 		die("writer: %s", err.message);
@@ -155,13 +156,16 @@ int writer_main(const char *dir, uint64_t first_version, uint64_t seed)
 		submit(v, q, all, i, &rnd);
 	}
 	for (;;) {
-		int n = hci_queue_reap(q, done, DEPTH, -1);
+		int n = hci_queue_reap(q, done, DEPTH, 1000);
 
 		for (int k = 0; k < n; k++) {
 			struct request *r = &all[done[k].tag];
 
 			tell(done[k].status ? EV_FAILED : EV_DONE, r, done[k].status);
+			over |= done[k].status != 0;
 			r->busy = 0;
+			if (over)
+				continue; /* it has another writer now */
 			r->version = version++;
 			submit(v, q, all, (unsigned)done[k].tag, &rnd);
 		}
