@@ -53,6 +53,27 @@ static int put_state(struct node *n, const struct uuid *u, enum rec_disk_state s
 	return rc;
 }
 
+static void put_stat(struct node_disk *d)
+{
+	struct rec_diskstat s = { 0 };
+	const struct rec_diskstat *old = core_diskstat(d->node->core, &d->uuid);
+	struct repl_disk_info info;
+	char key[REC_KEY];
+
+	repl_disk_info(d->disk, &info);
+	d->stat_at = env_now(d->node->e) + STAT_EVERY;
+	/* A percent either way matters to nobody; the store is spared. */
+	if (old && old->capacity == info.capacity && old->segments == info.segments &&
+	    MAX(old->free, info.free) - MIN(old->free, info.free) < info.capacity / 100)
+		return;
+	s.capacity = info.capacity;
+	s.free = info.free;
+	s.segments = info.segments;
+	s.at = env_realtime(d->node->e);
+	key_diskstat(key, &d->uuid);
+	(void)rec_diskstat_put(core_store(d->node->core), key, &s, REC_REV_ANY, 0, NULL, NULL);
+}
+
 /* ---- opening and closing ---- */
 
 static void failed_task(struct env_task *t)
@@ -129,32 +150,12 @@ static void open_disk(struct node_disk *d, enum rec_disk_state state)
 	}
 	repl_disk_info(d->disk, &info);
 	log_info(env_log(n->e), "node %s: disk %s (%s) is online", n->name, d->path, id);
-	d->stat_at = 0;
+	/* First how full it is: who sees it online may place on it at once. */
+	put_stat(d);
 	(void)put_state(n, &d->uuid, state == REC_DISK_EVACUATING ? state : REC_DISK_ONLINE, "", info.capacity);
 }
 
 /* ---- what each disk is asked for now and then ---- */
-
-static void put_stat(struct node_disk *d)
-{
-	struct rec_diskstat s = { 0 };
-	const struct rec_diskstat *old = core_diskstat(d->node->core, &d->uuid);
-	struct repl_disk_info info;
-	char key[REC_KEY];
-
-	repl_disk_info(d->disk, &info);
-	d->stat_at = env_now(d->node->e) + STAT_EVERY;
-	/* A percent either way matters to nobody; the store is spared. */
-	if (old && old->capacity == info.capacity && old->segments == info.segments &&
-	    MAX(old->free, info.free) - MIN(old->free, info.free) < info.capacity / 100)
-		return;
-	s.capacity = info.capacity;
-	s.free = info.free;
-	s.segments = info.segments;
-	s.at = env_realtime(d->node->e);
-	key_diskstat(key, &d->uuid);
-	(void)rec_diskstat_put(core_store(d->node->core), key, &s, REC_REV_ANY, 0, NULL, NULL);
-}
 
 /* Drops volumes that have a tombstone. Nothing is ever dropped because a record is missing. */
 static void drop_deleted(struct node_disk *d)
