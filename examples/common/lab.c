@@ -18,6 +18,14 @@ static void remove_dir(void)
 		fprintf(stderr, "left behind: %s\n", running->dir);
 }
 
+/* HCI_EXAMPLE_LOG=1 in the environment shows what the library says. */
+static void say(void *arg, int32_t level, const char *subsystem, const char *line)
+{
+	(void)arg;
+	(void)level;
+	fprintf(stderr, "%s: %s\n", subsystem, line);
+}
+
 static hci_cluster *open_as(struct lab *lab, const char *name)
 {
 	struct hci_cluster_opts o = HCI_CLUSTER_OPTS_INIT;
@@ -26,6 +34,10 @@ static hci_cluster *open_as(struct lab *lab, const char *name)
 
 	o.store_url = lab->store;
 	o.client_name = name;
+	if (getenv("HCI_EXAMPLE_LOG")) {
+		o.log = say;
+		o.log_level = HCI_LOG_DEBUG;
+	}
 	must(hci_cluster_open(&c, &o, &err));
 	return c;
 }
@@ -41,7 +53,6 @@ void lab_start_node(struct lab *lab, int i)
 	o.name = name;
 	o.listen = lab->address[i][0] ? lab->address[i] : "tcp:127.0.0.1:0";
 	o.run_dir = lab->dir;
-	o.heartbeat_ms = 500;
 	must(hci_node_start(&lab->node[i], lab->cluster[i], &o, &err));
 	snprintf(lab->address[i], sizeof(lab->address[i]), "%s", hci_node_address(lab->node[i]));
 }
@@ -60,6 +71,7 @@ void lab_up(struct lab *lab)
 	struct hci_error err;
 
 	memset(lab, 0, sizeof(*lab));
+	setvbuf(stdout, NULL, _IOLBF, 0);
 	/* Not /tmp, which may be in memory: the disks want O_DIRECT. */
 	snprintf(lab->dir, sizeof(lab->dir), "/var/tmp/hci-example-XXXXXX");
 	if (!mkdtemp(lab->dir)) {
@@ -97,6 +109,8 @@ void lab_volume(struct lab *lab, const char *name, uint64_t bytes)
 	o.name = name;
 	o.pool = "p";
 	o.bytes = bytes;
+	/* On all nodes, so that each of them matters to the examples. */
+	o.replicas = LAB_NODES;
 	o.segment_bytes = 4 << 20;
 	o.write_timeout_ms = 1000;
 	must(hci_volume_create(lab->client, &o, &err));

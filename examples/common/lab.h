@@ -25,7 +25,7 @@ void lab_down(struct lab *lab);
 /* Node i (from 0) leaves, or comes back. */
 void lab_stop_node(struct lab *lab, int i);
 void lab_start_node(struct lab *lab, int i);
-/* A volume with two replicas in pool "p". */
+/* A volume in pool "p" with a replica on each node. */
 void lab_volume(struct lab *lab, const char *name, uint64_t bytes);
 
 /* What examples do about errors: say it and end. err is the caller's struct hci_error. */

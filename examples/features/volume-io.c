@@ -22,7 +22,7 @@ int main(void)
 	must(hci_buffer_alloc((void **)&buf, 8192, &err));
 	strcpy(buf, "It was a bright cold day in April");
 	must(hci_volume_pwrite(vol, buf, 8192, 4096, &err));
-	/* Now it is on two disks of two nodes. */
+	/* Now it is on three disks of three nodes. */
 
 	memset(buf, 0, 8192);
 	must(hci_volume_pread(vol, buf, 8192, 4096, &err));
