@@ -10,6 +10,7 @@
 #define ROUND (2 * NS_PER_S)
 #define NO_PROGRESS (20 * NS_PER_S)
 #define TRY_AGAIN (10 * NS_PER_S)
+#define GRACE (1 * NS_PER_S)
 
 /* Of the nodes that are alive, the one with the highest hash of (volume, name): so that not all rush at once. */
 struct elect {
@@ -203,6 +204,16 @@ static void skip_for(struct node *n, struct list *skips, const struct uuid *volu
 	list_push(skips, &s->link);
 }
 
+/* A writer that only stalled renews its lease as soon as it runs again: it must not find a repair in its place. */
+static bool still_free(struct node *n, const struct rec_volume *v, bool bad)
+{
+	uint64_t end = env_now(n->e) + GRACE;
+
+	while (!n->stopping && env_now(n->e) < end)
+		fiber_cond_wait_until(n->e, &n->wake, end);
+	return !n->stopping && needs_repair(n, v, bad);
+}
+
 static void repair_fiber(void *arg)
 {
 	struct node *n = arg;
@@ -222,7 +233,8 @@ static void repair_fiber(void *arg)
 		for (size_t i = 0; i < vols.n && !n->stopping; i++) {
 			struct rec_volume *v = REC_AT(&vols, i, struct rec_volume);
 
-			if (!elected(n, &v->uuid) || skipped(n, &skips, &v->uuid) || !needs_repair(n, v, bad))
+			if (!elected(n, &v->uuid) || skipped(n, &skips, &v->uuid) || !needs_repair(n, v, bad) ||
+			    !still_free(n, v, bad))
 				continue;
 			if (!repair(n, v))
 				skip_for(n, &skips, &v->uuid);
