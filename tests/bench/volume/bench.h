@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the files of this benchmark share. A target takes reads and writes and gives completions back:
- * the raw file (raw.c) or a volume (world.c). load.c drives any of them, report.c prints.
+ * What the files of this benchmark share. A target takes reads and writes and gives completions
+ * back: the raw file (raw.c) or a volume (world.c). load.c drives any of them, report.c prints.
  */
 #ifndef BENCH_VOLUME_H
 #define BENCH_VOLUME_H
@@ -20,7 +20,8 @@ struct target {
 	const char *name;
 	uint64_t bytes;
 	/* 0 or negative; exactly one tag is reaped for each that was accepted. */
-	int (*submit)(struct target *t, bool write, void *buf, uint64_t len, uint64_t off, uint32_t tag);
+	int (*submit)(struct target *t, bool write, void *buf, uint64_t len, uint64_t off,
+		      uint32_t tag);
 	/* At least one, at most max. */
 	int (*reap)(struct target *t, uint32_t *tags, int max);
 	void (*settle)(struct target *t); /* NULL: nothing to wait for */
@@ -66,7 +67,7 @@ struct row {
 	unsigned n;
 	struct result r[ROUNDS_MAX];
 };
-void report(const struct row *rows, unsigned n, unsigned nprocs_of(const char *target), double seconds, unsigned rounds,
-	    uint64_t bytes);
+void report(const struct row *rows, unsigned n, unsigned nprocs_of(const char *target),
+	    double seconds, unsigned rounds, uint64_t bytes);
 
 #endif

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a two-replica volume does beside the raw disk, in one run: short rounds that take turns, so that
- * a machine that is busy elsewhere is so for all of them. See docs/performance.md.
+ * What a two-replica volume does beside the raw disk, in one run: short rounds that take turns, so
+ * that a machine that is busy elsewhere is so for all of them. See docs/performance.md.
  *
- * The directory must be on a real disk, not in memory. Both replicas lie on that one disk: half of the
- * raw rate is the most that a write can reach.
+ * The directory must be on a real disk, not in memory. Both replicas lie on that one disk: half of
+ * the raw rate is the most that a write can reach.
  */
 #include "bench.h"
 
@@ -18,9 +18,12 @@
 #include <unistd.h>
 
 static const struct load loads[] = {
-	{ "randread_4k_qd1", false, false, 4096, 1 },      { "randread_4k_qd32", false, false, 4096, 32 },
-	{ "randwrite_4k_qd1", true, false, 4096, 1 },      { "randwrite_4k_qd32", true, false, 4096, 32 },
-	{ "read_1m_qd8", false, true, 1048576, 8 },        { "write_1m_qd8", true, true, 1048576, 8 },
+	{ "randread_4k_qd1", false, false, 4096, 1 },
+	{ "randread_4k_qd32", false, false, 4096, 32 },
+	{ "randwrite_4k_qd1", true, false, 4096, 1 },
+	{ "randwrite_4k_qd32", true, false, 4096, 32 },
+	{ "read_1m_qd8", false, true, 1048576, 8 },
+	{ "write_1m_qd8", true, true, 1048576, 8 },
 };
 /* Past what the write log holds: it must be moved as fast as it is filled. */
 static const struct load sustained = { "randwrite_4k_qd32_sustained", true, false, 4096, 32 };
@@ -73,12 +76,13 @@ static unsigned nprocs_of(const char *target)
 
 static int measure(struct target *t, const struct load *l, double seconds, struct row *row)
 {
-	if (t->settle)
-		t->settle(t);
 	if (load_run(t, l, seconds, &row->r[row->n]))
 		return -1;
-	fprintf(stderr, "%-10s %-28s %8.0f/s %7.1f MB/s p50 %.0f us\n", t->name, l->name, row->r[row->n].iops,
-		row->r[row->n].mb_s, row->r[row->n].p50_us);
+	/* What it left behind must not be paid for by the next one. */
+	if (t->settle && l->write)
+		t->settle(t);
+	fprintf(stderr, "%-10s %-28s %8.0f/s %7.1f MB/s p50 %.0f us\n", t->name, l->name,
+		row->r[row->n].iops, row->r[row->n].mb_s, row->r[row->n].p50_us);
 	row->n++;
 	return 0;
 }
@@ -97,14 +101,16 @@ static int run_all(void)
 			for (unsigned t = 0; t < TARGETS; t++) {
 				if (!targets[t] || !want(loads[i].name, opt.only_load))
 					continue;
-				if (measure(targets[t], &loads[i], opt.seconds, row_of(targets[t]->name, &loads[i])))
+				if (measure(targets[t], &loads[i], opt.seconds,
+					    row_of(targets[t]->name, &loads[i])))
 					return -1;
 			}
 		}
 	}
 	for (unsigned t = 0; t < TARGETS && opt.sustained_s > 0; t++)
 		if (targets[t] && want(sustained.name, opt.only_load) &&
-		    measure(targets[t], &sustained, opt.sustained_s, row_of(targets[t]->name, &sustained)))
+		    measure(targets[t], &sustained, opt.sustained_s,
+			    row_of(targets[t]->name, &sustained)))
 			return -1;
 	return 0;
 }
@@ -166,22 +172,38 @@ out:
 static int options(int argc, char **argv)
 {
 	static const struct option o[] = {
-		{ "dir", 1, NULL, 'd' },       { "size", 1, NULL, 'b' },   { "seconds", 1, NULL, 's' },
-		{ "rounds", 1, NULL, 'r' },    { "target", 1, NULL, 't' }, { "load", 1, NULL, 'l' },
+		{ "dir", 1, NULL, 'd' },       { "size", 1, NULL, 'b' },
+		{ "seconds", 1, NULL, 's' },   { "rounds", 1, NULL, 'r' },
+		{ "target", 1, NULL, 't' },    { "load", 1, NULL, 'l' },
 		{ "sustained", 1, NULL, 'u' }, { NULL, 0, NULL, 0 },
 	};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", o, NULL)) != -1) {
 		switch (c) {
-		case 'd': opt.dir = optarg; break;
-		case 'b': opt.bytes = strtoull(optarg, NULL, 10) * MiB_; break;
-		case 's': opt.seconds = atof(optarg); break;
-		case 'r': opt.rounds = (unsigned)atoi(optarg); break;
-		case 't': opt.only_target = optarg; break;
-		case 'l': opt.only_load = optarg; break;
-		case 'u': opt.sustained_s = atof(optarg); break;
-		default: return -1;
+		case 'd':
+			opt.dir = optarg;
+			break;
+		case 'b':
+			opt.bytes = strtoull(optarg, NULL, 10) * MiB_;
+			break;
+		case 's':
+			opt.seconds = atof(optarg);
+			break;
+		case 'r':
+			opt.rounds = (unsigned)atoi(optarg);
+			break;
+		case 't':
+			opt.only_target = optarg;
+			break;
+		case 'l':
+			opt.only_load = optarg;
+			break;
+		case 'u':
+			opt.sustained_s = atof(optarg);
+			break;
+		default:
+			return -1;
 		}
 	}
 	return optind == argc && opt.rounds >= 1 && opt.rounds <= ROUNDS_MAX && opt.bytes ? 0 : -1;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The yardstick: a preallocated file, O_DIRECT, Linux AIO by its system calls, nothing in between. */
+/* The yardstick: a preallocated file, O_DIRECT, Linux AIO by its system calls, nothing in between.
+ */
 #include "bench.h"
 
 #include <errno.h>
@@ -25,7 +26,8 @@ static struct raw *raw_of(struct target *t)
 	return (struct raw *)(void *)t;
 }
 
-static int raw_submit(struct target *t, bool write, void *buf, uint64_t len, uint64_t off, uint32_t tag)
+static int raw_submit(struct target *t, bool write, void *buf, uint64_t len, uint64_t off,
+		      uint32_t tag)
 {
 	struct raw *r = raw_of(t);
 	struct iocb *c = &r->cb[tag];
@@ -73,11 +75,15 @@ struct target *raw_open(const char *path, uint64_t bytes, bool dsync)
 
 	if (!r)
 		return NULL;
-	r->t = (struct target){ .name = dsync ? "raw_dsync" : "raw", .bytes = bytes, .submit = raw_submit, .reap = raw_reap };
+	r->t = (struct target){ .name = dsync ? "raw_dsync" : "raw",
+				.bytes = bytes,
+				.submit = raw_submit,
+				.reap = raw_reap };
 	r->t.procs[0] = getpid();
 	r->t.nprocs = 1;
 	r->fd = open(path, O_RDWR | O_CREAT | O_DIRECT | O_CLOEXEC | (dsync ? O_DSYNC : 0), 0600);
-	if (r->fd < 0 || posix_fallocate(r->fd, 0, (off_t)bytes) || syscall(SYS_io_setup, (long)DEPTH_MAX * 2, &r->ctx)) {
+	if (r->fd < 0 || posix_fallocate(r->fd, 0, (off_t)bytes) ||
+	    syscall(SYS_io_setup, (long)DEPTH_MAX * 2, &r->ctx)) {
 		perror(path);
 		free(r);
 		return NULL;

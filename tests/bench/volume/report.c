@@ -33,17 +33,21 @@ static void print_row(const struct row *r, unsigned nprocs)
 {
 	static const char *const who[PROCS_MAX] = { "client", "node1", "node2" };
 
-	printf("    \"%s\": {\"iops\": %.0f, \"mb_s\": %.1f, \"p50_us\": %.0f, \"p99_us\": %.0f, \"cpu_us_per_op\": {",
+	printf("    \"%s\": {\"iops\": %.0f, \"mb_s\": %.1f, \"p50_us\": %.0f, \"p99_us\": %.0f, "
+	       "\"cpu_us_per_op\": {",
 	       r->load->name, FIELD(r, iops), FIELD(r, mb_s), FIELD(r, p50_us), FIELD(r, p99_us));
 	for (unsigned i = 0; i < nprocs; i++)
-		printf("%s\"%s\": [%.1f, %.1f]", i ? ", " : "", who[i], FIELD(r, user_us[i]), FIELD(r, sys_us[i]));
+		printf("%s\"%s\": [%.1f, %.1f]", i ? ", " : "", who[i], FIELD(r, user_us[i]),
+		       FIELD(r, sys_us[i]));
 	printf("}}");
 }
 
-static const struct row *find(const struct row *rows, unsigned n, const char *target, const char *load)
+static const struct row *find(const struct row *rows, unsigned n, const char *target,
+			      const char *load)
 {
 	for (unsigned i = 0; i < n; i++)
-		if (!strcmp(rows[i].target, target) && !strcmp(rows[i].load->name, load) && rows[i].n)
+		if (!strcmp(rows[i].target, target) && !strcmp(rows[i].load->name, load) &&
+		    rows[i].n)
 			return &rows[i];
 	return NULL;
 }
@@ -66,22 +70,24 @@ static void print_ratios(const struct row *rows, unsigned n, const char *base)
 			continue;
 		if (strcmp(last, r->target))
 			printf("%s\n      \"%s\": {", *last ? "}," : "", r->target);
-		printf("%s\"%s\": %.3f", strcmp(last, r->target) ? "" : ", ", r->load->name, median(v, k));
+		printf("%s\"%s\": %.3f", strcmp(last, r->target) ? "" : ", ", r->load->name,
+		       median(v, k));
 		last = r->target;
 		first = false;
 	}
 	printf("%s", first ? "" : "}");
 }
 
-void report(const struct row *rows, unsigned n, unsigned nprocs_of(const char *target), double seconds, unsigned rounds,
-	    uint64_t bytes)
+void report(const struct row *rows, unsigned n, unsigned nprocs_of(const char *target),
+	    double seconds, unsigned rounds, uint64_t bytes)
 {
 	double load[3] = { 0 };
 	const char *last = "";
 
 	if (getloadavg(load, 3) < 0)
 		load[0] = 0;
-	printf("{\n  \"version\": \"%s\", \"volume_bytes\": %llu, \"seconds\": %.1f, \"rounds\": %u, \"load_average\": %.1f,\n",
+	printf("{\n  \"version\": \"%s\", \"volume_bytes\": %llu, \"seconds\": %.1f, \"rounds\": "
+	       "%u, \"load_average\": %.1f,\n",
 	       hci_version_string(), (unsigned long long)bytes, seconds, rounds, load[0]);
 	printf("  \"cpu_us_per_op\": \"[user, system] of each process\"");
 	for (unsigned i = 0; i < n; i++) {

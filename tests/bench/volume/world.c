@@ -103,7 +103,8 @@ static int spawn(struct world *w, int i, const char *pki)
 	if (w->pid[i] == 0) {
 		dup2(in[0], STDIN_FILENO);
 		dup2(out[1], STDOUT_FILENO);
-		execl("/proc/self/exe", "bench_volume", "--node", w->store, name, w->dir, pki, (char *)NULL);
+		execl("/proc/self/exe", "bench_volume", "--node", w->store, name, w->dir, pki,
+		      (char *)NULL);
 		_exit(127);
 	}
 	close(in[0]);
@@ -121,7 +122,8 @@ static struct world *world_of(struct target *t)
 	return (struct world *)(void *)t;
 }
 
-static int vol_submit_(struct target *t, bool write, void *buf, uint64_t len, uint64_t off, uint32_t tag)
+static int vol_submit_(struct target *t, bool write, void *buf, uint64_t len, uint64_t off,
+		       uint32_t tag)
 {
 	struct world *w = world_of(t);
 	struct hci_error err;
@@ -250,7 +252,11 @@ struct world *world_up(const char *name, const char *dir, bool tls, uint64_t byt
 		return NULL;
 	snprintf(w->dir, sizeof(w->dir), "%.100s/%s", dir, name);
 	snprintf(w->store, sizeof(w->store), "sqlite:%s/cluster.db", w->dir);
-	w->t = (struct target){ .name = name, .bytes = bytes, .submit = vol_submit_, .reap = vol_reap_, .settle = vol_settle };
+	w->t = (struct target){ .name = name,
+				.bytes = bytes,
+				.submit = vol_submit_,
+				.reap = vol_reap_,
+				.settle = vol_settle };
 	w->in[0] = w->in[1] = -1;
 	if (mkdir(w->dir, 0700) || make_cluster(w, tls, pki, sizeof(pki)))
 		goto fail;
