@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
+# shellcheck disable=SC2034,SC2154 # variables are shared with lib/*.sh
 # What libhci is for, on one machine: a cluster of nodes in namespaces, a replicated volume, a VM on it
 # that moves, a disk that dies, a node that is cut off; and not one acknowledged record lost.
 # lib/frame.sh: output, results, cleaning up. lib/bed.sh: packages, build, nodes. lib/steps.sh: the steps.

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What happens in the cluster, from one pollable queue: here a node that leaves and a volume that feels it. */
+/* What happens in the cluster, from one pollable queue: here a node that leaves and a volume that
+ * feels it. */
 #include "../common/lab.h"
 
 #include <string.h>

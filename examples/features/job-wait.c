@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Long operations are jobs in the store: any program sees them, follows them, waits for them. Here the
- * copying of what a node missed while it was away.
+ * Long operations are jobs in the store: any program sees them, follows them, waits for them. Here
+ * the copying of what a node missed while it was away.
  */
 #include "../common/lab.h"
 
@@ -51,8 +51,9 @@ int main(void)
 	/* The job's own error would come back here. With 0 as the time it only looks. */
 	must(hci_job_wait(job, 20000, &err));
 	must(hci_job_info(job, &info, sizeof(info), &err));
-	printf("%s of %s by %s: %llu of %llu %s  %s\n", info.type, info.target, info.node, (unsigned long long)info.done,
-	       (unsigned long long)info.total, info.unit, info.message);
+	printf("%s of %s by %s: %llu of %llu %s  %s\n", info.type, info.target, info.node,
+	       (unsigned long long)info.done, (unsigned long long)info.total, info.unit,
+	       info.message);
 
 	hci_job_unref(job);
 	hci_volume_unref(vol);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The metrics of an open cluster as Prometheus wants them. hci-node serves the same text over HTTP. */
+/* The metrics of an open cluster as Prometheus wants them. hci-node serves the same text over HTTP.
+ */
 #include "../common/lab.h"
 
 #include <string.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A volume as a block device for programs that speak NBD: QEMU, qemu-img, nbdcopy, fio, the kernel's
- * client. This one serves for as long as the command in its arguments runs (default: none).
+ * A volume as a block device for programs that speak NBD: QEMU, qemu-img, nbdcopy, fio, the
+ * kernel's client. This one serves for as long as the command in its arguments runs (default:
+ * none).
  *
  *     nbd-export sh -c 'qemu-io -f raw -c "write -P 7 0 1M" -c "read -P 7 0 1M" "$URI"'
  */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Asks a placement policy what it would choose for a segment with two copies, and why not the others. */
+/* Asks a placement policy what it would choose for a segment with two copies, and why not the
+ * others. */
 #include "../common/lab.h"
 
 int main(void)
@@ -18,7 +19,8 @@ int main(void)
 		printf("policy %s: plugin %s\n", p[i].name, p[i].plugin);
 	hci_list_free(p);
 
-	/* "spread" comes with libhci; hci_policy_add() registers one of your own. Nothing is placed by asking. */
+	/* "spread" comes with libhci; hci_policy_add() registers one of your own. Nothing is placed
+	 * by asking. */
 	must(hci_policy_explain_placement(lab.client, "spread", "p", 2, &c, &n, sizeof(*c), &err));
 	for (uint64_t i = 0; i < n; i++) {
 		printf("%d  disk %.8s of %s: %s\n", c[i].rank, c[i].object, c[i].node, c[i].reason);

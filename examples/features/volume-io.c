@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The simple way to use a volume: attach it, write, read, zero, detach. Each call waits for its end. */
+/* The simple way to use a volume: attach it, write, read, zero, detach. Each call waits for its
+ * end. */
 #include "../common/lab.h"
 
 #include <string.h>
@@ -16,7 +17,8 @@ int main(void)
 
 	/* We are now the only writer, until the last hci_volume_unref(). */
 	must(hci_volume_attach(&vol, lab.client, "books", NULL, &err));
-	printf("%llu bytes in blocks of %u\n", (unsigned long long)hci_volume_size(vol), hci_volume_block_size(vol));
+	printf("%llu bytes in blocks of %u\n", (unsigned long long)hci_volume_size(vol),
+	       hci_volume_block_size(vol));
 
 	/* Any memory will do; memory from here is not copied on the way. */
 	must(hci_buffer_alloc((void **)&buf, 8192, &err));

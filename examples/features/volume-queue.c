@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Many requests in flight from one thread: submit until the queue is full, sleep on its descriptor, reap.
- * A request that was accepted has exactly one completion; one that was refused has none.
+ * Many requests in flight from one thread: submit until the queue is full, sleep on its descriptor,
+ * reap. A request that was accepted has exactly one completion; one that was refused has none.
  */
 #include "../common/lab.h"
 
@@ -35,7 +35,8 @@ int main(void)
 
 		while (submitted < BLOCKS) {
 			uint64_t at = submitted * 4096u;
-			int rc = hci_volume_submit_write(vol, q, buf + at, 4096, at, submitted, NULL, &err);
+			int rc = hci_volume_submit_write(vol, q, buf + at, 4096, at, submitted,
+							 NULL, &err);
 
 			if (rc == HCI_E_BUSY)
 				break; /* full: nothing was queued, reap first */

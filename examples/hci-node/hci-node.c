@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hci-node: the smallest program that makes a machine a node of a cluster. Owns the command line, the
- * log on stderr, the signals and (if asked) the page that Prometheus reads; all else is libhci's.
+ * hci-node: the smallest program that makes a machine a node of a cluster. Owns the command line,
+ * the log on stderr, the signals and (if asked) the page that Prometheus reads; all else is
+ * libhci's.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -23,11 +24,13 @@ static const char help[] =
 	"  --store URL          metadata of the cluster, such as sqlite:/shared/cluster.db\n"
 	"  --name NAME          of this node\n"
 	"  --listen ADDRESS     tcp:ADDRESS:PORT that the other nodes reach\n"
-	"  --ca, --cert, --key FILE   PEM files of `hcictl pki issue`; all three or none (tests only)\n"
+	"  --ca, --cert, --key FILE   PEM files of `hcictl pki issue`; all three or none (tests "
+	"only)\n"
 	"  --run-dir DIR        export sockets and console logs (default /run/hci)\n"
 	"  --libvirt URI        run VMs with this libvirt, such as qemu:///system\n"
 	"  --migrate-uri URI    where other nodes' QEMU reach this one, such as tcp://10.0.0.1\n"
-	"  --peer-uri URI       libvirt of this node as the others reach it, such as qemu+tls://n1/system\n"
+	"  --peer-uri URI       libvirt of this node as the others reach it, such as "
+	"qemu+tls://n1/system\n"
 	"  --heartbeat MS       dead after three without one (default 2000)\n"
 	"  --metrics ADDR:PORT  serve http://ADDR:PORT/metrics for Prometheus\n"
 	"  --debug              log more\n\n"
@@ -45,7 +48,8 @@ static void say(void *arg, int32_t level, const char *subsystem, const char *lin
 	(void)arg;
 	clock_gettime(CLOCK_REALTIME, &ts);
 	strftime(when, sizeof(when), "%FT%T", gmtime_r(&ts.tv_sec, &tm));
-	fprintf(stderr, "%s.%03ldZ %-5s %s: %s\n", when, ts.tv_nsec / 1000000, names[level & 3], subsystem, line);
+	fprintf(stderr, "%s.%03ldZ %-5s %s: %s\n", when, ts.tv_nsec / 1000000, names[level >= 0 && level <= 4 ? level : 4],
+		subsystem, line);
 }
 
 /* ---- metrics ---- */
@@ -65,14 +69,16 @@ static int metrics_listen(const char *where)
 	if (fd >= 0)
 		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	if (fd < 0 || bind(fd, ai->ai_addr, ai->ai_addrlen) || listen(fd, 16)) {
-		fprintf(stderr, "hci-node: --metrics %s: cannot listen there: give ADDRESS:PORT\n", where);
+		fprintf(stderr, "hci-node: --metrics %s: cannot listen there: give ADDRESS:PORT\n",
+			where);
 		exit(1);
 	}
 	freeaddrinfo(ai);
 	return fd;
 }
 
-/* One request a connection, one page whatever the path; a client that is slow waits for nobody but itself. */
+/* One request a connection, one page whatever the path; a client that is slow waits for nobody but
+ * itself. */
 static void metrics_answer(int listener, hci_cluster *cluster)
 {
 	struct timeval patience = { .tv_sec = 1 };
@@ -84,9 +90,11 @@ static void metrics_answer(int listener, hci_cluster *cluster)
 		return;
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-	if (recv(fd, request, sizeof(request), 0) > 0 && !hci_metrics_text(&text, &len, cluster, NULL)) {
+	if (recv(fd, request, sizeof(request), 0) > 0 &&
+	    !hci_metrics_text(&text, &len, cluster, NULL)) {
 		int n = snprintf(head, sizeof(head),
-				 "HTTP/1.0 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: %llu\r\n\r\n",
+				 "HTTP/1.0 200 OK\r\nContent-Type: text/plain; "
+				 "version=0.0.4\r\nContent-Length: %llu\r\n\r\n",
 				 (unsigned long long)len);
 
 		if (send(fd, head, (size_t)n, MSG_NOSIGNAL | MSG_MORE) == n)
@@ -98,40 +106,41 @@ static void metrics_answer(int listener, hci_cluster *cluster)
 
 /* ---- main ---- */
 
-static void parse(int argc, char **argv, struct hci_cluster_opts *co, struct hci_node_opts *no, const char **metrics)
+static void parse(int argc, char **argv, struct hci_cluster_opts *co, struct hci_node_opts *no,
+		  const char **metrics)
 {
-	static const struct option options[] = {
-		{ "store", 1, NULL, 's' },       { "name", 1, NULL, 'n' },     { "listen", 1, NULL, 'l' },
-		{ "ca", 1, NULL, 'a' },          { "cert", 1, NULL, 'c' },     { "key", 1, NULL, 'k' },
-		{ "run-dir", 1, NULL, 'r' },     { "libvirt", 1, NULL, 'v' },  { "migrate-uri", 1, NULL, 'm' },
-		{ "peer-uri", 1, NULL, 'p' },    { "metrics", 1, NULL, 'M' },  { "heartbeat", 1, NULL, 'b' },
-		{ "debug", 0, NULL, 'd' },       { "help", 0, NULL, 'h' },     { NULL, 0, NULL, 0 },
+	const char *heartbeat = "0", *help_wanted = NULL, *debug = NULL;
+	const struct {
+		const char *name, **value;
+	} opts[] = {
+		{ "store", &co->store_url },   { "name", &no->name },
+		{ "listen", &no->listen },     { "ca", &co->ca_file },
+		{ "cert", &co->cert_file },    { "key", &co->key_file },
+		{ "run-dir", &no->run_dir },   { "libvirt", &no->libvirt_uri },
+		{ "peer-uri", &no->peer_uri }, { "migrate-uri", &no->migrate_uri },
+		{ "metrics", metrics },        { "heartbeat", &heartbeat },
+		{ "debug", &debug },           { "help", &help_wanted },
 	};
-	int o;
+	const int n = sizeof(opts) / sizeof(*opts), flags = n - 2; /* the last two take no value */
+	struct option longs[sizeof(opts) / sizeof(*opts) + 1] = { { NULL, 0, NULL, 0 } };
+	int o, i = 0;
 
-	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		switch (o) {
-		case 's': co->store_url = optarg; break;
-		case 'n': co->client_name = no->name = optarg; break;
-		case 'l': no->listen = optarg; break;
-		case 'a': co->ca_file = optarg; break;
-		case 'c': co->cert_file = optarg; break;
-		case 'k': co->key_file = optarg; break;
-		case 'r': no->run_dir = optarg; break;
-		case 'v': no->libvirt_uri = optarg; break;
-		case 'm': no->migrate_uri = optarg; break;
-		case 'p': no->peer_uri = optarg; break;
-		case 'M': *metrics = optarg; break;
-		case 'b': no->heartbeat_ms = (uint32_t)atoi(optarg); break;
-		case 'd': co->log_level = HCI_LOG_DEBUG; break;
-		case 'h': fputs(help, stdout); exit(0);
-		default: exit(2);
-		}
+	for (o = 0; o < n; o++)
+		longs[o] = (struct option){ opts[o].name, o < flags, NULL, 1 };
+	while ((o = getopt_long(argc, argv, "", longs, &i)) == 1)
+		*opts[i].value = i < flags ? optarg : "";
+	if (help_wanted) {
+		fputs(help, stdout);
+		exit(0);
 	}
-	if (optind != argc || !co->store_url || !no->name || !no->listen) {
-		fprintf(stderr, "hci-node: --store, --name and --listen are required: see hci-node --help\n");
+	if (o != -1 || optind != argc || !co->store_url || !no->name || !no->listen) {
+		fprintf(stderr, "hci-node: --store, --name and --listen are required: see hci-node "
+				"--help\n");
 		exit(2);
 	}
+	co->client_name = no->name;
+	co->log_level = debug ? HCI_LOG_DEBUG : HCI_LOG_INFO;
+	no->heartbeat_ms = (uint32_t)strtoul(heartbeat, NULL, 10);
 }
 
 int main(int argc, char **argv)

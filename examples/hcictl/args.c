@@ -115,7 +115,8 @@ uint64_t parse_size(const char *what, const char *text)
 		return v;
 	unit = strchr(units, *rest >= 'a' ? *rest - 32 : *rest);
 	if (!unit || (rest[1] && strcmp(rest + 1, "iB") && strcmp(rest + 1, "B")))
-		usage_error("%s '%s': give bytes, or a number with K, M, G or T (powers of 1024)", what, text);
+		usage_error("%s '%s': give bytes, or a number with K, M, G or T (powers of 1024)",
+			    what, text);
 	return times(what, text, v, 1ull << (10 * (unit - units + 1)));
 }
 
@@ -144,7 +145,9 @@ uint64_t opt_millis(const struct cli *cli, const char *name, uint64_t otherwise)
 	static const struct {
 		const char *unit;
 		uint64_t ms;
-	} units[] = { { "ms", 1 }, { "s", 1000 }, { "m", 60000 }, { "h", 3600000 }, { "d", 86400000 } };
+	} units[] = {
+		{ "ms", 1 }, { "s", 1000 }, { "m", 60000 }, { "h", 3600000 }, { "d", 86400000 }
+	};
 	const char *text = opt_text(cli, name), *rest;
 	uint64_t v;
 
@@ -154,7 +157,8 @@ uint64_t opt_millis(const struct cli *cli, const char *name, uint64_t otherwise)
 	for (size_t i = 0; i < sizeof(units) / sizeof(*units); i++)
 		if (!strcmp(rest, units[i].unit))
 			return times(name, text, v, units[i].ms);
-	usage_error("--%s '%s': give a time with its unit, such as 500ms, 30s, 10m, 1h", name, text);
+	usage_error("--%s '%s': give a time with its unit, such as 500ms, 30s, 10m, 1h", name,
+		    text);
 }
 
 int opt_word(const struct cli *cli, const char *name, const char *const *words, int otherwise)

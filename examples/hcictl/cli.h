@@ -12,9 +12,9 @@
 
 enum {
 	EXIT_FINE = 0,
-	EXIT_FAILED = 1,  /* libhci said no; its message is on stderr */
+	EXIT_FAILED = 1, /* libhci said no; its message is on stderr */
 	EXIT_USAGE = 2,
-	EXIT_DIFFERS = 3, /* volume compare found a difference */
+	EXIT_DIFFERS = 3,   /* volume compare found a difference */
 	EXIT_STOPPED = 130, /* Ctrl-C */
 };
 
@@ -32,8 +32,8 @@ struct verb {
 	const char *summary; /* one line */
 	const char *more;    /* NULL, or paragraphs and examples for --help */
 	int (*run)(struct cli *cli);
-	int min, max;        /* of positional arguments */
-	bool offline;        /* needs no open cluster */
+	int min, max; /* of positional arguments */
+	bool offline; /* needs no open cluster */
 	struct opt opts[9];
 };
 
@@ -42,8 +42,8 @@ struct noun {
 	const struct verb *verbs;
 };
 
-extern const struct noun noun_cluster, noun_pki, noun_node, noun_disk, noun_pool, noun_volume, noun_vm, noun_job,
-	noun_event, noun_policy, noun_metrics;
+extern const struct noun noun_cluster, noun_pki, noun_node, noun_disk, noun_pool, noun_volume,
+	noun_vm, noun_job, noun_event, noun_policy, noun_metrics;
 
 #define OPTS_MAX 32
 
@@ -66,7 +66,8 @@ struct cli {
 /* NULL when it was not given. */
 const char *opt_text(const struct cli *cli, const char *name);
 bool opt_flag(const struct cli *cli, const char *name);
-/* Exits with a message when the value is no number. Sizes take K, M, G, T (powers of 1024); times ms, s, m, h. */
+/* Exits with a message when the value is no number. Sizes take K, M, G, T (powers of 1024); times
+ * ms, s, m, h. */
 uint64_t opt_number(const struct cli *cli, const char *name, uint64_t otherwise);
 uint64_t opt_size(const struct cli *cli, const char *name, uint64_t otherwise);
 uint64_t opt_millis(const struct cli *cli, const char *name, uint64_t otherwise);
@@ -93,12 +94,13 @@ struct table;
 /* single: one object, printed as lines "key value" or as one JSON object. */
 struct table *table_new(const struct cli *cli, bool single);
 void table_row(struct table *t);
-void cell_text(struct table *t, const char *key, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void cell_text(struct table *t, const char *key, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 void cell_number(struct table *t, const char *key, uint64_t v);
 void cell_real(struct table *t, const char *key, double v);
 void cell_size(struct table *t, const char *key, uint64_t bytes); /* JSON: <key>_bytes */
 void cell_bool(struct table *t, const char *key, bool v);
-void cell_time(struct table *t, const char *key, uint64_t ns);    /* JSON: seconds since 1970 */
+void cell_time(struct table *t, const char *key, uint64_t ns); /* JSON: seconds since 1970 */
 /* Prints and frees; returns EXIT_FINE. */
 int table_print(struct table *t);
 void json_string(FILE *f, const char *s);
@@ -114,7 +116,8 @@ struct progress {
 	uint64_t done, total;
 };
 
-void progress_start(struct progress *p, const struct cli *cli, const char *label, bool bytes, uint64_t total);
+void progress_start(struct progress *p, const struct cli *cli, const char *label, bool bytes,
+		    uint64_t total);
 void progress_to(struct progress *p, uint64_t done, uint64_t total, const char *phase);
 /* Returns the seconds it took. */
 double progress_end(struct progress *p);
@@ -124,6 +127,9 @@ uint64_t now_ns(void);
 
 /* Follows a job to its end unless --no-wait; prints its result. Frees the handle. */
 int follow_job(struct cli *cli, hci_job *job);
-#define OPT_NO_WAIT { "no-wait", NULL, "print the job's id and return at once" }
+#define OPT_NO_WAIT                                                      \
+	{                                                                \
+		"no-wait", NULL, "print the job's id and return at once" \
+	}
 
 #endif

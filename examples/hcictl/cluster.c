@@ -33,8 +33,13 @@ static int info(struct cli *cli)
 }
 
 static const struct verb verbs[] = {
-	{ .name = "create", .args = "NAME", .summary = "Make the metadata of a new cluster in an empty store", .run = create,
-	  .min = 1, .max = 1, .offline = true,
+	{ .name = "create",
+	  .args = "NAME",
+	  .summary = "Make the metadata of a new cluster in an empty store",
+	  .run = create,
+	  .min = 1,
+	  .max = 1,
+	  .offline = true,
 	  .more = "Example:\n  hcictl cluster create lab --store sqlite:/srv/hci/cluster.db" },
 	{ .name = "info", .args = "", .summary = "Show what there is", .run = info },
 	{ 0 },

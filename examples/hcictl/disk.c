@@ -26,7 +26,8 @@ static int add(struct cli *cli)
 
 static int list(struct cli *cli)
 {
-	static const char *const states[] = { "new", "online", "offline", "failed", "evacuating", "removed" };
+	static const char *const states[] = { "new",    "online",     "offline",
+					      "failed", "evacuating", "removed" };
 	struct hci_disk_info *d;
 	struct table *t;
 	uint64_t n;
@@ -41,8 +42,11 @@ static int list(struct cli *cli)
 		cell_text(t, "PATH", "%s", d[i].path);
 		cell_text(t, "POOL", "%s", d[i].pool);
 		cell_text(t, "ROLE", "%s", d[i].role == HCI_DISK_SPARE ? "spare" : "data");
-		cell_text(t, "CLASS", "%s", d[i].disk_class >= 0 && d[i].disk_class <= 2 ? classes[d[i].disk_class] : "?");
-		cell_text(t, "STATE", "%s", d[i].state >= 0 && d[i].state <= 5 ? states[d[i].state] : "?");
+		cell_text(t, "CLASS", "%s",
+			  d[i].disk_class >= 0 && d[i].disk_class <= 2 ? classes[d[i].disk_class]
+								       : "?");
+		cell_text(t, "STATE", "%s",
+			  d[i].state >= 0 && d[i].state <= 5 ? states[d[i].state] : "?");
 		cell_size(t, "CAPACITY", d[i].capacity);
 		cell_size(t, "FREE", d[i].free);
 		cell_number(t, "SEGMENTS", d[i].segments);
@@ -60,8 +64,12 @@ static int remove_disk(struct cli *cli)
 }
 
 static const struct verb verbs[] = {
-	{ .name = "add", .args = "NODE PATH", .summary = "Give an empty directory of a node to the cluster as a disk", .run = add,
-	  .min = 2, .max = 2,
+	{ .name = "add",
+	  .args = "NODE PATH",
+	  .summary = "Give an empty directory of a node to the cluster as a disk",
+	  .run = add,
+	  .min = 2,
+	  .max = 2,
 	  .more = "One file system a disk, best XFS on the bare disk. Examples:\n"
 		  "  hcictl disk add n1 /disks/d1 --pool main --class ssd\n"
 		  "  hcictl disk add n1 /disks/s1 --pool main --spare",
@@ -70,8 +78,13 @@ static const struct verb verbs[] = {
 		    { "class", "hdd|ssd|nvme", "what it is (default hdd)" },
 		    { "timeout", "TIME", "how long to wait for the node (default 30s)" } } },
 	{ .name = "list", .args = "", .summary = "List the disks", .run = list },
-	{ .name = "remove", .args = "UUID", .summary = "Take a failed or offline disk out for good", .run = remove_disk,
-	  .min = 1, .max = 1, .more = "A unique beginning of the UUID is enough. What it held is rebuilt at once." },
+	{ .name = "remove",
+	  .args = "UUID",
+	  .summary = "Take a failed or offline disk out for good",
+	  .run = remove_disk,
+	  .min = 1,
+	  .max = 1,
+	  .more = "A unique beginning of the UUID is enough. What it held is rebuilt at once." },
 	{ 0 },
 };
 

@@ -74,12 +74,13 @@ static void print_result(const struct cli *cli, const struct hci_job_info *info,
 	const char *result = *info->message == '{' ? info->message : "null";
 
 	if (cli->json) {
-		printf("{\"job\": \"%s\", \"type\": \"%s\", \"state\": \"%s\", \"seconds\": %.3f, \"result\": %s}\n", info->id,
-		       info->type, state_name(info->state), seconds, result);
+		printf("{\"job\": \"%s\", \"type\": \"%s\", \"state\": \"%s\", \"seconds\": %.3f, "
+		       "\"result\": %s}\n",
+		       info->id, info->type, state_name(info->state), seconds, result);
 		return;
 	}
-	printf("%s %s: %s in %.1f s%s%s\n", info->type, info->target, state_name(info->state), seconds,
-	       *info->message ? "  " : "", info->message);
+	printf("%s %s: %s in %.1f s%s%s\n", info->type, info->target, state_name(info->state),
+	       seconds, *info->message ? "  " : "", info->message);
 }
 
 int follow_job(struct cli *cli, hci_job *job)
@@ -146,13 +147,31 @@ static int cancel(struct cli *cli)
 }
 
 static const struct verb verbs[] = {
-	{ .name = "list", .args = "", .summary = "List the jobs of the last day, newest first", .run = list,
+	{ .name = "list",
+	  .args = "",
+	  .summary = "List the jobs of the last day, newest first",
+	  .run = list,
 	  .more = "Example:\n  hcictl job list --type resync",
 	  .opts = { { "type", "TYPE", "only those of this type" } } },
-	{ .name = "show", .args = "ID", .summary = "Show one job", .run = show, .min = 1, .max = 1 },
-	{ .name = "wait", .args = "ID", .summary = "Follow a job to its end", .run = wait_job, .min = 1, .max = 1,
+	{ .name = "show",
+	  .args = "ID",
+	  .summary = "Show one job",
+	  .run = show,
+	  .min = 1,
+	  .max = 1 },
+	{ .name = "wait",
+	  .args = "ID",
+	  .summary = "Follow a job to its end",
+	  .run = wait_job,
+	  .min = 1,
+	  .max = 1,
 	  .more = "The exit status is that of the job. Ctrl-C ends the watching, not the job." },
-	{ .name = "cancel", .args = "ID", .summary = "Ask a job to stop", .run = cancel, .min = 1, .max = 1 },
+	{ .name = "cancel",
+	  .args = "ID",
+	  .summary = "Ask a job to stop",
+	  .run = cancel,
+	  .min = 1,
+	  .max = 1 },
 	{ 0 },
 };
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hcictl: finds the verb, takes its options, opens the cluster. What the verbs do is in a file a noun. */
+/* hcictl: finds the verb, takes its options, opens the cluster. What the verbs do is in a file a
+ * noun. */
 #include "cli.h"
 
 #include <ctype.h>
@@ -7,11 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct noun *const nouns[] = { &noun_cluster, &noun_pki,  &noun_node,  &noun_disk,   &noun_pool,   &noun_volume,
-					    &noun_vm,      &noun_job,  &noun_event, &noun_policy, &noun_metrics, NULL };
+static const struct noun *const nouns[] = { &noun_cluster, &noun_pki,    &noun_node,    &noun_disk,
+					    &noun_pool,    &noun_volume, &noun_vm,      &noun_job,
+					    &noun_event,   &noun_policy, &noun_metrics, NULL };
 
 static const struct opt global_opts[] = {
-	{ "store", "URL", "metadata of the cluster, such as sqlite:/shared/cluster.db (HCI_STORE)" },
+	{ "store", "URL",
+	  "metadata of the cluster, such as sqlite:/shared/cluster.db (HCI_STORE)" },
 	{ "cert-dir", "DIR", "where ca.crt, node.crt and node.key are (HCI_CERT_DIR)" },
 	{ "name", "NAME", "in whose name we act: that of the certificate (HCI_NAME)" },
 	{ "config", "FILE", "lines \"store = URL\" and so on (default /etc/hci/hcictl.conf)" },
@@ -27,7 +30,8 @@ static void print_opts(const struct opt *o)
 	char left[64];
 
 	for (; o->name; o++) {
-		snprintf(left, sizeof(left), "--%s%s%s", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
+		snprintf(left, sizeof(left), "--%s%s%s", o->name, o->arg ? " " : "",
+			 o->arg ? o->arg : "");
 		printf("  %-24s %s\n", left, o->help);
 	}
 }
@@ -48,7 +52,8 @@ static int help_all(void)
 	     "  hcictl pool create main && hcictl disk add n1 /disks/d1 --pool main\n"
 	     "  hcictl volume create v1 10G --pool main && hcictl volume import v1 image.raw\n\n"
 	     "hcictl NOUN --help and hcictl NOUN VERB --help tell more.\n\n"
-	     "Exit status: 0 fine, 1 failed (the message says what to do), 2 wrong usage, 3 replicas differ,\n"
+	     "Exit status: 0 fine, 1 failed (the message says what to do), 2 wrong usage, 3 "
+	     "replicas differ,\n"
 	     "130 interrupted.");
 	return EXIT_FINE;
 }
@@ -68,7 +73,8 @@ static int help_noun(const struct noun *n)
 
 static int help_verb(const struct noun *n, const struct verb *v)
 {
-	printf("usage: hcictl %s %s %s%s\n\n%s.\n", n->name, v->name, v->args, v->opts[0].name ? " [options]" : "", v->summary);
+	printf("usage: hcictl %s %s %s%s\n\n%s.\n", n->name, v->name, v->args,
+	       v->opts[0].name ? " [options]" : "", v->summary);
 	if (v->more)
 		printf("\n%s\n", v->more);
 	if (v->opts[0].name) {
@@ -114,7 +120,8 @@ static void read_config(struct cli *cli, const char *path)
 		if (!*key || *key == '#')
 			continue;
 		if (!eq)
-			usage_error("%s line %d: write key = value", path ? path : "hcictl.conf", number);
+			usage_error("%s line %d: write key = value", path ? path : "hcictl.conf",
+				    number);
 		*eq = '\0';
 		value = trimmed(eq + 1);
 		key = trimmed(key);
@@ -123,8 +130,8 @@ static void read_config(struct cli *cli, const char *path)
 			: !strcmp(key, "name")     ? &cli->name
 						   : NULL;
 		if (!where)
-			usage_error("%s line %d: '%s' is not known: store, cert-dir and name are", path ? path : "hcictl.conf",
-				    number, key);
+			usage_error("%s line %d: '%s' is not known: store, cert-dir and name are",
+				    path ? path : "hcictl.conf", number, key);
 		keep = cli->config[where == &cli->store ? 0 : where == &cli->certs ? 1 : 2];
 		if (!*where)
 			*where = strcpy(keep, value); /* a line is no longer than that */
@@ -185,7 +192,8 @@ static void pick(struct parsed *p, const char *word)
 		if (!strcmp(v->name, word))
 			p->verb = v;
 	if (!p->verb)
-		usage_error("unknown verb '%s %s': see hcictl %s --help", p->noun->name, word, p->noun->name);
+		usage_error("unknown verb '%s %s': see hcictl %s --help", p->noun->name, word,
+			    p->noun->name);
 }
 
 static struct parsed parse(struct cli *cli, int argc, char **argv)
@@ -230,7 +238,8 @@ static int open_cluster(struct cli *cli)
 	char ca[4096], cert[4096], key[4096];
 
 	if (!cli->store)
-		usage_error("which cluster? Give --store URL, set HCI_STORE, or write \"store = URL\" to /etc/hci/hcictl.conf");
+		usage_error("which cluster? Give --store URL, set HCI_STORE, or write \"store = "
+			    "URL\" to /etc/hci/hcictl.conf");
 	o.store_url = cli->store;
 	o.client_name = cli->name;
 	if (cli->debug) {
@@ -245,7 +254,8 @@ static int open_cluster(struct cli *cli)
 		o.cert_file = cert;
 		o.key_file = key;
 		if (!cli->name)
-			usage_error("with --cert-dir, --name (or HCI_NAME) says whom the certificate is for");
+			usage_error("with --cert-dir, --name (or HCI_NAME) says whom the "
+				    "certificate is for");
 	}
 	return hci_cluster_open(&cli->cluster, &o, &cli->err) ? failed(cli) : EXIT_FINE;
 }
@@ -262,7 +272,8 @@ int main(int argc, char **argv)
 		return p.help ? rc : EXIT_USAGE;
 	}
 	if (cli.nargs < p.verb->min || cli.nargs > p.verb->max)
-		usage_error("usage: hcictl %s %s %s (--help tells more)", p.noun->name, p.verb->name, p.verb->args);
+		usage_error("usage: hcictl %s %s %s (--help tells more)", p.noun->name,
+			    p.verb->name, p.verb->args);
 	cli.store = either(opt_text(&cli, "store"), "HCI_STORE");
 	cli.certs = either(opt_text(&cli, "cert-dir"), "HCI_CERT_DIR");
 	cli.name = either(opt_text(&cli, "name"), "HCI_NAME");

@@ -14,7 +14,10 @@ static int show(struct cli *cli)
 }
 
 static const struct verb verbs[] = {
-	{ .name = "show", .args = "", .summary = "Print this client's metrics in the Prometheus text format", .run = show,
+	{ .name = "show",
+	  .args = "",
+	  .summary = "Print this client's metrics in the Prometheus text format",
+	  .run = show,
 	  .more = "A node's own are served by hci-node --metrics ADDRESS:PORT." },
 	{ 0 },
 };

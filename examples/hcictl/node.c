@@ -34,10 +34,17 @@ static int remove_node(struct cli *cli)
 }
 
 static const struct verb verbs[] = {
-	{ .name = "list", .args = "", .summary = "List the nodes", .run = list,
+	{ .name = "list",
+	  .args = "",
+	  .summary = "List the nodes",
+	  .run = list,
 	  .more = "A node joins by itself when hci-node starts on it." },
-	{ .name = "remove", .args = "NAME", .summary = "Forget a node that is down and has no disks", .run = remove_node,
-	  .min = 1, .max = 1 },
+	{ .name = "remove",
+	  .args = "NAME",
+	  .summary = "Forget a node that is down and has no disks",
+	  .run = remove_node,
+	  .min = 1,
+	  .max = 1 },
 	{ 0 },
 };
 

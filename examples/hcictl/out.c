@@ -16,7 +16,7 @@ struct cell {
 
 struct table {
 	bool json, single;
-	char *keys[COLS];     /* headings */
+	char *keys[COLS]; /* headings */
 	char *json_keys[COLS];
 	int ncols, at;
 	struct cell (*rows)[COLS];
@@ -109,7 +109,8 @@ void cell_text(struct table *t, const char *key, const char *fmt, ...)
 
 void cell_number(struct table *t, const char *key, uint64_t v)
 {
-	cell(t, key, "", printed("%llu", (unsigned long long)v), printed("%llu", (unsigned long long)v));
+	cell(t, key, "", printed("%llu", (unsigned long long)v),
+	     printed("%llu", (unsigned long long)v));
 }
 
 void cell_real(struct table *t, const char *key, double v)
@@ -140,7 +141,8 @@ void cell_size(struct table *t, const char *key, uint64_t bytes)
 {
 	char buf[24];
 
-	cell(t, key, "_bytes", printed("%s", size_text(bytes, buf)), printed("%llu", (unsigned long long)bytes));
+	cell(t, key, "_bytes", printed("%s", size_text(bytes, buf)),
+	     printed("%llu", (unsigned long long)bytes));
 }
 
 void cell_time(struct table *t, const char *key, uint64_t ns)
@@ -151,8 +153,9 @@ void cell_time(struct table *t, const char *key, uint64_t ns)
 
 	if (ns)
 		strftime(buf, sizeof(buf), "%F %T", localtime_r(&s, &tm));
-	cell(t, key, "", printed("%s", buf), printed("%llu.%03llu", (unsigned long long)s,
-						       (unsigned long long)(ns / 1000000 % 1000)));
+	cell(t, key, "", printed("%s", buf),
+	     printed("%llu.%03llu", (unsigned long long)s,
+		     (unsigned long long)(ns / 1000000 % 1000)));
 }
 
 void json_string(FILE *f, const char *s)
@@ -218,7 +221,8 @@ static void print_table(const struct table *t)
 		putchar('\n');
 	for (size_t r = 0; r < t->n; r++) {
 		for (int c = 0; c < t->ncols; c++)
-			print_padded(t->rows[r][c].text ? t->rows[r][c].text : "", c + 1 < t->ncols ? w[c] + 2 : 0);
+			print_padded(t->rows[r][c].text ? t->rows[r][c].text : "",
+				     c + 1 < t->ncols ? w[c] + 2 : 0);
 		putchar('\n');
 	}
 	if (!t->n)

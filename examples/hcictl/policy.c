@@ -4,14 +4,17 @@
 
 static int add(struct cli *cli)
 {
-	if (hci_policy_add(cli->cluster, cli->args[0], cli->args[1], opt_text(cli, "config"), &cli->err))
+	if (hci_policy_add(cli->cluster, cli->args[0], cli->args[1], opt_text(cli, "config"),
+			   &cli->err))
 		return failed(cli);
 	return done(cli, "policy %s added", cli->args[0]);
 }
 
 static const char *kind_name(int32_t kind)
 {
-	return kind == HCI_POLICY_PLACEMENT ? "placement" : kind == HCI_POLICY_SCHEDULER ? "scheduler" : "?";
+	return kind == HCI_POLICY_PLACEMENT   ? "placement"
+	       : kind == HCI_POLICY_SCHEDULER ? "scheduler"
+					      : "?";
 }
 
 static int list(struct cli *cli)
@@ -53,12 +56,15 @@ static int explain(struct cli *cli)
 	int rc;
 
 	if (!pool == !vm)
-		usage_error("give --pool NAME for a placement policy, or --vm NAME for a scheduler");
+		usage_error(
+			"give --pool NAME for a placement policy, or --vm NAME for a scheduler");
 	if (pool)
-		rc = hci_policy_explain_placement(cli->cluster, cli->args[0], pool, (uint32_t)opt_number(cli, "replicas", 2), &c,
-						  &n, sizeof(*c), &cli->err);
+		rc = hci_policy_explain_placement(cli->cluster, cli->args[0], pool,
+						  (uint32_t)opt_number(cli, "replicas", 2), &c, &n,
+						  sizeof(*c), &cli->err);
 	else
-		rc = hci_policy_explain_vm(cli->cluster, cli->args[0], vm, &c, &n, sizeof(*c), &cli->err);
+		rc = hci_policy_explain_vm(cli->cluster, cli->args[0], vm, &c, &n, sizeof(*c),
+					   &cli->err);
 	if (rc)
 		return failed(cli);
 	t = table_new(cli, false);
@@ -78,14 +84,28 @@ static int explain(struct cli *cli)
 }
 
 static const struct verb verbs[] = {
-	{ .name = "add", .args = "NAME PLUGIN", .summary = "Register a plugin under a name", .run = add, .min = 2, .max = 2,
-	  .more = "PLUGIN is the path of the shared object, the same on every node; it is loaded and tried first. Example:\n"
+	{ .name = "add",
+	  .args = "NAME PLUGIN",
+	  .summary = "Register a plugin under a name",
+	  .run = add,
+	  .min = 2,
+	  .max = 2,
+	  .more = "PLUGIN is the path of the shared object, the same on every node; it is loaded "
+		  "and tried first. Example:\n"
 		  "  hcictl policy add tight /usr/lib/hci/plugins/placement-pack.so",
 	  .opts = { { "config", "TEXT", "handed to the plugin" } } },
 	{ .name = "list", .args = "", .summary = "List the policies", .run = list },
-	{ .name = "remove", .args = "NAME", .summary = "Remove a policy that nothing uses", .run = remove_policy, .min = 1,
+	{ .name = "remove",
+	  .args = "NAME",
+	  .summary = "Remove a policy that nothing uses",
+	  .run = remove_policy,
+	  .min = 1,
 	  .max = 1 },
-	{ .name = "explain", .args = "NAME", .summary = "Ask what a policy would choose, and why", .run = explain, .min = 1,
+	{ .name = "explain",
+	  .args = "NAME",
+	  .summary = "Ask what a policy would choose, and why",
+	  .run = explain,
+	  .min = 1,
 	  .max = 1,
 	  .more = "Nothing changes. Examples:\n"
 		  "  hcictl policy explain spread --pool main --replicas 2\n"

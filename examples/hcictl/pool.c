@@ -47,13 +47,25 @@ static int delete_pool(struct cli *cli)
 }
 
 static const struct verb verbs[] = {
-	{ .name = "create", .args = "NAME", .summary = "Make a pool", .run = create, .min = 1, .max = 1,
-	  .more = "Then give it disks: hcictl disk add. Example:\n  hcictl pool create main --policy spread --rebuild-delay 10m",
-	  .opts = { { "policy", "NAME", "placement policy (default spread; see hcictl policy list)" },
-		    { "rebuild-delay", "TIME", "from a copy's loss to its rebuild elsewhere (default 10m)" } } },
+	{ .name = "create",
+	  .args = "NAME",
+	  .summary = "Make a pool",
+	  .run = create,
+	  .min = 1,
+	  .max = 1,
+	  .more = "Then give it disks: hcictl disk add. Example:\n  hcictl pool create main "
+		  "--policy spread --rebuild-delay 10m",
+	  .opts = { { "policy", "NAME",
+		      "placement policy (default spread; see hcictl policy list)" },
+		    { "rebuild-delay", "TIME",
+		      "from a copy's loss to its rebuild elsewhere (default 10m)" } } },
 	{ .name = "list", .args = "", .summary = "List the pools", .run = list },
-	{ .name = "delete", .args = "NAME", .summary = "Remove a pool that has neither disks nor volumes", .run = delete_pool,
-	  .min = 1, .max = 1 },
+	{ .name = "delete",
+	  .args = "NAME",
+	  .summary = "Remove a pool that has neither disks nor volumes",
+	  .run = delete_pool,
+	  .min = 1,
+	  .max = 1 },
 	{ 0 },
 };
 

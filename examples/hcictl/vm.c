@@ -40,7 +40,8 @@ static int start(struct cli *cli)
 {
 	hci_job *job;
 
-	return hci_vm_start(cli->cluster, cli->args[0], &job, &cli->err) ? failed(cli) : follow_job(cli, job);
+	return hci_vm_start(cli->cluster, cli->args[0], &job, &cli->err) ? failed(cli)
+									 : follow_job(cli, job);
 }
 
 static int stop(struct cli *cli)
@@ -48,7 +49,8 @@ static int stop(struct cli *cli)
 	uint32_t how = opt_flag(cli, "destroy") ? HCI_VM_STOP_DESTROY : HCI_VM_STOP_SHUTDOWN;
 	hci_job *job;
 
-	return hci_vm_stop(cli->cluster, cli->args[0], how, &job, &cli->err) ? failed(cli) : follow_job(cli, job);
+	return hci_vm_stop(cli->cluster, cli->args[0], how, &job, &cli->err) ? failed(cli)
+									     : follow_job(cli, job);
 }
 
 static int migrate(struct cli *cli)
@@ -60,7 +62,9 @@ static int migrate(struct cli *cli)
 	o.bandwidth_bytes = opt_size(cli, "bandwidth", 0);
 	o.max_downtime_ms = (uint32_t)opt_millis(cli, "max-downtime", 0);
 	o.timeout_ms = opt_millis(cli, "timeout", 0);
-	return hci_vm_migrate(cli->cluster, cli->args[0], &o, &job, &cli->err) ? failed(cli) : follow_job(cli, job);
+	return hci_vm_migrate(cli->cluster, cli->args[0], &o, &job, &cli->err)
+		       ? failed(cli)
+		       : follow_job(cli, job);
 }
 
 static const char *state_name(int32_t s)
@@ -83,8 +87,8 @@ static int list(struct cli *cli)
 		char volumes[HCI_VM_DISKS_MAX * (HCI_NAME_MAX + 1)] = "";
 
 		for (uint32_t k = 0; k < v[i].nvolumes && k < HCI_VM_DISKS_MAX; k++)
-			snprintf(volumes + strlen(volumes), sizeof(volumes) - strlen(volumes), "%s%s", k ? "," : "",
-				 v[i].volumes[k]);
+			snprintf(volumes + strlen(volumes), sizeof(volumes) - strlen(volumes),
+				 "%s%s", k ? "," : "", v[i].volumes[k]);
 		table_row(t);
 		cell_text(t, "NAME", "%s", v[i].name);
 		cell_text(t, "STATE", "%s", state_name(v[i].state));
@@ -107,7 +111,8 @@ static int follow_file(const char *path, bool follow)
 	size_t n;
 
 	if (!f)
-		return complain("console log %s: %s: run this on the VM's node", path, strerror(errno));
+		return complain("console log %s: %s: run this on the VM's node", path,
+				strerror(errno));
 	catch_interrupt();
 	do {
 		while ((n = fread(buf, 1, sizeof(buf), f)) > 0)
@@ -144,33 +149,64 @@ static int console(struct cli *cli)
 }
 
 static const struct verb verbs[] = {
-	{ .name = "define", .args = "NAME", .summary = "Make a VM known; it is stopped", .run = define, .min = 1, .max = 1,
+	{ .name = "define",
+	  .args = "NAME",
+	  .summary = "Make a VM known; it is stopped",
+	  .run = define,
+	  .min = 1,
+	  .max = 1,
 	  .more = "Examples:\n"
 		  "  hcictl vm define web1 --volume web1-root --memory 2G --vcpus 2\n"
-		  "  hcictl vm define t1 --node n1 --volume v1 --kernel /boot/vmlinuz --cmdline console=ttyS0",
+		  "  hcictl vm define t1 --node n1 --volume v1 --kernel /boot/vmlinuz --cmdline "
+		  "console=ttyS0",
 	  .opts = { { "volume", "NAME", "a disk; may be given up to 8 times: vda, vdb, ..." },
 		    { "node", "NAME", "where it is to run (default: the scheduler chooses)" },
 		    { "vcpus", "N", "virtual CPUs (default 1)" },
 		    { "memory", "SIZE", "default 256M" },
-		    { "kernel", "PATH", "boot this kernel directly; the path must be there on every node" },
+		    { "kernel", "PATH",
+		      "boot this kernel directly; the path must be there on every node" },
 		    { "initrd", "PATH", "with --kernel" },
 		    { "cmdline", "TEXT", "with --kernel" } } },
-	{ .name = "start", .args = "NAME", .summary = "Start a VM and wait until it runs", .run = start, .min = 1, .max = 1,
+	{ .name = "start",
+	  .args = "NAME",
+	  .summary = "Start a VM and wait until it runs",
+	  .run = start,
+	  .min = 1,
+	  .max = 1,
 	  .opts = { OPT_NO_WAIT } },
-	{ .name = "stop", .args = "NAME", .summary = "Ask the guest to shut down, and wait for it", .run = stop, .min = 1, .max = 1,
+	{ .name = "stop",
+	  .args = "NAME",
+	  .summary = "Ask the guest to shut down, and wait for it",
+	  .run = stop,
+	  .min = 1,
+	  .max = 1,
 	  .opts = { { "destroy", NULL, "pull the plug instead" }, OPT_NO_WAIT } },
 	{ .name = "list", .args = "", .summary = "List the VMs", .run = list },
-	{ .name = "migrate", .args = "NAME NODE", .summary = "Move a running VM to another node without stopping it",
-	  .run = migrate, .min = 2, .max = 2,
-	  .more = "If it fails, the VM goes on where it was. Example:\n  hcictl vm migrate web1 n2 --bandwidth 50M",
+	{ .name = "migrate",
+	  .args = "NAME NODE",
+	  .summary = "Move a running VM to another node without stopping it",
+	  .run = migrate,
+	  .min = 2,
+	  .max = 2,
+	  .more = "If it fails, the VM goes on where it was. Example:\n  hcictl vm migrate web1 n2 "
+		  "--bandwidth 50M",
 	  .opts = { { "bandwidth", "SIZE", "a second, at most" },
 		    { "max-downtime", "TIME", "longest pause of the guest (default 300ms)" },
 		    { "timeout", "TIME", "cancel after this" },
 		    OPT_NO_WAIT } },
-	{ .name = "undefine", .args = "NAME", .summary = "Forget a stopped VM; its volumes stay", .run = undefine, .min = 1,
+	{ .name = "undefine",
+	  .args = "NAME",
+	  .summary = "Forget a stopped VM; its volumes stay",
+	  .run = undefine,
+	  .min = 1,
 	  .max = 1 },
-	{ .name = "console", .args = "NAME", .summary = "Print what the guest wrote to its serial console", .run = console,
-	  .min = 1, .max = 1, .more = "The log is a file on the VM's node: run it there.",
+	{ .name = "console",
+	  .args = "NAME",
+	  .summary = "Print what the guest wrote to its serial console",
+	  .run = console,
+	  .min = 1,
+	  .max = 1,
+	  .more = "The log is a file on the VM's node: run it there.",
 	  .opts = { { "follow", NULL, "go on until Ctrl-C" } } },
 	{ 0 },
 };

@@ -131,7 +131,8 @@ static int show(struct cli *cli)
 
 static int resize(struct cli *cli)
 {
-	if (hci_volume_resize(cli->cluster, cli->args[0], parse_size("size", cli->args[1]), &cli->err))
+	if (hci_volume_resize(cli->cluster, cli->args[0], parse_size("size", cli->args[1]),
+			      &cli->err))
 		return failed(cli);
 	return done(cli, "volume %s resized", cli->args[0]);
 }
@@ -165,33 +166,62 @@ bool all_zero(const void *p, size_t n)
 }
 
 static const struct verb verbs[] = {
-	{ .name = "create", .args = "NAME SIZE", .summary = "Make a volume: thin, reads as zeros", .run = create, .min = 2, .max = 2,
+	{ .name = "create",
+	  .args = "NAME SIZE",
+	  .summary = "Make a volume: thin, reads as zeros",
+	  .run = create,
+	  .min = 2,
+	  .max = 2,
 	  .more = "Example:\n  hcictl volume create v1 10G --pool main --replicas 2",
 	  .opts = { { "pool", "NAME", "required" },
 		    { "replicas", "N", "copies on distinct nodes, 1 to 5 (default 2)" },
 		    { "policy", "NAME", "placement (default: the pool's)" },
 		    { "segment", "SIZE", "unit of placement and rebuild, 1M to 1G (default 256M)" },
 		    { "on-full", "wait|fail", "what writes to a full disk do (default wait)" },
-		    { "write-timeout", "TIME", "a copy that is silent for so long is left out (default 5s)" },
+		    { "write-timeout", "TIME",
+		      "a copy that is silent for so long is left out (default 5s)" },
 		    { "rebuild-delay", "TIME", "default: the pool's" } } },
 	{ .name = "list", .args = "", .summary = "List the volumes", .run = list },
-	{ .name = "show", .args = "NAME", .summary = "Show a volume, or where its copies are", .run = show, .min = 1, .max = 1,
+	{ .name = "show",
+	  .args = "NAME",
+	  .summary = "Show a volume, or where its copies are",
+	  .run = show,
+	  .min = 1,
+	  .max = 1,
 	  .opts = { { "replicas", NULL, "each segment's copies and their states" } } },
-	{ .name = "resize", .args = "NAME SIZE", .summary = "Grow a volume, also while it is in use", .run = resize, .min = 2,
+	{ .name = "resize",
+	  .args = "NAME SIZE",
+	  .summary = "Grow a volume, also while it is in use",
+	  .run = resize,
+	  .min = 2,
 	  .max = 2 },
-	{ .name = "delete", .args = "NAME", .summary = "Delete a volume that nobody has attached", .run = delete_volume, .min = 1,
+	{ .name = "delete",
+	  .args = "NAME",
+	  .summary = "Delete a volume that nobody has attached",
+	  .run = delete_volume,
+	  .min = 1,
 	  .max = 1 },
-	{ .name = "import", .args = "NAME FILE", .summary = "Fill a volume from a raw image", .run = volume_import, .min = 2,
+	{ .name = "import",
+	  .args = "NAME FILE",
+	  .summary = "Fill a volume from a raw image",
+	  .run = volume_import,
+	  .min = 2,
 	  .max = 2,
-	  .more = "What is zero in the image takes no space in the volume. FILE - is the standard input. Examples:\n"
+	  .more = "What is zero in the image takes no space in the volume. FILE - is the standard "
+		  "input. Examples:\n"
 		  "  hcictl volume import v1 debian.raw\n"
 		  "  qemu-img convert -O raw debian.qcow2 /dev/stdout | hcictl volume import v1 -",
 	  .opts = { { "offset", "SIZE", "where in the volume it begins (default 0)" },
 		    { "depth", "N", "requests in flight (default 16)" },
 		    OPT_WAIT } },
-	{ .name = "read", .args = "NAME FILE", .summary = "Write a volume's contents to a file", .run = volume_read, .min = 2,
+	{ .name = "read",
+	  .args = "NAME FILE",
+	  .summary = "Write a volume's contents to a file",
+	  .run = volume_read,
+	  .min = 2,
 	  .max = 2,
-	  .more = "The file is sparse; FILE - is the standard output. --replica reads one copy only, without attaching the\n"
+	  .more = "The file is sparse; FILE - is the standard output. --replica reads one copy "
+		  "only, without attaching the\n"
 		  "volume. Examples:\n"
 		  "  hcictl volume read v1 v1.raw\n"
 		  "  hcictl volume read v1 - --offset 0 --length 4K | hexdump -C\n"
@@ -200,17 +230,27 @@ static const struct verb verbs[] = {
 		    { "length", "SIZE", "how much (default: to the end)" },
 		    { "replica", "N", "only from the first, second, ... copy of each segment" },
 		    OPT_WAIT } },
-	{ .name = "compare", .args = "NAME", .summary = "Compare a volume's copies block by block", .run = volume_compare, .min = 1,
+	{ .name = "compare",
+	  .args = "NAME",
+	  .summary = "Compare a volume's copies block by block",
+	  .run = volume_compare,
+	  .min = 1,
 	  .max = 1,
-	  .more = "Exit status 3 when they differ or a copy is not in sync. Blocks that are being written meanwhile may\n"
+	  .more = "Exit status 3 when they differ or a copy is not in sync. Blocks that are being "
+		  "written meanwhile may\n"
 		  "differ: compare a volume at rest.",
 	  .opts = { { "limit", "N", "print at most so many differing blocks (default 20)" } } },
-	{ .name = "export", .args = "NAME", .summary = "Serve a volume over NBD until Ctrl-C", .run = volume_export, .min = 1,
+	{ .name = "export",
+	  .args = "NAME",
+	  .summary = "Serve a volume over NBD until Ctrl-C",
+	  .run = volume_export,
+	  .min = 1,
 	  .max = 1,
 	  .more = "Prints the URI for qemu-img, nbdcopy, fio and others. Examples:\n"
 		  "  hcictl volume export v1 --listen unix:/run/v1.sock\n"
 		  "  hcictl volume export v1 --listen tcp:10.0.0.1:10809 --tls",
-	  .opts = { { "listen", "ADDRESS", "unix:/PATH or tcp:ADDRESS:PORT (default unix:/tmp/hci-NAME.sock)" },
+	  .opts = { { "listen", "ADDRESS",
+		      "unix:/PATH or tcp:ADDRESS:PORT (default unix:/tmp/hci-NAME.sock)" },
 		    { "tls", NULL, "clients need a certificate of the cluster's CA" },
 		    { "read-only", NULL, "clients may not write" },
 		    { "status", "TIME", "print the writer's view so often" },

@@ -13,7 +13,11 @@ int volume_read(struct cli *cli);    /* volume_read.c */
 int volume_compare(struct cli *cli); /* volume_compare.c */
 int volume_export(struct cli *cli);  /* volume_export.c */
 
-#define OPT_WAIT { "wait", "TIME", "how long to wait for another writer to let go (default: not at all)" }
+#define OPT_WAIT                                                                              \
+	{                                                                                     \
+		"wait", "TIME",                                                               \
+			"how long to wait for another writer to let go (default: not at all)" \
+	}
 
 /* Attaches cli->args[0] as the options say. NULL: said why. */
 hci_volume *volume_attach(struct cli *cli);

@@ -14,15 +14,17 @@ struct compare {
 	char *a, *b;
 };
 
-static int fetch(struct compare *c, const struct hci_replica_info *r, char *buf, uint64_t len, uint64_t offset)
+static int fetch(struct compare *c, const struct hci_replica_info *r, char *buf, uint64_t len,
+		 uint64_t offset)
 {
-	if (hci_volume_read_replica(c->cli->cluster, c->info.name, r->disk, r->segment, buf, len, offset, &c->cli->err))
+	if (hci_volume_read_replica(c->cli->cluster, c->info.name, r->disk, r->segment, buf, len,
+				    offset, &c->cli->err))
 		return failed(c->cli);
 	return 0;
 }
 
-static void look(struct compare *c, const struct hci_replica_info *a, const struct hci_replica_info *b, uint64_t len,
-		 uint64_t offset)
+static void look(struct compare *c, const struct hci_replica_info *a,
+		 const struct hci_replica_info *b, uint64_t len, uint64_t offset)
 {
 	for (uint64_t k = 0; k < len; k += BLOCK) {
 		c->blocks++;
@@ -30,9 +32,12 @@ static void look(struct compare *c, const struct hci_replica_info *a, const stru
 			continue;
 		c->differing++;
 		if (c->shown++ < c->limit)
-			fprintf(stderr, "volume %s: block at %llu (segment %u) differs: %s:%s and %s:%s\n", c->info.name,
-				(unsigned long long)(a->segment * c->info.segment_bytes + offset + k), a->segment, a->node,
-				a->path, b->node, b->path);
+			fprintf(stderr,
+				"volume %s: block at %llu (segment %u) differs: %s:%s and %s:%s\n",
+				c->info.name,
+				(unsigned long long)(a->segment * c->info.segment_bytes + offset +
+						     k),
+				a->segment, a->node, a->path, b->node, b->path);
 	}
 }
 
@@ -94,7 +99,8 @@ static int run(struct compare *c, const struct hci_replica_info *r, uint64_t n)
 	cell_number(t, "segments with one copy", c->single);
 	cell_real(t, "seconds", seconds);
 	table_print(t);
-	return c->differing || c->not_in_sync || (c->single && c->info.replicas > 1) ? EXIT_DIFFERS : EXIT_FINE;
+	return c->differing || c->not_in_sync || (c->single && c->info.replicas > 1) ? EXIT_DIFFERS
+										     : EXIT_FINE;
 }
 
 int volume_compare(struct cli *cli)
@@ -109,7 +115,8 @@ int volume_compare(struct cli *cli)
 	r = volume_replicas(cli, cli->args[0], &n);
 	if (!r)
 		return EXIT_FAILED;
-	if (hci_buffer_alloc((void **)&c.a, CHUNK, &cli->err) || hci_buffer_alloc((void **)&c.b, CHUNK, &cli->err))
+	if (hci_buffer_alloc((void **)&c.a, CHUNK, &cli->err) ||
+	    hci_buffer_alloc((void **)&c.b, CHUNK, &cli->err))
 		rc = failed(cli);
 	else
 		rc = run(&c, r, n);

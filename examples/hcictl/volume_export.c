@@ -14,15 +14,20 @@ static void print_status(struct cli *cli, hci_volume *vol)
 		return;
 	}
 	if (cli->json)
-		printf("{\"generation\": %llu, \"read_bytes\": %llu, \"write_bytes\": %llu, \"segments\": %u, "
-		       "\"segments_degraded\": %u, \"replicas_out\": %u, \"resync_done\": %llu, \"resync_total\": %llu, "
+		printf("{\"generation\": %llu, \"read_bytes\": %llu, \"write_bytes\": %llu, "
+		       "\"segments\": %u, "
+		       "\"segments_degraded\": %u, \"replicas_out\": %u, \"resync_done\": %llu, "
+		       "\"resync_total\": %llu, "
 		       "\"resync_copied\": %llu}\n",
-		       (unsigned long long)s.generation, (unsigned long long)s.read_bytes, (unsigned long long)s.write_bytes,
-		       s.segments, s.segments_degraded, s.replicas_out, (unsigned long long)s.resync_done,
+		       (unsigned long long)s.generation, (unsigned long long)s.read_bytes,
+		       (unsigned long long)s.write_bytes, s.segments, s.segments_degraded,
+		       s.replicas_out, (unsigned long long)s.resync_done,
 		       (unsigned long long)s.resync_total, (unsigned long long)s.resync_copied);
 	else
-		printf("%llu reads, %llu writes, %u of %u segments degraded, %u disks out, copied %s of %s\n",
-		       (unsigned long long)s.reads, (unsigned long long)s.writes, s.segments_degraded, s.segments, s.replicas_out,
+		printf("%llu reads, %llu writes, %u of %u segments degraded, %u disks out, copied "
+		       "%s of %s\n",
+		       (unsigned long long)s.reads, (unsigned long long)s.writes,
+		       s.segments_degraded, s.segments, s.replicas_out,
 		       size_text(s.resync_done, done), size_text(s.resync_total, total));
 	fflush(stdout);
 }

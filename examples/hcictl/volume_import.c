@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * volume import: many writes in flight from one thread. A slot holds one chunk of the image; a slot is
- * free when its completion was reaped. Zeros are gathered to runs and zeroed, which allocates nothing.
+ * volume import: many writes in flight from one thread. A slot holds one chunk of the image; a slot
+ * is free when its completion was reaped. Zeros are gathered to runs and zeroed, which allocates
+ * nothing.
  */
 #include "volume.h"
 
@@ -20,11 +21,11 @@ struct import {
 	hci_volume *vol;
 	hci_queue *q;
 	int fd;
-	char *buf;              /* depth chunks */
+	char *buf; /* depth chunks */
 	uint32_t depth, nfree, free_slots[DEPTH_MAX];
 	uint32_t pending[DEPTH_MAX]; /* requests of a slot that are open */
 	uint32_t zeroing;
-	uint64_t pos;           /* in the volume, of the next byte read */
+	uint64_t pos; /* in the volume, of the next byte read */
 	uint64_t zero_from, zero_len;
 	uint64_t written, zeroed;
 };
@@ -39,7 +40,8 @@ static int reap(struct import *im, int32_t timeout_ms)
 
 	for (int i = 0; i < n; i++) {
 		if (c[i].status)
-			return complain("volume %s: a write failed: %s", im->cli->args[0], hci_strerror(c[i].status));
+			return complain("volume %s: a write failed: %s", im->cli->args[0],
+					hci_strerror(c[i].status));
 		if (c[i].tag == TAG_ZERO)
 			im->zeroing--;
 		else if (!--im->pending[c[i].tag])
@@ -56,7 +58,8 @@ static int submit_zeros(struct import *im)
 	if (!len)
 		return 0;
 	im->zero_len = 0;
-	while ((rc = hci_volume_submit_zero(im->vol, im->q, len, im->zero_from, TAG_ZERO, NULL, &im->cli->err)) == HCI_E_BUSY) {
+	while ((rc = hci_volume_submit_zero(im->vol, im->q, len, im->zero_from, TAG_ZERO, NULL,
+					    &im->cli->err)) == HCI_E_BUSY) {
 		if (reap(im, -1))
 			return EXIT_FAILED;
 	}
@@ -67,12 +70,14 @@ static int submit_zeros(struct import *im)
 	return 0;
 }
 
-static int submit_data(struct import *im, uint32_t slot, const char *p, uint64_t len, uint64_t offset)
+static int submit_data(struct import *im, uint32_t slot, const char *p, uint64_t len,
+		       uint64_t offset)
 {
 	int rc;
 
 	im->pending[slot]++;
-	while ((rc = hci_volume_submit_write(im->vol, im->q, p, len, offset, slot, NULL, &im->cli->err)) == HCI_E_BUSY) {
+	while ((rc = hci_volume_submit_write(im->vol, im->q, p, len, offset, slot, NULL,
+					     &im->cli->err)) == HCI_E_BUSY) {
 		if (reap(im, -1))
 			return EXIT_FAILED;
 	}
@@ -157,8 +162,8 @@ static int copy(struct import *im, struct progress *p, uint64_t total)
 		while (n % BLOCK)
 			at[n++] = 0;
 		if (im->pos + (uint64_t)n > size)
-			return complain("%s: it is larger than volume %s: hcictl volume resize", im->cli->args[1],
-					im->cli->args[0]);
+			return complain("%s: it is larger than volume %s: hcictl volume resize",
+					im->cli->args[1], im->cli->args[0]);
 		if (submit_chunk(im, slot, at, (uint64_t)n) || reap(im, 0))
 			return EXIT_FAILED;
 		progress_to(p, im->written + im->zeroed, total, "");
@@ -193,7 +198,8 @@ static int run(struct import *im)
 	if (fstat(im->fd, &st))
 		return complain("%s: %s", im->cli->args[1], strerror(errno));
 	if (S_ISREG(st.st_mode) && im->pos + (uint64_t)st.st_size > hci_volume_size(im->vol))
-		return complain("%s: it is larger than volume %s: hcictl volume resize", im->cli->args[1], im->cli->args[0]);
+		return complain("%s: it is larger than volume %s: hcictl volume resize",
+				im->cli->args[1], im->cli->args[0]);
 	if (hci_queue_create(&im->q, im->cli->cluster, im->depth, &im->cli->err) ||
 	    hci_buffer_alloc((void **)&im->buf, (uint64_t)im->depth * CHUNK, &im->cli->err))
 		return failed(im->cli);

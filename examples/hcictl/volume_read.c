@@ -35,7 +35,8 @@ static int put(struct out *o, const char *p, uint64_t n)
 }
 
 /* The disk that holds copy number @copy (from 1) of a segment; NULL: there is none. */
-static const struct hci_replica_info *copy_of(const struct hci_replica_info *r, uint64_t n, uint64_t segment, uint64_t copy)
+static const struct hci_replica_info *copy_of(const struct hci_replica_info *r, uint64_t n,
+					      uint64_t segment, uint64_t copy)
 {
 	for (uint64_t i = 0; i < n; i++)
 		if (r[i].segment == segment && !--copy)
@@ -45,7 +46,7 @@ static const struct hci_replica_info *copy_of(const struct hci_replica_info *r, 
 
 struct source {
 	struct cli *cli;
-	hci_volume *vol;                 /* NULL: by replica */
+	hci_volume *vol; /* NULL: by replica */
 	struct hci_replica_info *replicas;
 	uint64_t nreplicas, copy, segment_bytes;
 };
@@ -56,14 +57,17 @@ static int fetch(struct source *s, char *buf, uint64_t len, uint64_t offset)
 	uint64_t segment;
 
 	if (s->vol)
-		return hci_volume_pread(s->vol, buf, len, offset, &s->cli->err) ? failed(s->cli) : 0;
+		return hci_volume_pread(s->vol, buf, len, offset, &s->cli->err) ? failed(s->cli)
+										: 0;
 	segment = offset / s->segment_bytes;
 	r = copy_of(s->replicas, s->nreplicas, segment, s->copy);
 	if (!r)
-		return complain("volume %s: segment %llu has no copy %llu: see hcictl volume show --replicas", s->cli->args[0],
-				(unsigned long long)segment, (unsigned long long)s->copy);
-	if (hci_volume_read_replica(s->cli->cluster, s->cli->args[0], r->disk, (uint32_t)segment, buf, len,
-				    offset % s->segment_bytes, &s->cli->err))
+		return complain("volume %s: segment %llu has no copy %llu: see hcictl volume show "
+				"--replicas",
+				s->cli->args[0], (unsigned long long)segment,
+				(unsigned long long)s->copy);
+	if (hci_volume_read_replica(s->cli->cluster, s->cli->args[0], r->disk, (uint32_t)segment,
+				    buf, len, offset % s->segment_bytes, &s->cli->err))
 		return failed(s->cli);
 	return 0;
 }
@@ -80,7 +84,8 @@ static int copy_out(struct source *s, struct out *o, uint64_t offset, uint64_t l
 	catch_interrupt();
 	progress_start(&p, s->cli, "read", true, length);
 	for (uint64_t at = offset; at < end && !rc && !interrupted;) {
-		/* Never across the border of a segment: those are at multiples of at least CHUNK. */
+		/* Never across the border of a segment: those are at multiples of at least CHUNK.
+		 */
 		uint64_t n = CHUNK - at % CHUNK;
 
 		n = n < end - at ? n : end - at;
@@ -111,7 +116,8 @@ int volume_read(struct cli *cli)
 	if (offset % BLOCK || length % BLOCK)
 		usage_error("--offset and --length: multiples of %u", BLOCK);
 	if (offset > info.bytes || length > info.bytes - offset)
-		return complain("volume %s: it has only %llu bytes", cli->args[0], (unsigned long long)info.bytes);
+		return complain("volume %s: it has only %llu bytes", cli->args[0],
+				(unsigned long long)info.bytes);
 	s.segment_bytes = info.segment_bytes;
 	if (s.copy)
 		s.replicas = volume_replicas(cli, cli->args[0], &s.nreplicas);

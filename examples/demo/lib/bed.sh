@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154 # variables are shared with demo.sh and the other parts
 # SPDX-License-Identifier: Apache-2.0
 # Owns: what must be there before the first step (packages, build, guest image), and how a node starts.
 

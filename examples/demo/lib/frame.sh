@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154 # variables are shared with demo.sh and the other parts
 # SPDX-License-Identifier: Apache-2.0
 # Owns: what is printed, the results and their table, and the end, however it comes.
 

@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154 # variables are shared with demo.sh and the other parts
 # SPDX-License-Identifier: Apache-2.0
 # Owns: the eight steps. Each ends the demo (die) when what it is to show did not hold.
 
