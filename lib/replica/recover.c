@@ -194,6 +194,9 @@ static int load_segs(struct rec *r, struct vol *v)
 	int rc = dir ? env_listdir(r->d->e, dir, &names) : -ENOMEM;
 	uint32_t no;
 
+	/* A process that died may have made them and not yet synced: what is seen here must last. */
+	if (!rc && !r->clean)
+		rc = env_sync_dir(r->d->e, dir);
 	if (rc)
 		rc = disk_sys_error(r->d, rc, "cannot list a slot's directory", r->err);
 	for (unsigned i = 0; !rc && names[i]; i++) {
@@ -227,6 +230,8 @@ static int load_vols(struct rec *r)
 	int rc = dir ? env_listdir(r->d->e, dir, &names) : -ENOMEM;
 	struct uuid u;
 
+	if (!rc && !r->clean)
+		rc = env_sync_dir(r->d->e, dir); /* see load_segs */
 	if (rc)
 		rc = disk_sys_error(r->d, rc, "cannot list its slots", r->err);
 	for (unsigned i = 0; !rc && names[i]; i++) {

@@ -364,6 +364,66 @@ SIM(survives_lack_of_memory)
 	mem_free_aligned(p);
 }
 
+/*
+ * Killed at one moment of write-back after another, then open again until the log is empty, then a power loss:
+ * a name that the first life made and did not sync must have been made to last by the second.
+ */
+#define STEPS 120
+#define STEP (50 * NS_PER_US)
+
+static void first_life(struct env *e, void *arg)
+{
+	struct t *t = arg;
+	struct repl_disk_opts o = opts(t);
+	struct repl_disk *d = must_format_open(e, "/d1", &o);
+	struct repl_slot *s = must_slot(d, 1, 1, SEG);
+	unsigned step = (unsigned)t->failures;
+
+	t->failures = 0;
+	for (uint32_t k = 0; k < 3; k++)
+		ck_assert_int_eq(write_fill(e, s, k, 0, 8192, (int)k + 1, k + 1), 0);
+	simw_crash_at(&t->w, 195 * NS_PER_MS + step * STEP * 4, false);
+	fiber_sleep(e, 10 * NS_PER_S);
+}
+
+static void second_life(struct env *e, void *arg)
+{
+	struct t *t = arg;
+	struct repl_disk_opts o = opts(t);
+	struct repl_disk *d = must_open(e, "/d1", &o);
+
+	settle(e, d);
+	simw_crash_at(&t->w, NS_PER_MS, true);
+	fiber_sleep(e, 10 * NS_PER_S);
+}
+
+static void third_life(struct env *e, void *arg)
+{
+	struct t *t = arg;
+	struct repl_disk_opts o = opts(t);
+	struct repl_disk *d = must_open(e, "/d1", &o);
+	struct repl_slot *s = must_slot(d, 1, 1, SEG);
+
+	for (uint32_t k = 0; k < 3; k++)
+		read_expect(e, s, k, 0, 8192, (int)k + 1);
+	repl_slot_put(s);
+	repl_disk_close(d, false);
+}
+
+START_TEST(names_seen_after_a_kill_last)
+{
+	for (unsigned seed = 1; seed <= 6; seed++) {
+		struct t t = { .failures = (unsigned)_i };
+
+		simw_begin(&t.w, seed, 64 * MiB);
+		ck_assert(!simw_run(&t.w, first_life, &t));
+		ck_assert(!simw_run(&t.w, second_life, &t));
+		ck_assert(simw_run(&t.w, third_life, &t));
+		simw_end(&t.w);
+	}
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("replica faults");
@@ -381,6 +441,7 @@ static Suite *suite(void)
 	tcase_add_test(t, rot_in_tables_is_found);
 	tcase_add_loop_test(t, format_survives_power_loss, 0, 20);
 	tcase_add_test(t, survives_lack_of_memory);
+	tcase_add_loop_test(t, names_seen_after_a_kill_last, 0, STEPS);
 	suite_add_tcase(s, t);
 	return s;
 }
