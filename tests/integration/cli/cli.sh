@@ -73,7 +73,9 @@ refused 1 "HCI_E_NOTFOUND" ctl pool create other --policy nonsense
 for n in n1 n2 n3; do
 	for d in d1 s1; do
 		mkdir "$work/$n/$d"
-		check "disk $n $d" ctl disk add $n "$work/$n/$d" --pool main $([ $d = d1 ] || echo --spare)
+		spare=()
+		[ $d = d1 ] || spare=(--spare)
+		check "disk $n $d" ctl disk add $n "$work/$n/$d" --pool main "${spare[@]}"
 	done
 done
 refused 1 "HCI_E_EXISTS" ctl disk add n1 "$work/n1/d1" --pool main

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
 # A cluster of hci-node processes on 127.0.0.1 with directories as disks, in $work. Sourced.
 # Wants BIN_NODE, BIN_CTL and HCI_PLUGIN_DIR in the environment.
 set -euo pipefail
