@@ -220,6 +220,8 @@ static void disk_death(struct trouble *t)
 		return;
 	}
 	t->quiet = false;
+	t->healing = n == t->replicas - 1;
+	t->died_at = sim_now(t->c->sim);
 	t->deaths_left--;
 	t->count[TR_DISK_DEATH]++;
 	for (uint64_t k = 0; k < n; k++) {
@@ -234,6 +236,14 @@ static void disk_death(struct trouble *t)
 		d->rec.state = REC_DISK_FAILED;
 		sim_disk_fault(d->sd, SIM_DISK_EIO);
 	}
+}
+
+/* Somebody takes the dead disks out of the cluster: no delay any more. */
+static void operator_removes(struct trouble *t)
+{
+	for (unsigned k = 0; k < t->c->ndisks; k++)
+		if (t->c->disk[k].dead)
+			t->c->disk[k].rec.state = REC_DISK_REMOVED;
 }
 
 static void one_fault(struct trouble *t, enum trouble_kind kind)
@@ -302,7 +312,18 @@ static void tick(void *arg)
 
 	if (t->over)
 		return;
-	sim_at(s, sim_now(s) + pick(t, 2 * t->mean_ns), tick, t);
+	/* Now and then several at once: what recovers from one is hit by the next. */
+	if (t->burst)
+		t->burst--;
+	else if (!t->quiet && pick(t, 4) == 0)
+		t->burst = 1 + (unsigned)pick(t, 4);
+	sim_at(s, sim_now(s) + (t->burst ? pick(t, 20 * NS_PER_MS) : pick(t, 2 * t->mean_ns)), tick, t);
+	if (t->healing) {
+		t->healing = !trouble_volume_whole(t);
+		if (t->healing && sim_now(s) - t->died_at > 10 * NS_PER_S)
+			operator_removes(t);
+		return;
+	}
 	if (t->quiet) {
 		disk_death(t);
 		return;
@@ -316,7 +337,7 @@ static void tick(void *arg)
 		if (x < w) {
 			if (k != TR_DISK_DEATH)
 				one_fault(t, (enum trouble_kind)k);
-			else if (t->deaths_left && t->replicas > 1)
+			else if (!t->burst && t->deaths_left && t->replicas > 1)
 				disk_death(t);
 			return;
 		}
@@ -338,11 +359,10 @@ void trouble_end(struct trouble *t)
 	sim_net_heal(c->sim);
 	simstore_cut(c->store, NULL, false);
 	simstore_loss(c->store, 0, 0);
+	operator_removes(t);
 	for (unsigned k = 0; k < c->ndisks; k++) {
-		if (c->disk[k].dead) {
-			c->disk[k].rec.state = REC_DISK_REMOVED; /* the operator sees to it: no delay any more */
+		if (c->disk[k].dead)
 			continue;
-		}
 		c->disk[k].fault = SIM_DISK_OK;
 		sim_disk_fault(c->disk[k].sd, SIM_DISK_OK);
 	}

@@ -33,6 +33,9 @@ struct trouble {
 	uint64_t mean_ns;   /* between two faults */
 	uint32_t mask;      /* bit per kind */
 	bool over, quiet;   /* quiet: a death waits for calm */
+	bool healing;       /* as many disks died as the promise allows: no more until the volume is whole */
+	uint64_t died_at;
+	unsigned burst;     /* faults still to come within moments of each other */
 	unsigned active;    /* faults that are not undone yet */
 	uint64_t calm_since;
 	unsigned deaths_left;
