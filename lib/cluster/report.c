@@ -66,6 +66,10 @@ static void report_fiber(void *arg)
 			fiber_cond_wait_until(e, &r->cond, env_now(e) + 100 * NS_PER_MS);
 	}
 	vol_status(r->v, &st);
+	/* A short repair is over, and the volume let go, before the next look. */
+	if (!r->have_job && st.resync_copied != r->idle_copied)
+		job_start(r);
+	vol_status(r->v, &st);
 	if (r->have_job)
 		job_stop(r, &st);
 	r->ended = true;
