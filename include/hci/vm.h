@@ -59,7 +59,7 @@ struct hci_migrate_opts {
 
 /**
  * Move a running VM live to another node, its disks' attachment with it. If it fails at any point the VM runs on at the
- * source as before. As hci_vm_start(). The finished job's result text holds "total_ms", "downtime_ms", "bytes" as JSON. Since 0.1.
+ * source as before. As hci_vm_start(). The finished job's message is JSON: "total_ms", "downtime_ms", "io_pause_ms" (how long the disks waited), "bytes". Since 0.1.
  */
 HCI_API int hci_vm_migrate(hci_cluster *c, const char *name, const struct hci_migrate_opts *opts, hci_job **job,
 			   struct hci_error *err);

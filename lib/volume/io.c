@@ -5,7 +5,7 @@
  *
  * A write is complete when each position that is in the in-sync set, or is being brought into it,
  * has acknowledged, and at least one in-sync position did. A position leaves that condition only
- * when the store says that it is out (sync.c): that is DESIGN's rule 2. Reads that overlap a write
+ * when the store says that it is out (sync.c): that is rule 2 of docs/architecture.md. Reads that overlap a write
  * in flight wait for it, so no reader sees a write that could still vanish.
  */
 #include "volume/volume_impl.h"

@@ -3,7 +3,7 @@
  * The writer's side of a volume: attach under a lease, send writes to every in-sync replica, read
  * from one, take failed replicas out of the set, bring returned ones back, rebuild on spares.
  *
- * docs/architecture.md tells how; the rules it keeps are DESIGN's "What must always hold", 1-4, 6 and 7.
+ * docs/architecture.md tells how; it keeps the rules 1-4, 6 and 7 of that page.
  * Everything here belongs to one loop.
  */
 #ifndef VOLUME_VOLUME_H
