@@ -58,6 +58,7 @@ struct store *world_open(struct world *w)
 	int rc = store_open(w->env, w->url, &s, &err);
 
 	REQUIRE(rc == 0, "%s", err.message);
+	store_set_timeout(s, 30 * NS_PER_S); /* patience on a busy machine: what is tested is not speed */
 	return s;
 }
 
