@@ -310,7 +310,8 @@ struct call_op {
 	int result;
 	const char *rel, *rel2;
 	unsigned flags;
-	struct sim_inode *inode; /* OPEN: the answer */
+	struct sim_inode *inode; /* OPEN, TRUNCATE */
+	struct env_file *file;   /* OPEN: the answer */
 	uint64_t arg;            /* TRUNCATE: size; SYNC_DIR: up to which change */
 	char **names;
 };
@@ -376,6 +377,16 @@ static void call_drop(struct sim_op *op, bool power_loss)
 		sim_inode_unref(c->inode);
 }
 
+static struct env_file *file_new(struct sim_node *n, struct sim_inode *i, unsigned flags)
+{
+	struct env_file *f = sim_calloc(1, sizeof(*f));
+
+	f->inode = i;
+	f->flags = flags;
+	list_push(&n->files, &f->link);
+	return f;
+}
+
 static void call_fire(struct sim_ev *ev)
 {
 	struct call_op *c = container_of(ev, struct call_op, op.ev);
@@ -392,6 +403,8 @@ static void call_fire(struct sim_ev *ev)
 		c->result = call_fault(c);
 	if (c->result == 0)
 		c->result = call_effect(c);
+	if (c->result == 0 && c->kind == CALL_OPEN)
+		c->file = file_new(n, c->inode, c->flags); /* the node's from here on, also if it dies before the fiber runs */
 	sim_fold(ev->sim, (uint64_t)c->result ^ (uint64_t)c->kind << 56);
 	c->done = true;
 	fiber_wake(&n->env->env, c->fiber);
@@ -432,19 +445,13 @@ static int node_open(struct env *e, const char *path, unsigned flags, struct env
 {
 	struct sim_node *n = sim_node_of(e);
 	struct call_op c = { .flags = flags };
-	struct env_file *f;
 	int rc;
 
 	c.op.disk = disk_of(n, path, &c.rel);
 	rc = call(e, &c, CALL_OPEN);
-	if (rc)
-		return rc;
-	f = sim_calloc(1, sizeof(*f));
-	f->inode = c.inode;
-	f->flags = flags;
-	list_push(&n->files, &f->link);
-	*out = f;
-	return 0;
+	if (!rc)
+		*out = c.file;
+	return rc;
 }
 
 static void file_free(struct env_file *f)
