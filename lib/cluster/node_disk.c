@@ -9,6 +9,7 @@
 #define RETRY (3 * NS_PER_S)
 #define STAT_EVERY (5 * NS_PER_S)
 #define GC_EVERY (10 * NS_PER_S)
+#define PROBE_EVERY (2 * NS_PER_S)
 
 static struct node_disk *find(struct node *n, const struct uuid *u)
 {
@@ -191,6 +192,49 @@ static void drop_deleted(struct node_disk *d)
 	mem_free(held);
 }
 
+/*
+ * A disk that nobody reads or writes dies unnoticed, and with it a copy that is counted on. So each is read
+ * from now and then, past the page cache.
+ */
+static void probe_fiber(void *arg)
+{
+	struct node_disk *d = arg;
+	struct node *n = d->node;
+	struct env_file *f = NULL;
+	void *buf = mem_alloc_aligned(HCI_BLOCK);
+	char *path = mem_printf("%s/superblock", d->path);
+	int64_t rc = 0;
+
+	if (buf && path) {
+		rc = env_open(n->e, path, ENV_O_RDONLY | ENV_O_DIRECT, &f);
+		if (!rc) {
+			rc = fiber_read(n->e, f, buf, HCI_BLOCK, 0);
+			env_close(n->e, f);
+		}
+	}
+	if (rc < 0 && d->disk && !d->failed) {
+		err_sys(&d->fail_err, HCI_E_IO, (int)-rc, "disk %s: cannot be read any more", d->path);
+		d->failed = true;
+	}
+	mem_free(path);
+	mem_free_aligned(buf);
+	d->probing = false;
+	node_fiber_end(n);
+}
+
+static void probe(struct node_disk *d)
+{
+	if (d->probing || env_now(d->node->e) < d->probe_at)
+		return;
+	d->probe_at = env_now(d->node->e) + PROBE_EVERY;
+	d->probing = true;
+	d->node->fibers++;
+	if (fiber_spawn(d->node->e, probe_fiber, d, "node-probe")) {
+		d->probing = false;
+		d->node->fibers--;
+	}
+}
+
 /* ---- the loop ---- */
 
 struct wanted {
@@ -244,6 +288,7 @@ static void disk_turn(struct node_disk *d, enum rec_disk_state state)
 	}
 	if (state == REC_DISK_FAILED || state == REC_DISK_OFFLINE || state == REC_DISK_NEW)
 		(void)put_state(n, &d->uuid, REC_DISK_ONLINE, "", 0);
+	probe(d);
 	if (now >= d->stat_at)
 		put_stat(d);
 	if (d->disk && !d->failed && now >= d->gc_at)
@@ -275,7 +320,7 @@ static void disk_fiber(void *arg)
 
 			for (size_t i = 0; i < w.cnt && !keep; i++)
 				keep = uuid_eq(&w.ids[i], &d->uuid);
-			if (keep || n->stopping)
+			if (keep || n->stopping || d->probing)
 				continue;
 			list_del(&d->link);
 			close_disk(d, true);

@@ -20,7 +20,8 @@ struct node_disk {
 	bool failed;            /* failed under us: not opened again until the record says new or offline anew */
 	struct hci_error fail_err;
 	struct node *node;
-	uint64_t retry_at, gc_at, stat_at;
+	uint64_t retry_at, gc_at, stat_at, probe_at;
+	bool probing; /* a fiber is reading from it: d stays until that ends */
 	struct env_task fail_task;
 };
 

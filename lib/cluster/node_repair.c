@@ -214,6 +214,21 @@ static bool still_free(struct node *n, const struct rec_volume *v, bool bad)
 	return !n->stopping && needs_repair(n, v, bad);
 }
 
+/* Its creator died half-way: nobody can have used it, so it goes. Volumes are created in seconds. */
+#define CREATING_MAX (600 * NS_PER_S)
+
+static void drop_unfinished(struct node *n, const struct rec_volume *v)
+{
+	struct hci_error err;
+
+	if (v->state != REC_VOLUME_CREATING || env_realtime(n->e) < v->created + CREATING_MAX)
+		return;
+	if (vol_delete(core_vol_ctx(n->core), &v->uuid, &err))
+		log_warn(env_log(n->e), "node %s: unfinished volume %s stays: %s", n->name, v->name, err.message);
+	else
+		log_info(env_log(n->e), "node %s: volume %s was never finished and is removed", n->name, v->name);
+}
+
 static void repair_fiber(void *arg)
 {
 	struct node *n = arg;
@@ -233,8 +248,10 @@ static void repair_fiber(void *arg)
 		for (size_t i = 0; i < vols.n && !n->stopping; i++) {
 			struct rec_volume *v = REC_AT(&vols, i, struct rec_volume);
 
-			if (!elected(n, &v->uuid) || skipped(n, &skips, &v->uuid) || !needs_repair(n, v, bad) ||
-			    !still_free(n, v, bad))
+			if (!elected(n, &v->uuid))
+				continue;
+			drop_unfinished(n, v);
+			if (skipped(n, &skips, &v->uuid) || !needs_repair(n, v, bad) || !still_free(n, v, bad))
 				continue;
 			if (!repair(n, v))
 				skip_for(n, &skips, &v->uuid);

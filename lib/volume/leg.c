@@ -454,6 +454,17 @@ static void leg_try(struct leg *l)
 	sync_check(v); /* others may leave now that this one is there */
 }
 
+/* What no request has met with: the connection is gone, or the node says that the disk has failed. */
+static void leg_check_idle(struct leg *l)
+{
+	const struct rec_disk *d = l->v->x->disk(l->v->x->arg, &l->disk);
+
+	if (!rpc_conn_ok(l->conn))
+		leg_fail(l, HCI_E_CLOSED, "connection lost");
+	else if (d && (d->state == REC_DISK_FAILED || d->state == REC_DISK_REMOVED))
+		leg_fail(l, HCI_E_IO, "its node says that the disk has failed");
+}
+
 static void leg_fiber(void *arg)
 {
 	struct leg *l = arg;
@@ -463,9 +474,8 @@ static void leg_fiber(void *arg)
 
 	while (!v->closing && !v->abandoned && !v->fenced) {
 		if (l->state == LEG_UP) {
-			if (!fiber_cond_wait_until(e, &l->changed, env_now(e) + IDLE_CHECK) && l->state == LEG_UP &&
-			    !rpc_conn_ok(l->conn))
-				leg_fail(l, HCI_E_CLOSED, "connection lost");
+			if (!fiber_cond_wait_until(e, &l->changed, env_now(e) + IDLE_CHECK) && l->state == LEG_UP)
+				leg_check_idle(l);
 			backoff = RETRY_MIN;
 			continue;
 		}

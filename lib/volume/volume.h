@@ -48,7 +48,7 @@ struct vol_ctx {
 /* ---- creation and removal: metadata only, from a fiber ---- */
 
 /* Places every segment (through place_segments) and writes the records in a crash-safe order: a volume
- * that is not ready is finished or removed by the node service. */
+ * that is not ready after ten minutes is removed by the node service. */
 struct vol_create {
 	const char *name, *pool, *policy;
 	uint64_t size, segment_size; /* segment_size 0: 256 MiB */

@@ -161,10 +161,11 @@ fail_disk() {
 	since=$(date +%s)
 	run "$testbed" disk "$node" "$name" fail
 	goes_on 100 30 "with a failed disk"
+	until_true 30 out_of_sync || die "nobody noticed that disk $name of $node failed"
 	say "the guest goes on; after ${rebuild_delay} s the lost segments are rebuilt:"
 	until_true $((rebuild_delay + 90)) rebuilt || die "not rebuilt after $((rebuild_delay + 90)) s: hcictl volume show $volume --replicas"
+	until_true 10 resync_told "$since" || die "nothing was copied"
 	read -r bytes ms < <(resync_since "$since")
-	[ "$bytes" -gt 0 ] || die "nothing was copied"
 	rate=$((bytes / 1000 / (ms > 0 ? ms : 1)))
 	say "$((bytes >> 20)) MiB in $ms ms: $rate MB/s, $(awk -v a="$rate" -v b="$raw" 'BEGIN { printf "%.2f", a / b }') of the raw speed, while the guest wrote"
 	ctl disk list | sed 's/^/      /' | cut -c1-150
