@@ -44,13 +44,14 @@ static int help_all(void)
 		printf("  %-10s %s\n", nouns[i]->name, nouns[i]->summary);
 	puts("\nOptions, for all verbs:");
 	print_opts(global_opts);
-	puts("\nA first cluster on one machine:\n"
-	     "  hcictl cluster create lab --store sqlite:/srv/hci/cluster.db\n"
-	     "  hcictl pki ca /srv/hci/ca lab\n"
-	     "  hcictl pki issue /srv/hci/ca n1 /etc/hci --address 10.0.0.1\n"
-	     "  (start hci-node on each node)\n"
-	     "  hcictl pool create main && hcictl disk add n1 /disks/d1 --pool main\n"
-	     "  hcictl volume create v1 10G --pool main && hcictl volume import v1 image.raw\n\n"
+	puts("\nA first cluster of two nodes on one machine:\n"
+	     "  mkdir -p /srv/hci/d1 /srv/hci/d2 && export HCI_STORE=sqlite:/srv/hci/cluster.db\n"
+	     "  hcictl cluster create lab\n"
+	     "  (start hci-node --name n1 --listen tcp:127.0.0.1:7401, and n2 on 7402; without --ca there is no TLS)\n"
+	     "  hcictl pool create main\n"
+	     "  hcictl disk add n1 /srv/hci/d1 --pool main && hcictl disk add n2 /srv/hci/d2 --pool main\n"
+	     "  hcictl volume create v1 10G --pool main && hcictl volume import v1 image.raw\n"
+	     "With TLS: hcictl pki ca and hcictl pki issue make the certificates, --cert-dir names them.\n\n"
 	     "hcictl NOUN --help and hcictl NOUN VERB --help tell more.\n\n"
 	     "Exit status: 0 fine, 1 failed (the message says what to do), 2 wrong usage, 3 "
 	     "replicas differ,\n"
