@@ -281,6 +281,24 @@ static int gather(struct vol *v, struct hci_error *err)
 	}
 }
 
+/*
+ * Gathering may have taken longer than the lease, with the store out of reach: another writer may be there
+ * by now. It is told apart before anybody is told that the volume is attached.
+ */
+static int still_ours(struct vol *v, struct hci_error *err)
+{
+	uint64_t deadline = env_now(v->e) + ATTACH_WAIT;
+
+	while (!v->fenced && env_now(v->e) >= v->lease_deadline) {
+		if (env_now(v->e) >= deadline)
+			return err_set(err, HCI_E_UNAVAILABLE,
+				       "volume %s: its lease ended while it was attached, and the store does not renew it",
+				       v->rec.name);
+		fiber_cond_wait_until(v->e, &v->changed, env_now(v->e) + 20 * NS_PER_MS);
+	}
+	return v->fenced ? err_set(err, HCI_E_FENCED, "volume %s: another writer took it meanwhile", v->rec.name) : 0;
+}
+
 /* ---- the end ---- */
 
 static void fibers_end(struct vol *v)
@@ -381,6 +399,8 @@ int vol_attach(struct vol_ctx *x, const struct uuid *id, const struct vol_attach
 		rc = leg_start(v->legs[i]);
 	if (!rc)
 		rc = gather(v, err);
+	if (!rc)
+		rc = still_ours(v, err);
 	if (!rc)
 		rc = resync_start(v);
 	if (rc) {
