@@ -394,7 +394,7 @@ int vol_attach(struct vol_ctx *x, const struct uuid *id, const struct vol_attach
 	}
 	rc = map_load(v, map_segments(&v->rec), err);
 	if (!rc)
-		rc = sync_start_lease(v);
+		rc = lease_start(v);
 	for (uint32_t i = 0; !rc && i < v->nlegs; i++)
 		rc = leg_start(v->legs[i]);
 	if (!rc)

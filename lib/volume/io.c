@@ -8,15 +8,12 @@
  * when the store says that it is out (sync.c): that is rule 2 of docs/architecture.md. Reads that overlap a write
  * in flight wait for it, so no reader sees a write that could still vanish.
  */
-#include "volume/volume_impl.h"
+#include "volume/io_impl.h"
 
-#include "base/err.h"
 #include "base/mem.h"
 
 #define STALL_RETRY (500 * NS_PER_MS)
 #define STABLE_AFTER (200 * NS_PER_MS)
-
-static void piece_run(struct piece *p);
 
 static bool overlap(const struct piece *a, const struct piece *b)
 {
@@ -117,7 +114,7 @@ static void note_missed(const struct piece *p)
 		s->missed[i] |= !p->acked[i];
 }
 
-static void piece_finish(struct piece *p, int status)
+void piece_finish(struct piece *p, int status)
 {
 	struct vol *v = p->v;
 	struct vol_io *io = p->io;
@@ -139,7 +136,7 @@ static void piece_finish(struct piece *p, int status)
 }
 
 /* The volume is over: a piece ends as soon as no leg holds its buffer any more. */
-static bool piece_over(struct piece *p)
+bool piece_over(struct piece *p)
 {
 	struct vol *v = p->v;
 
@@ -150,7 +147,7 @@ static bool piece_over(struct piece *p)
 	return true;
 }
 
-static void piece_stall(struct piece *p)
+void piece_stall(struct piece *p)
 {
 	struct vol *v = p->v;
 
@@ -162,138 +159,7 @@ static void piece_stall(struct piece *p)
 		env_timer_arm(v->e, &v->stall_timer, env_now(v->e) + STALL_RETRY);
 }
 
-/* ---- reads ---- */
-
-static int read_pick(struct piece *p)
-{
-	struct vol *v = p->v;
-	struct seg *s = &v->segs[p->segment];
-	int best = -1;
-
-	for (unsigned i = 0; i < s->n; i++) {
-		struct leg *l = seg_leg(v, s, i);
-
-		if (s->pos[i] != POS_IN || l->state != LEG_UP || (p->tried & (1u << i)))
-			continue;
-		if (best < 0) {
-			best = (int)i;
-			continue;
-		}
-		struct leg *b = seg_leg(v, s, (unsigned)best);
-		bool l_local = !strcmp(l->node, v->x->self), b_local = !strcmp(b->node, v->x->self);
-
-		if (l_local != b_local ? l_local : l->nops < b->nops)
-			best = (int)i;
-	}
-	return best;
-}
-
-static void read_run(struct piece *p)
-{
-	struct vol *v = p->v;
-	int pos;
-
-	/* A reader whose lease is over could be reading what another has written anew elsewhere. */
-	if (env_now(v->e) >= v->lease_deadline) {
-		piece_stall(p);
-		return;
-	}
-	pos = read_pick(p);
-	if (pos < 0) {
-		p->tried = 0;
-		piece_stall(p);
-		return;
-	}
-	list_del(&p->stall);
-	if (!leg_send(seg_leg(v, &v->segs[p->segment], (unsigned)pos), p, (uint8_t)pos))
-		piece_stall(p);
-}
-
-/* ---- writes ---- */
-
-static void write_check(struct piece *p)
-{
-	struct vol *v = p->v;
-	struct seg *s = &v->segs[p->segment];
-	unsigned in_acked = 0, in_refused = 0, in_waiting = 0, syncing_waiting = 0;
-
-	/* The buffer is lent to every leg that it was sent to; a leg that fails gives it back at once. */
-	if (piece_over(p) || p->open_ops)
-		return;
-	for (unsigned i = 0; i < s->n; i++) {
-		bool in = s->pos[i] >= POS_PENDING;
-
-		if (s->pos[i] == POS_OUT)
-			continue;
-		if (p->acked[i])
-			in_acked += s->pos[i] == POS_IN;
-		else if (in && p->nospace[i])
-			in_refused++;
-		else if (in && v->x->mutate & VOL_MUTATE_ACK_EARLY && seg_leg(v, s, i)->state != LEG_UP)
-			continue;
-		else if (in)
-			in_waiting++;
-		else if (p->wanted[i])
-			syncing_waiting++;
-	}
-	if (in_waiting || syncing_waiting || (!in_acked && !in_refused))
-		return;
-	if (!in_refused) {
-		piece_finish(p, 0);
-		return;
-	}
-	if (v->rec.on_full == REC_FULL_WAIT) {
-		piece_stall(p);
-		return;
-	}
-	if (!in_acked) { /* refused by the whole set: nothing changed there, and must not where it was taken */
-		for (unsigned i = 0; i < s->n; i++) {
-			struct leg *l = seg_leg(v, s, i);
-
-			if (!p->acked[i] || s->pos[i] == POS_OUT)
-				continue;
-			l->lost_writes = s->pos[i] == POS_PENDING; /* what it has too much counts as all wrong */
-			leg_fail(l, HCI_E_NOSPACE, "it took a write that all others had no room for");
-		}
-		piece_finish(p, HCI_E_NOSPACE);
-		return;
-	}
-	/* Some took it: those that did not are stale from here on. */
-	for (unsigned i = 0; i < s->n; i++)
-		if (s->pos[i] >= POS_PENDING && !p->acked[i])
-			leg_fail(seg_leg(v, s, i), HCI_E_NOSPACE, "the disk is full");
-}
-
-static void write_send(struct piece *p)
-{
-	struct vol *v = p->v;
-	struct seg *s = &v->segs[p->segment];
-
-	for (unsigned i = 0; i < s->n; i++) {
-		struct leg *l = seg_leg(v, s, i);
-
-		if (s->pos[i] == POS_OUT)
-			continue;
-		p->wanted[i] = true;
-		if (l->state != LEG_UP)
-			continue; /* sent when it is back, or it leaves the set */
-		if (!leg_send(l, p, (uint8_t)i))
-			leg_fail(l, HCI_E_NOMEM, "out of memory");
-	}
-}
-
-static void write_run(struct piece *p)
-{
-	struct vol *v = p->v;
-
-	p->seq = ++v->seq;
-	list_push(&v->flight, &p->flight);
-	env_timer_disarm(v->e, &v->stable_timer);
-	write_send(p);
-	write_check(p);
-}
-
-static void piece_run(struct piece *p)
+void piece_run(struct piece *p)
 {
 	list_init(&p->stall);
 	if (p->kind == PIECE_LOCK) {
@@ -347,103 +213,18 @@ void io_op_done(struct leg_op *op)
 		sync_fenced(v, why);
 	if (piece_over(p))
 		return;
-	if (p->op == VOL_READ) {
-		if (!status && got != p->len) {
-			status = HCI_E_PROTO;
-			snprintf(why, sizeof(why), "answered %u bytes instead of %u", got, (unsigned)p->len);
-		}
-		if (!status) {
-			piece_finish(p, 0);
-			return;
-		}
-		p->tried |= (uint16_t)(1u << pos);
-		leg_fail(l, status, why);
-		read_run(p);
-		return;
-	}
-	if (!status) {
-		p->acked[pos] = true;
-		p->nospace[pos] = false;
-	} else if (status == HCI_E_NOSPACE) {
-		struct seg *s = &v->segs[p->segment];
-
-		p->nospace[pos] = true;
-		if (s->pos[pos] < POS_PENDING) /* a copy under way that does not fit */
-			leg_fail(l, status, why);
-	} else {
-		leg_fail(l, status, why);
-	}
-	write_check(p);
+	if (p->op == VOL_READ)
+		read_answer(p, l, pos, status, got, why);
+	else
+		write_answer(p, l, pos, status, why);
 }
 
 /* ---- after a change ---- */
-
-static void flight_recheck(struct vol *v)
-{
-	struct piece *p, *tmp;
-	uint64_t last = v->seq;
-
-	/* write_check finishes p at most; what that starts goes to the end with a larger seq. */
-	list_for_each_safe(p, tmp, &v->flight, flight) {
-		bool end = p->seq >= last;
-
-		write_check(p);
-		if (end)
-			break;
-	}
-}
 
 void io_recheck(struct vol *v)
 {
 	v->recheck = true;
 	env_defer(v->e, &v->kick);
-}
-
-void io_leg_up(struct leg *l)
-{
-	struct vol *v = l->v;
-	struct piece *p, *tmp;
-
-	list_for_each_safe(p, tmp, &v->flight, flight) {
-		struct seg *s = &v->segs[p->segment];
-
-		for (unsigned i = 0; i < s->n; i++) {
-			if (seg_leg(v, s, i) != l || p->acked[i] || !p->wanted[i] || s->pos[i] == POS_OUT)
-				continue;
-			if (!leg_send(l, p, (uint8_t)i)) {
-				leg_fail(l, HCI_E_NOMEM, "out of memory");
-				return;
-			}
-		}
-	}
-	env_defer(v->e, &v->kick);
-}
-
-void io_readmit(struct vol *v, uint32_t segment, unsigned pos)
-{
-	struct seg *s = &v->segs[segment];
-	struct leg *l = seg_leg(v, s, pos);
-	struct piece *p;
-
-	s->pos[pos] = POS_SYNCED;
-	list_for_each(p, &s->pieces, seg_link) {
-		if (!p->seq)
-			continue; /* a read, or not begun */
-		p->wanted[pos] = true;
-		p->acked[pos] = p->nospace[pos] = false;
-		if (l->state == LEG_UP && !leg_send(l, p, (uint8_t)pos))
-			leg_fail(l, HCI_E_NOMEM, "out of memory");
-	}
-}
-
-bool io_in_flight(struct vol *v, uint32_t segment, uint64_t seq)
-{
-	struct piece *p;
-
-	list_for_each(p, &v->segs[segment].pieces, seg_link)
-		if (p->seq && p->seq <= seq)
-			return true;
-	return false;
 }
 
 static void stalled_retry(struct vol *v)
@@ -461,19 +242,7 @@ static void stalled_retry(struct vol *v)
 			read_run(p);
 			continue;
 		}
-		/* Refused for space: ask those again that said no. */
-		struct seg *s = &v->segs[p->segment];
-
-		for (unsigned i = 0; i < s->n; i++) {
-			struct leg *l = seg_leg(v, s, i);
-
-			if (!p->nospace[i] || s->pos[i] == POS_OUT)
-				continue;
-			p->nospace[i] = false;
-			if (l->state == LEG_UP && !leg_send(l, p, (uint8_t)i))
-				leg_fail(l, HCI_E_NOMEM, "out of memory");
-		}
-		write_check(p);
+		write_retry(p);
 	}
 }
 
@@ -498,20 +267,6 @@ static void stall_timer_fn(struct env_timer *t)
 
 	sync_check(v);
 	stalled_retry(v);
-}
-
-/* Idle for a moment: tell the replicas that nothing is in flight, so that a crash now leaves nothing to settle. */
-static void stable_timer_fn(struct env_timer *t)
-{
-	struct vol *v = container_of(t, struct vol, stable_timer);
-
-	/* What ended because the writer is over was not acknowledged: nothing is known to be stable. */
-	if (v->fenced || v->abandoned || v->stable_told == v->seq || !list_empty(&v->flight))
-		return;
-	v->stable_told = v->seq;
-	for (uint32_t i = 0; i < v->nlegs; i++)
-		if (v->legs[i]->state == LEG_UP && !v->legs[i]->out)
-			leg_tell_stable(v->legs[i], v->seq);
 }
 
 /* ---- for copying ---- */

@@ -5,8 +5,9 @@
  *   pos    a position 0..n-1 in a segment's replica group
  *   piece  the part of a request that lies in one segment; what is ordered, sent and acknowledged
  *
- * Who owns what: io.c the pieces, leg.c the connections and what was sent, sync.c the in-sync set in
- * the store and the lease, resync.c copying, attach.c the beginning and the end.
+ * Who owns what: io.c the pieces (io_read.c and io_write.c their two kinds), leg.c the connections
+ * (leg_call.c what is sent), sync.c the in-sync set in the store, sync_map.c the map there, lease.c the
+ * lease, resync.c copying, attach.c the beginning and the end.
  */
 #ifndef VOLUME_IMPL_H
 #define VOLUME_IMPL_H
@@ -191,12 +192,16 @@ void leg_tell_close(struct leg *l);
 void sync_check(struct vol *v);          /* takes suspect legs out of the set if that is possible now */
 int sync_leave_now(struct vol *v, uint64_t stable, struct hci_error *err); /* the same at attach, waiting for it */
 int sync_rejoin(struct leg *l, struct hci_error *err);                  /* copied: out -> in-sync, durable */
-int sync_joined(struct vol *v, uint32_t chunk, struct hci_error *err);  /* SYNCED joining positions of a chunk */
-int sync_replace(struct vol *v, uint32_t chunk, struct leg *bad, uint32_t *moved, struct hci_error *err);
 int sync_forget_unused(struct vol *v, struct hci_error *err); /* out entries of disks that no segment has any more */
 bool sync_has_unused(const struct vol *v);
-int sync_start_lease(struct vol *v);     /* the fiber that keeps it */
 void sync_fenced(struct vol *v, const char *why);
+
+/* sync_map.c */
+int sync_joined(struct vol *v, uint32_t chunk, struct hci_error *err);  /* SYNCED joining positions of a chunk */
+int sync_replace(struct vol *v, uint32_t chunk, struct leg *bad, uint32_t *moved, struct hci_error *err);
+
+/* lease.c */
+int lease_start(struct vol *v);          /* the fiber that keeps it */
 
 /* resync.c */
 int resync_start(struct vol *v);

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What io.c, io_read.c and io_write.c share. */
+#ifndef VOLUME_IO_IMPL_H
+#define VOLUME_IO_IMPL_H
+
+#include "volume/volume_impl.h"
+
+/* io.c */
+void piece_run(struct piece *p);
+void piece_finish(struct piece *p, int status);
+bool piece_over(struct piece *p); /* the volume is: the piece ends, now or when its last request does */
+void piece_stall(struct piece *p);
+
+/* io_read.c */
+void read_run(struct piece *p);
+void read_answer(struct piece *p, struct leg *l, uint8_t pos, int status, uint32_t got, const char *why);
+
+/* io_write.c */
+void write_run(struct piece *p);
+void write_check(struct piece *p);
+void write_answer(struct piece *p, struct leg *l, uint8_t pos, int status, const char *why);
+void write_retry(struct piece *p); /* asks those again that had no space */
+void flight_recheck(struct vol *v);
+void stable_timer_fn(struct env_timer *t);
+
+#endif

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reads: which replica is asked, and what becomes of its answer. The order of requests is io.c's. */
+#include "volume/io_impl.h"
+
+static int read_pick(struct piece *p)
+{
+	struct vol *v = p->v;
+	struct seg *s = &v->segs[p->segment];
+	int best = -1;
+
+	for (unsigned i = 0; i < s->n; i++) {
+		struct leg *l = seg_leg(v, s, i);
+
+		if (s->pos[i] != POS_IN || l->state != LEG_UP || (p->tried & (1u << i)))
+			continue;
+		if (best < 0) {
+			best = (int)i;
+			continue;
+		}
+		struct leg *b = seg_leg(v, s, (unsigned)best);
+		bool l_local = !strcmp(l->node, v->x->self), b_local = !strcmp(b->node, v->x->self);
+
+		if (l_local != b_local ? l_local : l->nops < b->nops)
+			best = (int)i;
+	}
+	return best;
+}
+
+void read_run(struct piece *p)
+{
+	struct vol *v = p->v;
+	int pos;
+
+	/* A reader whose lease is over could be reading what another has written anew elsewhere. */
+	if (env_now(v->e) >= v->lease_deadline) {
+		piece_stall(p);
+		return;
+	}
+	pos = read_pick(p);
+	if (pos < 0) {
+		p->tried = 0;
+		piece_stall(p);
+		return;
+	}
+	list_del(&p->stall);
+	if (!leg_send(seg_leg(v, &v->segs[p->segment], (unsigned)pos), p, (uint8_t)pos))
+		piece_stall(p);
+}
+
+void read_answer(struct piece *p, struct leg *l, uint8_t pos, int status, uint32_t got, const char *why)
+{
+	char text[80];
+
+	if (!status && got != p->len) {
+		status = HCI_E_PROTO;
+		snprintf(text, sizeof(text), "answered %u bytes instead of %u", got, (unsigned)p->len);
+		why = text;
+	}
+	if (!status) {
+		piece_finish(p, 0);
+		return;
+	}
+	p->tried |= (uint16_t)(1u << pos);
+	leg_fail(l, status, why);
+	read_run(p);
+}

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Requests to a leg: a piece's, a copy's, lists of regions, and things to say that nobody waits for. */
+#include "volume/volume_impl.h"
+
+#include "base/mem.h"
+
+static void op_done(struct rpc_call *call)
+{
+	io_op_done(container_of(call, struct leg_op, call));
+}
+
+static void pack_io(struct buf *b, const struct leg *l, uint32_t segment, uint64_t off, uint64_t len)
+{
+	pk_u64(b, l->handle);
+	pk_u64(b, segment);
+	pk_u64(b, off);
+	pk_u64(b, len);
+}
+
+static void pack_seq(struct buf *b, uint64_t seq, uint64_t stable, uint64_t flags)
+{
+	pk_u64(b, seq);
+	pk_u64(b, stable);
+	pk_u64(b, flags);
+}
+
+bool leg_send(struct leg *l, struct piece *p, uint8_t pos)
+{
+	struct vol *v = l->v;
+	struct list *n = list_pop(&v->free_ops);
+	struct leg_op *op = n ? list_entry(n, struct leg_op, link) : mem_alloc(sizeof(*op));
+	struct buf *b;
+
+	if (!op)
+		return false;
+	memset(&op->call, 0, sizeof(op->call));
+	list_init(&op->link);
+	op->leg = l;
+	op->piece = p;
+	op->pos = pos;
+	op->seq = p->seq;
+	op->call.done = op_done;
+	op->call.timeout_ns = v->rec.write_timeout_ns;
+	b = &op->call.body;
+	pk_array(b, p->op == VOL_READ ? 4 : 7);
+	pack_io(b, l, p->segment, p->off, p->len);
+	if (p->op == VOL_READ) {
+		op->call.method = REPL_RPC_READ;
+		op->call.reply_buf = p->buf;
+		op->call.reply_cap = (uint32_t)p->len;
+	} else {
+		v->stable_told = io_stable(v);
+		pack_seq(b, p->seq, v->stable_told, 0);
+		op->call.method = p->op == VOL_WRITE ? REPL_RPC_WRITE : REPL_RPC_ZERO;
+		if (p->op == VOL_WRITE) {
+			op->call.payload = p->buf;
+			op->call.payload_len = (uint32_t)p->len;
+		}
+	}
+	if (b->failed) {
+		rpc_call_free(&op->call);
+		list_push(&v->free_ops, &op->link);
+		return false;
+	}
+	p->open_ops++;
+	l->nops++;
+	list_push(&l->ops, &op->link);
+	rpc_submit(l->conn, &op->call);
+	return true;
+}
+
+/* One request from a fiber; the leg may go down meanwhile. */
+static int leg_call(struct leg *l, struct rpc_call *c)
+{
+	struct vol *v = l->v;
+	struct rpc_conn *conn;
+	int status;
+
+	if (l->state != LEG_UP || c->body.failed)
+		return c->body.failed ? HCI_E_NOMEM : HCI_E_UNAVAILABLE;
+	c->timeout_ns = v->rec.write_timeout_ns;
+	conn = rpc_conn_ref(l->conn);
+	status = rpc_call_wait(conn, c);
+	rpc_conn_unref(conn);
+	return status;
+}
+
+int leg_read(struct leg *l, uint32_t segment, uint64_t off, void *buf, uint32_t len)
+{
+	struct rpc_call c = { .method = REPL_RPC_READ, .reply_buf = buf, .reply_cap = len };
+	int status;
+
+	pk_array(&c.body, 4);
+	pack_io(&c.body, l, segment, off, len);
+	status = leg_call(l, &c);
+	if (!status && c.reply_payload_len != len)
+		status = HCI_E_PROTO;
+	rpc_call_free(&c);
+	return status;
+}
+
+int leg_copy_in(struct leg *l, uint32_t segment, uint64_t off, const void *buf, uint32_t len, uint64_t seq)
+{
+	struct rpc_call c = { .method = buf ? REPL_RPC_WRITE : REPL_RPC_ZERO, .payload = buf };
+	int status;
+
+	c.payload_len = buf ? len : 0;
+	pk_array(&c.body, 7);
+	pack_io(&c.body, l, segment, off, len);
+	pack_seq(&c.body, seq, 0, REPL_F_SETSEQ);
+	status = leg_call(l, &c);
+	rpc_call_free(&c);
+	return status;
+}
+
+/* Little-endian, as all of the wire format. */
+static uint64_t get_le(const uint8_t *p, unsigned n)
+{
+	uint64_t x = 0;
+
+	while (n--)
+		x = x << 8 | p[n];
+	return x;
+}
+
+#define REGIONS_PAGE 16384u
+
+int leg_regions(struct leg *l, uint64_t since, uint32_t segment, struct repl_region **out, size_t *n)
+{
+	struct repl_region cur = { 0 }, *a = NULL, *bigger;
+	size_t have = 0;
+	bool more = true;
+	int status = 0;
+
+	while (more && !status) {
+		struct rpc_call c = { .method = REPL_RPC_REGIONS, .reply_cap = REGIONS_PAGE * 16 };
+		uint64_t count = 0;
+
+		pk_array(&c.body, 7);
+		pk_u64(&c.body, l->handle);
+		pk_u64(&c.body, since);
+		pk_u64(&c.body, segment);
+		pk_u64(&c.body, cur.segment);
+		pk_u64(&c.body, cur.region);
+		pk_u64(&c.body, cur.seq);
+		pk_u64(&c.body, REGIONS_PAGE);
+		status = leg_call(l, &c);
+		if (!status) {
+			struct rd r = c.reply;
+
+			if (rd_array(&r) < 2)
+				r.bad = true;
+			count = rd_u64(&r);
+			more = rd_bool(&r);
+			if (r.bad || count * 16 != c.reply_payload_len || (more && !count))
+				status = HCI_E_PROTO;
+		}
+		if (!status && count) {
+			bigger = mem_realloc(a, (have + count) * sizeof(*a));
+			if (!bigger)
+				status = HCI_E_NOMEM;
+			else
+				a = bigger;
+		}
+		for (uint64_t i = 0; !status && i < count; i++) {
+			const uint8_t *q = (const uint8_t *)c.reply_payload + i * 16;
+
+			a[have].segment = (uint32_t)get_le(q, 4);
+			a[have].region = (uint32_t)get_le(q + 4, 4);
+			a[have].seq = get_le(q + 8, 8);
+			if ((segment != UINT32_MAX && a[have].segment != segment) ||
+			    a[have].segment >= l->v->nsegs ||
+			    a[have].region >= l->v->rec.segment_size / REPL_REGION)
+				status = HCI_E_PROTO;
+			cur = a[have++];
+		}
+		rpc_call_free(&c);
+	}
+	if (status) {
+		mem_free(a);
+		return status;
+	}
+	*out = a;
+	*n = have;
+	return 0;
+}
+
+/* ---- things to say that nobody waits for ---- */
+
+static void tell_done(struct rpc_call *c)
+{
+	rpc_call_free(c);
+	mem_free(c);
+}
+
+static void leg_tell(struct leg *l, uint32_t method, unsigned nargs, uint64_t arg)
+{
+	struct rpc_call *c = MEM_NEW(struct rpc_call);
+
+	if (!c)
+		return; /* untold costs the other side a longer settling, or a handle until the connection ends */
+	c->method = method;
+	c->done = tell_done;
+	c->timeout_ns = 2 * NS_PER_S;
+	pk_array(&c->body, nargs);
+	pk_u64(&c->body, l->handle);
+	if (nargs > 1)
+		pk_u64(&c->body, arg);
+	rpc_submit(l->conn, c);
+}
+
+void leg_tell_stable(struct leg *l, uint64_t stable)
+{
+	leg_tell(l, REPL_RPC_STABLE, 2, stable);
+}
+
+void leg_tell_close(struct leg *l)
+{
+	leg_tell(l, REPL_RPC_CLOSE, 1, 0);
+}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Changes of the map: a copy that was filled joins, a segment of a disk that is gone gets another home.
+ * Each holds only if chunk and generation are unchanged; memory follows the store.
+ */
+#include "volume/volume_impl.h"
+
+#include "base/err.h"
+#include "base/mem.h"
+
+typedef bool map_change_fn(struct vol *v, uint32_t segment, struct rec_segment *r, void *arg);
+
+/*
+ * Reads a chunk of the map, lets fn change it, writes it back if it and the generation are unchanged.
+ * set_lock is held by the caller.
+ */
+static int map_change(struct vol *v, uint32_t chunk, map_change_fn *fn, void *arg, struct hci_error *err)
+{
+	struct rec_volmap *m = MEM_NEW(struct rec_volmap);
+	struct buf b = BUF_INIT;
+	char key[REC_KEY], synckey[REC_KEY];
+	uint64_t rev;
+	bool changed = false;
+	int rc;
+
+	if (!m)
+		return err_set(err, HCI_E_NOMEM, "volume %s: out of memory", v->rec.name);
+	key_volmap(key, &v->rec.uuid, chunk);
+	key_volsync(synckey, &v->rec.uuid);
+	rc = rec_volmap_get(v->x->store, key, m, &rev, err);
+	for (uint32_t i = 0; !rc && i < m->n; i++)
+		changed |= fn(v, chunk * REC_VOLMAP_CHUNK + i, &m->seg[i], arg);
+	if (!rc && changed) {
+		rc = rec_volmap_encode(m, &b);
+		if (!rc) {
+			struct store_cmp cmps[] = { { STORE_CMP_MOD_REV, key, rev },
+						    { STORE_CMP_MOD_REV, synckey, v->sync_rev } };
+			struct store_op op = { STORE_PUT, key, b.data, (uint32_t)b.len, 0 };
+
+			rc = store_txn(v->x->store, cmps, 2, &op, 1, NULL, err);
+		}
+	}
+	buf_free(&b);
+	mem_free(m);
+	return rc;
+}
+
+static bool change_joined(struct vol *v, uint32_t segment, struct rec_segment *r, void *arg)
+{
+	struct seg *s = &v->segs[segment];
+	bool changed = false;
+
+	(void)arg;
+	if (segment >= v->nsegs)
+		return false;
+	for (unsigned k = 0; k < s->n && k < r->n; k++) {
+		struct leg *l = seg_leg(v, s, k);
+
+		if (s->joining[k] && s->pos[k] == POS_SYNCED && l->state == LEG_UP && !l->out && r->r[k].joining &&
+		    uuid_eq(&r->r[k].disk, &l->disk)) {
+			r->r[k].joining = false;
+			s->pos[k] = POS_PENDING;
+			changed = true;
+		}
+	}
+	return changed;
+}
+
+int sync_joined(struct vol *v, uint32_t chunk, struct hci_error *err)
+{
+	int rc;
+
+	fiber_mutex_lock(v->e, &v->set_lock);
+	rc = map_change(v, chunk, change_joined, NULL, err);
+	/* Whatever the answer was, the store tells who joined. Until it does those stay pending: no write without them. */
+	do {
+		rc = map_refresh(v, chunk, err);
+		if (rc)
+			fiber_sleep(v->e, 200 * NS_PER_MS);
+	} while (rc && !v->closing && !v->abandoned && !v->fenced);
+	fiber_mutex_unlock(v->e, &v->set_lock);
+	sync_check(v);
+	io_recheck(v);
+	return rc;
+}
+
+struct replace {
+	struct leg *bad;
+	struct leg **to; /* per segment of the chunk: the leg that takes over, NULL: unchanged */
+};
+
+static bool change_replace(struct vol *v, uint32_t segment, struct rec_segment *r, void *arg)
+{
+	struct replace *x = arg;
+	struct leg *to = x->to[segment % REC_VOLMAP_CHUNK];
+	bool changed = false;
+
+	if (!to)
+		return false;
+	(void)v;
+	for (unsigned k = 0; k < r->n; k++) {
+		if (!uuid_eq(&r->r[k].disk, &x->bad->disk))
+			continue;
+		r->r[k].disk = to->disk;
+		r->r[k].joining = true;
+		changed = true;
+	}
+	return changed;
+}
+
+/* Asks the policy for a new home of one segment's copy; NULL when there is none now. */
+static struct leg *choose_home(struct vol *v, uint32_t segment, struct leg *bad, struct hci_error *err)
+{
+	struct uuid keep[REC_REPLICAS_MAX], home;
+	struct seg *s = &v->segs[segment];
+	struct leg *to = NULL;
+	size_t nkeep = 0;
+
+	for (unsigned k = 0; k < s->n; k++)
+		if (s->leg[k] != bad->idx)
+			keep[nkeep++] = seg_leg(v, s, k)->disk;
+	if (v->x->choose_spare(v->x->arg, &v->rec, segment, keep, nkeep, &bad->disk, &home, err))
+		return NULL;
+	for (size_t i = 0; i < nkeep; i++)
+		if (uuid_eq(&keep[i], &home))
+			return NULL;
+	if (uuid_eq(&home, &bad->disk) || leg_add(v, &home, &to))
+		return NULL;
+	return to;
+}
+
+int sync_replace(struct vol *v, uint32_t chunk, struct leg *bad, uint32_t *moved, struct hci_error *err)
+{
+	struct replace x = { .bad = bad };
+	uint32_t first = chunk * REC_VOLMAP_CHUNK, n = MIN(REC_VOLMAP_CHUNK, v->nsegs - first);
+	uint32_t n_moved = 0;
+	int rc = 0;
+
+	x.to = mem_calloc(REC_VOLMAP_CHUNK, sizeof(*x.to));
+	if (!x.to)
+		return err_set(err, HCI_E_NOMEM, "volume %s: out of memory", v->rec.name);
+	for (uint32_t i = 0; i < n; i++) {
+		/* choose_home parks, and the array of segments may move meanwhile: index anew each time. */
+		for (unsigned k = 0; k < v->segs[first + i].n; k++)
+			if (v->segs[first + i].leg[k] == bad->idx && v->segs[first + i].pos[k] == POS_OUT &&
+			    !v->closing && !x.to[i])
+				x.to[i] = choose_home(v, first + i, bad, err);
+		n_moved += x.to[i] != NULL;
+	}
+	if (n_moved) {
+		fiber_mutex_lock(v->e, &v->set_lock);
+		rc = map_change(v, chunk, change_replace, &x, err);
+		if (!rc || rc == HCI_E_UNAVAILABLE || rc == HCI_E_TIMEOUT || rc == HCI_E_CONFLICT)
+			rc = map_refresh(v, chunk, err);
+		fiber_mutex_unlock(v->e, &v->set_lock);
+		io_recheck(v);
+	}
+	*moved = n_moved;
+	mem_free(x.to);
+	return rc;
+}
