@@ -89,6 +89,12 @@ bool env_on_loop(struct env *e)
 	return e->ops->on_loop(e);
 }
 
+void env_mark_hit(struct env *e, const struct env_mark *m, unsigned state)
+{
+	if (e->ops->mark)
+		e->ops->mark(e, m, state);
+}
+
 uint64_t env_now(struct env *e)
 {
 	return e->now;

@@ -18,6 +18,7 @@
 
 #include "env/env.h"
 #include "env/fiber.h"
+#include "env/mark.h"
 
 struct env_ops {
 	/* Hints, may be NULL: called when the list of deferred tasks stops being empty, and when
@@ -32,6 +33,7 @@ struct env_ops {
 	void (*post)(struct env *e, struct env_task *t);
 	void (*collect)(struct env *e);
 	bool (*on_loop)(struct env *e);
+	void (*mark)(struct env *e, const struct env_mark *m, unsigned state); /* may be NULL */
 
 	uint64_t (*realtime)(struct env *e);
 	void (*random)(struct env *e, void *out, size_t len);

@@ -179,11 +179,24 @@ void sim_ev_cancel(struct sim_ev *ev)
 		reposition(s, pos, last);
 }
 
+/* What a stopped node would do now comes soon after it goes on, in the same order. */
+static bool postpone(struct sim_ev *ev, struct sim_node *n)
+{
+	if (ev->time >= n->paused_until) {
+		n->paused_until = 0;
+		return false;
+	}
+	sim_ev_at(ev, n->paused_until + (ev->time - MIN(ev->time, n->paused_at)) / 1024);
+	return true;
+}
+
 static void run_first(struct sim *s)
 {
 	struct sim_ev *ev = s->heap[0].ev;
 	struct sim_node *n = ev->node;
 
+	if (n && n->paused_until && postpone(ev, n))
+		return;
 	s->now = ev->time;
 	sim_ev_cancel(ev);
 	s->events++;

@@ -58,8 +58,19 @@ void sim_node_power_loss(struct sim_node *n);
 /* Starts it again: boot(arg) runs with a new env and the arena current. Also the way to run code "on" a node. */
 void sim_node_boot(struct sim_node *n, void (*boot)(struct env *e, void *arg), void *arg);
 void sim_node_call(struct sim_node *n, void (*fn)(struct env *e, void *arg), void *arg);
+/* Stopped (SIGSTOP, a hung hypervisor): its code does not run before the given virtual time; its clock and what the
+ * kernel does for it go on. From the node's own code: from the end of this turn on. */
+void sim_node_pause(struct sim_node *n, uint64_t until);
 /* Clock: the monotonic clock of this node runs faster or slower by ppm; realtime jumps by ns. */
 void sim_node_clock(struct sim_node *n, int64_t ppm, int64_t realtime_jump_ns);
+
+/* ---- marked points (env/mark.h) ---- */
+
+struct env_mark;
+/* All there are in the program, in no particular order. */
+const struct env_mark *sim_marks(size_t *n);
+/* Called for each one reached, from inside the node's code: faults have to be put off with sim_at(). */
+void sim_on_mark(struct sim *s, void (*fn)(void *arg, struct sim_node *n, const struct env_mark *m, unsigned state), void *arg);
 
 /* Files of a node live below the prefixes of its disks ("/d1/..."); every other path is -ENOENT. */
 struct sim_disk;

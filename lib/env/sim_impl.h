@@ -69,6 +69,8 @@ struct sim {
 	struct sim_net *net;
 	struct fiber_stacks *stacks;
 	struct list ats; /* sim_at events still to come */
+	void (*on_mark)(void *arg, struct sim_node *n, const struct env_mark *m, unsigned state);
+	void *mark_arg;
 };
 
 struct sim_node {
@@ -80,6 +82,7 @@ struct sim_node {
 	bool powered;   /* the kernel runs: after a kill -9 it does, and answers for the dead program */
 	uint8_t crash_pending; /* 1: crash, 2: power loss, at the end of this turn */
 	uint64_t boots;
+	uint64_t paused_at, paused_until; /* until: 0 when it runs */
 	struct sim_env *env;
 	struct mem_arena *arena;
 	struct list disks;

@@ -106,8 +106,10 @@ void sim_leave(struct sim_node *n, struct sim_enter en)
 {
 	struct sim *s = n->sim;
 
-	if (!en.nested && !n->crash_pending)
+	if (!en.nested && !n->crash_pending && !n->paused_until)
 		run_tasks(n->env);
+	else if (!en.nested && !n->crash_pending && env_has_deferred(&n->env->env) && !sim_ev_queued(&n->env->turn))
+		sim_ev_in(&n->env->turn, 0);
 	s->cur = en.prev;
 	mem_arena_set(en.prev_arena);
 	if (en.nested)
@@ -228,6 +230,31 @@ static void node_work(struct env *e, struct env_work *w)
 	sim_op_start(&wo->op, n, SIM_EV_WORK, work_fire, sim_range(n->sim, n->sim->o.work_min, n->sim->o.work_max));
 }
 
+/* ---- marked points ---- */
+
+/* Of the linker; absent where no code with marks is linked in. */
+extern const struct env_mark __start_hci_marks[] __attribute__((weak)), __stop_hci_marks[] __attribute__((weak));
+
+const struct env_mark *sim_marks(size_t *n)
+{
+	*n = (size_t)(__stop_hci_marks - __start_hci_marks);
+	return __start_hci_marks;
+}
+
+void sim_on_mark(struct sim *s, void (*fn)(void *arg, struct sim_node *n, const struct env_mark *m, unsigned state), void *arg)
+{
+	s->on_mark = fn;
+	s->mark_arg = arg;
+}
+
+static void node_mark(struct env *e, const struct env_mark *m, unsigned state)
+{
+	struct sim_node *n = sim_node_of(e);
+
+	if (n->sim->on_mark)
+		n->sim->on_mark(n->sim->mark_arg, n, m, state);
+}
+
 /* ---- life and death ---- */
 
 static void node_log(void *arg, int level, const char *subsystem, const char *line)
@@ -250,6 +277,7 @@ static const struct env_ops *node_ops(struct sim *s)
 	o->timer = node_timer;
 	o->post = node_post;
 	o->on_loop = node_on_loop;
+	o->mark = node_mark;
 	o->realtime = node_realtime;
 	o->random = node_random;
 	o->work = node_work;
@@ -289,6 +317,7 @@ static void die(struct sim_node *n, bool power_loss)
 	struct sim_disk *d;
 
 	n->crash_pending = 0;
+	n->paused_until = 0;
 	sim_fold(n->sim, SIM_EV_CRASH | (uint64_t)power_loss << 8 | (uint64_t)n->index << 32);
 	if (n->up) {
 		n->up = false;
@@ -326,6 +355,15 @@ void sim_node_crash(struct sim_node *n)
 {
 	if (n->up)
 		kill_node(n, false);
+}
+
+void sim_node_pause(struct sim_node *n, uint64_t until)
+{
+	if (!n->up)
+		return;
+	if (!n->paused_until)
+		n->paused_at = n->sim->now;
+	n->paused_until = MAX(n->paused_until, until);
 }
 
 void sim_node_power_loss(struct sim_node *n)

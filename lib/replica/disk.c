@@ -53,6 +53,7 @@ int disk_fail(struct repl_disk *d, int os_errno, const char *what)
 {
 	if (d->failed)
 		return HCI_E_IO;
+	ENV_MARK(d->e, "disk fails");
 	d->failed = true;
 	if (os_errno)
 		err_sys(&d->fail_err, HCI_E_IO, os_errno, "disk %s failed: %s; replace it", d->path,
@@ -198,6 +199,7 @@ static struct repl_disk *disk_new(struct env *e, const char *path, const struct 
 	snprintf(d->path, sizeof(d->path), "%s", path);
 	d->on_failed = o->on_failed;
 	d->arg = o->arg;
+	d->mutate = o->mutate;
 	d->reserve = o->reserve ? o->reserve : 64 * MiB;
 	init_lists(d);
 	d->super = mem_alloc_aligned(HCI_BLOCK);
@@ -317,6 +319,7 @@ static int begin_epoch(struct repl_disk *d, struct hci_error *err)
 {
 	int rc;
 
+	ENV_MARK(d->e, "epoch begins");
 	d->super->epoch++;
 	rc = super_write(d, 0);
 	if (rc)
@@ -382,6 +385,7 @@ int repl_disk_open(struct env *e, const char *path, const struct repl_disk_opts 
 		disk_end(d);
 		return rc;
 	}
+	ENV_MARK_STATE(e, "disk open:empty log,log to be moved", d->log.tail_lsn != d->log.next_lsn, 2);
 	register_metrics(d);
 	d->last_io = env_now(e);
 	log_info(env_log(e), "disk %s is open: %llu segments, %u of %u log blocks to be moved",

@@ -179,6 +179,7 @@ static int drop(struct repl_disk *d, const struct uuid *volume, uint32_t segment
 		return rc;
 	c.op.kind = (enum repl_op_kind)OP_DROP;
 	op_priv(&c.op)->vol = v;
+	ENV_MARK(d->e, "drop begins");
 	rc = log_control(d, &c);
 	if (rc == HCI_E_CLOSED)
 		return 0; /* another drop was faster */

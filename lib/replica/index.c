@@ -317,6 +317,8 @@ void index_seq(struct seg *s, uint32_t block, uint32_t n, bool zero, uint64_t se
 {
 	uint32_t first = block / REGION_BLOCKS, last = (block + n - 1) / REGION_BLOCKS;
 
+	if (s->d->mutate & REPL_MUTATE_SEQ_FORGOTTEN && seq % 8 == 5)
+		return;
 	for (uint32_t r = first; r <= last; r++) {
 		struct mpage *p = s->pages[r / MAP_REGIONS];
 		uint64_t *q = &p->seq[r % MAP_REGIONS];

@@ -92,6 +92,7 @@ static int admit(struct repl_disk *d, struct repl_op *op)
 	if (!s || !s->real)
 		need += seg_files_blocks(p->vol->segsize);
 	if (need && !space_has(d, need)) {
+		ENV_MARK(d->e, "write refused for space");
 		d->short_of_space = true;
 		fiber_cond_signal(d->e, &d->wb);
 		return HCI_E_NOSPACE;
@@ -219,6 +220,8 @@ static bool gather(struct repl_disk *d, struct batch *b)
 			op_finish(d, op, HCI_E_NOSPACE);
 			continue;
 		}
+		if (fit == FIT_WAIT)
+			ENV_MARK(d->e, "log is full");
 		if (fit != FIT) {
 			d->log_waits = fit == FIT_WAIT;
 			break;
@@ -254,11 +257,13 @@ static void batch_send(struct repl_disk *d, struct batch *b)
 	if (d->log.tail_lsn == d->log.next_lsn)
 		fiber_cond_signal(d->e, &d->wb); /* it need not look at an empty log */
 	ring_place(&d->log, b->blocks, 0, &b->pos);
+	if (b->pos < d->log.head)
+		ENV_MARK(d->e, "log begins anew");
 	ring_take(&d->log, b->pos, b->blocks);
 	b->iov[0].iov_base = b->hdr;
 	b->iov[0].iov_len = hdr * HCI_BLOCK;
 	env_io_prep(&b->io, ENV_WRITE, d->logf, NULL, 0, ring_off(b->pos), batch_done);
-	b->io.flags = ENV_IO_DSYNC;
+	b->io.flags = d->mutate & REPL_MUTATE_LOG_UNSYNCED ? 0 : ENV_IO_DSYNC;
 	b->io.iov = b->iov;
 	b->io.niov = b->niov;
 	metric_add(d->m_batches, 1);

@@ -128,7 +128,8 @@ enum logf_result logf_parse(const void *p, size_t len, const struct uuid *disk, 
 	v->vols = (const void *)(b + sizeof(*h));
 	v->entries = (const void *)(v->vols + h->nvols);
 	v->crcs = (const void *)(v->entries + h->nentries);
-	if (!body_ok(v) || !data_ok(v, b + (size_t)h->hdr_blocks * HCI_BLOCK))
+	if (!body_ok(v))
 		return LOGF_BAD;
-	return LOGF_OK;
+	v->torn = !data_ok(v, b + (size_t)h->hdr_blocks * HCI_BLOCK);
+	return v->torn ? LOGF_BAD : LOGF_OK;
 }

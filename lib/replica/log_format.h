@@ -101,6 +101,7 @@ struct logf_view {
 	const struct logf_entry *entries;
 	const uint32_t *crcs;
 	uint32_t blocks; /* of the whole batch */
+	bool torn;       /* LOGF_BAD because of its data alone: the header is whole */
 };
 
 enum logf_result {

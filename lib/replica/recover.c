@@ -14,6 +14,7 @@
 #include "replica/replica_impl.h"
 
 #define WINDOW (4 * MiB)
+#define WINDOW_MIN 32u /* blocks */
 
 struct rec {
 	struct repl_disk *d;
@@ -278,12 +279,15 @@ static int load_checkpoint(struct rec *r)
 	return rc;
 }
 
-static int fill(struct rec *r, uint32_t pos)
+/* A little first: most logs are nearly empty. Each further piece is twice as long, and holds what is known to be needed. */
+static int fill(struct rec *r, uint32_t pos, uint32_t need)
 {
 	struct repl_disk *d = r->d;
-	uint32_t n = (uint32_t)MIN(WINDOW / HCI_BLOCK, d->log.blocks - pos);
-	int64_t got = fiber_read(d->e, d->logf, r->buf, (uint64_t)n * HCI_BLOCK, ring_off(pos));
+	uint32_t n = MIN(MAX(MAX(r->n * 2, WINDOW_MIN), need), (uint32_t)(WINDOW / HCI_BLOCK));
+	int64_t got;
 
+	n = MIN(n, d->log.blocks - pos);
+	got = fiber_read(d->e, d->logf, r->buf, (uint64_t)n * HCI_BLOCK, ring_off(pos));
 	if (got < 0)
 		return disk_sys_error(d, (int)got, "cannot read the log", r->err);
 	r->first = pos;
@@ -299,17 +303,25 @@ static int batch_at(struct rec *r, uint32_t pos, struct logf_view *v, bool *foun
 	int rc;
 
 	*found = false;
+	memset(v, 0, sizeof(*v));
 	for (unsigned tries = 0; tries < 2 && res == LOGF_SHORT; tries++) {
 		if (tries || pos < r->first || pos >= r->first + r->n) {
-			rc = fill(r, pos);
+			rc = fill(r, pos, v->blocks);
 			if (rc)
 				return rc;
 		}
 		res = logf_parse(r->buf + (size_t)(pos - r->first) * HCI_BLOCK,
 				 (size_t)(r->first + r->n - pos) * HCI_BLOCK, &r->d->uuid, v);
 	}
-	*found = res == LOGF_OK && v->hdr->lsn == g->next_lsn && v->hdr->epoch >= r->epoch &&
+	if (v->torn && r->d->mutate & REPL_MUTATE_TORN_BATCH)
+		res = LOGF_OK;
+	*found = res == LOGF_OK && v->hdr->lsn == g->next_lsn &&
+		 (v->hdr->epoch >= r->epoch || r->d->mutate & REPL_MUTATE_OLD_EPOCH) &&
 		 v->hdr->epoch <= r->d->log.epoch && r->taken + v->blocks < g->blocks;
+	if (v->torn && v->hdr->lsn == g->next_lsn)
+		ENV_MARK(r->d->e, "recovery ends at a torn batch");
+	if (res == LOGF_OK && v->hdr->lsn == g->next_lsn && v->hdr->epoch < r->epoch)
+		ENV_MARK(r->d->e, "recovery ends at a leftover");
 	return 0;
 }
 
@@ -433,8 +445,9 @@ static int finish(struct rec *r)
 	if (rc)
 		return rc;
 
+	ENV_MARK(d->e, "recovery syncs the log");
 	/* A batch may have been found that nobody was told is durable: what reads see must stay. */
-	rc = fiber_fsync(d->e, d->logf);
+	rc = d->mutate & REPL_MUTATE_RECOVERY_UNSYNCED ? 0 : fiber_fsync(d->e, d->logf);
 	if (!rc)
 		rc = drop_unlink(d);
 	return rc ? disk_sys_error(d, rc, "cannot finish recovery", r->err) : 0;
@@ -443,8 +456,11 @@ static int finish(struct rec *r)
 int recover(struct repl_disk *d, struct hci_error *err)
 {
 	struct rec r = { .d = d, .err = err, .clean = d->super->flags & SUPER_CLEAN };
-	int rc = load_vols(&r);
+	int rc;
 
+	ENV_MARK_STATE(d->e, "recovery begins:unclean,clean", r.clean, 2);
+	rc = load_vols(&r);
+	ENV_MARK(d->e, "recovery has the tables");
 	if (!rc)
 		rc = load_checkpoint(&r);
 	r.buf = rc ? NULL : mem_alloc_aligned(WINDOW);
@@ -453,6 +469,7 @@ int recover(struct repl_disk *d, struct hci_error *err)
 	if (!rc)
 		rc = scan(&r);
 	mem_free_aligned(r.buf);
+	ENV_MARK_STATE(d->e, "recovery has the log:yes,no", rc != 0, 2);
 	if (rc)
 		return rc;
 	d->log.first_lsn = d->log.next_lsn;

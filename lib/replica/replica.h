@@ -41,7 +41,25 @@ struct repl_disk_opts {
 	 * fails with HCI_E_IO from then on. */
 	void (*on_failed)(void *arg, struct repl_disk *d, const struct hci_error *err);
 	void *arg;
+	uint32_t mutate; /* 0. Tests break a rule on purpose with it, to see that it is noticed: REPL_MUTATE_* */
 };
+
+/* Takes requests of older generations. */
+#define REPL_MUTATE_NO_FENCE 1u
+/* Acknowledges writes whose batch is not synced. */
+#define REPL_MUTATE_LOG_UNSYNCED 2u
+/* Recovery takes a batch whose data are not whole. */
+#define REPL_MUTATE_TORN_BATCH 4u
+/* The log's tail moves before the segment files are synced. */
+#define REPL_MUTATE_FILES_UNSYNCED 8u
+/* Recovery takes leftovers of an older epoch for batches. */
+#define REPL_MUTATE_OLD_EPOCH 0x10u
+/* What recovery found is served before it is synced. */
+#define REPL_MUTATE_RECOVERY_UNSYNCED 0x20u
+/* Forgets the number of one write in eight. */
+#define REPL_MUTATE_SEQ_FORGOTTEN 0x40u
+/* Admits a writer before its generation is durable. */
+#define REPL_MUTATE_FENCE_UNSYNCED 0x80u
 
 /* From a fiber. The directory must be empty (lost+found aside) or HCI_E_EXISTS. */
 int repl_disk_format(struct env *e, const char *path, const struct repl_disk_opts *o, struct hci_error *err);

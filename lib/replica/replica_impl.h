@@ -18,6 +18,7 @@
 #include "base/list.h"
 #include "env/env.h"
 #include "env/fiber.h"
+#include "env/mark.h"
 #include "replica/log_format.h"
 #include "replica/page.h"
 #include "replica/replica.h"
@@ -228,6 +229,7 @@ struct repl_disk {
 	void (*on_failed)(void *arg, struct repl_disk *d, const struct hci_error *err);
 	void *arg;
 	uint64_t reserve;
+	uint32_t mutate;
 
 	struct env_file *lock, *logf;
 	struct super_page *super; /* also the buffer it is written from */

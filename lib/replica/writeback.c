@@ -248,6 +248,7 @@ int wb_checkpoint(struct repl_disk *d, uint64_t tail_lsn)
 	mem_free_aligned(c);
 	if (n < 0)
 		return (int)n;
+	ENV_MARK(d->e, "tail has moved");
 	ring_release(r, tail_lsn);
 	return 0;
 }
@@ -259,11 +260,14 @@ static int pass_data(struct repl_disk *d, struct wb *w)
 	/* Reads from before the snapshot may look at what is about to be overwritten in the files.
 	 */
 	readers_wait(d);
+	ENV_MARK(d->e, "write-back begins");
 	rc = wb_write_data(w);
-	if (!rc)
+	ENV_MARK(d->e, "write-back has written");
+	if (!rc && !(d->mutate & REPL_MUTATE_FILES_UNSYNCED))
 		rc = sync_touched(w, false);
 	if (rc)
 		return rc;
+	ENV_MARK(d->e, "write-back has synced");
 	mark_valid(d, w);
 	return write_maps(d, w);
 }
@@ -301,6 +305,7 @@ int wb_pass(struct repl_disk *d)
 	if (rc)
 		return rc;
 	tail = new_tail(d, limit);
+	ENV_MARK(d->e, "write-back has the tables");
 	/* Nor may the log's space be used again while a read from before still looks at it. */
 	readers_wait(d);
 	if (tail != d->log.tail_lsn)
@@ -334,6 +339,7 @@ static void pass_failed(struct repl_disk *d, int rc)
 				 "are refused until "
 				 "space is freed",
 				 d->path);
+		ENV_MARK(d->e, "write-back finds no space");
 		d->full = true;
 		fiber_cond_signal(d->e, &d->drained);
 		env_defer(d->e, &d->kick_task); /* what waits for the log must not wait for ever */

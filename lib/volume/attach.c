@@ -149,12 +149,14 @@ static int take_lease_once(struct vol *v, struct hci_error *err)
 	buf_free(&att);
 	buf_free(&sync);
 	if (rc) {
+		ENV_MARK(v->e, "attach does not get the lease");
 		/* Also when the outcome is unknown: without its lease the attachment goes away. */
 		(void)store_lease_revoke(v->x->store, v->lease, NULL);
 		v->lease = 0;
 		return rc;
 	}
 	v->sync_rev = rev;
+	ENV_MARK(v->e, "attach has the lease");
 	return 0;
 }
 
@@ -259,7 +261,8 @@ static int gather(struct vol *v, struct hci_error *err)
 		if (v->fenced)
 			return err_set(err, HCI_E_FENCED, "volume %s: another writer took it meanwhile", v->rec.name);
 		highest(v, &last, &stable);
-		if (some_in_leg_down(v)) {
+		if (some_in_leg_down(v) && !vol_mutated(v->x, VOL_MUTATE_KEEP_ABSENT)) {
+			ENV_MARK(v->e, "attach without some replicas");
 			rc = sync_leave_now(v, stable, err);
 			if (rc)
 				return rc;
@@ -268,11 +271,16 @@ static int gather(struct vol *v, struct hci_error *err)
 			continue;
 		}
 		highest(v, &last, &stable);
-		v->seq = last;
+		v->seq = vol_mutated(v->x, VOL_MUTATE_SEQ_ANEW) ? 0 : last;
 		ups = ups_of_set(v);
+		ENV_MARK(v->e, "settling begins");
 		rc = resync_settle(v, stable, err);
+		ENV_MARK_STATE(v->e, "settled:yes,no", rc != 0, 2);
 		if (!rc && !some_in_leg_down(v) && ups == ups_of_set(v))
 			return 0;
+		if (vol_mutated(v->x, VOL_MUTATE_KEEP_ABSENT) && !rc)
+			return 0;
+		ENV_MARK(v->e, "settling again");
 		if (!rc)
 			continue;
 		if (env_now(v->e) >= deadline)
@@ -322,6 +330,7 @@ static void release_lease(struct vol *v)
 {
 	if (!v->lease)
 		return;
+	ENV_MARK(v->e, "lease is given back");
 	/* The key goes with its lease. If the store does not answer, both go when the time is over. */
 	if (store_lease_revoke(v->x->store, v->lease, NULL))
 		log_info(env_log(v->e), "volume %s: lease not given back, it ends by itself", v->rec.name);
@@ -332,6 +341,7 @@ void vol_detach(struct vol *v)
 {
 	uint64_t deadline = env_now(v->e) + DRAIN_WAIT;
 
+	ENV_MARK(v->e, "detach begins");
 	v->draining = true;
 	while (v->open_ios && !v->fenced && env_now(v->e) < deadline)
 		fiber_cond_wait_until(v->e, &v->changed, env_now(v->e) + 50 * NS_PER_MS);
@@ -409,6 +419,7 @@ int vol_attach(struct vol_ctx *x, const struct uuid *id, const struct vol_attach
 		vol_free(v);
 		return rc == HCI_E_NOMEM ? err_set(err, rc, "volume: out of memory") : rc;
 	}
+	ENV_MARK(v->e, "attached");
 	v->stable_told = 0;
 	v->ready = true;
 	sync_check(v);

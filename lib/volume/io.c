@@ -36,7 +36,7 @@ static bool piece_clear(const struct piece *p)
 	list_for_each(q, &s->pieces, seg_link) {
 		if (q == p)
 			return true;
-		if (conflict(q, p))
+		if (conflict(q, p) && !(p->op == VOL_READ && vol_mutated(p->v->x, VOL_MUTATE_READ_NO_WAIT)))
 			return false;
 	}
 	return true;
@@ -64,7 +64,7 @@ static void piece_free(struct piece *p)
 
 uint64_t io_stable(const struct vol *v)
 {
-	if (list_empty(&v->flight))
+	if (list_empty(&v->flight) || vol_mutated(v->x, VOL_MUTATE_STABLE_EARLY))
 		return v->seq;
 	return list_entry(v->flight.next, struct piece, flight)->seq - 1;
 }
@@ -110,8 +110,11 @@ static void note_missed(const struct piece *p)
 {
 	struct seg *s = &p->v->segs[p->segment];
 
-	for (unsigned i = 0; i < s->n; i++)
+	for (unsigned i = 0; i < s->n; i++) {
+		if (!p->acked[i] && !s->missed[i])
+			POS_MARK(p->v, "acknowledged without", s->pos[i]);
 		s->missed[i] |= !p->acked[i];
+	}
 }
 
 void piece_finish(struct piece *p, int status)
@@ -291,6 +294,8 @@ struct piece *io_lock(struct vol *v, uint32_t segment, uint64_t off, uint64_t le
 	p->segment = segment;
 	p->off = off;
 	p->len = len;
+	if (vol_mutated(v->x, VOL_MUTATE_NO_LOCK))
+		p->off = p->len = 0; /* overlaps nothing */
 	p->fiber = fiber_self(v->e);
 	list_push(&v->segs[segment].pieces, &p->seg_link);
 	p->active = piece_clear(p);

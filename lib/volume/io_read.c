@@ -32,12 +32,14 @@ void read_run(struct piece *p)
 	int pos;
 
 	/* A reader whose lease is over could be reading what another has written anew elsewhere. */
-	if (env_now(v->e) >= v->lease_deadline) {
+	if (env_now(v->e) >= v->lease_deadline && !vol_mutated(v->x, VOL_MUTATE_READ_PAST_LEASE)) {
+		ENV_MARK(v->e, "read waits for the lease");
 		piece_stall(p);
 		return;
 	}
 	pos = read_pick(p);
 	if (pos < 0) {
+		ENV_MARK(v->e, "read finds no replica");
 		p->tried = 0;
 		piece_stall(p);
 		return;
@@ -60,6 +62,7 @@ void read_answer(struct piece *p, struct leg *l, uint8_t pos, int status, uint32
 		piece_finish(p, 0);
 		return;
 	}
+	ENV_MARK(l->v->e, "read fails");
 	p->tried |= (uint16_t)(1u << pos);
 	leg_fail(l, status, why);
 	read_run(p);

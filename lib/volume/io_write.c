@@ -95,10 +95,12 @@ void write_answer(struct piece *p, struct leg *l, uint8_t pos, int status, const
 	} else if (status == HCI_E_NOSPACE) {
 		struct seg *s = &p->v->segs[p->segment];
 
+		POS_MARK(p->v, "write finds no space", s->pos[pos]);
 		p->nospace[pos] = true;
 		if (s->pos[pos] < POS_PENDING) /* a copy under way that does not fit */
 			leg_fail(l, status, why);
 	} else {
+		POS_MARK(p->v, "write fails", p->v->segs[p->segment].pos[pos]);
 		leg_fail(l, status, why);
 	}
 	write_check(p);
@@ -191,6 +193,7 @@ void stable_timer_fn(struct env_timer *t)
 	/* What ended because the writer is over was not acknowledged: nothing is known to be stable. */
 	if (v->fenced || v->abandoned || v->stable_told == v->seq || !list_empty(&v->flight))
 		return;
+	ENV_MARK(v->e, "stable is told");
 	v->stable_told = v->seq;
 	for (uint32_t i = 0; i < v->nlegs; i++)
 		if (v->legs[i]->state == LEG_UP && !v->legs[i]->out)

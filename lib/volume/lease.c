@@ -28,6 +28,7 @@ static int lease_again(struct vol *v, struct hci_error *err)
 	uint64_t lease;
 	int rc;
 
+	ENV_MARK(v->e, "lease ended");
 	rc = store_lease_grant(v->x->store, v->lease_ttl, &lease, err);
 	if (rc)
 		return rc;
@@ -48,6 +49,7 @@ static int lease_again(struct vol *v, struct hci_error *err)
 	/* An attempt before whose answer was lost leaves the same: only another's generation ends us. */
 	if (rc == HCI_E_CONFLICT && still_ours(v))
 		rc = err_set(err, HCI_E_AGAIN, "the attachment is still in the store");
+	ENV_MARK_STATE(v->e, "lease taken again:yes,no", rc != 0, 2);
 	if (!rc)
 		v->lease = lease;
 	else
@@ -84,8 +86,11 @@ static void lease_fiber(void *arg)
 			/* A tenth is left for clocks that run apart. */
 			v->lease_deadline = before + v->lease_ttl - v->lease_ttl / 10;
 			if (late)
+				ENV_MARK(e, "lease renewed late");
+			if (late)
 				io_recheck(v); /* reads waited */
 		} else {
+			ENV_MARK(e, "lease not renewed");
 			log_warn(env_log(e), "volume %s: lease not renewed: %s", v->rec.name, err.message);
 		}
 	}

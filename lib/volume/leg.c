@@ -77,6 +77,7 @@ static bool leg_drop_positions(struct leg *l)
 		for (unsigned k = 0; k < s->n; k++) {
 			if (s->leg[k] != l->idx)
 				continue;
+			POS_MARK(v, "leg fails", s->pos[k]);
 			if (s->pos[k] >= POS_PENDING)
 				in = true;
 			else
@@ -183,7 +184,7 @@ static int leg_open_once(struct leg *l, struct hci_error *err)
  */
 static bool leg_trustworthy(const struct leg *l)
 {
-	return l->at_open.last_seq >= l->acked_max;
+	return l->at_open.last_seq >= l->acked_max || vol_mutated(l->v->x, VOL_MUTATE_TRUST_ALL);
 }
 
 static void leg_try(struct leg *l)
@@ -198,6 +199,7 @@ static void leg_try(struct leg *l)
 		l->state = LEG_DOWN;
 		return;
 	}
+	ENV_MARK_STATE(v->e, "leg opened:in,out,failed", rc ? 2 : l->out, 3);
 	if (rc == HCI_E_FENCED) {
 		l->state = LEG_DOWN;
 		sync_fenced(v, err.message);
@@ -220,6 +222,7 @@ static void leg_try(struct leg *l)
 			  "acknowledged %llu): it is treated as empty; replace the disk",
 			  v->rec.name, l->node, (unsigned long long)l->at_open.last_seq,
 			  (unsigned long long)l->acked_max);
+		ENV_MARK(v->e, "replica lost writes");
 		l->lost_writes = true;
 		l->suspect = true;
 		l->state = LEG_DOWN;

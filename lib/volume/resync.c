@@ -95,6 +95,7 @@ static int copy_region(struct leg *from, struct leg *to, const struct repl_regio
 
 	if (rc)
 		return rc;
+	ENV_MARK(from->v->e, "region between two replicas");
 	return leg_copy_in(to, r->segment, off, all_zero(buf, len) ? NULL : buf, len, seq);
 }
 
@@ -138,6 +139,7 @@ static int copy_one(struct copy *c, const struct repl_region *r, void *buf)
 		/* The region may have been written since it was listed. The newest number there is never
 		 * understates what the target holds; too large a one costs a later resync one region. */
 		rc = copy_region(from, c->to, r, buf, v->seq);
+		ENV_MARK_STATE(v->e, "region copied:yes,no", rc != 0, 2);
 	}
 	io_unlock(lock);
 	return rc;
@@ -203,7 +205,7 @@ static bool over(const struct vol *v)
 /* Until every write of the segment that was in flight at the call is complete. */
 static void wait_flight(struct vol *v, uint32_t segment)
 {
-	uint64_t upto = v->seq;
+	uint64_t upto = vol_mutated(v->x, VOL_MUTATE_NO_FLIGHT_WAIT) ? 0 : v->seq;
 
 	v->waiting_stable++;
 	while (!over(v) && io_in_flight(v, segment, upto))
@@ -225,7 +227,7 @@ static int list_missed(struct vol *v, uint32_t segment, unsigned pos, struct rep
 	if (src == UINT32_MAX)
 		return HCI_E_UNAVAILABLE;
 	rc = leg_regions(seg_leg(v, s, src), since, segment, &a, &na);
-	if (!rc)
+	if (!rc && !vol_mutated(v->x, VOL_MUTATE_SOURCE_ONLY))
 		rc = leg_regions(l, since, segment, &b, &nb);
 	if (rc) {
 		mem_free(a);
@@ -245,14 +247,16 @@ static int sync_pos(struct vol *v, uint32_t segment, unsigned pos)
 	 * it holds all that was ever acknowledged here, and they can leave in its place.
 	 */
 	if (!s->joining[pos] && !s->missed[pos]) {
+		ENV_MARK(v->e, "taken back as it is");
 		io_readmit(v, segment, pos);
 		return s->pos[pos] == POS_SYNCED ? 0 : HCI_E_UNAVAILABLE;
 	}
+	ENV_MARK_STATE(v->e, "resync of a position begins:returned,new", s->joining[pos], 2);
 	io_sync_begin(v, segment, pos);
 	wait_flight(v, segment);
 	if (over(v) || v->segs[segment].pos[pos] != POS_SYNCING)
 		return HCI_E_UNAVAILABLE;
-	rc = list_missed(v, segment, pos, &c.regions, &c.n);
+	rc = vol_mutated(v->x, VOL_MUTATE_JOIN_EARLY) ? 0 : list_missed(v, segment, pos, &c.regions, &c.n);
 	if (!rc) {
 		for (size_t i = 0; i < c.n; i++)
 			v->st.resync_total += region_len(v, c.regions[i].region);
@@ -260,6 +264,7 @@ static int sync_pos(struct vol *v, uint32_t segment, unsigned pos)
 	}
 	mem_free(c.regions);
 	s = &v->segs[segment];
+	POS_MARK(v, "resync of a position ends", s->pos[pos]);
 	if (!rc && s->pos[pos] == POS_SYNCING && c.to->state == LEG_UP)
 		s->pos[pos] = POS_SYNCED;
 	else if (s->pos[pos] == POS_SYNCING)
@@ -415,7 +420,7 @@ static void heal_fiber(void *arg)
 	struct env *e = v->e;
 
 	while (!over(v)) {
-		if (heal_once(v))
+		if (!vol_mutated(v->x, VOL_MUTATE_NO_HEAL) && heal_once(v))
 			continue;
 		v->st.resync_total = v->st.resync_done = 0;
 		fiber_cond_wait_until(e, &v->changed, env_now(e) + 500 * NS_PER_MS);
@@ -450,7 +455,8 @@ static int settle_segment(struct vol *v, uint32_t segment, struct repl_region *a
 		if (src == UINT32_MAX)
 			return HCI_E_UNAVAILABLE;
 		for (unsigned k = 0; !rc && k < s->n; k++)
-			if (k != src && s->pos[k] == POS_IN && seg_leg(v, s, k)->state == LEG_UP) {
+			if (k != src && s->pos[k] == POS_IN && seg_leg(v, s, k)->state == LEG_UP &&
+			    !(k == s->n - 1u && vol_mutated(v->x, VOL_MUTATE_SETTLE_SKIPS))) {
 				rc = copy_region(seg_leg(v, s, src), seg_leg(v, s, k), &all[i], buf,
 						 all[i].seq & REPL_SEQ_MASK);
 				v->st.resync_copied += region_len(v, all[i].region);

@@ -17,6 +17,7 @@ void sync_fenced(struct vol *v, const char *why)
 		return;
 	log_warn(env_log(v->e), "volume %s: this writer (generation %llu) is over: %s", v->rec.name,
 		 (unsigned long long)v->gen, why);
+	ENV_MARK(v->e, "writer is fenced");
 	v->fenced = true;
 	leg_stop_all(v);
 	io_recheck(v);
@@ -57,6 +58,7 @@ static int sync_read_back(struct vol *v, const char *key, const struct rec_volsy
 
 	if (!seen)
 		return err_set(err, HCI_E_NOMEM, "volume %s: out of memory", v->rec.name);
+	ENV_MARK(v->e, "set changed under the writer");
 	rc = rec_volsync_get(v->x->store, key, seen, &rev, err);
 	if (rc == HCI_E_NOTFOUND || (!rc && seen->generation != want->generation)) {
 		sync_fenced(v, "a newer writer attached the volume, or it was deleted");
@@ -91,7 +93,10 @@ static int sync_commit(struct vol *v, const struct rec_volsync *want, struct hci
 		struct store_cmp cmp = { STORE_CMP_MOD_REV, key, v->sync_rev };
 		struct store_op op = { STORE_PUT, key, b.data, (uint32_t)b.len, 0 };
 
-		rc = store_txn(v->x->store, &cmp, 1, &op, 1, &rev, err);
+		ENV_MARK(v->e, "set change begins");
+		rc = store_txn(v->x->store, &cmp, vol_mutated(v->x, VOL_MUTATE_NO_COMPARE) ? 0 : 1, &op, 1, &rev, err);
+		ENV_MARK_STATE(v->e, "set change ends:done,unknown,refused",
+			       !rc ? 0 : rc == HCI_E_CONFLICT ? 2 : 1, 3);
 		if (!rc) {
 			v->sync_rev = rev;
 			*v->sync = *want;
@@ -169,6 +174,7 @@ static void leg_is_out(struct leg *l)
 		for (unsigned k = 0; k < s->n; k++) {
 			if (s->leg[k] != l->idx)
 				continue;
+			POS_MARK(v, "leaves the set", s->pos[k]);
 			s->pos[k] = POS_OUT;
 			/* Before the volume is settled others may hold what the last writer left in flight, and it not. */
 			s->missed[k] = l->lost_writes || !v->ready;
@@ -311,6 +317,7 @@ int sync_rejoin(struct leg *l, struct hci_error *err)
 	if (!rc) {
 		rc = sync_commit(v, want, err);
 		(void)move_positions(l, POS_PENDING, rc ? POS_OUT : POS_IN);
+		ENV_MARK_STATE(v->e, "rejoined:yes,no", rc != 0, 2);
 		if (!rc) {
 			l->out = false;
 			/* It failed meanwhile: it is in the set, so it has to leave like any other. */

@@ -71,7 +71,9 @@ int sync_joined(struct vol *v, uint32_t chunk, struct hci_error *err)
 	int rc;
 
 	fiber_mutex_lock(v->e, &v->set_lock);
+	ENV_MARK(v->e, "joining begins");
 	rc = map_change(v, chunk, change_joined, NULL, err);
+	ENV_MARK_STATE(v->e, "joined:yes,no", rc != 0, 2);
 	/* Whatever the answer was, the store tells who joined. Until it does those stay pending: no write without them. */
 	do {
 		rc = map_refresh(v, chunk, err);
@@ -149,7 +151,9 @@ int sync_replace(struct vol *v, uint32_t chunk, struct leg *bad, uint32_t *moved
 	}
 	if (n_moved) {
 		fiber_mutex_lock(v->e, &v->set_lock);
+		ENV_MARK(v->e, "replacing begins");
 		rc = map_change(v, chunk, change_replace, &x, err);
+		ENV_MARK_STATE(v->e, "replaced:yes,no", rc != 0, 2);
 		if (!rc || rc == HCI_E_UNAVAILABLE || rc == HCI_E_TIMEOUT || rc == HCI_E_CONFLICT)
 			rc = map_refresh(v, chunk, err);
 		fiber_mutex_unlock(v->e, &v->set_lock);

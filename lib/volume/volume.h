@@ -44,6 +44,32 @@ struct vol_ctx {
 #define VOL_MUTATE_NO_SETTLE 4u
 /* Leaves one of eight regions out when it copies. */
 #define VOL_MUTATE_SKIP_REGION 8u
+/* Reads do not wait for the writes they overlap. */
+#define VOL_MUTATE_READ_NO_WAIT 0x10u
+/* Reads go on when the lease is over. */
+#define VOL_MUTATE_READ_PAST_LEASE 0x20u
+/* Changes the in-sync set without comparing its revision. */
+#define VOL_MUTATE_NO_COMPARE 0x40u
+/* Copies a region without the lock on its range. */
+#define VOL_MUTATE_NO_LOCK 0x80u
+/* A copy counts before it was filled. */
+#define VOL_MUTATE_JOIN_EARLY 0x100u
+/* Copies what the source wrote, not what the target did. */
+#define VOL_MUTATE_SOURCE_ONLY 0x200u
+/* Copies without waiting for the writes that are in flight. */
+#define VOL_MUTATE_NO_FLIGHT_WAIT 0x400u
+/* Tells as stable what is not complete. */
+#define VOL_MUTATE_STABLE_EARLY 0x800u
+/* Settling leaves one replica out. */
+#define VOL_MUTATE_SETTLE_SKIPS 0x1000u
+/* Attach keeps the replicas that do not answer in the set. */
+#define VOL_MUTATE_KEEP_ABSENT 0x2000u
+/* A new writer starts its numbers anew. */
+#define VOL_MUTATE_SEQ_ANEW 0x4000u
+/* Nobody heals. */
+#define VOL_MUTATE_NO_HEAL 0x8000u
+/* A replica that came back without what it had acknowledged is trusted. */
+#define VOL_MUTATE_TRUST_ALL 0x10000u
 
 /* ---- creation and removal: metadata only, from a fiber ---- */
 

@@ -16,6 +16,7 @@
 
 #include "base/uuid.h"
 #include "env/fiber.h"
+#include "env/mark.h"
 #include "replica/replica.h"
 #include "replica/replica_proto.h"
 #include "volume/volume.h"
@@ -44,6 +45,13 @@ enum pos_state {
 	POS_PENDING, /* the transaction that takes it into the set is under way */
 	POS_IN,
 };
+
+#define POS_MARK(v, what, pos) ENV_MARK_STATE((v)->e, what ":out,syncing,synced,pending,in", pos, 5)
+
+static inline bool vol_mutated(const struct vol_ctx *x, uint32_t what)
+{
+	return x->mutate & what;
+}
 
 struct seg {
 	uint8_t n;
