@@ -326,7 +326,7 @@ void index_seq(struct seg *s, uint32_t block, uint32_t n, bool zero, uint64_t se
 		bool whole = block <= r * REGION_BLOCKS && block + n >= (r + 1) * REGION_BLOCKS;
 		bool flag = zero && (whole || old == 0 || (*q & REPL_SEQ_ZERO));
 
-		*q = (set ? seq : MAX(old, seq)) | (flag ? REPL_SEQ_ZERO : 0);
+		*q = (set ? seq : MAX(old, seq)) | (flag ? REPL_SEQ_ZERO : 0) | (set && whole ? REPL_SEQ_COPIED : 0);
 		p->dirty = true;
 	}
 	seg_dirty(s);

@@ -27,7 +27,9 @@
 #define REPL_GEN_MAX UINT64_C(0xffffffffffff)
 /* In a region's entry: it was zeroed or discarded as a whole, there is nothing to copy but zeroes. */
 #define REPL_SEQ_ZERO (UINT64_C(1) << 63)
-#define REPL_SEQ_MASK (~REPL_SEQ_ZERO)
+/* It is as a copy (REPL_F_SETSEQ) of the whole region left it: nothing else was written to it since. */
+#define REPL_SEQ_COPIED (UINT64_C(1) << 62)
+#define REPL_SEQ_MASK (~(REPL_SEQ_ZERO | REPL_SEQ_COPIED))
 
 struct repl_disk;
 struct repl_slot;
@@ -110,8 +112,8 @@ enum repl_op_kind {
 	REPL_STABLE,  /* only tells stable; not durable by itself */
 };
 
-/* Resync: the region's seq becomes exactly op->seq instead of the larger of both, and len may be any
- * block multiple inside one region. */
+/* A copy made by the writer: the regions' seq becomes exactly op->seq instead of the larger of both, and those
+ * that are covered as a whole are marked REPL_SEQ_COPIED. */
 #define REPL_F_SETSEQ 1u
 
 struct repl_op {
@@ -139,7 +141,7 @@ void repl_submit(struct repl_op *op);
 
 struct repl_region {
 	uint32_t segment, region;
-	uint64_t seq; /* with REPL_SEQ_ZERO */
+	uint64_t seq; /* with REPL_SEQ_ZERO and REPL_SEQ_COPIED */
 };
 /*
  * Regions of a slot with seq > since, ordered by (segment, region), beginning after *cursor (start with

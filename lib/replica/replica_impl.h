@@ -84,7 +84,7 @@ struct map_page {
 	struct uuid volume;
 	uint32_t segment, first_region;
 	uint32_t regions, zero;
-	uint64_t seq[MAP_REGIONS];   /* with REPL_SEQ_ZERO */
+	uint64_t seq[MAP_REGIONS];   /* with REPL_SEQ_ZERO and REPL_SEQ_COPIED */
 	uint16_t valid[MAP_REGIONS]; /* bit per block: the segment file has it; without it, it is
 					zeroes */
 };

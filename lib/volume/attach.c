@@ -41,6 +41,7 @@ static void vol_free(struct vol *v)
 	mem_free(v->legs);
 	mem_free(v->segs);
 	mem_free(v->sync);
+	sched_put(v->sched);
 	mem_free(v);
 }
 
@@ -62,10 +63,13 @@ static struct vol *vol_alloc(struct vol_ctx *x, const struct vol_attach_opts *o)
 	if (!v)
 		return NULL;
 	v->sync = MEM_NEW(struct rec_volsync);
-	if (!v->sync) {
+	v->sched = v->sync ? sched_get(x) : NULL;
+	if (!v->sched) {
+		mem_free(v->sync);
 		mem_free(v);
 		return NULL;
 	}
+	list_init(&v->heal_wait);
 	v->x = x;
 	v->e = x->env;
 	v->opts = *o;
@@ -276,10 +280,10 @@ static int gather(struct vol *v, struct hci_error *err)
 		ENV_MARK(v->e, "settling begins");
 		rc = resync_settle(v, stable, err);
 		ENV_MARK_STATE(v->e, "settled:yes,no", rc != 0, 2);
-		if (!rc && !some_in_leg_down(v) && ups == ups_of_set(v))
+		if (!rc && ((!some_in_leg_down(v) && ups == ups_of_set(v)) || vol_mutated(v->x, VOL_MUTATE_KEEP_ABSENT))) {
+			v->seq += vol_mutated(v->x, VOL_MUTATE_SEQ_ANEW) ? 0 : VOL_SEQ_GAP;
 			return 0;
-		if (vol_mutated(v->x, VOL_MUTATE_KEEP_ABSENT) && !rc)
-			return 0;
+		}
 		ENV_MARK(v->e, "settling again");
 		if (!rc)
 			continue;

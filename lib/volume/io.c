@@ -20,9 +20,15 @@ static bool overlap(const struct piece *a, const struct piece *b)
 	return a->off < b->off + b->len && b->off < a->off + a->len;
 }
 
+/* A lock keeps writes away only: the copies that are read from do not change under it. */
+static bool reads(const struct piece *p)
+{
+	return p->kind == PIECE_LOCK || p->op == VOL_READ;
+}
+
 static bool conflict(const struct piece *a, const struct piece *b)
 {
-	if (a->kind == PIECE_IO && b->kind == PIECE_IO && a->op == VOL_READ && b->op == VOL_READ)
+	if (reads(a) && reads(b))
 		return false;
 	return overlap(a, b);
 }
@@ -206,6 +212,7 @@ void io_op_done(struct leg_op *op)
 		snprintf(why, sizeof(why), "%.150s", op->call.err.message);
 	list_del(&op->link);
 	l->nops--;
+	l->load->ops--;
 	p->open_ops--;
 	rpc_call_free(&op->call);
 	list_push(&v->free_ops, &op->link);

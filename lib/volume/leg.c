@@ -39,6 +39,11 @@ int leg_add(struct vol *v, const struct uuid *disk, struct leg **out)
 	l = MEM_NEW(struct leg);
 	if (!l)
 		return HCI_E_NOMEM;
+	l->load = sched_disk(v->sched, disk);
+	if (!l->load) {
+		mem_free(l);
+		return HCI_E_NOMEM;
+	}
 	l->v = v;
 	l->idx = (uint16_t)v->nlegs;
 	l->disk = *disk;
@@ -53,6 +58,7 @@ int leg_add(struct vol *v, const struct uuid *disk, struct leg **out)
 void leg_free(struct leg *l)
 {
 	rpc_conn_unref(l->conn);
+	sched_disk_put(l->load);
 	mem_free(l);
 }
 

@@ -64,6 +64,7 @@ bool leg_send(struct leg *l, struct piece *p, uint8_t pos)
 	}
 	p->open_ops++;
 	l->nops++;
+	l->load->ops++;
 	list_push(&l->ops, &op->link);
 	rpc_submit(l->conn, &op->call);
 	return true;

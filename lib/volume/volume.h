@@ -33,6 +33,7 @@ struct vol_ctx {
 	/* Node that serves a disk and whether the disk is worth talking to; NULL when unknown. Must not park. */
 	const struct rec_disk *(*disk)(void *arg, const struct uuid *disk);
 	void *arg;
+	struct vol_sched *sched; /* NULL at first; of lib/volume: what is copied when */
 	uint32_t mutate; /* 0. Tests break a rule on purpose with it, to see that it is noticed: VOL_MUTATE_* */
 };
 
@@ -70,6 +71,8 @@ struct vol_ctx {
 #define VOL_MUTATE_NO_HEAL 0x8000u
 /* A replica that came back without what it had acknowledged is trusted. */
 #define VOL_MUTATE_TRUST_ALL 0x10000u
+/* Takes a replica's region that has the source's number for equal, copied or not, when a copy is resumed. */
+#define VOL_MUTATE_RESUME_BLIND 0x20000u
 
 /* ---- creation and removal: metadata only, from a fiber ---- */
 
@@ -171,6 +174,7 @@ struct vol_status {
 	uint32_t out;                         /* disks out of the set */
 	uint64_t resync_done, resync_total;   /* bytes of the copy under way, 0/0 when there is none */
 	uint64_t resync_copied;               /* bytes copied since attach */
+	uint64_t resync_skipped;              /* bytes that an interrupted copy had brought over already */
 	uint64_t inflight;
 	uint64_t reads, writes, read_bytes, write_bytes, write_waits;
 };

@@ -7,7 +7,8 @@
  *
  * Who owns what: io.c the pieces (io_read.c and io_write.c their two kinds), leg.c the connections
  * (leg_call.c what is sent), sync.c the in-sync set in the store, sync_map.c the map there, lease.c the
- * lease, resync.c copying, attach.c the beginning and the end.
+ * lease, resync.c who needs a copy, sched.c which goes next, copy.c copying, settle.c what was in flight when
+ * the last writer died, attach.c the beginning and the end.
  */
 #ifndef VOLUME_IMPL_H
 #define VOLUME_IMPL_H
@@ -19,6 +20,7 @@
 #include "env/mark.h"
 #include "replica/replica.h"
 #include "replica/replica_proto.h"
+#include "volume/sched.h"
 #include "volume/volume.h"
 
 #define LOG_SUB "volume"
@@ -32,7 +34,11 @@
 #define VOL_WRITE_TIMEOUT (5 * NS_PER_S)
 #define VOL_REBUILD_DELAY (600 * NS_PER_S)
 #define VOL_LEGS_MAX 1024u
-#define VOL_COPIERS 16u /* regions of one copy in flight */
+/*
+ * Left between the highest number that a new writer finds and its own first: more than the last writer can have
+ * given out and nobody left knows of. So no number is ever given out twice, which copy.c relies on.
+ */
+#define VOL_SEQ_GAP (UINT64_C(1) << 32)
 
 /*
  * What a position holds. Only POS_IN is read from. From POS_PENDING on no write is acknowledged without
@@ -59,6 +65,7 @@ struct seg {
 	uint8_t pos[REC_REPLICAS_MAX];      /* enum pos_state */
 	bool joining[REC_REPLICAS_MAX];     /* as in the store: holds nothing from before */
 	bool missed[REC_REPLICAS_MAX];      /* out, and a write was acknowledged that it should have had */
+	uint8_t busy;                       /* bit per position: a job is copying to it */
 	struct list pieces;                 /* active and waiting, in the order of arrival */
 };
 
@@ -94,6 +101,8 @@ struct leg {
 	bool lost_writes;       /* came back without what it had acknowledged */
 	uint64_t tries, ups;    /* attempts to open it, and those that went well */
 	uint64_t heal_at, replace_at; /* not before: after a failure */
+	struct disk_load *load; /* of its disk, shared by all volumes */
+	uint16_t turn;          /* of resync.c */
 };
 
 enum piece_kind { PIECE_IO, PIECE_LOCK };
@@ -158,6 +167,11 @@ struct vol {
 	struct fiber_mutex set_lock; /* one change of the set at a time */
 	struct fiber_cond changed;   /* legs, set, flight: whoever waits looks again */
 	uint32_t fibers;
+	struct vol_sched *sched;
+	struct list heal_wait;  /* in sched.waiting */
+	unsigned heal_left;     /* with so many copies left */
+	uint32_t heal_jobs;
+	uint64_t join_at;
 	bool set_fiber;         /* the fiber that takes legs out is running or about to */
 	struct vol_status st;
 	struct metric *m_read, *m_write, *m_resync;
@@ -168,7 +182,7 @@ void io_leg_up(struct leg *l);           /* send it what it must still get */
 void io_recheck(struct vol *v);          /* the set or a leg changed: soon look at all that waits */
 void io_op_done(struct leg_op *op);
 uint64_t io_stable(const struct vol *v); /* all writes up to here are complete */
-/* Nobody else reads or writes the range until io_unlock. Parks. False: the volume ends. */
+/* Nobody writes the range until io_unlock. Parks. NULL: out of memory. */
 struct piece *io_lock(struct vol *v, uint32_t segment, uint64_t off, uint64_t len);
 void io_unlock(struct piece *p);
 /* The position gets every write from now on. Those in flight it does not: wait for them. */
@@ -213,8 +227,21 @@ int lease_start(struct vol *v);          /* the fiber that keeps it */
 
 /* resync.c */
 int resync_start(struct vol *v);
+unsigned seg_copies_left(struct vol *v, uint32_t segment); /* in sync and up */
+
+/* settle.c */
 int resync_settle(struct vol *v, uint64_t stable, struct hci_error *err);
+
+/* copy.c */
 uint32_t seg_best_source(struct vol *v, uint32_t segment, int not_pos); /* position that is in and up, or UINT32_MAX */
+/* The union of two lists; of a region in both the larger seq stays. Frees both. */
+int region_union(struct repl_region *a, size_t na, struct repl_region *b, size_t nb, struct repl_region **out, size_t *n);
+/* Length of a region in bytes: the last one may be cut by the segment's end, never by the volume's. */
+uint32_t region_len(const struct vol *v, uint32_t region);
+/* The regions that the position must get: what source or target wrote after L, and an earlier copy did not bring. */
+int list_missed(struct vol *v, uint32_t segment, unsigned pos, struct repl_region **out, size_t *n);
+/* Whole regions from a leg to another; seq as the target shall remember it. */
+int copy_regions(struct leg *from, struct leg *to, uint32_t segment, uint64_t off, uint32_t len, void *buf, uint64_t seq);
 
 /* map.c */
 /* Segments up to the n-th, all or none of them. Parks. */

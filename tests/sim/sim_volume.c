@@ -37,6 +37,7 @@ static const struct {
 	{ "left-late", VOL_MUTATE_LEFT_LATE },
 	{ "no-settle", VOL_MUTATE_NO_SETTLE },
 	{ "skip-region", VOL_MUTATE_SKIP_REGION },
+	{ "resume-blind", VOL_MUTATE_RESUME_BLIND },
 };
 
 struct totals {

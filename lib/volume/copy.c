@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Copying: lists of the regions that a replica lacks, and regions from one replica to another. What is
+ * zeroes is told as such instead of being sent.
+ *
+ * A copied region is marked so at its target, with the newest number given out (REPL_SEQ_COPIED): too large
+ * a number can only make a later resync copy too much. The mark is what lets an interrupted copy go on, see
+ * list_missed.
+ */
+#include "volume/volume_impl.h"
+
+#include "base/mem.h"
+
+#include <stdlib.h>
+
+uint32_t seg_best_source(struct vol *v, uint32_t segment, int not_pos)
+{
+	struct seg *s = &v->segs[segment];
+	uint32_t best = UINT32_MAX, least = 0;
+
+	for (unsigned k = 0; k < s->n; k++) {
+		struct leg *l = seg_leg(v, s, k);
+		uint32_t load = l->load->ops + l->load->copies;
+
+		if ((int)k == not_pos || s->pos[k] != POS_IN || l->state != LEG_UP)
+			continue;
+		if (best == UINT32_MAX || load < least) {
+			best = k;
+			least = load;
+		}
+	}
+	return best;
+}
+
+/* ---- lists of regions ---- */
+
+static int region_cmp(const void *a, const void *b)
+{
+	const struct repl_region *x = a, *y = b;
+
+	if (x->segment != y->segment)
+		return x->segment < y->segment ? -1 : 1;
+	return x->region < y->region ? -1 : x->region > y->region;
+}
+
+int region_union(struct repl_region *a, size_t na, struct repl_region *b, size_t nb, struct repl_region **out, size_t *n)
+{
+	struct repl_region *u = NULL;
+	size_t k = 0;
+
+	if (na + nb) {
+		u = mem_calloc(na + nb, sizeof(*u));
+		if (!u) {
+			mem_free(a);
+			mem_free(b);
+			return HCI_E_NOMEM;
+		}
+		if (na)
+			memcpy(u, a, na * sizeof(*u));
+		if (nb)
+			memcpy(u + na, b, nb * sizeof(*u));
+		qsort(u, na + nb, sizeof(*u), region_cmp);
+		for (size_t i = 0; i < na + nb; i++) {
+			if (k && !region_cmp(&u[k - 1], &u[i])) {
+				if ((u[i].seq & REPL_SEQ_MASK) > (u[k - 1].seq & REPL_SEQ_MASK))
+					u[k - 1].seq = u[i].seq;
+			} else {
+				u[k++] = u[i];
+			}
+		}
+	}
+	mem_free(a);
+	mem_free(b);
+	*out = u;
+	*n = k;
+	return 0;
+}
+
+uint32_t region_len(const struct vol *v, uint32_t region)
+{
+	return (uint32_t)MIN((uint64_t)REPL_REGION, v->rec.segment_size - (uint64_t)region * REPL_REGION);
+}
+
+static const struct repl_region *region_at(const struct repl_region *a, size_t n, const struct repl_region *key)
+{
+	return n ? bsearch(key, a, n, sizeof(*a), region_cmp) : NULL;
+}
+
+/*
+ * Takes from the source's list (a) and the target's (b) what an earlier copy, of this writer or one before it,
+ * has brought over. Such a region is marked at the target, which holds that nothing but the copy was written to
+ * it since: what it has is what the set had when the copy got its number, the newest given out. If the source's
+ * number is no larger, the set has had no write there since, and both are equal. An ordinary write takes the mark
+ * away, be it complete or not, as nobody knows whether the set has it too. Numbers are never given out twice
+ * (attach leaves a gap), so those of different writers compare.
+ *
+ * Equal numbers alone would prove nothing: two writes to different blocks of a region may be under way at a time.
+ */
+static void skip_copied(const struct vol *v, struct repl_region *a, size_t *na, struct repl_region *b, size_t *nb)
+{
+	size_t n = 0;
+	bool blind = vol_mutated(v->x, VOL_MUTATE_RESUME_BLIND);
+
+	for (size_t i = 0; i < *nb; i++) {
+		const struct repl_region *x = region_at(a, *na, &b[i]);
+		uint64_t at_source = x ? x->seq & REPL_SEQ_MASK : 0;
+
+		if ((b[i].seq & REPL_SEQ_COPIED || blind) && at_source <= (b[i].seq & REPL_SEQ_MASK))
+			b[i].seq = 0; /* of no further interest */
+	}
+	for (size_t i = 0; i < *na; i++) {
+		const struct repl_region *x = region_at(b, *nb, &a[i]);
+
+		if (!x || x->seq)
+			a[n++] = a[i];
+	}
+	*na = n;
+	n = 0;
+	for (size_t i = 0; i < *nb; i++)
+		if (b[i].seq)
+			b[n++] = b[i];
+	*nb = n;
+}
+
+int list_missed(struct vol *v, uint32_t segment, unsigned pos, struct repl_region **out, size_t *n)
+{
+	struct seg *s = &v->segs[segment];
+	struct leg *l = seg_leg(v, s, pos);
+	uint64_t since = s->joining[pos] ? 0 : l->left_seq;
+	/* A disk that came back without what it had acknowledged is believed nothing. */
+	bool believe = s->joining[pos] || l->left_seq;
+	struct repl_region *a = NULL, *b = NULL;
+	size_t na = 0, nb = 0, all;
+	uint32_t src = seg_best_source(v, segment, (int)pos);
+	int rc;
+
+	if (src == UINT32_MAX)
+		return HCI_E_UNAVAILABLE;
+	rc = leg_regions(seg_leg(v, s, src), since, segment, &a, &na);
+	if (!rc && !vol_mutated(v->x, VOL_MUTATE_SOURCE_ONLY))
+		rc = leg_regions(l, since, segment, &b, &nb);
+	if (rc) {
+		mem_free(a);
+		return rc;
+	}
+	all = MAX(na, nb);
+	if (believe)
+		skip_copied(v, a, &na, b, &nb);
+	rc = region_union(a, na, b, nb, out, n);
+	if (!rc && *n < all)
+		v->st.resync_skipped += (all - *n) * REPL_REGION;
+	return rc;
+}
+
+/* ---- copying ---- */
+
+static bool all_zero(const uint8_t *p, uint32_t len)
+{
+	return p[0] == 0 && !memcmp(p, p + 1, len - 1);
+}
+
+/* To the target, those that are zeroes as zeroes. */
+static int copy_out(struct leg *to, uint32_t segment, uint64_t off, const uint8_t *buf, uint32_t len, uint64_t seq)
+{
+	uint32_t at = 0, n;
+	int rc = 0;
+
+	for (; !rc && at < len; at += n) {
+		bool zero;
+
+		n = MIN(REPL_REGION, len - at);
+		zero = all_zero(buf + at, n);
+		while (at + n < len && all_zero(buf + at + n, MIN(REPL_REGION, len - at - n)) == zero)
+			n += MIN(REPL_REGION, len - at - n);
+		rc = leg_copy_in(to, segment, off + at, zero ? NULL : buf + at, n, seq);
+	}
+	return rc;
+}
+
+int copy_regions(struct leg *from, struct leg *to, uint32_t segment, uint64_t off, uint32_t len, void *buf, uint64_t seq)
+{
+	int rc = leg_read(from, segment, off, buf, len);
+
+	if (rc)
+		return rc;
+	ENV_MARK(from->v->e, "region between two replicas");
+	return copy_out(to, segment, off, buf, len, seq);
+}
+
+/* Under the lock of its range: no write is between the replicas while it is copied. */
+int copy_run(struct copy_job *j, const struct repl_region *r, uint32_t n, void *buf)
+{
+	struct vol *v = j->v;
+	uint64_t off = (uint64_t)r->region * REPL_REGION;
+	uint32_t len = (n - 1) * REPL_REGION + region_len(v, r[n - 1].region), src;
+	struct piece *lock = io_lock(v, j->segment, off, len);
+	int rc = HCI_E_UNAVAILABLE;
+
+	if (!lock)
+		return HCI_E_NOMEM;
+	src = seg_best_source(v, j->segment, (int)j->pos);
+	if (src != UINT32_MAX && v->segs[j->segment].pos[j->pos] == POS_SYNCING && j->to->state == LEG_UP) {
+		struct leg *from = seg_leg(v, &v->segs[j->segment], src);
+
+		/* The region may have been written since it was listed: the newest number there is never
+		 * understates what the target holds. */
+		from->load->copies++;
+		rc = copy_regions(from, j->to, j->segment, off, len, buf, v->seq);
+		ENV_MARK_STATE(v->e, "region copied:yes,no", rc != 0, 2);
+		from->load->copies--;
+	}
+	io_unlock(lock);
+	if (!rc) {
+		v->st.resync_done += len;
+		v->st.resync_copied += len;
+		metric_add(v->m_resync, len);
+	}
+	return rc;
+}
