@@ -76,7 +76,8 @@ int super_write(struct repl_disk *d, uint32_t flags)
 	mem_free(path);
 	if (rc)
 		return rc;
-	d->super->flags = flags;
+	d->super->flags = flags | (d->super->flags & SUPER_EXT_LOG);
+	d->super->lsn = flags & SUPER_CLEAN ? d->log.next_lsn : 0;
 	page_seal(d->super, SUPER_MAGIC, SUPER_VERSION, d->super->h.serial + 1, &d->uuid);
 	n = fiber_write(d->e, f, d->super, HCI_BLOCK, (d->super->h.serial & 1) * HCI_BLOCK,
 			ENV_IO_DSYNC);
@@ -254,6 +255,7 @@ static void disk_end(struct repl_disk *d)
 	if (d->lock)
 		env_close(d->e, d->lock);
 	mem_free_aligned(d->super);
+	mem_free(d->log_path);
 	mem_free(d);
 }
 
@@ -298,22 +300,6 @@ static int open_file(struct repl_disk *d, const char *name, unsigned flags, stru
 	return rc ? disk_sys_error(d, rc, name, err) : 0;
 }
 
-static int check_log_size(struct repl_disk *d, struct hci_error *err)
-{
-	uint64_t size, want = RING_OFF + d->super->log_size;
-	int rc = env_file_size(d->e, d->logf, &size);
-
-	if (rc)
-		return disk_sys_error(d, rc, "cannot tell the size of the log", err);
-	if (size < want)
-		return err_set(
-			err, HCI_E_CORRUPT,
-			"disk %s: the log has %llu bytes instead of %llu: take the disk out of its "
-			"pool",
-			d->path, (unsigned long long)size, (unsigned long long)want);
-	return 0;
-}
-
 /* Batches written from here on are told from leftovers of before by the epoch. */
 static int begin_epoch(struct repl_disk *d, struct hci_error *err)
 {
@@ -321,10 +307,14 @@ static int begin_epoch(struct repl_disk *d, struct hci_error *err)
 
 	ENV_MARK(d->e, "epoch begins");
 	d->super->epoch++;
+	d->log.epoch = d->super->epoch;
+	/* The log first: then one that is behind the superblock is an old copy, see logfile.c. */
+	rc = wb_checkpoint(d, d->log.tail_lsn);
+	if (rc)
+		return disk_sys_error(d, rc, "cannot write the log's checkpoint", err);
 	rc = super_write(d, 0);
 	if (rc)
 		return disk_sys_error(d, rc, "cannot write the superblock", err);
-	d->log.epoch = d->super->epoch;
 	rc = space_refresh(d);
 	return rc ? disk_sys_error(d, rc, "cannot tell its free space", err) : 0;
 }
@@ -357,9 +347,7 @@ static int disk_start(struct repl_disk *d, const struct repl_disk_opts *o, struc
 	if (!rc)
 		rc = super_read(d, o, err);
 	if (!rc)
-		rc = open_file(d, "log", ENV_O_DIRECT, &d->logf, err);
-	if (!rc)
-		rc = check_log_size(d, err);
+		rc = logfile_open(d, o, err);
 	if (!rc)
 		rc = recover(d, err);
 	if (!rc)
@@ -440,6 +428,8 @@ void repl_disk_info(const struct repl_disk *d, struct repl_disk_info *out)
 	out->uuid = d->uuid;
 	snprintf(out->path, sizeof(out->path), "%s", d->path);
 	out->failed = d->failed;
+	out->log_external = d->super->flags & SUPER_EXT_LOG;
+	snprintf(out->log_path, sizeof(out->log_path), "%s", d->log_path);
 	out->full = d->full || d->short_of_space;
 	out->capacity = d->fs_total;
 	out->free = d->fs_free > d->reserve ? d->fs_free - d->reserve : 0;

@@ -106,6 +106,7 @@ static int load_meta(struct rec *r, const struct uuid *u, const char *path, stru
 			v->last = m->last_seq;
 			v->stable = m->stable_seq;
 			v->meta_serial = m->h.serial;
+			r->d->log.must_lsn = MAX(r->d->log.must_lsn, m->lsn);
 			v->dir = true;
 		}
 	}
@@ -437,11 +438,28 @@ static int check_broken(struct rec *r)
 	return 0;
 }
 
+/* Batches that had been durable are not there any more: what was acknowledged is lost. */
+static int check_end(struct rec *r)
+{
+	struct repl_disk *d = r->d;
+	bool ext = d->super->flags & SUPER_EXT_LOG;
+
+	if (d->log.next_lsn >= d->log.must_lsn)
+		return 0;
+	return err_set(r->err, ext ? HCI_E_STATE : HCI_E_CORRUPT,
+		       "disk %s: its write log %s ends at batch %llu, but %llu had been written: it is damaged or an old copy; "
+		       "what the disk held last is lost, it has to be emptied and filled again from the other replicas",
+		       d->path, d->log_path, (unsigned long long)d->log.next_lsn - 1,
+		       (unsigned long long)d->log.must_lsn - 1);
+}
+
 static int finish(struct rec *r)
 {
 	struct repl_disk *d = r->d;
 	int rc = check_broken(r);
 
+	if (!rc)
+		rc = check_end(r);
 	if (rc)
 		return rc;
 

@@ -37,7 +37,17 @@ struct repl_slot;
 struct repl_disk_opts {
 	struct uuid uuid;        /* format: of the new disk; open: expected, or null for any */
 	struct uuid cluster;
-	uint64_t log_size;       /* format: bytes of the write log, 0: 256 MiB or 1/8 of the disk, whichever is less */
+	uint64_t log_size;       /* format: bytes of the write log, 0: 256 MiB or 1/8 of the disk, whichever is less; on
+				    another device at most 4 GiB, half of what is free in a directory */
+	/* NULL: the log is on the disk itself. Else a directory or a block device of a faster one. open: where it is
+	 * now; NULL: where it was when the disk was formatted. */
+	const char *log_path;
+	/* open: nobody waits for the log any more. One that is not needed (the disk was closed clean) is made anew,
+	 * and if it is needed the answer is HCI_E_STATE instead of HCI_E_UNAVAILABLE. */
+	bool log_renew;
+	/* format: the disk of this UUID that is in the directory has lost its log, what it holds counts for nothing: it
+	 * is wiped. Null: the directory must be empty. */
+	struct uuid replaces;
 	uint64_t reserve;        /* bytes of the file system to leave free, 0: 64 MiB */
 	/* Called on the loop, once, when the disk fails (an I/O error it cannot pass by). Every request
 	 * fails with HCI_E_IO from then on. */
@@ -63,10 +73,14 @@ struct repl_disk_opts {
 /* Admits a writer before its generation is durable. */
 #define REPL_MUTATE_FENCE_UNSYNCED 0x80u
 
-/* From a fiber. The directory must be empty (lost+found aside) or HCI_E_EXISTS. */
+/* From a fiber. The directory must be empty (lost+found aside), a device for the log all zeroes at its beginning, or
+ * HCI_E_EXISTS. */
 int repl_disk_format(struct env *e, const char *path, const struct repl_disk_opts *o, struct hci_error *err);
 /* From a fiber. Recovers: replays the log. HCI_E_VERSION, HCI_E_CORRUPT, HCI_E_NOTFOUND (not a disk of libhci), HCI_E_AUTH
- * (of another cluster) leave it unchanged. Holds a lock: a disk is open once. */
+ * (of another cluster) leave it unchanged. Holds a lock: a disk is open once.
+ * With a log on another device: HCI_E_UNAVAILABLE (it is not there, cannot be read, or what is there is another disk's:
+ * nothing is lost if it comes back), HCI_E_STATE (it is older than the disk or damaged: what the disk holds is not the
+ * newest, and must not be served as if it were). */
 int repl_disk_open(struct env *e, const char *path, const struct repl_disk_opts *o, struct repl_disk **out,
 		   struct hci_error *err);
 /* From a fiber: drains what is submitted, moves the log to its place, leaves a clean disk. abandon: do neither (it failed). */
@@ -77,6 +91,8 @@ struct repl_disk_info {
 	char path[256];
 	bool failed;
 	bool full;
+	bool log_external;
+	char log_path[320]; /* the file or device */
 	uint64_t capacity, free, log_size, log_used;
 	uint64_t segments;
 };

@@ -10,7 +10,7 @@
  * Who owns what: log.c the queue and the batches, index.c nodes and frames, segment.c files and
  * region tables, read.c reads, writeback.c the passes (wb_data.c their data), recover.c the way
  * back from the medium, slot.c openings and the fence, drop.c forgetting, space.c what is left,
- * disk.c the rest.
+ * logfile.c where the log is, disk.c the rest.
  */
 #ifndef REPLICA_IMPL_H
 #define REPLICA_IMPL_H
@@ -54,7 +54,8 @@ static inline bool loc_is_data(uint32_t loc)
 #define META_VERSION 1u
 #define MAP_VERSION 1u
 
-#define SUPER_CLEAN 1u
+#define SUPER_CLEAN 1u   /* all is in the segments: the log is not needed */
+#define SUPER_EXT_LOG 2u /* the log is on another device, at log_path */
 
 struct super_page {
 	struct page_hdr h;
@@ -65,18 +66,22 @@ struct super_page {
 	uint32_t flags;
 	uint32_t block, region;
 	uint32_t zero;
+	uint64_t lsn;         /* with CLEAN: of the next batch */
+	char log_path[256];   /* with EXT_LOG: a directory or a device, as given when formatted */
 };
 
 struct ckpt_page {
 	struct page_hdr h;
 	uint64_t tail_lsn, min_epoch;
 	uint64_t tail_block; /* of the ring */
+	uint64_t epoch;      /* of the last opening: never below the superblock's unless this is an old copy */
 };
 
 struct meta_page {
 	struct page_hdr h;
 	struct uuid volume;
 	uint64_t generation, segsize, last_seq, stable_seq;
+	uint64_t lsn; /* all batches below it had been durable when this was written */
 };
 
 struct map_page {
@@ -218,6 +223,7 @@ struct ring {
 	uint64_t applied;                     /* last lsn in the index */
 	uint64_t epoch, min_epoch, first_lsn; /* first_lsn: of this opening */
 	uint64_t ckpt_serial;
+	uint64_t must_lsn; /* recovery must come to this one, or the log is not all there */
 	uint32_t *pos; /* by lsn, a ring of pos_cap (a power of two) */
 	uint32_t pos_cap;
 };
@@ -232,6 +238,7 @@ struct repl_disk {
 	uint32_t mutate;
 
 	struct env_file *lock, *logf;
+	char *log_path; /* of the file or device that is open as logf */
 	struct super_page *super; /* also the buffer it is written from */
 	bool failed, closing, stop;
 	struct hci_error fail_err;
@@ -302,6 +309,15 @@ int disk_sys_error(const struct repl_disk *d, int rc, const char *what, struct h
 /* A control call is in here: closing waits for its end. */
 void disk_enter(struct repl_disk *d);
 void disk_leave(struct repl_disk *d);
+
+/* logfile.c */
+/* How large the log will be; log: o->log_path, NULL for one in `disk`. */
+int logfile_size(struct env *e, const char *disk, const struct repl_disk_opts *o, uint64_t *size, struct hci_error *err);
+/* Makes it, empty: the first batch will be number lsn. */
+int logfile_make(struct env *e, const char *disk, const struct repl_disk_opts *o, uint64_t size, uint64_t epoch,
+		 uint64_t lsn, struct hci_error *err);
+/* Opens the log that belongs to d->super, as replica.h says of repl_disk_open(). */
+int logfile_open(struct repl_disk *d, const struct repl_disk_opts *o, struct hci_error *err);
 
 /* log.c */
 int log_init(struct repl_disk *d);

@@ -114,6 +114,7 @@ int vol_write_meta(struct vol *v)
 	m->segsize = v->segsize;
 	m->last_seq = v->last;
 	m->stable_seq = v->stable;
+	m->lsn = v->d->log.applied + 1;
 	v->meta_dirty = false; /* what changes from here on is for the next time */
 	page_seal(m, META_MAGIC, META_VERSION, v->meta_serial + 1, &v->d->uuid);
 	rc = write_page(v, m);

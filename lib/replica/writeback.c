@@ -240,6 +240,7 @@ int wb_checkpoint(struct repl_disk *d, uint64_t tail_lsn)
 		r->min_epoch = r->epoch;
 	c->tail_lsn = tail_lsn;
 	c->min_epoch = r->min_epoch;
+	c->epoch = r->epoch;
 	c->tail_block = ring_pos_of(r, tail_lsn);
 	r->ckpt_serial++;
 	page_seal(c, CKPT_MAGIC, CKPT_VERSION, r->ckpt_serial, &d->uuid);

@@ -34,6 +34,7 @@ struct driver {
 	struct fiber *fiber;
 	bool formatted;
 	bool may_fail;
+	bool ext; /* the log is on another disk */
 };
 
 static uint64_t rnd(struct driver *dr, uint64_t n)
@@ -181,9 +182,17 @@ static void verify(struct driver *dr)
 	mem_free_aligned(p);
 }
 
-static void begin(struct driver *dr, struct env *e)
+static struct repl_disk_opts opts_of(const struct driver *dr)
 {
 	struct repl_disk_opts o = disk_opts();
+
+	o.log_path = dr->ext ? "/ssd" : NULL;
+	return o;
+}
+
+static void begin(struct driver *dr, struct env *e)
+{
+	struct repl_disk_opts o = opts_of(dr);
 
 	dr->e = e;
 	dr->fiber = fiber_self(e);
@@ -202,7 +211,7 @@ static void begin(struct driver *dr, struct env *e)
 
 static void reopen(struct driver *dr)
 {
-	struct repl_disk_opts o = disk_opts();
+	struct repl_disk_opts o = opts_of(dr);
 
 	wait_below(dr, 1);
 	close_slots(dr);
@@ -269,6 +278,9 @@ START_TEST(survives_crashes)
 {
 	struct driver *dr = driver_new((uint64_t)_i, 64 * MiB);
 
+	dr->ext = _i % 4 == 0;
+	if (dr->ext)
+		sim_disk_new(dr->w.node, "/ssd", 16 * MiB);
 	ck_assert(simw_run(&dr->w, only_format, dr));
 	for (unsigned round = 0; round < 5; round++) {
 		if (round < 4)
