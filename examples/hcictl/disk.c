@@ -14,6 +14,10 @@ static int add(struct cli *cli)
 	o.pool = opt_text(cli, "pool");
 	o.role = opt_flag(cli, "spare") ? HCI_DISK_SPARE : HCI_DISK_DATA;
 	o.disk_class = opt_word(cli, "class", classes, HCI_DISK_HDD);
+	o.log = opt_text(cli, "log");
+	o.log_size = opt_size(cli, "log-size", 0);
+	o.log_wait_ms = (uint32_t)opt_millis(cli, "log-wait", 0);
+	o.log_level = (uint32_t)opt_number(cli, "log-level", 0);
 	o.timeout_ms = (uint32_t)opt_millis(cli, "timeout", 0);
 	if (hci_disk_add(cli->cluster, &o, uuid, &cli->err))
 		return failed(cli);
@@ -50,6 +54,7 @@ static int list(struct cli *cli)
 		cell_size(t, "CAPACITY", d[i].capacity);
 		cell_size(t, "FREE", d[i].free);
 		cell_number(t, "SEGMENTS", d[i].segments);
+		cell_text(t, "LOG", "%s", d[i].log);
 		cell_text(t, "REASON", "%s", d[i].reason);
 	}
 	hci_list_free(d);
@@ -72,10 +77,16 @@ static const struct verb verbs[] = {
 	  .max = 2,
 	  .more = "One file system a disk, best XFS on the bare disk. Examples:\n"
 		  "  hcictl disk add n1 /disks/d1 --pool main --class ssd\n"
-		  "  hcictl disk add n1 /disks/s1 --pool main --spare",
+		  "  hcictl disk add n1 /disks/s1 --pool main --spare\n"
+		  "  hcictl disk add n1 /disks/h1 --pool main --log /ssd/logs\n"
+		  "With --log writes go to the SSD first. If it is away, the disk is offline and waits for it.",
 	  .opts = { { "pool", "NAME", "pool it serves" },
 		    { "spare", NULL, "keep it for what failed disks held" },
 		    { "class", "hdd|ssd|nvme", "what it is (default hdd)" },
+		    { "log", "PATH", "directory or empty block device of a faster medium for its write log" },
+		    { "log-size", "SIZE", "of the write log (default: at most 256M, with --log 4G)" },
+		    { "log-wait", "TIME", "for a log that is away, then the disk is rebuilt (default 10m)" },
+		    { "log-level", "PERCENT", "of the log from which on it is moved to the disk (default 50)" },
 		    { "timeout", "TIME", "how long to wait for the node (default 30s)" } } },
 	{ .name = "list", .args = "", .summary = "List the disks", .run = list },
 	{ .name = "remove",

@@ -34,8 +34,17 @@ struct hci_disk_opts {
 	const char *node;    /**< required */
 	const char *path;    /**< an empty directory, absolute, as that node sees it; required */
 	const char *pool;    /**< NULL: none yet */
+	/** Where the disk's write log goes: a directory, or a block device whose beginning is zeroes, of a faster medium,
+	 * absolute, as the node sees it. NULL: on the disk itself. Several disks may share a directory, not a device. If
+	 * the log is away, the disk is offline and waits for it; see log_wait_ms. */
+	const char *log;
+	uint64_t log_size;    /**< bytes, 4 MiB..64 GiB; 0: what is free there, at most 256 MiB on the disk itself, 4 GiB elsewhere */
+	uint32_t log_wait_ms; /**< for a log that is away: after that what the disk holds counts as lost, and is rebuilt from the
+				   other replicas; 0: 600,000 */
+	uint32_t log_level;   /**< percent of the log, 1..90, from which on it is moved to its place under load too; 0: 50 */
 };
-#define HCI_DISK_OPTS_INIT { (uint32_t)sizeof(struct hci_disk_opts), HCI_DISK_DATA, HCI_DISK_HDD, 0, NULL, NULL, NULL }
+#define HCI_DISK_OPTS_INIT \
+	{ (uint32_t)sizeof(struct hci_disk_opts), HCI_DISK_DATA, HCI_DISK_HDD, 0, NULL, NULL, NULL, NULL, 0, 0, 0 }
 
 /**
  * Give a disk to the cluster. Its node formats the directory and serves it.
@@ -69,6 +78,7 @@ struct hci_disk_info {
 	uint64_t free;         /**< bytes, as of a few seconds ago */
 	uint64_t segments;     /**< that hold data on it */
 	uint64_t state_since;  /**< ns since 1970 */
+	char log[256];         /**< as in hci_disk_opts; "": on the disk itself */
 };
 
 /** All disks, by node and path. As hci_node_list(). Since 0.1. */

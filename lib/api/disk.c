@@ -36,6 +36,10 @@ static int put_new(hci_cluster *c, const struct hci_disk_opts *o, struct uuid *i
 	API_TEXT(r->node, o->node);
 	API_TEXT(r->path, o->path);
 	API_TEXT(r->pool, o->pool ? o->pool : "");
+	API_TEXT(r->log, o->log ? o->log : "");
+	r->log_size = o->log_size;
+	r->log_wait_ns = o->log_wait_ms * NS_PER_MS;
+	r->log_level = o->log_level;
 	r->role = (enum rec_disk_role)o->role;
 	r->class_ = (enum rec_disk_class)o->disk_class;
 	r->state = REC_DISK_NEW;
@@ -95,6 +99,19 @@ static int add_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	}
 }
 
+static int check_log(const struct hci_disk_opts *o, struct hci_error *err)
+{
+	if (o->log && (o->log[0] != '/' || strlen(o->log) >= REC_PATH_MAX - 64))
+		return err_set(err, HCI_E_INVAL, "disk %s: its log %.100s: the path must be absolute and shorter than %u bytes",
+			       o->path, o->log, REC_PATH_MAX - 64);
+	if (o->log_size && (o->log_size < 4 * MiB || o->log_size > 64 * GiB))
+		return err_set(err, HCI_E_RANGE, "disk %s: a log has 4 MiB to 64 GiB, not %llu bytes", o->path,
+			       (unsigned long long)o->log_size);
+	if (o->log_level > 90)
+		return err_set(err, HCI_E_RANGE, "disk %s: log level %u%% is more than 90", o->path, o->log_level);
+	return 0;
+}
+
 int hci_disk_add(hci_cluster *c, const struct hci_disk_opts *opts, char uuid[HCI_UUID_STR], struct hci_error *err)
 {
 	static const struct hci_disk_opts defaults = HCI_DISK_OPTS_INIT;
@@ -116,7 +133,9 @@ int hci_disk_add(hci_cluster *c, const struct hci_disk_opts *opts, char uuid[HCI
 	    a.o.disk_class > HCI_DISK_NVME)
 		return err_set(err, HCI_E_INVAL, "disk %s: role %d or class %d is not known", a.o.path, a.o.role,
 			       a.o.disk_class);
-	rc = name_check(a.o.node, "node", err);
+	rc = check_log(&a.o, err);
+	if (!rc)
+		rc = name_check(a.o.node, "node", err);
 	if (!rc && a.o.pool)
 		rc = name_check(a.o.pool, "pool", err);
 	if (!rc)
@@ -219,6 +238,7 @@ static bool list_one(void *arg, const struct rec_disk *d)
 	i.free = st ? st->free : d->capacity;
 	i.segments = st ? st->segments : 0;
 	i.state_since = d->state_since;
+	API_TEXT(i.log, d->log);
 	a->rc = api_list_add(&a->l, &i, sizeof(i), a->err);
 	return !a->rc;
 }

@@ -5,6 +5,7 @@
  *
  *   node.c         membership: the node's record, its heartbeat lease
  *   node_disk.c    opens and formats the disks the store gives it, tells their state, drops what moved away
+ *   node_disk_log.c  waits for write logs that are away, gives up the content of disks that lost theirs
  *   node_repair.c  attaches degraded volumes that nobody has, so that they heal
  *   node_vm.c      makes domains match the VM records; exports for them
  *   node_job.c     executes jobs addressed to this node

@@ -106,20 +106,48 @@ static void close_disk(struct node_disk *d, bool abandon)
 	env_undefer(d->node->e, &d->fail_task);
 }
 
-static int try_open(struct node_disk *d, bool fresh, struct hci_error *err)
+/* What the record says of how to open it. The texts are the caller's. */
+struct how {
+	struct repl_disk_opts o;
+	char log[REC_PATH_MAX];
+	bool fresh;
+};
+
+static void how_to_open(struct node_disk *d, enum rec_disk_state state, struct how *h)
 {
 	struct node *n = d->node;
-	struct repl_disk_opts o = { .uuid = d->uuid, .cluster = core_cluster(n->core)->uuid, .on_failed = on_failed, .arg = d };
+	const struct rec_disk *r = core_disk(n->core, &d->uuid);
+
+	memset(h, 0, sizeof(*h));
+	h->o.uuid = d->uuid;
+	h->o.cluster = core_cluster(n->core)->uuid;
+	h->o.on_failed = on_failed;
+	h->o.arg = d;
+	h->fresh = state == REC_DISK_NEW;
+	if (!r)
+		return;
+	snprintf(h->log, sizeof(h->log), "%s", r->log);
+	h->o.log_path = h->log[0] ? h->log : NULL;
+	h->o.log_size = r->log_size;
+	h->o.log_level = r->log_level;
+	h->o.log_renew = node_disk_log_over(n, r);
+	h->o.replaces = r->replaces;
+	h->fresh |= !uuid_is_null(&r->replaces);
+}
+
+static int try_open(struct node_disk *d, const struct how *h, struct hci_error *err)
+{
+	struct node *n = d->node;
 	int rc;
 
 	d->failed = false;
-	if (fresh) {
-		rc = repl_disk_format(n->e, d->path, &o, err);
+	if (h->fresh) {
+		rc = repl_disk_format(n->e, d->path, &h->o, err);
 		/* Formatted by us before a crash that kept the store from knowing: opening tells, by the UUID. */
 		if (rc && rc != HCI_E_EXISTS)
 			return rc;
 	}
-	rc = repl_disk_open(n->e, d->path, &o, &d->disk, err);
+	rc = repl_disk_open(n->e, d->path, &h->o, &d->disk, err);
 	if (rc) {
 		d->disk = NULL;
 		return rc;
@@ -133,23 +161,43 @@ static int try_open(struct node_disk *d, bool fresh, struct hci_error *err)
 	return rc;
 }
 
+static void not_open(struct node_disk *d, enum rec_disk_state state, int rc, struct hci_error *err)
+{
+	struct node *n = d->node;
+	enum rec_disk_state then = REC_DISK_FAILED;
+	char id[HCI_UUID_STR];
+
+	uuid_print(&d->uuid, id);
+	log_warn(env_log(n->e), "node %s: disk %s (%s) cannot be opened: %s", n->name, d->path, id, err->message);
+	d->retry_at = env_now(n->e) + RETRY;
+	if (state == REC_DISK_NEW && rc == HCI_E_NOTFOUND)
+		return;
+	if (rc == HCI_E_STATE && !node_disk_replace(d, err))
+		return;
+	/* Its log is away: the time since then is counted from the record, also over restarts. */
+	if (rc == HCI_E_UNAVAILABLE || (rc == HCI_E_STATE && state == REC_DISK_OFFLINE))
+		then = REC_DISK_OFFLINE;
+	(void)put_state(n, &d->uuid, then, err->message, 0);
+}
+
 static void open_disk(struct node_disk *d, enum rec_disk_state state)
 {
 	struct node *n = d->node;
 	struct repl_disk_info info;
 	struct hci_error err = { 0 };
+	struct how h;
 	char id[HCI_UUID_STR];
-	int rc = try_open(d, state == REC_DISK_NEW, &err);
+	int rc;
 
-	uuid_print(&d->uuid, id);
+	how_to_open(d, state, &h);
+	rc = try_open(d, &h, &err);
 	if (rc) {
-		log_warn(env_log(n->e), "node %s: disk %s (%s) cannot be opened: %s", n->name, d->path, id, err.message);
-		d->retry_at = env_now(n->e) + RETRY;
-		if (state != REC_DISK_NEW || rc != HCI_E_NOTFOUND)
-			(void)put_state(n, &d->uuid, REC_DISK_FAILED, err.message, 0);
+		not_open(d, state, rc, &err);
 		return;
 	}
+	uuid_print(&d->uuid, id);
 	repl_disk_info(d->disk, &info);
+	snprintf(d->log, sizeof(d->log), "%s", info.log_external ? info.log_path : "");
 	log_info(env_log(n->e), "node %s: disk %s (%s) is online", n->name, d->path, id);
 	/* First how full it is: who sees it online may place on it at once. */
 	put_stat(d);
@@ -196,27 +244,40 @@ static void drop_deleted(struct node_disk *d)
  * A disk that nobody reads or writes dies unnoticed, and with it a copy that is counted on. So each is read
  * from now and then, past the page cache.
  */
+static int probe_one(struct node *n, const char *path, void *buf)
+{
+	struct env_file *f;
+	int64_t rc = env_open(n->e, path, ENV_O_RDONLY | ENV_O_DIRECT, &f);
+
+	if (rc)
+		return (int)rc;
+	rc = fiber_read(n->e, f, buf, HCI_BLOCK, 0);
+	env_close(n->e, f);
+	return rc < 0 ? (int)rc : 0;
+}
+
 static void probe_fiber(void *arg)
 {
 	struct node_disk *d = arg;
 	struct node *n = d->node;
-	struct env_file *f = NULL;
 	void *buf = mem_alloc_aligned(HCI_BLOCK);
-	char *path = mem_printf("%s/superblock", d->path);
-	int64_t rc = 0;
+	char *path = mem_printf("%s/superblock", d->path), *log = mem_strdup(d->log);
+	bool of_log = false;
+	int rc = 0;
 
-	if (buf && path) {
-		rc = env_open(n->e, path, ENV_O_RDONLY | ENV_O_DIRECT, &f);
-		if (!rc) {
-			rc = fiber_read(n->e, f, buf, HCI_BLOCK, 0);
-			env_close(n->e, f);
-		}
+	if (buf && path && log) {
+		rc = probe_one(n, path, buf);
+		of_log = !rc && log[0];
+		if (of_log)
+			rc = probe_one(n, log, buf);
 	}
 	if (rc < 0 && d->disk && !d->failed) {
-		err_sys(&d->fail_err, HCI_E_IO, (int)-rc, "disk %s: cannot be read any more", d->path);
+		err_sys(&d->fail_err, HCI_E_IO, -rc, of_log ? "disk %s: its write log cannot be read any more"
+							    : "disk %s: cannot be read any more", d->path);
 		d->failed = true;
 	}
 	mem_free(path);
+	mem_free(log);
 	mem_free_aligned(buf);
 	d->probing = false;
 	node_fiber_end(n);

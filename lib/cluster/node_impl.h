@@ -16,11 +16,13 @@ struct node_disk {
 	struct list link;
 	struct uuid uuid;
 	char path[REC_PATH_MAX];
+	char log[REC_PATH_MAX + 64]; /* file or device of its log, when that is on another one */
 	struct repl_disk *disk; /* NULL: not open */
 	bool failed;            /* failed under us: not opened again until the record says new or offline anew */
 	struct hci_error fail_err;
 	struct node *node;
 	uint64_t retry_at, gc_at, stat_at, probe_at;
+	uint64_t replace_at; /* when to look again whether its lost content may be given up */
 	bool probing; /* a fiber is reading from it: d stays until that ends */
 	struct env_task fail_task;
 };
@@ -49,6 +51,10 @@ static inline void node_fiber_end(struct node *n)
 }
 /* Starts a fiber of the service; node_stop waits for it. */
 int node_fiber(struct node *n, void (*fn)(void *arg), const char *name);
+
+/* node_disk_log.c: disks whose write log is away */
+bool node_disk_log_over(struct node *n, const struct rec_disk *r);
+int node_disk_replace(struct node_disk *d, struct hci_error *err);
 
 int node_disk_start(struct node *n);
 void node_disk_stop(struct node *n);

@@ -56,7 +56,8 @@ static bool disk_is_bad(struct node *n, const struct uuid *id)
 {
 	const struct rec_disk *d = core_disk(n->core, id);
 
-	return !d || d->state == REC_DISK_FAILED || d->state == REC_DISK_REMOVED || !core_alive(n->core, d->node);
+	return !d || d->state == REC_DISK_FAILED || d->state == REC_DISK_OFFLINE || d->state == REC_DISK_REMOVED ||
+	       !core_alive(n->core, d->node);
 }
 
 static bool any_bad_one(void *arg, const struct rec_disk *d)

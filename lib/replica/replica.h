@@ -42,6 +42,7 @@ struct repl_disk_opts {
 	/* NULL: the log is on the disk itself. Else a directory or a block device of a faster one. open: where it is
 	 * now; NULL: where it was when the disk was formatted. */
 	const char *log_path;
+	uint32_t log_level; /* open: percent of the log from which on it is moved to the segments also under load, 0: 50 */
 	/* open: nobody waits for the log any more. One that is not needed (the disk was closed clean) is made anew,
 	 * and if it is needed the answer is HCI_E_STATE instead of HCI_E_UNAVAILABLE. */
 	bool log_renew;

@@ -42,6 +42,11 @@ static const struct rec_field disk_fields[] = {
 	FIELD_U64(struct rec_disk, state_since, "since", 0, 0),
 	FIELD_U64(struct rec_disk, capacity, "capacity", 0, 0),
 	FIELD_STR(struct rec_disk, reason, "reason"),
+	FIELD_STR(struct rec_disk, log, "log"),
+	FIELD_U64(struct rec_disk, log_size, "log_size", 0, 0),
+	FIELD_U64(struct rec_disk, log_wait_ns, "log_wait", 0, 0),
+	FIELD_U32(struct rec_disk, log_level, "log_level", 0, 90),
+	FIELD_UUID_OPT(struct rec_disk, replaces, "replaces"),
 };
 REC_TYPE(disk, disk_fields, NULL);
 

@@ -70,6 +70,10 @@ struct rec_type {
 	{                                                                         \
 		.key = k, .kind = F_UUID, .required = true, .off = offsetof(s, m) \
 	}
+#define FIELD_UUID_OPT(s, m, k)                                 \
+	{                                                       \
+		.key = k, .kind = F_UUID, .off = offsetof(s, m) \
+	}
 #define FIELD_STR(s, m, k)                                                             \
 	{                                                                              \
 		.key = k, .kind = F_STR, .off = offsetof(s, m), .cap = FIELD_CAP(s, m) \

@@ -76,6 +76,11 @@ struct rec_disk { /* disk/<uuid> */
 	uint64_t state_since;
 	uint64_t capacity;         /* bytes */
 	char reason[REC_TEXT_MAX]; /* why it is in this state, for people */
+	char log[REC_PATH_MAX];    /* "": its write log is on the disk itself; else a directory or block device */
+	uint64_t log_size;         /* bytes, 0: as repl_disk_format() chooses */
+	uint64_t log_wait_ns;      /* how long it waits for a log that is away before its content counts as lost, 0: 10 minutes */
+	uint32_t log_level;        /* percent of the log from which on it is moved to its place, 0: 50 */
+	struct uuid replaces;      /* the disk that was here and lost its log; null: none */
 };
 
 struct rec_diskstat {            /* diskstat/<uuid> */

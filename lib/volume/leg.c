@@ -253,7 +253,7 @@ static void leg_check_idle(struct leg *l)
 
 	if (!rpc_conn_ok(l->conn))
 		leg_fail(l, HCI_E_CLOSED, "connection lost");
-	else if (d && (d->state == REC_DISK_FAILED || d->state == REC_DISK_REMOVED))
+	else if (d && (d->state == REC_DISK_FAILED || d->state == REC_DISK_OFFLINE || d->state == REC_DISK_REMOVED))
 		leg_fail(l, HCI_E_IO, "its node says that the disk has failed");
 }
 

@@ -45,7 +45,11 @@ AT(struct hci_disk_opts, timeout_ms, 12);
 AT(struct hci_disk_opts, node, 16);
 AT(struct hci_disk_opts, path, 24);
 AT(struct hci_disk_opts, pool, 32);
-SIZE(struct hci_disk_opts, 40);
+AT(struct hci_disk_opts, log, 40);
+AT(struct hci_disk_opts, log_size, 48);
+AT(struct hci_disk_opts, log_wait_ms, 56);
+AT(struct hci_disk_opts, log_level, 60);
+SIZE(struct hci_disk_opts, 64);
 
 AT(struct hci_disk_info, uuid, 0);
 AT(struct hci_disk_info, reserved, 37);
@@ -61,7 +65,8 @@ AT(struct hci_disk_info, capacity, 696);
 AT(struct hci_disk_info, free, 704);
 AT(struct hci_disk_info, segments, 712);
 AT(struct hci_disk_info, state_since, 720);
-SIZE(struct hci_disk_info, 728);
+AT(struct hci_disk_info, log, 728);
+SIZE(struct hci_disk_info, 984);
 
 /* hci/error.h */
 AT(struct hci_error, code, 0);

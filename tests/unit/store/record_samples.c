@@ -57,6 +57,12 @@ static void fill_disk(struct rec_disk *r, int full)
 	r->state_since = NUMBER(1700000000000000000);
 	r->capacity = NUMBER(1 << 30);
 	TEXT(r->reason, "added by hand");
+	TEXT(r->log, "/ssd/logs");
+	r->log_size = NUMBER(1 << 30);
+	r->log_wait_ns = NUMBER(600000000000);
+	r->log_level = full ? 90 : 0;
+	if (full)
+		r->replaces = id(4);
 }
 
 static void fill_diskstat(struct rec_diskstat *r, int full)

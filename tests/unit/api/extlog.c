@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Disks with their write log on another device: it goes away and comes back, it goes for good, it goes while a copy on
+ * the disk is the last one. Two nodes with a disk each; a spare for what has to be rebuilt.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../harness.h"
+#include "world.h"
+
+#undef MiB
+#define MiB (1024u * 1024u)
+#define WAIT_MS 2000
+
+static struct world w;
+static uint8_t *buf, *got;
+static char uuid[2][HCI_UUID_STR];
+
+static void up(int nodes, uint32_t replicas)
+{
+	struct hci_pool_opts p = HCI_POOL_OPTS_INIT;
+	struct hci_volume_opts v = HCI_VOLUME_OPTS_INIT;
+	char logs[96];
+
+	world_up(&w, 0);
+	ok(hci_buffer_alloc((void **)&buf, MiB, &w.err));
+	ok(hci_buffer_alloc((void **)&got, MiB, &w.err));
+	p.name = "p";
+	p.rebuild_delay_ms = 600000;
+	ok(hci_pool_create(w.client, &p, &w.err));
+	snprintf(logs, sizeof(logs), "%s/logs", w.dir);
+	mkdir(logs, 0700);
+	for (int i = 0; i < nodes; i++) {
+		struct hci_disk_opts o = HCI_DISK_OPTS_INIT;
+		char node[16], path[96];
+
+		snprintf(node, sizeof(node), "n%d", i + 1);
+		snprintf(path, sizeof(path), "%s/%s-disk", w.dir, node);
+		mkdir(path, 0700);
+		o.node = node;
+		o.path = path;
+		o.pool = "p";
+		o.log = logs;
+		o.log_size = 16 * MiB;
+		o.log_wait_ms = WAIT_MS;
+		ok(hci_disk_add(w.client, &o, uuid[i], &w.err));
+	}
+	v.name = "v";
+	v.pool = "p";
+	v.bytes = 16 * MiB;
+	v.segment_bytes = 4 * MiB;
+	v.replicas = replicas;
+	v.write_timeout_ms = 2000;
+	ok(hci_volume_create(w.client, &v, &w.err));
+}
+
+static void down(void)
+{
+	hci_buffer_free(buf);
+	hci_buffer_free(got);
+	world_down(&w);
+}
+
+static void log_of(int i, char *out, size_t cap)
+{
+	snprintf(out, cap, "%s/logs/hci-%s.log", w.dir, uuid[i]);
+	ck_assert_msg(!access(out, R_OK), "%s is not there", out);
+}
+
+/* The disk of node i that counts now. */
+static void disk_of(int i, struct hci_disk_info *out)
+{
+	struct hci_disk_info *d;
+	char node[16];
+	uint64_t n, found = 0;
+
+	snprintf(node, sizeof(node), "n%d", i + 1);
+	ok(hci_disk_list(w.client, &d, &n, sizeof(*d), &w.err));
+	for (uint64_t k = 0; k < n; k++)
+		if (!strcmp(d[k].node, node)) {
+			*out = d[k];
+			found++;
+		}
+	ck_assert_uint_eq(found, 1);
+	hci_list_free(d);
+}
+
+static void wait_state(int i, int32_t state, struct hci_disk_info *d)
+{
+	for (int k = 0; k < 300; k++, usleep(100000)) {
+		disk_of(i, d);
+		if (d->state == state)
+			return;
+	}
+	ck_abort_msg("disk of n%d is in state %d (%s), not %d", i + 1, d->state, d->reason, state);
+}
+
+static void write_all(hci_volume *v, uint8_t c)
+{
+	memset(buf, c, MiB);
+	for (uint64_t off = 0; off < 16 * MiB; off += MiB)
+		ok(hci_volume_pwrite(v, buf, MiB, off, &w.err));
+}
+
+static void expect_all(hci_volume *v, uint8_t c)
+{
+	memset(buf, c, MiB);
+	for (uint64_t off = 0; off < 16 * MiB; off += MiB) {
+		ok(hci_volume_pread(v, got, MiB, off, &w.err));
+		ck_assert_msg(!memcmp(buf, got, MiB), "offset %llu", (unsigned long long)off);
+	}
+}
+
+static void wait_whole(hci_volume *v)
+{
+	struct hci_volume_status st;
+
+	for (int k = 0; k < 300; k++, usleep(100000)) {
+		ok(hci_volume_status(v, &st, sizeof(st), &w.err));
+		if (!st.segments_degraded && !st.replicas_out)
+			return;
+	}
+	ck_abort_msg("the volume does not become whole");
+}
+
+static void check_copies(void)
+{
+	struct hci_replica_info *r;
+	uint64_t n;
+
+	ok(hci_volume_replicas(w.client, "v", &r, &n, sizeof(*r), &w.err));
+	ck_assert_uint_eq(n, 8);
+	for (uint64_t i = 0; i < n; i += 2) {
+		ok(hci_volume_read_replica(w.client, "v", r[i].disk, r[i].segment, buf, MiB, 0, &w.err));
+		ok(hci_volume_read_replica(w.client, "v", r[i + 1].disk, r[i].segment, got, MiB, 0, &w.err));
+		ck_assert(!memcmp(buf, got, MiB));
+	}
+	hci_list_free(r);
+}
+
+START_TEST(a_log_that_comes_back_in_time_goes_on)
+{
+	struct hci_disk_info d;
+	char log[160], away[168];
+	hci_volume *v;
+
+	up(2, 2);
+	disk_of(0, &d);
+	ck_assert_ptr_nonnull(strstr(d.log, "/logs"));
+	ok(hci_volume_attach(&v, w.client, "v", NULL, &w.err));
+	write_all(v, 1);
+	log_of(0, log, sizeof(log));
+	snprintf(away, sizeof(away), "%s.away", log);
+	ck_assert_int_eq(rename(log, away), 0);
+	wait_state(0, HCI_DISK_OFFLINE, &d);
+	ck_assert_msg(strstr(d.reason, "write log"), "%s", d.reason);
+	write_all(v, 2);
+	ck_assert_int_eq(rename(away, log), 0);
+	wait_state(0, HCI_DISK_ONLINE, &d);
+	ck_assert_str_eq(d.uuid, uuid[0]);
+	wait_whole(v);
+	expect_all(v, 2);
+	hci_volume_unref(v);
+	check_copies();
+	down();
+}
+END_TEST
+
+START_TEST(a_log_that_is_lost_makes_a_new_disk)
+{
+	struct hci_disk_info d;
+	char log[160];
+	hci_volume *v;
+
+	up(2, 2);
+	ok(hci_volume_attach(&v, w.client, "v", NULL, &w.err));
+	write_all(v, 1);
+	log_of(0, log, sizeof(log));
+	ck_assert_int_eq(unlink(log), 0);
+	wait_state(0, HCI_DISK_OFFLINE, &d);
+	write_all(v, 2);
+	ck_assert_str_eq(d.uuid, uuid[0]);
+	wait_state(0, HCI_DISK_ONLINE, &d);
+	ck_assert_str_ne(d.uuid, uuid[0]);
+	wait_whole(v);
+	expect_all(v, 2);
+	hci_volume_unref(v);
+	check_copies();
+	down();
+}
+END_TEST
+
+/* Nobody has the volume attached, and there is no other copy: it is kept for as long as it takes. */
+START_TEST(the_last_copy_waits_for_its_log)
+{
+	struct hci_disk_info d;
+	char log[160], away[168];
+	hci_volume *v;
+
+	up(1, 1);
+	ok(hci_volume_attach(&v, w.client, "v", NULL, &w.err));
+	write_all(v, 1);
+	hci_volume_unref(v);
+	log_of(0, log, sizeof(log));
+	snprintf(away, sizeof(away), "%s.away", log);
+	ck_assert_int_eq(rename(log, away), 0);
+	wait_state(0, HCI_DISK_OFFLINE, &d);
+	for (int k = 0; k < 200 && !strstr(d.reason, "counts on"); k++, usleep(100000))
+		disk_of(0, &d);
+	ck_assert_msg(strstr(d.reason, "volume v still counts on"), "%s", d.reason);
+	ck_assert_str_eq(d.uuid, uuid[0]);
+	ck_assert_int_eq(rename(away, log), 0);
+	wait_state(0, HCI_DISK_ONLINE, &d);
+	ck_assert_str_eq(d.uuid, uuid[0]);
+	ok(hci_volume_attach(&v, w.client, "v", NULL, &w.err));
+	expect_all(v, 1);
+	hci_volume_unref(v);
+	down();
+}
+END_TEST
+
+static Suite *suite(void)
+{
+	Suite *s = suite_create("api_extlog");
+	TCase *t = tcase_create("extlog");
+
+	tcase_set_timeout(t, 120);
+	tcase_add_test(t, a_log_that_comes_back_in_time_goes_on);
+	tcase_add_test(t, a_log_that_is_lost_makes_a_new_disk);
+	tcase_add_test(t, the_last_copy_waits_for_its_log);
+	suite_add_tcase(s, t);
+	return s;
+}
+
+HARNESS_MAIN(suite)
