@@ -27,8 +27,11 @@ struct hci_cluster_opts {
 	const char *key_file;    /**< PEM of our key, readable by nobody else */
 	hci_log_fn log;          /**< NULL: silent */
 	void *log_arg;           /**< handed to log */
+	int32_t busy_poll_us;    /**< the loop thread looks for work this long at most before it sleeps; it adapts: no longer than pays,
+				      not at all when idle. 0: 100, -1: never (saves CPU, costs latency). Since 0.1. */
+	int32_t reserved;
 };
-#define HCI_CLUSTER_OPTS_INIT { (uint32_t)sizeof(struct hci_cluster_opts), HCI_LOG_INFO, NULL, NULL, NULL, NULL, NULL, NULL, NULL }
+#define HCI_CLUSTER_OPTS_INIT { (uint32_t)sizeof(struct hci_cluster_opts), HCI_LOG_INFO, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0 }
 
 /**
  * Make the metadata of a new cluster in an empty store.

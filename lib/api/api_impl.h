@@ -29,6 +29,7 @@ struct hci_cluster {
 	struct env *env;
 	pthread_t thread;
 	bool thread_runs;
+	uint64_t busy_poll_ns; /* see struct hci_cluster_opts */
 	struct metrics *metrics;
 	struct env_tls *tls;
 	struct store *store;

@@ -33,6 +33,8 @@ static int start_thread(hci_cluster *c, struct hci_error *err)
 	return 0;
 }
 
+#define BUSY_POLL_NS (100 * NS_PER_US)
+
 /* Workers of the env are started when it is made: they inherit the mask as well. */
 static int make_env(hci_cluster *c, const struct hci_cluster_opts *o, struct hci_error *err)
 {
@@ -43,7 +45,11 @@ static int make_env(hci_cluster *c, const struct hci_cluster_opts *o, struct hci
 		eo.log.level = (enum log_level)o->log_level;
 		eo.log.emit = o->log;
 		eo.log.arg = o->log_arg;
+		c->busy_poll_ns = o->busy_poll_us < 0 ? 0 : (uint64_t)o->busy_poll_us * NS_PER_US;
+		if (!o->busy_poll_us)
+			c->busy_poll_ns = BUSY_POLL_NS;
 	}
+	eo.spin_ns = c->busy_poll_ns;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	c->env = env_real_new(&eo, err);

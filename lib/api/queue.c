@@ -9,10 +9,13 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "base/spin.h"
 
 #define DEPTH_MAX 65536u
 
@@ -26,6 +29,12 @@ struct ring {
 	uint32_t *slot;
 };
 
+enum signal {
+	SIGNAL_NONE,
+	SIGNAL_SENT,  /* the eventfd is readable, or about to be */
+	SIGNAL_AWAKE, /* hci_queue_reap() looks at the ring itself */
+};
+
 struct hci_queue {
 	hci_cluster *c;
 	uint32_t depth, nfree;
@@ -34,7 +43,8 @@ struct hci_queue {
 	struct ring submit, complete;
 	struct env_task task;
 	_Atomic uint32_t posted;   /* the loop will look at the submit ring */
-	_Atomic uint32_t signaled; /* the eventfd is readable, or about to be */
+	_Atomic uint32_t signaled; /* enum signal */
+	struct spin spin;          /* of the user's thread in hci_queue_reap() */
 	int fd;
 };
 
@@ -78,8 +88,9 @@ static bool ring_empty(struct ring *r)
 static void signal_reaper(hci_queue *q)
 {
 	uint64_t one = 1;
+	uint32_t none = SIGNAL_NONE;
 
-	if (!atomic_exchange(&q->signaled, 1))
+	if (atomic_compare_exchange_strong(&q->signaled, &none, SIGNAL_SENT))
 		while (write(q->fd, &one, sizeof(one)) < 0 && errno == EINTR)
 			;
 }
@@ -144,6 +155,7 @@ int hci_queue_create(hci_queue **out, hci_cluster *cluster, uint32_t depth, stru
 		return err_set(err, HCI_E_NOMEM, "queue: out of memory");
 	q->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	q->c = hci_cluster_ref(cluster);
+	q->spin.max = cluster->busy_poll_ns;
 	q->depth = depth;
 	q->reqs = mem_calloc(depth, sizeof(*q->reqs));
 	q->free = mem_calloc(depth, sizeof(*q->free));
@@ -208,10 +220,11 @@ static uint32_t reap_some(hci_queue *q, struct hci_completion *out, uint32_t max
 		q->free[q->nfree++] = i;
 	}
 	/* Nothing there although it was woken: the write came after its completion had been taken already. */
-	if (ring_empty(&q->complete) && (!n || atomic_load(&q->signaled))) {
+	if (ring_empty(&q->complete) && atomic_load(&q->signaled) != SIGNAL_AWAKE &&
+	    (!n || atomic_load(&q->signaled))) {
 		while (read(q->fd, &v, sizeof(v)) < 0 && errno == EINTR)
 			;
-		atomic_store(&q->signaled, 0);
+		atomic_store(&q->signaled, SIGNAL_NONE);
 		/* One that came between the look and the clearing must not sleep. */
 		if (!ring_empty(&q->complete))
 			signal_reaper(q);
@@ -219,33 +232,56 @@ static uint32_t reap_some(hci_queue *q, struct hci_completion *out, uint32_t max
 	return n;
 }
 
-static uint64_t now_ms(void)
+static uint64_t now_ns(void)
 {
 	struct timespec t;
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+	return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+}
+
+/* Looks for a completion for a moment, when that has paid lately; meanwhile nobody need wake us. */
+static void look(hci_queue *q, uint64_t until)
+{
+	uint32_t none = SIGNAL_NONE;
+
+	if (!q->spin.ns || q->nfree == q->depth || !ring_empty(&q->complete) ||
+	    !atomic_compare_exchange_strong(&q->signaled, &none, SIGNAL_AWAKE))
+		return;
+	while (ring_empty(&q->complete) && now_ns() < until)
+		sched_yield();
+}
+
+/* From here on the eventfd says again what is there. */
+static void look_away(hci_queue *q)
+{
+	uint32_t awake = SIGNAL_AWAKE;
+
+	if (atomic_compare_exchange_strong(&q->signaled, &awake, SIGNAL_NONE) && !ring_empty(&q->complete))
+		signal_reaper(q);
 }
 
 int hci_queue_reap(hci_queue *q, struct hci_completion *out, uint32_t max, int32_t timeout_ms)
 {
-	uint64_t end = timeout_ms > 0 ? now_ms() + (uint64_t)timeout_ms : 0;
+	uint64_t now = timeout_ms ? now_ns() : 0;
+	uint64_t end = timeout_ms > 0 ? now + (uint64_t)timeout_ms * NS_PER_MS : UINT64_MAX;
 	uint32_t n;
 
-	while (!(n = reap_some(q, out, max)) && timeout_ms) {
+	for (;;) {
 		struct pollfd p = { .fd = q->fd, .events = POLLIN };
-		int wait = -1;
 
-		if (q->nfree == q->depth && timeout_ms < 0)
-			return 0; /* nothing is open: it would be for ever */
-		if (timeout_ms > 0) {
-			uint64_t now = now_ms();
-
-			if (now >= end)
-				return 0;
-			wait = (int)(end - now);
-		}
-		(void)poll(&p, 1, wait);
+		if (timeout_ms)
+			look(q, MIN(end, now + q->spin.ns));
+		n = reap_some(q, out, max);
+		look_away(q);
+		/* With nothing open it would be for ever. */
+		if (n || !timeout_ms || (timeout_ms < 0 && q->nfree == q->depth))
+			return (int)n;
+		now = now_ns();
+		if (now >= end)
+			return 0;
+		(void)poll(&p, 1, timeout_ms < 0 ? -1 : (int)((end - now + NS_PER_MS - 1) / NS_PER_MS));
+		spin_slept(&q->spin, now_ns() - now);
+		now = now_ns();
 	}
-	return (int)n;
 }

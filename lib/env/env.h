@@ -220,6 +220,7 @@ struct env_real_opts {
 	struct metrics *metrics; /* may be NULL; outlives the env */
 	unsigned workers;        /* threads for blocking work, 0: 4 */
 	const char *name;        /* of the threads, at most 10 characters */
+	uint64_t spin_ns;        /* how long the loop looks for work at most before it sleeps; 0: it sleeps */
 };
 
 /* A loop that runs on the calling thread when env_run() is called. */

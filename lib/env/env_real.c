@@ -160,15 +160,14 @@ static void turn_took(struct real *r, uint64_t ns)
 			 r->name, (unsigned long long)(ns / NS_PER_MS));
 }
 
-static void sleep_and_dispatch(struct real *r, bool busy)
+/* until 0: only asks what is there. */
+static int sleep_until(struct real *r, struct epoll_event *ev, uint64_t now, uint64_t until)
 {
-	struct epoll_event ev[EVENTS];
-	uint64_t until = busy ? 0 : env_next_timer(&r->env), now = real_clock();
-	int i, n;
+	bool sleeps = until != 0;
+	int n;
 
-	turn_took(r, now - r->env.now);
-
-	if (until) {
+	if (sleeps) {
+		now = real_clock(); /* it may have looked around in vain */
 		atomic_store(&r->sleeping, true);
 		if (atomic_load(&r->posted) || atomic_load(&r->stop))
 			until = 0;
@@ -176,6 +175,24 @@ static void sleep_and_dispatch(struct real *r, bool busy)
 	n = wait_events(r, ev, now, until);
 	atomic_store_explicit(&r->sleeping, false, memory_order_relaxed);
 	r->env.now = real_clock();
+	if (sleeps && until)
+		spin_slept(&r->spin, r->env.now - now);
+	return n;
+}
+
+static void sleep_and_dispatch(struct real *r, bool busy)
+{
+	struct epoll_event ev[EVENTS];
+	uint64_t until = busy ? 0 : env_next_timer(&r->env), now = real_clock();
+	int i, n = 0;
+
+	turn_took(r, now - r->env.now);
+
+	if (until && spin_look(r, ev, EVENTS, now, until, &n)) {
+		r->env.now = real_clock();
+	} else {
+		n = sleep_until(r, ev, now, until);
+	}
 	for (i = 0; i < n; i++) {
 		struct source *s = ev[i].data.ptr;
 
@@ -325,6 +342,7 @@ struct env *env_real_new(const struct env_real_opts *o, struct hci_error *err)
 	r->thread = pthread_self();
 	r->env.now = real_clock();
 	r->epfd = r->wakefd = r->aio.fd = -1;
+	r->spin.max = o->spin_ns;
 	snprintf(r->name, sizeof(r->name), "%s", o->name ? o->name : "hci");
 	list_init(&r->aio.queue);
 	net_init(r);

@@ -302,6 +302,13 @@ static void completed(struct real *r, const struct io_event *ev)
 	io->done(io);
 }
 
+bool aio_pending(const struct real *r)
+{
+	const struct aio_ring *ring = (const struct aio_ring *)(uintptr_t)r->aio.ctx;
+
+	return r->aio.inflight && ring->head != __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE);
+}
+
 bool aio_reap(struct real *r)
 {
 	struct aio *a = &r->aio;

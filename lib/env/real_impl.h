@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "base/spin.h"
 #include "env/env_impl.h"
 
 /* What epoll wakes us for. */
@@ -65,6 +66,7 @@ struct real {
 	bool no_pwait2;
 	uint64_t work_inflight; /* of env_work and of I/O on workers */
 	char name[11];
+	struct spin spin;
 	struct metric *turns; /* how long each was busy */
 	struct pool pool;
 	struct aio aio;
@@ -95,9 +97,15 @@ void real_work(struct env *e, struct env_work *w);
 /* real_aio.c */
 void aio_setup(struct real *r); /* at the first O_DIRECT file */
 void aio_flush(struct real *r); /* io_submit what this turn gathered */
+bool aio_pending(const struct real *r);
 bool aio_reap(struct real *r);  /* true when there was something */
 void aio_fini(struct real *r);
 void real_submit(struct env *e, struct env_io *io);
+
+/* real_spin.c */
+struct epoll_event;
+/* True when there is something to do: *n events of epoll, or what a turn finds. */
+bool spin_look(struct real *r, struct epoll_event *ev, int nev, uint64_t now, uint64_t until, int *n);
 
 /* real_file.c */
 struct env_file {

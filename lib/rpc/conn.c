@@ -121,7 +121,7 @@ static bool say_goodbye(struct rpc_conn *c, const struct hci_error *why)
 	struct out o;
 	int64_t n = -1;
 
-	if (c->out_off || c->blocked)
+	if (c->loop || c->out_off || c->blocked)
 		return false;
 	rpc_goodbye_write(why, &body);
 	if (!body.failed) {
@@ -440,7 +440,7 @@ static void run_rx(struct env_task *t)
 	rpc_rx_run(container_of(t, struct rpc_conn, rx_task));
 }
 
-static struct rpc_conn *conn_new(struct rpc *r, const char *addr)
+struct rpc_conn *rpc_conn_new(struct rpc *r, const char *addr)
 {
 	size_t len = strlen(addr);
 	struct rpc_conn *c = mem_zalloc(sizeof(*c) + len + 1);
@@ -475,7 +475,7 @@ static struct rpc_conn *conn_new(struct rpc *r, const char *addr)
 
 int rpc_conn_accept(struct rpc *r, struct env_conn *io)
 {
-	struct rpc_conn *c = conn_new(r, "incoming");
+	struct rpc_conn *c = rpc_conn_new(r, "incoming");
 
 	if (!c) {
 		env_conn_close(io, true);
@@ -498,7 +498,7 @@ struct rpc_conn *rpc_connect(struct rpc *r, const char *addr, const char *expect
 		err_set(err, HCI_E_CLOSED, "connecting to %s: this end is shutting down", addr);
 		return NULL;
 	}
-	c = conn_new(r, addr);
+	c = rpc_conn_new(r, addr);
 	if (!c) {
 		err_set(err, HCI_E_NOMEM, "connecting to %s: out of memory", addr);
 		return NULL;

@@ -6,6 +6,7 @@
  *	hello.c  the bodies of hello and goodbye, and the judgement on a peer's hello
  *	recv.c   bytes in: from the stream to whole frames
  *	send.c   bytes out: the queue of frames
+ *	loop.c   the connection of a node with itself
  *	call.c   calls we make: slots, timeouts, cancel
  *	serve.c  requests we got: dispatch and reply
  */
@@ -128,6 +129,7 @@ struct rpc_conn {
 	unsigned refs;
 	enum conn_state state;
 	bool inbound, was_ready, paused;
+	bool loop; /* with ourselves: no stream, see loop.c */
 	bool blocked; /* the stream takes no more until on_writable */
 	bool draining, cleaned;
 	bool rx_seen, tx_seen;       /* since the last tick of the keep-alive */
@@ -188,7 +190,13 @@ struct rpc_method_entry {
 };
 const struct rpc_method_entry *rpc_method(const struct rpc *r, uint32_t method);
 
+/* loop.c */
+bool rpc_is_self(const struct rpc *r, const char *node);
+struct rpc_conn *rpc_loop_connect(struct rpc *r, struct hci_error *err);
+void rpc_loop_flush(struct rpc_conn *c);
+
 /* conn.c */
+struct rpc_conn *rpc_conn_new(struct rpc *r, const char *addr);
 int rpc_conn_accept(struct rpc *r, struct env_conn *io);
 /* Ends the connection: err says why, the peer is told if that is still possible. */
 void rpc_conn_fail(struct rpc_conn *c, const struct hci_error *err);
@@ -216,6 +224,7 @@ void rpc_take_text(struct rd *r, char *out, size_t cap);
 /* recv.c */
 void rpc_rx_run(struct rpc_conn *c);
 void rpc_rx_drop(struct rpc_conn *c);   /* frees what is half received */
+void rpc_rx_reply_payload(struct rpc_conn *c); /* where it goes, to c->rx.dst */
 void rpc_rx_resume(struct rpc_conn *c); /* after a request was answered: may read on */
 
 /* send.c */

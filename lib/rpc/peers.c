@@ -104,8 +104,13 @@ static void retire(struct peer *it)
 static struct rpc_conn *attempt(struct rpc_peers *p, struct peer *it, struct hci_error *err)
 {
 	char addr[256];
-	int rc = p->resolve(p->arg, it->node, addr, sizeof(addr));
+	int rc;
 
+	if (rpc_is_self(p->rpc, it->node)) {
+		it->conn = rpc_loop_connect(p->rpc, err);
+		return it->conn ? rpc_conn_ref(it->conn) : NULL;
+	}
+	rc = p->resolve(p->arg, it->node, addr, sizeof(addr));
 	if (rc < 0) {
 		err_set(err, rc, "node %s: its address is not known", it->node);
 		return NULL;

@@ -183,7 +183,7 @@ static void begin_request_payload(struct rpc_conn *c)
 	rx->dst = q->pub.payload;
 }
 
-static void begin_reply_payload(struct rpc_conn *c)
+void rpc_rx_reply_payload(struct rpc_conn *c)
 {
 	struct rx *rx = &c->rx;
 	struct rpc_call *call = rx->slot->call;
@@ -221,7 +221,7 @@ static bool take_body(struct rpc_conn *c)
 	if (rx->req)
 		begin_request_payload(c);
 	else if (rx->slot)
-		begin_reply_payload(c);
+		rpc_rx_reply_payload(c);
 	return true;
 }
 

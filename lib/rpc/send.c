@@ -127,6 +127,10 @@ void rpc_out_flush(struct rpc_conn *c)
 	uint64_t total;
 	int64_t n;
 
+	if (c->loop) {
+		rpc_loop_flush(c);
+		return;
+	}
 	rpc_conn_ref(c);
 	while (c->state != CONN_CLOSED && !list_empty(&c->outq)) {
 		int niov = gather(c, iov, &total);

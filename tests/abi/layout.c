@@ -22,7 +22,8 @@ AT(struct hci_cluster_opts, cert_file, 32);
 AT(struct hci_cluster_opts, key_file, 40);
 AT(struct hci_cluster_opts, log, 48);
 AT(struct hci_cluster_opts, log_arg, 56);
-SIZE(struct hci_cluster_opts, 64);
+AT(struct hci_cluster_opts, busy_poll_us, 64);
+SIZE(struct hci_cluster_opts, 72);
 
 AT(struct hci_cluster_info, name, 0);
 AT(struct hci_cluster_info, uuid, 64);

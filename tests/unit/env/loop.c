@@ -104,7 +104,7 @@ static void *post_many(void *arg)
 
 START_TEST(posts_of_many_threads_all_arrive_in_each_threads_order)
 {
-	struct env_real_opts o = { .name = "test" };
+	struct env_real_opts o = { .name = "test", .spin_ns = _i ? NS_PER_MS : 0 };
 	struct env *e = env_real_new(&o, NULL);
 	struct poster p[POSTERS];
 	unsigned i;
@@ -158,7 +158,7 @@ static void *ping_thread(void *arg)
 
 START_TEST(a_post_wakes_a_sleeping_loop)
 {
-	struct env_real_opts o = { .name = "test" };
+	struct env_real_opts o = { .name = "test", .spin_ns = _i ? NS_PER_MS : 0 };
 	struct env *e = env_real_new(&o, NULL);
 	atomic_uint count = 0;
 	struct ping p = { .env = e, .count = &count };
@@ -317,8 +317,8 @@ static Suite *suite(void)
 
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, deferred_tasks_run_once_in_order);
-	tcase_add_test(t, posts_of_many_threads_all_arrive_in_each_threads_order);
-	tcase_add_test(t, a_post_wakes_a_sleeping_loop);
+	tcase_add_loop_test(t, posts_of_many_threads_all_arrive_in_each_threads_order, 0, 2);
+	tcase_add_loop_test(t, a_post_wakes_a_sleeping_loop, 0, 2);
 	tcase_add_test(t, work_runs_in_parallel_up_to_the_limit);
 	tcase_add_test(t, an_end_with_work_in_flight_still_completes_it_once);
 	tcase_add_test(t, clocks_and_randomness);

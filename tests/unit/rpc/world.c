@@ -139,7 +139,7 @@ struct rpc *world_server(struct world *w, const struct rpc_opts *o)
 	struct hci_error err;
 
 	ck_assert_ptr_nonnull(r);
-	ck_assert_msg(rpc_listen(r, w->kind == WORLD_REAL ? "tcp:127.0.0.1:0" : "tcp:n1:0", &err) ==
+	ck_assert_msg(rpc_listen(r, w->kind != WORLD_SIM ? "tcp:127.0.0.1:0" : "tcp:n1:0", &err) ==
 			      0,
 		      "%s", err.message);
 	return r;
@@ -148,11 +148,21 @@ struct rpc *world_server(struct world *w, const struct rpc_opts *o)
 struct rpc_conn *world_connect(struct world *w)
 {
 	struct hci_error err;
-	struct rpc_conn *c = rpc_connect(w->cli, w->addr, "srv", &err);
+	struct rpc_conn *c = w->self ? rpc_peers_get(w->self, "srv", &err)
+				     : rpc_connect(w->cli, w->addr, "srv", &err);
 
 	ck_assert_msg(c, "%s", err.message);
 	ck_assert_msg(rpc_conn_wait(c, &err) == 0, "%s", err.message);
 	return c;
+}
+
+static int nobody(void *arg, const char *node, char *addr, size_t cap)
+{
+	(void)arg;
+	(void)cap;
+	addr[0] = '\0';
+	ck_abort_msg("the address of %s was asked for", node);
+	return 0;
 }
 
 static void world_fiber(void *arg)
@@ -169,12 +179,15 @@ static void world_fiber(void *arg)
 	world_serve(w, w->srv);
 	rpc_on_conn_closed(w->srv, on_conn_closed, w);
 	w->cli = rpc_new(w->e, &co);
+	if (w->kind == WORLD_LOOP)
+		w->self = rpc_peers_new(w->srv, nobody, NULL);
 	w->fn(w);
 	world_release_held(w);
+	rpc_peers_free(w->self);
 	rpc_free(w->cli);
 	rpc_free(w->srv);
 	w->over = true;
-	if (w->kind == WORLD_REAL)
+	if (w->kind != WORLD_SIM)
 		env_stop(w->e);
 }
 
@@ -234,7 +247,7 @@ void world_run(enum world_kind kind, void (*fn)(struct world *w))
 {
 	struct world w = { .fn = fn, .kind = kind };
 
-	if (kind == WORLD_REAL)
+	if (kind != WORLD_SIM)
 		run_real(&w);
 	else
 		run_sim(&w);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A server and a client on one loop, real or simulated, for a test body that runs on a fiber. The
- * server has a few methods to be called.
+ * server has a few methods to be called. In the world WORLD_LOOP the server calls itself.
  */
 #ifndef TESTS_RPC_WORLD_H
 #define TESTS_RPC_WORLD_H
@@ -12,7 +12,7 @@
 #include "env/fiber.h"
 #include "rpc/rpc.h"
 
-enum world_kind { WORLD_REAL, WORLD_SIM, WORLD_KINDS };
+enum world_kind { WORLD_REAL, WORLD_SIM, WORLD_KINDS, WORLD_LOOP = WORLD_KINDS, WORLD_ALL };
 
 enum {
 	M_ECHO = 0xf01, /* body and payload come back */
@@ -35,6 +35,7 @@ struct world {
 	/* of the fixture */
 	void (*fn)(struct world *w);
 	enum world_kind kind;
+	struct rpc_peers *self; /* of WORLD_LOOP */
 	bool over;
 };
 
@@ -71,6 +72,7 @@ void tcall_free(struct tcall *t);
 void check_echo(struct world *w, struct rpc_conn *c, uint32_t n);
 
 #define add_both(tc, fn) tcase_add_loop_test(tc, fn, 0, WORLD_KINDS)
+#define add_all(tc, fn) tcase_add_loop_test(tc, fn, 0, WORLD_ALL)
 /* A test whose body runs on a fiber, in both kinds of world. */
 #define BOTH(name)                                \
 	static void name##_body(struct world *w); \

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How long to look before sleeping: longer while it would have paid, not at all when it does not. */
+#include "base/spin.h"
+
+#include "../harness.h"
+
+START_TEST(short_sleeps_make_it_look_as_long_as_allowed)
+{
+	struct spin s = { .max = 100000 };
+	uint64_t last = 0;
+
+	for (int i = 0; i < 10; i++) {
+		spin_slept(&s, 50000);
+		ck_assert_uint_ge(s.ns, last);
+		ck_assert_uint_gt(s.ns, 0);
+		last = s.ns;
+	}
+	ck_assert_uint_eq(s.ns, 100000);
+}
+END_TEST
+
+START_TEST(long_sleeps_end_it)
+{
+	struct spin s = { .max = 100000, .ns = 100000 };
+
+	for (int i = 0; i < 10; i++)
+		spin_slept(&s, 5000000);
+	ck_assert_uint_eq(s.ns, 0);
+}
+END_TEST
+
+START_TEST(never_means_never)
+{
+	struct spin s = { 0 };
+
+	for (int i = 0; i < 10; i++)
+		spin_slept(&s, 0);
+	ck_assert_uint_eq(s.ns, 0);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+	Suite *s = suite_create("base/spin");
+	TCase *t = tcase_create("spin");
+
+	tcase_add_test(t, short_sleeps_make_it_look_as_long_as_allowed);
+	tcase_add_test(t, long_sleeps_end_it);
+	tcase_add_test(t, never_means_never);
+	suite_add_tcase(s, t);
+	return s;
+}
+
+HARNESS_MAIN(suite)
