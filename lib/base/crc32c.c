@@ -148,3 +148,25 @@ uint32_t crc32c(uint32_t crc, const void *data, size_t len)
 		return crc32c_portable(crc, data, len);
 	return ~crc_hardware(~crc, data, len);
 }
+
+uint32_t block_sum(const void *block)
+{
+	uint32_t crc = crc32c(0, block, HCI_BLOCK);
+
+	return crc <= SUM_LOST ? ~crc : crc;
+}
+
+void block_sums(const void *data, uint32_t blocks, uint32_t *sums)
+{
+	for (uint32_t i = 0; i < blocks; i++)
+		sums[i] = block_sum((const uint8_t *)data + (size_t)i * HCI_BLOCK);
+}
+
+uint32_t block_sums_wrong(const void *data, uint32_t blocks, const uint32_t *sums)
+{
+	uint32_t wrong = 0;
+
+	for (uint32_t i = 0; i < blocks; i++)
+		wrong += block_sum((const uint8_t *)data + (size_t)i * HCI_BLOCK) != sums[i];
+	return wrong;
+}

@@ -11,6 +11,8 @@
 #include "replica/replica_impl.h"
 
 #define CACHE_MAX (64 * MiB)
+#define SUMS_CACHE (32 * MiB)
+#define SUMS_CACHE_MIN (4 * MiB) /* a pass and many reads at a time must get on */
 #define FRAME_SLAB (256 * KiB)
 
 char *disk_path(struct repl_disk *d, const char *name)
@@ -94,8 +96,10 @@ static int check_super(struct repl_disk *d, const struct repl_disk_opts *o, enum
 	if (st == PAGE_VERSION)
 		return err_set(
 			err, HCI_E_VERSION,
-			"disk %s is of format version %u, this libhci knows %u: use a newer one",
-			d->path, s->h.version, SUPER_VERSION);
+			"disk %s is of format version %u, this libhci knows %u only: %s", d->path, s->h.version,
+			SUPER_VERSION,
+			s->h.version > SUPER_VERSION ? "use a newer one"
+						     : "remove it from its pool and format it anew");
 	if (st != PAGE_VALID || s->log_size < LOG_SIZE_MIN || s->log_size > LOG_SIZE_MAX ||
 	    s->log_size % HCI_BLOCK || s->block != HCI_BLOCK || s->region != REPL_REGION)
 		return err_set(
@@ -175,6 +179,7 @@ static void init_lists(struct repl_disk *d)
 	list_init(&d->dying_segs);
 	list_init(&d->dying_vols);
 	list_init(&d->free_reads);
+	list_init(&d->sums_lru);
 	fiber_mutex_init(&d->open_lock);
 	fiber_mutex_init(&d->wb_lock);
 	fiber_cond_init(&d->opener);
@@ -202,6 +207,7 @@ static struct repl_disk *disk_new(struct env *e, const char *path, const struct 
 	d->arg = o->arg;
 	d->mutate = o->mutate;
 	d->reserve = o->reserve ? o->reserve : 64 * MiB;
+	d->sums_max = (uint32_t)(MAX(o->sums_cache ? o->sums_cache : SUMS_CACHE, SUMS_CACHE_MIN) / sizeof(struct sums));
 	init_lists(d);
 	d->super = mem_alloc_aligned(HCI_BLOCK);
 	d->pass = wb_new(d);
@@ -275,6 +281,10 @@ static void register_metrics(struct repl_disk *d)
 				       "Group commits to a disk's log.", label);
 	d->m_wb = metrics_counter(m, "hci_replica_writeback_bytes_total",
 				  "Bytes moved from the log to segments.", label);
+	d->m_corrupt = metrics_counter(m, "hci_replica_corrupt_blocks_total",
+				       "Blocks of a disk that did not have the checksum they should.", label);
+	d->m_sums_read = metrics_counter(m, "hci_replica_sums_reads_total",
+					 "Pages of checksums read because they were not in memory.", label);
 }
 
 /* ---- open ---- */

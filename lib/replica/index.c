@@ -4,6 +4,7 @@
  * search. Also the frames that keep such blocks in memory, and the counts that space.c decides
  * from. Nodes are promised before a write is put in a batch, so that applying it cannot fail.
  */
+#include "base/crc32c.h"
 #include "base/mem.h"
 #include "replica/replica_impl.h"
 
@@ -193,7 +194,7 @@ static uint64_t node_resv(const struct node *n)
 }
 
 /* The only place where a block's place changes, so that the counts are right. */
-static void node_set(struct node *n, unsigned i, uint32_t loc, uint8_t *mem)
+static void node_set(struct node *n, unsigned i, uint32_t loc, uint32_t sum, uint8_t *mem)
 {
 	struct repl_disk *d = n->seg->d;
 	uint32_t old = n->loc[i];
@@ -204,6 +205,7 @@ static void node_set(struct node *n, unsigned i, uint32_t loc, uint8_t *mem)
 	n->live += (uint32_t)(loc != 0) - (uint32_t)(old != 0);
 	n->data += (uint32_t)loc_is_data(loc) - (uint32_t)loc_is_data(old);
 	n->loc[i] = loc;
+	n->sum[i] = sum;
 	n->mem[i] = mem;
 	d->resv += node_resv(n);
 }
@@ -220,6 +222,13 @@ static void node_touched(struct node *n, uint64_t lsn)
 	}
 }
 
+static void page_dirty(struct seg *s, struct mpage *p, uint64_t lsn)
+{
+	p->dirty_lsn = p->dirty ? MIN(p->dirty_lsn, lsn) : lsn;
+	p->dirty = true;
+	seg_dirty(s);
+}
+
 void index_valid(struct seg *s, uint32_t region, uint16_t mask)
 {
 	struct node *n = index_node(s, region);
@@ -232,8 +241,7 @@ void index_valid(struct seg *s, uint32_t region, uint16_t mask)
 	*v = mask;
 	if (n)
 		s->d->resv += node_resv(n);
-	s->pages[region / MAP_REGIONS]->dirty = true;
-	seg_dirty(s);
+	page_dirty(s, s->pages[region / MAP_REGIONS], 0); /* with this pass, not later */
 }
 
 uint32_t index_new_blocks(const struct seg *s, uint32_t block, uint32_t n)
@@ -251,7 +259,7 @@ uint32_t index_new_blocks(const struct seg *s, uint32_t block, uint32_t n)
 }
 
 int index_write(struct seg *s, uint32_t block, uint32_t n, uint32_t pos, const uint8_t *data,
-		uint64_t lsn)
+		const uint32_t *sums, uint64_t lsn)
 {
 	struct repl_disk *d = s->d;
 	uint32_t b = block, end = block + n;
@@ -268,7 +276,7 @@ int index_write(struct seg *s, uint32_t block, uint32_t n, uint32_t pos, const u
 
 			if (f)
 				memcpy(f, data + (size_t)k * HCI_BLOCK, HCI_BLOCK);
-			node_set(x, b % REGION_BLOCKS, pos + k + 1, f);
+			node_set(x, b % REGION_BLOCKS, pos + k + 1, sums[k], f);
 		}
 		node_touched(x, lsn);
 	}
@@ -301,7 +309,7 @@ int index_zero(struct seg *s, uint32_t block, uint32_t n, uint64_t lsn)
 			unsigned i = b % REGION_BLOCKS;
 			bool needed = x->snap || node_valid(x, i);
 
-			node_set(x, i, needed ? LOC_ZERO : 0, NULL);
+			node_set(x, i, needed ? LOC_ZERO : 0, SUM_NONE, NULL);
 		}
 		node_touched(x, lsn);
 	}
@@ -327,9 +335,8 @@ void index_seq(struct seg *s, uint32_t block, uint32_t n, bool zero, uint64_t se
 		bool flag = zero && (whole || old == 0 || (*q & REPL_SEQ_ZERO));
 
 		*q = (set ? seq : MAX(old, seq)) | (flag ? REPL_SEQ_ZERO : 0) | (set && whole ? REPL_SEQ_COPIED : 0);
-		p->dirty = true;
+		page_dirty(s, p, s->d->log.applied);
 	}
-	seg_dirty(s);
 }
 
 /* ---- what a pass and a drop do to nodes ---- */
@@ -355,7 +362,7 @@ void index_node_done(struct node *n, uint64_t lsn, struct list *before)
 	n->snap = NULL;
 	for (unsigned i = 0; i < REGION_BLOCKS; i++) {
 		if (n->loc[i] && n->loc[i] == sn->loc[i])
-			node_set(n, i, 0, NULL);
+			node_set(n, i, 0, SUM_NONE, NULL);
 	}
 	if (n->live == 0) {
 		node_free(n);
@@ -378,7 +385,7 @@ void index_node_requeue(struct node *n, struct list *before)
 static void node_clear(struct node *n)
 {
 	for (unsigned i = 0; i < REGION_BLOCKS; i++)
-		node_set(n, i, 0, NULL);
+		node_set(n, i, 0, SUM_NONE, NULL);
 }
 
 void index_forget_seg(struct seg *s)

@@ -164,11 +164,13 @@ static uint16_t batch_vol(struct repl_disk *d, struct logf_batch *f, struct vol 
 
 static void add_data(struct batch *b, const struct repl_op *op)
 {
-	const uint8_t *p = op->buf;
-	uint32_t n = data_blocks(op);
+	uint32_t n = data_blocks(op), *sums = b->f->crcs + b->f->data_blocks;
 
-	for (uint32_t i = 0; i < n; i++)
-		b->f->crcs[b->f->data_blocks++] = crc32c(0, p + (size_t)i * HCI_BLOCK, HCI_BLOCK);
+	if (op->sums)
+		memcpy(sums, op->sums, n * sizeof(sums[0]));
+	else
+		block_sums(op->buf, n, sums);
+	b->f->data_blocks += n;
 	b->iov[b->niov].iov_base = op->buf;
 	b->iov[b->niov++].iov_len = (size_t)op->len;
 }
@@ -190,7 +192,8 @@ static void add(struct repl_disk *d, struct batch *b, struct repl_op *op)
 		p->vol->drops += x->kind == LOGF_DROP;
 	} else {
 		x->kind = kinds[op->kind];
-		x->flags = op->flags & REPL_F_SETSEQ ? LOGF_F_SETSEQ : 0;
+		x->flags = (op->flags & REPL_F_SETSEQ ? LOGF_F_SETSEQ : 0) |
+			   (op->flags & REPL_F_ASIS ? LOGF_F_ASIS : 0);
 		x->block = (uint32_t)(op->off / HCI_BLOCK);
 		x->nblocks = (uint32_t)(op->len / HCI_BLOCK);
 		x->seq = op->seq & REPL_SEQ_MASK;
@@ -299,7 +302,7 @@ static void kick_task(struct env_task *t)
 /* ---- applying ---- */
 
 /* The data follow each other in the ring in the order of the entries. */
-static int apply_op(struct repl_disk *d, struct repl_op *op, uint32_t *pos)
+static int apply_op(struct repl_disk *d, struct repl_op *op, uint32_t *pos, const uint32_t **sums)
 {
 	struct op_priv *p = op_priv(op);
 	struct seg *s = p->seg;
@@ -321,13 +324,14 @@ static int apply_op(struct repl_disk *d, struct repl_op *op, uint32_t *pos)
 	index_unpromise(d, p->promised);
 	p->promised = 0;
 	if (op->kind == REPL_WRITE)
-		rc = index_write(s, block, n, *pos, op->buf, d->log.applied);
+		rc = index_write(s, block, n, *pos, op->buf, *sums, d->log.applied);
 	else
 		rc = index_zero(s, block, n, d->log.applied);
 	index_seq(s, block, n, op->kind == REPL_ZERO, seq, op->flags & REPL_F_SETSEQ);
 	p->vol->last = MAX(p->vol->last, seq);
 	p->vol->meta_dirty = true;
 	*pos += data_blocks(op);
+	*sums += data_blocks(op);
 	return rc;
 }
 
@@ -335,6 +339,7 @@ static void batch_apply(struct repl_disk *d, struct batch *b)
 {
 	uint32_t pos = b->pos + b->blocks - b->f->data_blocks;
 	bool ok = b->io.result == (int64_t)b->blocks * HCI_BLOCK && !d->failed;
+	const uint32_t *sums = b->f->crcs;
 	struct list *l;
 
 	if (!ok && !d->failed)
@@ -344,7 +349,7 @@ static void batch_apply(struct repl_disk *d, struct batch *b)
 	while ((l = list_pop(&b->ops))) {
 		struct repl_op *op = list_entry(l, struct repl_op, link);
 
-		if (ok && apply_op(d, op, &pos))
+		if (ok && apply_op(d, op, &pos, &sums))
 			disk_fail(d, 0, "out of memory for the index of the log");
 		unadmit(d, op_priv(op));
 		metric_add(d->m_writes, 1);
@@ -389,6 +394,17 @@ static int check_range(const struct repl_op *op)
 	return 0;
 }
 
+/*
+ * What was damaged on its way here, or changed by its owner while it was sent, must not be acknowledged: nobody
+ * could read it afterwards. This takes the place of computing the sums for the log, which keeps the writer's.
+ */
+static int check_sums(const struct repl_op *op)
+{
+	if (op->kind != REPL_WRITE || !op->sums || op->flags & REPL_F_ASIS)
+		return 0;
+	return block_sums_wrong(op->buf, (uint32_t)(op->len / HCI_BLOCK), op->sums) ? HCI_E_CORRUPT : 0;
+}
+
 static void tell_stable(struct repl_op *op)
 {
 	struct vol *v = op->slot->vol;
@@ -416,6 +432,8 @@ void repl_submit(struct repl_op *op)
 		status = HCI_E_CLOSED;
 	else if (!op_stale(op, &status) && op->kind != REPL_STABLE)
 		status = check_range(op);
+	if (!status)
+		status = check_sums(op);
 	if (status || op->kind == REPL_STABLE) {
 		if (!status)
 			tell_stable(op);

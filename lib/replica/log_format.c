@@ -100,9 +100,17 @@ static bool body_ok(const struct logf_view *v)
 
 static bool data_ok(const struct logf_view *v, const uint8_t *data)
 {
-	for (uint32_t i = 0; i < v->hdr->data_blocks; i++) {
-		if (crc32c(0, data + (size_t)i * HCI_BLOCK, HCI_BLOCK) != v->crcs[i])
+	const uint32_t *sums = v->crcs;
+
+	for (uint32_t i = 0; i < v->hdr->nentries; i++) {
+		const struct logf_entry *e = &v->entries[i];
+
+		if (e->kind != LOGF_WRITE)
+			continue;
+		if (!(e->flags & LOGF_F_ASIS) && block_sums_wrong(data, e->nblocks, sums))
 			return false;
+		data += (size_t)e->nblocks * HCI_BLOCK;
+		sums += e->nblocks;
 	}
 	return true;
 }

@@ -28,6 +28,7 @@ enum logf_kind {
 };
 
 #define LOGF_F_SETSEQ 1u
+#define LOGF_F_ASIS 2u /* the data need not have their sums */
 
 struct logf_hdr {
 	uint64_t magic;
@@ -78,7 +79,7 @@ struct logf_batch {
 	uint32_t nvols, nentries, data_blocks;
 	struct logf_vol vols[LOGF_VOLS_MAX];
 	struct logf_entry entries[LOGF_ENTRIES_MAX];
-	uint32_t crcs[LOGF_DATA_MAX]; /* of each data block, in the order of the entries */
+	uint32_t crcs[LOGF_DATA_MAX]; /* block_sum() of each data block, in the order of the entries */
 };
 
 static inline uint32_t logf_hdr_bytes(uint32_t nvols, uint32_t nentries, uint32_t data_blocks)

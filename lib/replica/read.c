@@ -4,9 +4,14 @@
  * says at one moment; nothing that is not durable is ever returned, so what a read saw stays so. A
  * read behind a write to the same blocks that is not yet durable waits for it.
  *
+ * The sums that the blocks should have are taken down at that same moment. They are compared by whoever
+ * gets them, on the writer's side of the network, so that it costs once and covers all of the way; here
+ * only for those who ask.
+ *
  * A pass may take away what a read under way looks at (a place in the log, blocks of the file): it
  * waits with readers_wait() for the reads that began before. Two counters in turn tell them apart.
  */
+#include "base/crc32c.h"
 #include "base/mem.h"
 #include "replica/replica_impl.h"
 
@@ -20,6 +25,25 @@ struct part {
 
 enum source { SRC_ZERO, SRC_MEM, SRC_LOG, SRC_FILE };
 
+static void read_finish(struct repl_disk *d, struct repl_op *op, int status)
+{
+	struct op_priv *p = op_priv(op);
+	uint32_t wrong = 0;
+
+	if (!status && (p->own_sums || op->flags & REPL_F_VERIFY))
+		wrong = block_sums_wrong(op->buf, (uint32_t)(op->len / HCI_BLOCK), op->sums);
+	if (wrong) {
+		metric_add(d->m_corrupt, wrong);
+		status = HCI_E_CORRUPT;
+	}
+	if (p->own_sums) {
+		mem_free(op->sums);
+		op->sums = NULL;
+		p->own_sums = false;
+	}
+	op_finish(d, op, status);
+}
+
 static void read_unref(struct repl_disk *d, struct repl_op *op)
 {
 	struct op_priv *p = op_priv(op);
@@ -32,7 +56,7 @@ static void read_unref(struct repl_disk *d, struct repl_op *op)
 		seg_unref(p->seg);
 		p->seg = NULL;
 	}
-	op_finish(d, op, p->err);
+	read_finish(d, op, p->err);
 }
 
 static void part_done(struct env_io *io)
@@ -95,6 +119,46 @@ static bool needs_file(const struct seg *s, uint32_t block, uint32_t n)
 	return false;
 }
 
+/* What n blocks from the same kind of place should have. */
+static void note_sums(const struct seg *s, uint32_t block, uint32_t n, enum source src, uint32_t *out)
+{
+	for (uint32_t b = block; b < block + n; b++) {
+		if (src == SRC_ZERO)
+			*out++ = SUM_ZEROES;
+		else if (src == SRC_FILE)
+			*out++ = *sums_at(s, b);
+		else
+			*out++ = index_node(s, b / REGION_BLOCKS)->sum[b % REGION_BLOCKS];
+	}
+}
+
+/* The pages of sums of what comes from the file: false when the read waits for one, or failed. */
+static bool have_sums(struct repl_op *op, struct seg *s)
+{
+	uint32_t block = (uint32_t)(op->off / HCI_BLOCK), end = block + (uint32_t)(op->len / HCI_BLOCK);
+
+	while (block < end) {
+		uint32_t page = block / SUM_BLOCKS, stop = MIN(end, (page + 1) * SUM_BLOCKS);
+
+		if (!sums_ready(s, page) && needs_file(s, block, stop - block)) {
+			struct sums *x = sums_want(s, page);
+
+			if (x && !x->ready) {
+				sums_wait_read(x, op);
+				return false;
+			}
+			if (!x) {
+				read_finish(s->d, op, HCI_E_NOMEM);
+				return false;
+			}
+		}
+		if (sums_ready(s, page))
+			sums_touch(s->sums[page]);
+		block = stop;
+	}
+	return true;
+}
+
 /* How many blocks from b on come from the same place in a row. */
 static uint32_t run_length(const struct seg *s, uint32_t b, uint32_t end, enum source src,
 			   uint32_t loc)
@@ -121,6 +185,7 @@ static void assemble(struct repl_disk *d, struct repl_op *op, struct seg *s)
 		enum source src = source(s, b, &mem, &loc);
 
 		n = run_length(s, b, end, src, loc);
+		note_sums(s, b, n, src, op->sums + (b - first));
 		if (src == SRC_ZERO)
 			memset(to, 0, (size_t)n * HCI_BLOCK);
 		else if (src == SRC_MEM)
@@ -144,14 +209,21 @@ void read_go(struct repl_op *op)
 	list_del(&op->link);
 	if (d->failed)
 		status = HCI_E_IO;
+	if (!status && !op->sums) {
+		op->sums = mem_alloc(op->len / HCI_BLOCK * sizeof(op->sums[0]));
+		p->own_sums = op->sums;
+		status = op->sums ? 0 : HCI_E_NOMEM;
+	}
 	if (status || op_stale(op, &status)) {
-		op_finish(d, op, status);
+		read_finish(d, op, status);
 		return;
 	}
 	s = seg_find(p->vol, op->segment);
 	if (!s) {
 		memset(op->buf, 0, (size_t)op->len);
-		op_finish(d, op, 0);
+		for (uint64_t i = 0; i < op->len / HCI_BLOCK; i++)
+			op->sums[i] = SUM_ZEROES;
+		read_finish(d, op, 0);
 		return;
 	}
 	if (!s->data &&
@@ -159,6 +231,8 @@ void read_go(struct repl_op *op)
 		seg_want_file(s, op);
 		return;
 	}
+	if (!have_sums(op, s))
+		return;
 	if (s->data) {
 		list_del(&s->lru);
 		list_push(&d->open_segs, &s->lru);

@@ -326,7 +326,7 @@ static int batch_at(struct rec *r, uint32_t pos, struct logf_view *v, bool *foun
 	return 0;
 }
 
-static int apply_data(struct rec *r, struct vol *v, const struct logf_entry *x, uint32_t pos)
+static int apply_data(struct rec *r, struct vol *v, const struct logf_entry *x, uint32_t pos, const uint32_t *sums)
 {
 	struct seg *s = seg_get(v, x->segment);
 	bool zero = x->kind == LOGF_ZERO;
@@ -337,7 +337,7 @@ static int apply_data(struct rec *r, struct vol *v, const struct logf_entry *x, 
 		return rc;
 	seg_real(s);
 	rc = zero ? index_zero(s, x->block, x->nblocks, lsn)
-		  : index_write(s, x->block, x->nblocks, pos, NULL, lsn);
+		  : index_write(s, x->block, x->nblocks, pos, NULL, sums, lsn);
 	if (rc)
 		return rc;
 	index_seq(s, x->block, x->nblocks, zero, x->seq, x->flags & LOGF_F_SETSEQ);
@@ -369,6 +369,7 @@ static int apply_vols(struct rec *r, const struct logf_view *b, struct vol **vol
 static int apply_batch(struct rec *r, const struct logf_view *b, uint32_t pos)
 {
 	struct vol **vols = mem_calloc(LOGF_VOLS_MAX, sizeof(struct vol *));
+	const uint32_t *sums = b->crcs;
 	int rc = vols ? apply_vols(r, b, vols) : HCI_E_NOMEM;
 
 	pos += b->hdr->hdr_blocks;
@@ -378,9 +379,11 @@ static int apply_batch(struct rec *r, const struct logf_view *b, uint32_t pos)
 		if (x->kind == LOGF_DROP)
 			drop_apply(vols[x->vol], x->segment);
 		else if (x->kind != LOGF_FENCE && !vols[x->vol]->gone)
-			rc = apply_data(r, vols[x->vol], x, pos);
-		if (x->kind == LOGF_WRITE)
-			pos += x->nblocks;
+			rc = apply_data(r, vols[x->vol], x, pos, sums);
+		if (x->kind != LOGF_WRITE)
+			continue;
+		pos += x->nblocks;
+		sums += x->nblocks;
 	}
 	mem_free(vols);
 	if (rc == HCI_E_NOMEM)

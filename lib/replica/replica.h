@@ -50,6 +50,7 @@ struct repl_disk_opts {
 	 * is wiped. Null: the directory must be empty. */
 	struct uuid replaces;
 	uint64_t reserve;        /* bytes of the file system to leave free, 0: 64 MiB */
+	uint64_t sums_cache;     /* bytes of memory for checksums, 0: 32 MiB, for about 29 GiB of data */
 	/* Called on the loop, once, when the disk fails (an I/O error it cannot pass by). Every request
 	 * fails with HCI_E_IO from then on. */
 	void (*on_failed)(void *arg, struct repl_disk *d, const struct hci_error *err);
@@ -132,6 +133,11 @@ enum repl_op_kind {
 /* A copy made by the writer: the regions' seq becomes exactly op->seq instead of the larger of both, and those
  * that are covered as a whole are marked REPL_SEQ_COPIED. */
 #define REPL_F_SETSEQ 1u
+/* A READ whose sums the caller gets: compared here too, what does not fit is counted, and the status is HCI_E_CORRUPT. */
+#define REPL_F_VERIFY 2u
+/* A WRITE whose sums need not fit: a block that no replica has any more is copied with the sum that it should have, so
+ * that it goes on being found out. */
+#define REPL_F_ASIS 4u
 
 struct repl_op {
 	/* set by the caller, kept until done */
@@ -141,10 +147,16 @@ struct repl_op {
 	uint32_t segment;
 	uint64_t off, len;     /* in the segment, multiples of HCI_BLOCK; ZERO may span the whole segment */
 	void *buf;             /* aligned to HCI_BLOCK; WRITE: read until done; READ: filled in */
+	/* A block_sum() for each block. WRITE: the writer's, compared before anything is done, kept until done; NULL: made
+	 * here. READ: filled in with what the blocks should have, and the caller compares, also one in the same
+	 * process; NULL: compared here. */
+	uint32_t *sums;
 	uint64_t seq, stable;
 	void (*done)(struct repl_op *);
 	/* set when done */
-	int status;            /* 0, HCI_E_FENCED, IO, NOSPACE, RANGE, ALIGN, CLOSED, CORRUPT */
+	/* 0, HCI_E_FENCED, IO, NOSPACE, RANGE, ALIGN, CLOSED, or CORRUPT: sums do not fit. A READ has filled in buf and
+	 * sums then, a WRITE has changed nothing. */
+	int status;
 	/* of the disk */
 	struct list link;
 	uint64_t priv[24];

@@ -5,10 +5,11 @@
  *   seg     one segment: two files and, in memory, its region tables and index
  *   node    the index of one region: which of its 16 blocks are in the log, and where
  *   frame   4 KiB of memory with a block that is in the log, so that it need not be read back
+ *   sums    a page of checksums, of 62 regions; in memory while it is of use
  *   pass    one round of write-back: data, region tables, slot records, then the log's tail
  *
  * Who owns what: log.c the queue and the batches, index.c nodes and frames, segment.c files and
- * region tables, read.c reads, writeback.c the passes (wb_data.c their data), recover.c the way
+ * region tables, sums.c the checksums, read.c reads, writeback.c the passes (wb_data.c their data), recover.c the way
  * back from the medium, slot.c openings and the fence, drop.c forgetting, space.c what is left,
  * logfile.c where the log is, disk.c the rest.
  */
@@ -27,6 +28,8 @@
 
 #define REGION_BLOCKS (REPL_REGION / HCI_BLOCK)
 #define MAP_REGIONS 256u               /* regions of one page of a region table */
+#define SUM_REGIONS 62u                /* regions of one page of checksums */
+#define SUM_BLOCKS (SUM_REGIONS * REGION_BLOCKS)
 #define RING_OFF ((uint64_t)PAGE_PAIR) /* the log file begins with the checkpoint's pair */
 #define LOG_SIZE_MIN (4 * MiB)
 #define LOG_SIZE_MAX (64 * GiB)
@@ -49,10 +52,12 @@ static inline bool loc_is_data(uint32_t loc)
 #define CKPT_MAGIC UINT64_C(0x54504b4349434843)  /* "CHCICKPT" */
 #define META_MAGIC UINT64_C(0x4154454d49434843)  /* "CHCIMETA" */
 #define MAP_MAGIC UINT64_C(0x50414d5249434843)   /* "CHCIRMAP" */
-#define SUPER_VERSION 1u
+#define SUM_MAGIC UINT64_C(0x534d555349434843)   /* "CHCISUMS" */
+#define SUPER_VERSION 2u
 #define CKPT_VERSION 1u
 #define META_VERSION 1u
 #define MAP_VERSION 1u
+#define SUM_VERSION 1u
 
 #define SUPER_CLEAN 1u   /* all is in the segments: the log is not needed */
 #define SUPER_EXT_LOG 2u /* the log is on another device, at log_path */
@@ -93,6 +98,16 @@ struct map_page {
 	uint16_t valid[MAP_REGIONS]; /* bit per block: the segment file has it; without it, it is
 					zeroes */
 };
+
+/* Behind the region tables in the same file, pairs as well. */
+struct sum_page {
+	struct page_hdr h;
+	struct uuid volume;
+	uint32_t segment, first_region;
+	uint32_t regions, zero;
+	uint32_t sum[SUM_BLOCKS]; /* SUM_NONE: the block is not valid */
+};
+_Static_assert(sizeof(struct sum_page) <= HCI_BLOCK, "a page");
 _Static_assert(sizeof(struct map_page) <= HCI_BLOCK && sizeof(struct super_page) <= HCI_BLOCK,
 	       "a page");
 
@@ -109,6 +124,7 @@ struct node {
 	uint32_t live;     /* blocks with a place */
 	uint32_t data;     /* of these, in the log */
 	uint32_t loc[REGION_BLOCKS];
+	uint32_t sum[REGION_BLOCKS]; /* of what is at loc */
 	uint8_t *mem[REGION_BLOCKS];
 };
 
@@ -117,15 +133,36 @@ struct mpage {
 	uint16_t valid[MAP_REGIONS];
 	struct node **nodes; /* MAP_REGIONS, or NULL: none */
 	uint64_t serial;
+	uint64_t dirty_lsn; /* the oldest batch whose effects are not in the page on disk */
 	uint32_t nnodes;
 	bool dirty;
+	bool damaged; /* found so when the disk was opened */
 };
+
+struct sums {
+	struct list lru; /* disk.sums_lru, unless held or dirty */
+	struct seg *seg;
+	uint32_t page; /* of the segment's pages of sums */
+	uint32_t holds;
+	bool ready, dirty;
+	bool in_pass;
+	struct list waiting; /* reads */
+	struct fiber_cond loaded;
+	struct env_io io;
+	uint8_t *pair; /* while it is loaded */
+	int err;       /* the load failed */
+	uint32_t sum[SUM_BLOCKS];
+};
+
+#define SERIAL_UNKNOWN UINT64_MAX
 
 struct seg {
 	struct repl_disk *d;
 	struct vol *vol;
 	struct mpage **pages;
-	uint32_t no, npages;
+	struct sums **sums;    /* NULL: not in memory */
+	uint64_t *sums_serial; /* on disk; 0: never written */
+	uint32_t no, npages, nsums;
 	uint32_t refs;       /* reads, waiting reads, the pass; not the vol's own */
 	uint32_t inflight;   /* ops in batches */
 	bool real;           /* something was ever applied to it */
@@ -187,6 +224,7 @@ struct op_priv {
 	uint32_t phase;
 	int err;
 	bool data; /* in vol.pending */
+	bool own_sums; /* made by read.c */
 };
 _Static_assert(sizeof(struct op_priv) <= sizeof(((struct repl_op *)0)->priv), "fits");
 
@@ -275,6 +313,10 @@ struct repl_disk {
 	uint32_t fibers;
 	struct fiber_cond fibers_end;
 
+	/* sums.c */
+	struct list sums_lru;
+	uint32_t nsums, sums_max;
+
 	/* read.c */
 	struct list free_reads;
 	uint32_t readers[2], phase;
@@ -296,6 +338,7 @@ struct repl_disk {
 
 	struct metric *m_writes, *m_reads, *m_batches, *m_wb, *m_log;
 	struct metric *m_write_ns;
+	struct metric *m_corrupt, *m_sums_read;
 };
 
 /* disk.c */
@@ -349,7 +392,7 @@ struct node *index_node(const struct seg *s, uint32_t region);
 int seg_prepare(struct seg *s, uint32_t block, uint32_t n);
 /* n blocks are in the ring from pos on; data NULL: not in memory (recovery). */
 int index_write(struct seg *s, uint32_t block, uint32_t n, uint32_t pos, const uint8_t *data,
-		uint64_t lsn);
+		const uint32_t *sums, uint64_t lsn);
 int index_zero(struct seg *s, uint32_t block, uint32_t n, uint64_t lsn);
 void index_seq(struct seg *s, uint32_t block, uint32_t n, bool zero, uint64_t seq, bool set);
 void index_valid(struct seg *s, uint32_t region, uint16_t mask);
@@ -369,6 +412,41 @@ static inline uint16_t seg_valid(const struct seg *s, uint32_t region)
 	return p ? p->valid[region % MAP_REGIONS] : 0;
 }
 
+/* sums.c */
+static inline uint32_t sums_page(uint32_t region)
+{
+	return region / SUM_REGIONS;
+}
+/* Of a block of the segment; its page must be in memory. */
+static inline uint32_t *sums_at(const struct seg *s, uint32_t block)
+{
+	struct sums *x = s->sums[block / SUM_BLOCKS];
+
+	return &x->sum[block % SUM_BLOCKS];
+}
+static inline bool sums_ready(const struct seg *s, uint32_t page)
+{
+	return s->sums[page] && s->sums[page]->ready;
+}
+static inline uint64_t sums_off(const struct seg *s, uint32_t page)
+{
+	return ((uint64_t)s->npages + page) * PAGE_PAIR;
+}
+/* The files are open. Starts to bring a page in, if it is not there; NULL: no memory. */
+struct sums *sums_want(struct seg *s, uint32_t page);
+/* The read goes on when the page is there. */
+void sums_wait_read(struct sums *x, struct repl_op *op);
+void sums_touch(struct sums *x);
+/* From a fiber, which holds it: until it is there. -errno. */
+int sums_wait(struct sums *x);
+void sums_hold(struct sums *x);
+void sums_put(struct sums *x);
+void sums_trim(struct repl_disk *d); /* down to what is allowed */
+void sums_fill_page(const struct sums *x, struct sum_page *out);
+void sums_free_seg(struct seg *s);
+/* What the pair says, SUM_LOST where it says nothing of a valid block. True: something is wrong with it. */
+bool sums_parse(const struct seg *s, uint32_t page, const uint8_t *pair, uint32_t *out, uint64_t *serial);
+
 /* segment.c */
 struct seg *seg_find(const struct vol *v, uint32_t no);
 struct seg *seg_get(struct vol *v, uint32_t no); /* made if need be; NULL: no memory */
@@ -386,6 +464,10 @@ static inline uint32_t seg_blocks(const struct seg *s)
 	return (uint32_t)(s->vol->segsize / HCI_BLOCK);
 }
 uint32_t seg_files_blocks(uint64_t segsize);
+static inline uint64_t seg_map_bytes(const struct seg *s)
+{
+	return ((uint64_t)s->npages + s->nsums) * PAGE_PAIR;
+}
 
 /* vol.c */
 struct vol *vol_find(struct repl_disk *d, const struct uuid *u);
@@ -426,6 +508,7 @@ int wb_checkpoint(struct repl_disk *d, uint64_t tail_lsn);
 struct snap {
 	struct node *node;
 	uint32_t loc[REGION_BLOCKS];
+	uint32_t sum[REGION_BLOCKS];
 	uint8_t *mem[REGION_BLOCKS];
 	uint16_t written,
 		cleared; /* blocks that the pass put in the file, that are zeroes from now on */
@@ -435,6 +518,9 @@ struct wb {
 	struct snap *snaps;
 	uint32_t n, cap;
 	struct list segs; /* touched */
+	struct sums **sums; /* held by the pass */
+	uint32_t nsums, sums_cap;
+	uint64_t tail; /* what is older will be in the tables */
 	uint32_t inflight;
 	int err; /* -errno, the first */
 	struct fiber_cond cond;
@@ -446,6 +532,7 @@ int wb_write_data(struct wb *w); /* all snaps; -errno */
 int wb_io(struct wb *w, enum env_io_op op, struct env_file *f, void *buf, uint64_t len,
 	  uint64_t off);
 int wb_wait(struct wb *w);
+struct sums *wb_sums(struct wb *w, struct seg *s, uint32_t page); /* brings it in and holds it; NULL: no memory */
 struct wb *wb_new(struct repl_disk *d);
 void wb_free(struct wb *w);
 

@@ -14,8 +14,10 @@ enum repl_method {
 	 * of this connection; it ends with it. */
 	REPL_RPC_OPEN = 0x100,
 	REPL_RPC_CLOSE = 0x101,   /* [handle] -> [] */
-	REPL_RPC_READ = 0x102,    /* [handle, segment, off, len] -> [] + payload len */
-	REPL_RPC_WRITE = 0x103,   /* [handle, segment, off, len, seq, stable, flags] + payload -> [] */
+	/* [handle, segment, off, len, flags] -> [sums: bin, 4 bytes a block] + payload len. The caller compares. */
+	REPL_RPC_READ = 0x102,
+	/* [handle, segment, off, len, seq, stable, flags, sums: bin, 4 bytes a block] + payload -> [] */
+	REPL_RPC_WRITE = 0x103,
 	REPL_RPC_ZERO = 0x104,    /* [handle, segment, off, len, seq, stable, flags] -> [] */
 	REPL_RPC_STABLE = 0x105,  /* [handle, stable] -> [] */
 	/* [handle, since, only_segment, cursor_segment, cursor_region, cursor_seq, max] -> [count, more] + payload: count

@@ -33,17 +33,24 @@ struct seg *seg_find(const struct vol *v, uint32_t no)
 	return i < v->nsegs && v->segs[i]->no == no ? v->segs[i] : NULL;
 }
 
-/* Blocks that a segment's table and its inodes take. */
+static uint32_t map_pages(uint64_t segsize)
+{
+	return (uint32_t)((segsize / REPL_REGION + MAP_REGIONS - 1) / MAP_REGIONS);
+}
+
+static uint32_t sum_pages(uint64_t segsize)
+{
+	return (uint32_t)((segsize / REPL_REGION + SUM_REGIONS - 1) / SUM_REGIONS);
+}
+
+/* Blocks that a segment's tables and its inodes take. */
 uint32_t seg_files_blocks(uint64_t segsize)
 {
-	uint64_t regions = segsize / REPL_REGION;
-
-	return (uint32_t)((regions + MAP_REGIONS - 1) / MAP_REGIONS) * 2 + 2;
+	return (map_pages(segsize) + sum_pages(segsize)) * 2 + 2;
 }
 
 static struct seg *seg_new(struct vol *v, uint32_t no)
 {
-	uint32_t regions = (uint32_t)(v->segsize / REPL_REGION);
 	struct seg *s = MEM_NEW(struct seg);
 
 	if (!s)
@@ -51,12 +58,19 @@ static struct seg *seg_new(struct vol *v, uint32_t no)
 	s->d = v->d;
 	s->vol = v;
 	s->no = no;
-	s->npages = (regions + MAP_REGIONS - 1) / MAP_REGIONS;
+	s->npages = map_pages(v->segsize);
+	s->nsums = sum_pages(v->segsize);
 	s->pages = mem_calloc(s->npages, sizeof(*s->pages));
-	if (!s->pages) {
+	s->sums = mem_calloc(s->nsums, sizeof(*s->sums));
+	s->sums_serial = mem_alloc(s->nsums * sizeof(*s->sums_serial));
+	if (!s->pages || !s->sums || !s->sums_serial) {
+		mem_free(s->pages);
+		mem_free(s->sums);
+		mem_free(s->sums_serial);
 		mem_free(s);
 		return NULL;
 	}
+	memset(s->sums_serial, 0xff, s->nsums * sizeof(*s->sums_serial)); /* SERIAL_UNKNOWN */
 	list_init(&s->dirty_link);
 	list_init(&s->touched_link);
 	list_init(&s->lru);
@@ -183,7 +197,7 @@ static int create_files(struct seg *s, struct env_file *data, struct env_file *m
 	if (!rc)
 		rc = env_truncate(e, data, s->vol->segsize);
 	if (!rc)
-		rc = fiber_falloc(e, map, 0, (uint64_t)s->npages * PAGE_PAIR);
+		rc = fiber_falloc(e, map, 0, seg_map_bytes(s));
 	if (!rc)
 		rc = fiber_fsync(e, map);
 	if (!rc)
@@ -194,6 +208,7 @@ static int create_files(struct seg *s, struct env_file *data, struct env_file *m
 	if (rc)
 		return rc;
 	s->on_disk = true;
+	memset(s->sums_serial, 0, s->nsums * sizeof(*s->sums_serial));
 	s->d->fs_free -= MIN(s->d->fs_free, (uint64_t)s->resv * HCI_BLOCK);
 	s->d->resv -= s->resv;
 	s->resv = 0;
@@ -255,6 +270,7 @@ void seg_free(struct repl_disk *d, struct seg *s)
 		mem_free(s->pages[i]);
 	}
 	d->resv -= s->resv;
+	sums_free_seg(s);
 	mem_free(s->pages);
 	mem_free(s);
 }
@@ -274,7 +290,7 @@ void seg_want_file(struct seg *s, struct repl_op *op)
 	}
 }
 
-static void serve_waiting(struct seg *s, int rc)
+static void serve_waiting(struct seg *s)
 {
 	struct list ops, *l;
 
@@ -284,10 +300,7 @@ static void serve_waiting(struct seg *s, int rc)
 		struct repl_op *op = list_entry(l, struct repl_op, link);
 
 		op_priv(op)->seg = NULL;
-		if (rc)
-			op_finish(s->d, op, HCI_E_IO);
-		else
-			read_go(op);
+		read_go(op); /* which sees that the disk failed */
 		seg_unref(s);
 	}
 }
@@ -310,7 +323,7 @@ void seg_opener(void *disk)
 		rc = d->failed ? -EIO : seg_open_files(s, false);
 		if (rc && !d->failed && !s->dead)
 			disk_fail(d, -rc, "cannot open a segment's file");
-		serve_waiting(s, s->dead ? 0 : rc);
+		serve_waiting(s);
 		seg_unref(s);
 	}
 	d->fibers--;

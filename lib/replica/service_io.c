@@ -13,6 +13,7 @@ struct svc_io {
 	struct handle *h;
 	struct rpc_req *req;
 	void *buf; /* of a read */
+	uint32_t sums[REPL_IO_MAX / HCI_BLOCK];
 };
 
 struct lent {
@@ -36,6 +37,8 @@ static const char *explain(int status)
 		return "past the end of the segment, or longer than 1 MiB";
 	case HCI_E_ALIGN:
 		return "not a multiple of 4096 bytes";
+	case HCI_E_CORRUPT:
+		return "the data do not have the checksums that came with them";
 	case HCI_E_READONLY:
 		return "the handle was opened for reading";
 	default:
@@ -64,14 +67,30 @@ static void io_free(void *arg)
 	svc_end(s);
 }
 
+static void reply_data(struct svc_io *io)
+{
+	uint32_t len = (uint32_t)io->op.len;
+	struct buf b = BUF_INIT;
+
+	pk_array(&b, 1);
+	pk_bin(&b, io->sums, len / HCI_BLOCK * sizeof(io->sums[0]));
+	if (b.failed) {
+		svc_reply(io->req, HCI_E_NOMEM, "out of memory for a reply");
+		io_free(io);
+	} else {
+		rpc_reply(io->req, 0, NULL, &b, io->buf, len, io_free, io);
+	}
+	buf_free(&b);
+}
+
 static void op_done(struct repl_op *op)
 {
 	struct svc_io *io = container_of(op, struct svc_io, op);
-	bool send = op->kind == REPL_READ && op->status == 0;
 
 	svc_handle_put(io->h);
-	if (send) {
-		rpc_reply(io->req, 0, NULL, NULL, io->buf, (uint32_t)op->len, io_free, io);
+	/* What is damaged goes out as well: it is the other end that compares, and finds which blocks. */
+	if (op->kind == REPL_READ && (op->status == 0 || op->status == HCI_E_CORRUPT)) {
+		reply_data(io);
 		return;
 	}
 	rpc_reply(io->req, op->status, explain(op->status), NULL, NULL, 0, NULL, NULL);
@@ -96,6 +115,7 @@ static struct svc_io *io_new(struct repl_service *s, struct handle *h, struct rp
 	io->op.slot = h->slot;
 	io->op.seq = io->op.stable = 0;
 	io->op.buf = NULL;
+	io->op.sums = NULL;
 	io->op.done = op_done;
 	return io;
 }
@@ -107,9 +127,8 @@ static void io_submit(struct svc_io *io)
 	repl_submit(&io->op);
 }
 
-/* [handle, segment, off, len, ...]: false when it was answered already. */
-static bool begin(struct repl_service *s, struct rpc_req *req, enum repl_op_kind kind,
-		  uint32_t fields, struct svc_io **out)
+/* [handle, segment, off, len, ...]: NULL when it was answered already. */
+static struct svc_io *begin(struct repl_service *s, struct rpc_req *req, enum repl_op_kind kind, uint32_t fields)
 {
 	struct rd *r = &req->args;
 	bool bad = rd_array(r) < fields;
@@ -120,26 +139,26 @@ static bool begin(struct repl_service *s, struct rpc_req *req, enum repl_op_kind
 
 	if (bad || r->bad) {
 		svc_reply(req, HCI_E_PROTO, "the body is not what the method takes");
-		return false;
+		return NULL;
 	}
 	if (!h) {
 		svc_reply(req, HCI_E_NOTFOUND,
 			  "no such handle on this connection: open the slot first");
-		return false;
+		return NULL;
 	}
 	if (kind != REPL_ZERO && (len == 0 || len > REPL_IO_MAX)) {
 		svc_reply(req, HCI_E_RANGE, "the length is not 1 byte to 1 MiB");
-		return false;
+		return NULL;
 	}
-	io = *out = io_new(s, h, req, kind);
+	io = io_new(s, h, req, kind);
 	if (!io) {
 		svc_reply(req, HCI_E_NOMEM, "out of memory for a request");
-		return false;
+		return NULL;
 	}
 	io->op.segment = segment;
 	io->op.off = off;
 	io->op.len = len;
-	return true;
+	return io;
 }
 
 static void give_up(struct svc_io *io, int status, const char *message)
@@ -151,10 +170,16 @@ static void give_up(struct svc_io *io, int status, const char *message)
 void svc_read(void *arg, struct rpc_req *req)
 {
 	struct repl_service *s = arg;
-	struct svc_io *io;
+	struct svc_io *io = begin(s, req, REPL_READ, 5);
 
-	if (!begin(s, req, REPL_READ, 4, &io))
+	if (!io)
 		return;
+	io->op.flags = rd_u32(&req->args);
+	if (req->args.bad || io->op.flags & ~REPL_F_VERIFY) {
+		give_up(io, HCI_E_PROTO, "the body is not what the method takes");
+		return;
+	}
+	io->op.sums = io->sums;
 	io->buf = io->op.buf = rpc_buf_alloc(s->rpc, (uint32_t)io->op.len);
 	if (!io->buf)
 		give_up(io, HCI_E_NOMEM, "out of memory for a read");
@@ -162,18 +187,36 @@ void svc_read(void *arg, struct rpc_req *req)
 		io_submit(io);
 }
 
+/* The writer's sums, one for each block; not aligned where they are. */
+static bool take_sums(struct svc_io *io, struct rd *r)
+{
+	uint32_t len;
+	const void *p = rd_bin(r, &len);
+
+	if (r->bad || len != io->op.len / HCI_BLOCK * sizeof(io->sums[0]))
+		return false;
+	memcpy(io->sums, p, len);
+	io->op.sums = io->sums;
+	return true;
+}
+
 static void change(struct repl_service *s, struct rpc_req *req, enum repl_op_kind kind)
 {
 	struct rd *r = &req->args;
-	struct svc_io *io;
+	uint32_t flags = kind == REPL_WRITE ? REPL_F_SETSEQ | REPL_F_ASIS : REPL_F_SETSEQ;
+	struct svc_io *io = begin(s, req, kind, kind == REPL_WRITE ? 8 : 7);
+	bool bad;
 
-	if (!begin(s, req, kind, 7, &io))
+	if (!io)
 		return;
 	io->op.seq = rd_u64(r);
 	io->op.stable = rd_u64(r);
 	io->op.flags = rd_u32(r);
 	io->op.buf = req->payload;
-	if (r->bad || io->op.flags & ~REPL_F_SETSEQ)
+	bad = r->bad || io->op.flags & ~flags;
+	if (!bad && kind == REPL_WRITE)
+		bad = !take_sums(io, r);
+	if (bad)
 		give_up(io, HCI_E_PROTO, "the body is not what the method takes");
 	else if (kind == REPL_WRITE && req->payload_len != io->op.len)
 		give_up(io, HCI_E_PROTO, "the payload is not as long as the body says");

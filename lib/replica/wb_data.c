@@ -64,6 +64,7 @@ void wb_free(struct wb *w)
 	while ((l = list_pop(&w->free_ios)))
 		mem_free(list_entry(l, struct wb_req, link));
 	mem_free(w->snaps);
+	mem_free(w->sums);
 	mem_free(w);
 }
 
@@ -328,7 +329,31 @@ static int put_block(struct walk *k, uint32_t block, const uint8_t *mem, uint32_
 	return 0;
 }
 
-/* First round: what there is to be done about space. */
+struct sums *wb_sums(struct wb *w, struct seg *s, uint32_t page)
+{
+	struct sums *x;
+
+	if (s->sums[page] && s->sums[page]->in_pass)
+		return s->sums[page];
+	if (w->nsums == w->sums_cap) {
+		uint32_t cap = MAX(w->sums_cap * 2, 64u);
+		struct sums **more = mem_realloc(w->sums, cap * sizeof(struct sums *));
+
+		if (!more)
+			return NULL;
+		w->sums = more;
+		w->sums_cap = cap;
+	}
+	x = sums_want(s, page);
+	if (!x)
+		return NULL;
+	sums_hold(x);
+	x->in_pass = true;
+	w->sums[w->nsums++] = x;
+	return x;
+}
+
+/* First round: what there is to be done about space. The checksums of the neighbours are brought in meanwhile. */
 static int prepare(struct walk *k, struct snap *sn)
 {
 	uint32_t region = sn->node->region;
@@ -341,6 +366,8 @@ static int prepare(struct walk *k, struct snap *sn)
 			zero |= (uint16_t)(1u << i);
 	}
 	sn->cleared = zero & valid;
+	if ((sn->written || sn->cleared) && !wb_sums(k->w, k->seg, sums_page(region)))
+		return -ENOMEM;
 	if (sn->written && !valid)
 		return put_region(k, ENV_ALLOC, region);
 	if (!sn->written && valid && !(valid & ~zero))

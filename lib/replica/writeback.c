@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 
+#include "base/crc32c.h"
 #include "base/mem.h"
 #include "replica/replica_impl.h"
 
@@ -64,6 +65,7 @@ static int take_snaps(struct repl_disk *d, struct wb *w, const struct list *end)
 		list_del(&n->dirty);
 		sn->node = n;
 		memcpy(sn->loc, n->loc, sizeof(sn->loc));
+		memcpy(sn->sum, n->sum, sizeof(sn->sum));
 		memcpy(sn->mem, n->mem, sizeof(sn->mem));
 		sn->written = sn->cleared = 0;
 		n->snap = sn;
@@ -86,6 +88,36 @@ static int sync_touched(struct wb *w, bool maps)
 	return rc ? rc : err;
 }
 
+static int sums_wait_all(struct wb *w)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; i < w->nsums; i++) {
+		int one = sums_wait(w->sums[i]);
+
+		rc = rc ? rc : one;
+	}
+	return rc;
+}
+
+/* The sums are the writer's: if the log gave back something else, it is found out at the next read. */
+static void set_sums(struct snap *sn)
+{
+	struct seg *s = sn->node->seg;
+	uint32_t region = sn->node->region;
+
+	if (!(sn->written | sn->cleared) || !sums_ready(s, sums_page(region)))
+		return; /* the latter: the segment was dropped */
+	for (unsigned i = 0; i < REGION_BLOCKS; i++) {
+		if (sn->written >> i & 1)
+			*sums_at(s, region * REGION_BLOCKS + i) = sn->sum[i];
+		else if (sn->cleared >> i & 1)
+			*sums_at(s, region * REGION_BLOCKS + i) = SUM_NONE;
+	}
+	s->sums[sums_page(region)]->dirty = true;
+	seg_dirty(s);
+}
+
 static void mark_valid(struct repl_disk *d, struct wb *w)
 {
 	for (uint32_t i = 0; i < w->n; i++) {
@@ -97,6 +129,7 @@ static void mark_valid(struct repl_disk *d, struct wb *w)
 		if (!was && now)
 			d->fs_free -= MIN(d->fs_free, REPL_REGION);
 		index_valid(s, sn->node->region, now);
+		set_sums(sn);
 	}
 }
 
@@ -120,6 +153,43 @@ static int write_map_page(struct wb *w, struct seg *s, uint32_t i)
 		     (uint64_t)i * PAGE_PAIR + (p->serial & 1) * HCI_BLOCK);
 }
 
+static int write_sum_page(struct wb *w, struct seg *s, uint32_t i)
+{
+	struct sums *x = wb_sums(w, s, i);
+	struct sum_page *m = x ? mem_alloc_aligned(HCI_BLOCK) : NULL;
+	uint64_t serial = s->sums_serial[i] + 1;
+
+	if (!m)
+		return -ENOMEM;
+	sums_fill_page(x, m);
+	page_seal(m, SUM_MAGIC, SUM_VERSION, serial, &s->d->uuid);
+	s->sums_serial[i] = serial;
+	x->dirty = false;
+	return wb_io(w, ENV_WRITE, s->map, m, HCI_BLOCK, sums_off(s, i) + (serial & 1) * HCI_BLOCK);
+}
+
+/* Pages that only lack what stays in the log are left for later. */
+static bool page_due(const struct wb *w, const struct seg *s, uint32_t i)
+{
+	return s->pages[i] && s->pages[i]->dirty && s->pages[i]->dirty_lsn < w->tail;
+}
+
+static bool sums_due(const struct seg *s, uint32_t i)
+{
+	return s->sums[i] && s->sums[i]->dirty && s->sums[i]->ready;
+}
+
+static bool map_due(const struct wb *w, const struct seg *s)
+{
+	bool due = false;
+
+	for (uint32_t i = 0; i < s->npages && !due; i++)
+		due = page_due(w, s, i);
+	for (uint32_t i = 0; i < s->nsums && !due; i++)
+		due = sums_due(s, i);
+	return due;
+}
+
 static int write_map(struct wb *w, struct seg *s)
 {
 	int rc = 0;
@@ -131,10 +201,23 @@ static int write_map(struct wb *w, struct seg *s)
 	}
 	rc = seg_open_files(s, true);
 	for (uint32_t i = 0; i < s->npages && !rc && !s->dead; i++) {
-		if (s->pages[i] && s->pages[i]->dirty)
+		if (page_due(w, s, i))
 			rc = write_map_page(w, s, i);
 	}
+	for (uint32_t i = 0; i < s->nsums && !rc && !s->dead; i++) {
+		if (sums_due(s, i))
+			rc = write_sum_page(w, s, i);
+	}
 	return rc;
+}
+
+static bool still_dirty(const struct seg *s)
+{
+	for (uint32_t i = 0; i < s->npages; i++) {
+		if (s->pages[i] && s->pages[i]->dirty)
+			return true;
+	}
+	return false;
 }
 
 static void redirty(struct wb *w)
@@ -143,37 +226,43 @@ static void redirty(struct wb *w)
 
 	list_for_each(s, &w->segs, touched_link) {
 		for (uint32_t i = 0; i < s->npages; i++) {
-			if (s->pages[i])
-				s->pages[i]->dirty = true;
+			if (!s->pages[i])
+				continue;
+			s->pages[i]->dirty = true;
+			s->pages[i]->dirty_lsn = 0;
 		}
 		seg_dirty(s);
 	}
+	for (uint32_t i = 0; i < w->nsums; i++)
+		w->sums[i]->dirty |= w->sums[i]->ready;
 }
 
 static int write_maps(struct repl_disk *d, struct wb *w)
 {
 	uint64_t n = 0;
-	struct list todo, early, *l;
+	struct list todo, later, *l;
 	int rc = 0, err;
 
 	list_init(&todo);
-	list_init(&early);
+	list_init(&later);
 	list_splice(&todo, &d->dirty_segs);
 	while (!rc && (l = list_pop(&todo))) {
 		struct seg *s = list_entry(l, struct seg, dirty_link);
 
 		/* Its volume is newer than this pass, and has no folder yet: for the next one. */
-		if (!s->vol->dir && !s->dead) {
-			list_push(&early, l);
+		if (!s->dead && (!s->vol->dir || !map_due(w, s))) {
+			list_push(&later, l);
 			continue;
 		}
 		s->dirty = false;
 		n++;
 		if (!s->dead)
 			rc = write_map(w, s);
+		if (still_dirty(s))
+			seg_dirty(s);
 	}
 	list_splice(&d->dirty_segs, &todo);
-	list_splice(&d->dirty_segs, &early);
+	list_splice(&d->dirty_segs, &later);
 	err = wb_wait(w);
 	rc = rc ? rc : err;
 	if (!rc && n)
@@ -199,6 +288,13 @@ static void let_go(struct repl_disk *d, struct wb *w)
 {
 	struct list *l;
 
+	(void)sums_wait_all(w);
+	for (uint32_t i = 0; i < w->nsums; i++) {
+		w->sums[i]->in_pass = false;
+		sums_put(w->sums[i]);
+	}
+	w->nsums = 0;
+	sums_trim(d);
 	while ((l = list_pop(&w->segs))) {
 		struct seg *s = list_entry(l, struct seg, touched_link);
 
@@ -266,6 +362,8 @@ static int pass_data(struct repl_disk *d, struct wb *w)
 	ENV_MARK(d->e, "write-back has written");
 	if (!rc && !(d->mutate & REPL_MUTATE_FILES_UNSYNCED))
 		rc = sync_touched(w, false);
+	if (!rc)
+		rc = sums_wait_all(w);
 	if (rc)
 		return rc;
 	ENV_MARK(d->e, "write-back has synced");
@@ -273,11 +371,14 @@ static int pass_data(struct repl_disk *d, struct wb *w)
 	return write_maps(d, w);
 }
 
-/* The tail may move to the oldest batch that the index still needs, but not past what was applied
- * when the pass began: only that much is sure to be in the tables and records it wrote. */
-static uint64_t new_tail(const struct repl_disk *d, uint64_t limit)
+/*
+ * The tail may move to the oldest batch that the index still needs, but not past what was applied when the pass
+ * began: only that much is sure to be in the tables and records it wrote. Settled when the snapshots are taken, since
+ * it also says which pages of tables must be written.
+ */
+static uint64_t new_tail(const struct repl_disk *d, const struct list *mark, uint64_t limit)
 {
-	if (list_empty(&d->dirty))
+	if (d->dirty.next == mark)
 		return limit;
 	return MIN(limit, list_first(&d->dirty, struct node, dirty)->lsn);
 }
@@ -285,7 +386,7 @@ static uint64_t new_tail(const struct repl_disk *d, uint64_t limit)
 int wb_pass(struct repl_disk *d)
 {
 	struct wb *w = d->pass;
-	uint64_t limit = d->log.applied + 1, tail;
+	uint64_t limit = d->log.applied + 1;
 	struct list mark;
 	int rc;
 
@@ -298,6 +399,7 @@ int wb_pass(struct repl_disk *d)
 		return rc;
 	list_push(&d->dirty, &mark);
 	rc = take_snaps(d, w, &mark);
+	w->tail = new_tail(d, &mark, limit);
 	if (!rc)
 		rc = pass_data(d, w);
 	end_snaps(w, limit, rc ? d->dirty.next : &mark, !rc);
@@ -305,12 +407,11 @@ int wb_pass(struct repl_disk *d)
 	let_go(d, w);
 	if (rc)
 		return rc;
-	tail = new_tail(d, limit);
 	ENV_MARK(d->e, "write-back has the tables");
 	/* Nor may the log's space be used again while a read from before still looks at it. */
 	readers_wait(d);
-	if (tail != d->log.tail_lsn)
-		rc = wb_checkpoint(d, tail);
+	if (w->tail != d->log.tail_lsn)
+		rc = wb_checkpoint(d, w->tail);
 	env_defer(d->e, &d->kick_task);
 	return rc;
 }

@@ -36,6 +36,7 @@ const struct rec_volume *vol_record(const struct vol *v)
 static void vol_free(struct vol *v)
 {
 	io_fini(v);
+	mend_fini(v);
 	for (uint32_t i = 0; i < v->nlegs; i++)
 		leg_free(v->legs[i]);
 	mem_free(v->legs);
@@ -75,6 +76,7 @@ static struct vol *vol_alloc(struct vol_ctx *x, const struct vol_attach_opts *o)
 	v->opts = *o;
 	v->lease_ttl = o->lease_ttl_ns ? o->lease_ttl_ns : VOL_LEASE_TTL;
 	io_init(v);
+	list_init(&v->mend);
 	fiber_mutex_init(&v->set_lock);
 	fiber_cond_init(&v->changed);
 	return v;
@@ -401,6 +403,10 @@ int vol_attach(struct vol_ctx *x, const struct uuid *id, const struct vol_attach
 	v->m_read = vol_metric(v, "hci_volume_read_seconds", "Time of reads.", true);
 	v->m_write = vol_metric(v, "hci_volume_write_seconds", "Time of writes.", true);
 	v->m_resync = vol_metric(v, "hci_volume_resync_bytes_total", "Bytes copied to replicas.", false);
+	v->m_mended = vol_metric(v, "hci_volume_mended_blocks_total",
+				 "Blocks that a replica had damaged, repaired in place.", false);
+	v->m_lost = vol_metric(v, "hci_volume_lost_blocks_total",
+			       "Blocks that were read and are damaged on every replica in sync.", false);
 	rc = take_lease(v, err);
 	if (rc) {
 		vol_free(v);
@@ -426,6 +432,7 @@ int vol_attach(struct vol_ctx *x, const struct uuid *id, const struct vol_attach
 	ENV_MARK(v->e, "attached");
 	v->stable_told = 0;
 	v->ready = true;
+	mend_kick(v);
 	sync_check(v);
 	log_info(env_log(v->e), "volume %s: attached as generation %llu, at write %llu", v->rec.name,
 		 (unsigned long long)v->gen, (unsigned long long)v->seq);
@@ -464,6 +471,7 @@ void vol_status(const struct vol *v, struct vol_status *out)
 	out->generation = v->gen;
 	out->seq = v->seq;
 	out->stable = io_stable(v);
+	out->mending = v->nmend;
 	out->segments = v->nsegs;
 	out->segments_degraded = 0;
 	out->out = 0;

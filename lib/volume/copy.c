@@ -9,6 +9,7 @@
  */
 #include "volume/volume_impl.h"
 
+#include "base/crc32c.h"
 #include "base/mem.h"
 
 #include <stdlib.h>
@@ -159,32 +160,54 @@ static bool all_zero(const uint8_t *p, uint32_t len)
 	return p[0] == 0 && !memcmp(p, p + 1, len - 1);
 }
 
+static bool zero_sums(const uint32_t *sums, uint32_t len)
+{
+	for (uint32_t i = 0; i < len / HCI_BLOCK; i++) {
+		if (sums[i] != SUM_ZEROES)
+			return false;
+	}
+	return true;
+}
+
 /* To the target, those that are zeroes as zeroes. */
-static int copy_out(struct leg *to, uint32_t segment, uint64_t off, const uint8_t *buf, uint32_t len, uint64_t seq)
+static int copy_out(struct leg *to, uint32_t segment, uint64_t off, const uint8_t *buf, uint32_t len, uint64_t seq,
+		    uint32_t flags, const uint32_t *sums)
 {
 	uint32_t at = 0, n;
 	int rc = 0;
 
 	for (; !rc && at < len; at += n) {
+		const uint32_t *s = sums + at / HCI_BLOCK;
 		bool zero;
 
 		n = MIN(REPL_REGION, len - at);
-		zero = all_zero(buf + at, n);
-		while (at + n < len && all_zero(buf + at + n, MIN(REPL_REGION, len - at - n)) == zero)
-			n += MIN(REPL_REGION, len - at - n);
-		rc = leg_copy_in(to, segment, off + at, zero ? NULL : buf + at, n, seq);
+		zero = zero_sums(s, n) && all_zero(buf + at, n);
+		while (at + n < len) {
+			uint32_t more = MIN(REPL_REGION, len - at - n);
+
+			if ((zero_sums(s + n / HCI_BLOCK, more) && all_zero(buf + at + n, more)) != zero)
+				break;
+			n += more;
+		}
+		rc = leg_copy_in(to, segment, off + at, zero ? NULL : buf + at, n, seq, flags, s);
 	}
 	return rc;
 }
 
-int copy_regions(struct leg *from, struct leg *to, uint32_t segment, uint64_t off, uint32_t len, void *buf, uint64_t seq)
+/*
+ * What the source has damaged comes from others of the set. What none of them has goes along as it is, with the sums
+ * that it should have, so that the copy can end and its readers are told.
+ */
+int copy_regions(struct vol *v, unsigned from, struct leg *to, uint32_t segment, uint64_t off, uint32_t len, void *buf,
+		 uint64_t seq)
 {
-	int rc = leg_read(from, segment, off, buf, len);
+	uint32_t sums[COPY_MAX / HCI_BLOCK];
+	int rc = mend_read(v, segment, from, off, buf, len, sums);
 
-	if (rc)
+	if (rc && rc != HCI_E_CORRUPT)
 		return rc;
-	ENV_MARK(from->v->e, "region between two replicas");
-	return copy_out(to, segment, off, buf, len, seq);
+	ENV_MARK(v->e, "region between two replicas");
+	return copy_out(to, segment, off, buf, len, seq, rc ? REPL_F_SETSEQ | REPL_F_ASIS : REPL_F_SETSEQ, sums);
 }
 
 /* Under the lock of its range: no write is between the replicas while it is copied. */
@@ -205,7 +228,7 @@ int copy_run(struct copy_job *j, const struct repl_region *r, uint32_t n, void *
 		/* The region may have been written since it was listed: the newest number there is never
 		 * understates what the target holds. */
 		from->load->copies++;
-		rc = copy_regions(from, j->to, j->segment, off, len, buf, v->seq);
+		rc = copy_regions(v, src, j->to, j->segment, off, len, buf, v->seq);
 		ENV_MARK_STATE(v->e, "region copied:yes,no", rc != 0, 2);
 		from->load->copies--;
 	}

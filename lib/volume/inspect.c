@@ -2,6 +2,7 @@
 /* Looking at a volume: where it is allocated, and what one given replica holds. */
 #include "volume/volume_impl.h"
 
+#include "base/crc32c.h"
 #include "base/err.h"
 #include "base/mem.h"
 
@@ -108,19 +109,27 @@ static int peek_read(struct rpc_conn *conn, uint32_t handle, uint32_t segment, u
 		     struct hci_error *err)
 {
 	struct rpc_call c = { .method = REPL_RPC_READ, .timeout_ns = 10 * NS_PER_S, .reply_buf = buf, .reply_cap = len };
+	uint32_t *sums = mem_alloc(len / HCI_BLOCK * sizeof(*sums) + 1);
 	int rc;
 
-	pk_array(&c.body, 4);
+	if (!sums)
+		return err_set(err, HCI_E_NOMEM, "volume: out of memory");
+	pk_array(&c.body, 5);
 	pk_u64(&c.body, handle);
 	pk_u64(&c.body, segment);
 	pk_u64(&c.body, off);
 	pk_u64(&c.body, len);
+	pk_u64(&c.body, REPL_F_VERIFY);
 	rc = rpc_call_wait(conn, &c);
 	if (rc)
 		err_copy(err, &c.err, rc);
-	else if (c.reply_payload_len != len)
+	else if (c.reply_payload_len != len || !leg_reply_sums(&c, len, sums))
 		rc = err_set(err, HCI_E_PROTO, "a replica answered %u bytes instead of %u", c.reply_payload_len, len);
+	else if (block_sums_wrong(buf, len / HCI_BLOCK, sums))
+		rc = err_set(err, HCI_E_CORRUPT, "segment %u at %llu is damaged on this replica: a scrub repairs it",
+			     segment, (unsigned long long)off);
 	rpc_call_free(&c);
+	mem_free(sums);
 	return rc;
 }
 

@@ -10,6 +10,7 @@
  */
 #include "volume/io_impl.h"
 
+#include "base/crc32c.h"
 #include "base/mem.h"
 
 #define STALL_RETRY (500 * NS_PER_MS)
@@ -55,7 +56,7 @@ static struct piece *piece_new(struct vol *v)
 
 	if (!p)
 		return NULL;
-	memset(p, 0, sizeof(*p));
+	memset(p, 0, offsetof(struct piece, sums));
 	list_init(&p->seg_link);
 	list_init(&p->flight);
 	list_init(&p->stall);
@@ -65,6 +66,8 @@ static struct piece *piece_new(struct vol *v)
 
 static void piece_free(struct piece *p)
 {
+	mem_free_aligned(p->own);
+	p->own = NULL;
 	list_push(&p->v->free_pieces, &p->seg_link);
 }
 
@@ -203,13 +206,15 @@ void io_op_done(struct leg_op *op)
 	struct piece *p = op->piece;
 	struct leg *l = op->leg;
 	struct vol *v = l->v;
+	uint16_t round = op->round;
 	uint8_t pos = op->pos;
 	int status = op->call.status;
-	uint32_t got = op->call.reply_payload_len;
 	char why[160] = "";
 
 	if (status)
 		snprintf(why, sizeof(why), "%.150s", op->call.err.message);
+	else if (p->op == VOL_READ)
+		status = read_check(p, &op->call, why, sizeof(why));
 	list_del(&op->link);
 	l->nops--;
 	l->load->ops--;
@@ -224,9 +229,9 @@ void io_op_done(struct leg_op *op)
 	if (piece_over(p))
 		return;
 	if (p->op == VOL_READ)
-		read_answer(p, l, pos, status, got, why);
+		read_answer(p, l, pos, status, why);
 	else
-		write_answer(p, l, pos, status, why);
+		write_answer(p, l, pos, round, status, why);
 }
 
 /* ---- after a change ---- */
@@ -393,6 +398,8 @@ void vol_submit(struct vol_io *io)
 		p->off = in;
 		p->len = n;
 		p->buf = io->op == VOL_ZERO ? NULL : (uint8_t *)io->buf + (off - io->off);
+		if (io->op == VOL_WRITE)
+			block_sums(p->buf, (uint32_t)(n / HCI_BLOCK), p->sums);
 		list_push(&pieces, &p->stall);
 		io->priv[0]++;
 		off += n;

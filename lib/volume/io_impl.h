@@ -13,12 +13,13 @@ void piece_stall(struct piece *p);
 
 /* io_read.c */
 void read_run(struct piece *p);
-void read_answer(struct piece *p, struct leg *l, uint8_t pos, int status, uint32_t got, const char *why);
+int read_check(struct piece *p, const struct rpc_call *c, char *why, size_t cap); /* its data and their sums */
+void read_answer(struct piece *p, struct leg *l, uint8_t pos, int status, const char *why);
 
 /* io_write.c */
 void write_run(struct piece *p);
 void write_check(struct piece *p);
-void write_answer(struct piece *p, struct leg *l, uint8_t pos, int status, const char *why);
+void write_answer(struct piece *p, struct leg *l, uint8_t pos, uint16_t round, int status, const char *why);
 void write_retry(struct piece *p); /* asks those again that had no space */
 void flight_recheck(struct vol *v);
 void stable_timer_fn(struct env_timer *t);

@@ -2,6 +2,8 @@
 /* Reads: which replica is asked, and what becomes of its answer. The order of requests is io.c's. */
 #include "volume/io_impl.h"
 
+#include "base/crc32c.h"
+
 static int read_pick(struct piece *p)
 {
 	struct vol *v = p->v;
@@ -49,21 +51,45 @@ void read_run(struct piece *p)
 		piece_stall(p);
 }
 
-void read_answer(struct piece *p, struct leg *l, uint8_t pos, int status, uint32_t got, const char *why)
+int read_check(struct piece *p, const struct rpc_call *c, char *why, size_t cap)
 {
-	char text[80];
+	uint32_t sums[REPL_IO_MAX / HCI_BLOCK];
 
-	if (!status && got != p->len) {
-		status = HCI_E_PROTO;
-		snprintf(text, sizeof(text), "answered %u bytes instead of %u", got, (unsigned)p->len);
-		why = text;
+	if (c->reply_payload_len != p->len || !leg_reply_sums(c, p->len, sums)) {
+		snprintf(why, cap, "answered %u bytes instead of %u, or without checksums", c->reply_payload_len,
+			 (unsigned)p->len);
+		return HCI_E_PROTO;
 	}
+	return block_sums_wrong(p->buf, (uint32_t)(p->len / HCI_BLOCK), sums) &&
+			       !vol_mutated(p->v->x, VOL_MUTATE_NO_SUMS)
+		       ? HCI_E_CORRUPT
+		       : 0;
+}
+
+void read_answer(struct piece *p, struct leg *l, uint8_t pos, int status, const char *why)
+{
 	if (!status) {
 		piece_finish(p, 0);
 		return;
+	}
+	/* Not the leg's end: it is one block, and the others may have it. The buffer is lent until io_mended. */
+	if (status == HCI_E_CORRUPT) {
+		ENV_MARK(l->v->e, "read finds a damaged block");
+		p->open_ops++;
+		if (mend_piece(p, pos))
+			return;
+		p->open_ops--;
+		status = HCI_E_NOMEM;
 	}
 	ENV_MARK(l->v->e, "read fails");
 	p->tried |= (uint16_t)(1u << pos);
 	leg_fail(l, status, why);
 	read_run(p);
+}
+
+void io_mended(struct piece *p, int status)
+{
+	p->open_ops--;
+	if (!piece_over(p))
+		piece_finish(p, status);
 }

@@ -5,6 +5,9 @@
  */
 #include "volume/io_impl.h"
 
+#include "base/crc32c.h"
+#include "base/mem.h"
+
 void write_check(struct piece *p)
 {
 	struct vol *v = p->v;
@@ -87,11 +90,41 @@ void write_run(struct piece *p)
 	write_check(p);
 }
 
-void write_answer(struct piece *p, struct leg *l, uint8_t pos, int status, const char *why)
+/*
+ * A replica got other data than the sums are of. Either its owner changed the buffer while it was being sent, and then
+ * the replicas may have got different things: all get it anew from a copy that nobody changes. Or it was damaged on
+ * the way; then it goes wrong with the copy as well, and the connection is not to be trusted.
+ */
+static void write_again(struct piece *p, struct leg *l, const char *why)
 {
+	struct vol *v = p->v;
+
+	p->own = mem_alloc_aligned(p->len);
+	if (!p->own) {
+		leg_fail(l, HCI_E_NOMEM, "out of memory");
+		return;
+	}
+	memcpy(p->own, p->buf, p->len);
+	p->buf = p->own;
+	block_sums(p->buf, (uint32_t)(p->len / HCI_BLOCK), p->sums);
+	p->round++;
+	log_warn(env_log(v->e), "volume %s: a write at %llu of segment %u is sent again: replica on node %s: %s",
+		 v->rec.name, (unsigned long long)p->off, p->segment, l->node, why);
+	memset(p->acked, 0, sizeof(p->acked));
+	memset(p->nospace, 0, sizeof(p->nospace));
+	write_send(p);
+}
+
+void write_answer(struct piece *p, struct leg *l, uint8_t pos, uint16_t round, int status, const char *why)
+{
+	/* Of before it was sent again: the answer that counts is to come. */
+	if (round != p->round && (!status || status == HCI_E_CORRUPT || status == HCI_E_NOSPACE))
+		return;
 	if (!status) {
 		p->acked[pos] = true;
 		p->nospace[pos] = false;
+	} else if (status == HCI_E_CORRUPT && !p->own) {
+		write_again(p, l, why);
 	} else if (status == HCI_E_NOSPACE) {
 		struct seg *s = &p->v->segs[p->segment];
 

@@ -38,13 +38,15 @@ bool leg_send(struct leg *l, struct piece *p, uint8_t pos)
 	op->leg = l;
 	op->piece = p;
 	op->pos = pos;
+	op->round = p->round;
 	op->seq = p->seq;
 	op->call.done = op_done;
 	op->call.timeout_ns = v->rec.write_timeout_ns;
 	b = &op->call.body;
-	pk_array(b, p->op == VOL_READ ? 4 : 7);
+	pk_array(b, p->op == VOL_READ ? 5 : p->op == VOL_WRITE ? 8 : 7);
 	pack_io(b, l, p->segment, p->off, p->len);
 	if (p->op == VOL_READ) {
+		pk_u64(b, 0);
 		op->call.method = REPL_RPC_READ;
 		op->call.reply_buf = p->buf;
 		op->call.reply_cap = (uint32_t)p->len;
@@ -53,6 +55,7 @@ bool leg_send(struct leg *l, struct piece *p, uint8_t pos)
 		pack_seq(b, p->seq, v->stable_told, 0);
 		op->call.method = p->op == VOL_WRITE ? REPL_RPC_WRITE : REPL_RPC_ZERO;
 		if (p->op == VOL_WRITE) {
+			pk_bin(b, p->sums, (size_t)(p->len / HCI_BLOCK) * sizeof(p->sums[0]));
 			op->call.payload = p->buf;
 			op->call.payload_len = (uint32_t)p->len;
 		}
@@ -86,29 +89,45 @@ static int leg_call(struct leg *l, struct rpc_call *c)
 	return status;
 }
 
-int leg_read(struct leg *l, uint32_t segment, uint64_t off, void *buf, uint32_t len)
+bool leg_reply_sums(const struct rpc_call *c, uint64_t len, uint32_t *sums)
+{
+	struct rd r = c->reply;
+	uint32_t n = 0;
+	const void *p = rd_array(&r) ? rd_bin(&r, &n) : NULL;
+
+	if (!p || r.bad || n != len / HCI_BLOCK * sizeof(sums[0]))
+		return false;
+	memcpy(sums, p, n);
+	return true;
+}
+
+int leg_read(struct leg *l, uint32_t segment, uint64_t off, void *buf, uint32_t len, uint32_t flags, uint32_t *sums)
 {
 	struct rpc_call c = { .method = REPL_RPC_READ, .reply_buf = buf, .reply_cap = len };
 	int status;
 
-	pk_array(&c.body, 4);
+	pk_array(&c.body, 5);
 	pack_io(&c.body, l, segment, off, len);
+	pk_u64(&c.body, flags);
 	status = leg_call(l, &c);
-	if (!status && c.reply_payload_len != len)
+	if (!status && (c.reply_payload_len != len || !leg_reply_sums(&c, len, sums)))
 		status = HCI_E_PROTO;
 	rpc_call_free(&c);
 	return status;
 }
 
-int leg_copy_in(struct leg *l, uint32_t segment, uint64_t off, const void *buf, uint32_t len, uint64_t seq)
+int leg_copy_in(struct leg *l, uint32_t segment, uint64_t off, const void *buf, uint32_t len, uint64_t seq,
+		uint32_t flags, const uint32_t *sums)
 {
 	struct rpc_call c = { .method = buf ? REPL_RPC_WRITE : REPL_RPC_ZERO, .payload = buf };
 	int status;
 
 	c.payload_len = buf ? len : 0;
-	pk_array(&c.body, 7);
+	pk_array(&c.body, buf ? 8 : 7);
 	pack_io(&c.body, l, segment, off, len);
-	pack_seq(&c.body, seq, 0, REPL_F_SETSEQ);
+	pack_seq(&c.body, seq, 0, buf ? flags : flags & REPL_F_SETSEQ);
+	if (buf)
+		pk_bin(&c.body, sums, len / HCI_BLOCK * sizeof(sums[0]));
 	status = leg_call(l, &c);
 	rpc_call_free(&c);
 	return status;

@@ -19,7 +19,7 @@ static int settle_segment(struct vol *v, uint32_t segment, struct repl_region *a
 		for (unsigned k = 0; !rc && k < s->n; k++)
 			if (k != src && s->pos[k] == POS_IN && seg_leg(v, s, k)->state == LEG_UP &&
 			    !(k == s->n - 1u && vol_mutated(v->x, VOL_MUTATE_SETTLE_SKIPS))) {
-				rc = copy_regions(seg_leg(v, s, src), seg_leg(v, s, k), segment,
+				rc = copy_regions(v, src, seg_leg(v, s, k), segment,
 						  (uint64_t)all[i].region * REPL_REGION, region_len(v, all[i].region),
 						  buf, all[i].seq & REPL_SEQ_MASK);
 				v->st.resync_copied += region_len(v, all[i].region);

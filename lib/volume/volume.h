@@ -73,6 +73,8 @@ struct vol_ctx {
 #define VOL_MUTATE_TRUST_ALL 0x10000u
 /* Takes a replica's region that has the source's number for equal, copied or not, when a copy is resumed. */
 #define VOL_MUTATE_RESUME_BLIND 0x20000u
+/* What is read is not compared with its checksums. */
+#define VOL_MUTATE_NO_SUMS 0x40000u
 
 /* ---- creation and removal: metadata only, from a fiber ---- */
 
@@ -146,7 +148,7 @@ struct vol_io {
 	uint64_t off, len; /* bytes, multiples of HCI_BLOCK, inside the volume; len at most 64 MiB (ZERO: any) */
 	void (*done)(struct vol_io *);
 	/* set when done */
-	int status;        /* 0, HCI_E_FENCED, NOSPACE (on_full fail), IO, RANGE, ALIGN, CLOSED, NOMEM */
+	int status;        /* 0, HCI_E_FENCED, NOSPACE (on_full fail), IO, RANGE, ALIGN, CLOSED, NOMEM, CORRUPT (a read) */
 	/* of the volume */
 	struct list link;
 	uint64_t priv[8];
@@ -177,6 +179,9 @@ struct vol_status {
 	uint64_t resync_skipped;              /* bytes that an interrupted copy had brought over already */
 	uint64_t inflight;
 	uint64_t reads, writes, read_bytes, write_bytes, write_waits;
+	uint64_t mended_blocks;               /* that a replica had damaged, repaired in place */
+	uint64_t lost_blocks;                 /* that were read and are damaged on every replica of the set */
+	uint32_t mending;                     /* regions with damaged blocks that are to be repaired */
 };
 void vol_status(const struct vol *v, struct vol_status *out);
 

@@ -8,7 +8,7 @@
  * Who owns what: io.c the pieces (io_read.c and io_write.c their two kinds), leg.c the connections
  * (leg_call.c what is sent), sync.c the in-sync set in the store, sync_map.c the map there, lease.c the
  * lease, resync.c who needs a copy, sched.c which goes next, copy.c copying, settle.c what was in flight when
- * the last writer died, attach.c the beginning and the end.
+ * the last writer died, mend.c damaged blocks, attach.c the beginning and the end.
  */
 #ifndef VOLUME_IMPL_H
 #define VOLUME_IMPL_H
@@ -125,8 +125,12 @@ struct piece {
 	bool nospace[REC_REPLICAS_MAX];
 	uint32_t open_ops;             /* leg_ops in flight for it */
 	uint16_t tried;                /* reads: bit per position that failed */
+	uint16_t round;                /* writes: sent anew with other sums */
+	uint8_t *own;                  /* the copy that is sent then */
 	/* PIECE_LOCK */
 	struct fiber *fiber;
+	/* Of each block of a write, made when it came in; the last member: only the used part is ever touched. */
+	uint32_t sums[REPL_IO_MAX / HCI_BLOCK];
 };
 
 struct leg_op {
@@ -135,6 +139,7 @@ struct leg_op {
 	struct leg *leg;
 	struct piece *piece;
 	uint8_t pos;
+	uint16_t round;
 	uint64_t seq;
 };
 
@@ -174,13 +179,17 @@ struct vol {
 	uint64_t join_at;
 	bool set_fiber;         /* the fiber that takes legs out is running or about to */
 	struct vol_status st;
-	struct metric *m_read, *m_write, *m_resync;
+	struct list mend;            /* regions with damaged blocks: struct mend_region */
+	uint32_t nmend;
+	bool mending;                /* its fiber runs */
+	struct metric *m_read, *m_write, *m_resync, *m_mended, *m_lost;
 };
 
 /* io.c */
 void io_leg_up(struct leg *l);           /* send it what it must still get */
 void io_recheck(struct vol *v);          /* the set or a leg changed: soon look at all that waits */
 void io_op_done(struct leg_op *op);
+void io_mended(struct piece *p, int status); /* the read is over: the end of mend_piece() */
 uint64_t io_stable(const struct vol *v); /* all writes up to here are complete */
 /* Nobody writes the range until io_unlock. Parks. NULL: out of memory. */
 struct piece *io_lock(struct vol *v, uint32_t segment, uint64_t off, uint64_t len);
@@ -203,9 +212,14 @@ void leg_stop_all(struct vol *v);
 void leg_free(struct leg *l);
 /* Sends a piece to the leg at this position. False when memory is short (treated as a failed leg). */
 bool leg_send(struct leg *l, struct piece *p, uint8_t pos);
+/* The sums that a reply to READ carries; false when it is not as it should be. */
+bool leg_reply_sums(const struct rpc_call *c, uint64_t len, uint32_t *sums);
 /* From a fiber: one request to the leg, with its status. buf: payload to write or to fill. */
-int leg_read(struct leg *l, uint32_t segment, uint64_t off, void *buf, uint32_t len);
-int leg_copy_in(struct leg *l, uint32_t segment, uint64_t off, const void *buf_or_null, uint32_t len, uint64_t seq);
+/* With the sums that the data should have: the caller compares. flags: REPL_F_VERIFY */
+int leg_read(struct leg *l, uint32_t segment, uint64_t off, void *buf, uint32_t len, uint32_t flags, uint32_t *sums);
+/* flags: REPL_F_SETSEQ, REPL_F_ASIS */
+int leg_copy_in(struct leg *l, uint32_t segment, uint64_t off, const void *buf_or_null, uint32_t len, uint64_t seq,
+		uint32_t flags, const uint32_t *sums);
 int leg_regions(struct leg *l, uint64_t since, uint32_t segment, struct repl_region **out, size_t *n);
 void leg_tell_stable(struct leg *l, uint64_t stable);
 void leg_tell_close(struct leg *l);
@@ -225,6 +239,21 @@ int sync_replace(struct vol *v, uint32_t chunk, struct leg *bad, uint32_t *moved
 /* lease.c */
 int lease_start(struct vol *v);          /* the fiber that keeps it */
 
+/* mend.c */
+/* The leg has a block of that region damaged. It is repaired soon. */
+void mend_queue(struct vol *v, uint32_t segment, uint32_t region, const struct leg *l);
+void mend_kick(struct vol *v);
+/* A read that met with damaged blocks at this position goes on by itself. False: no memory. */
+bool mend_piece(struct piece *p, uint8_t pos);
+/*
+ * From a fiber: reads from the position, and what does not fit from others of the set; queues what is damaged.
+ * HCI_E_CORRUPT: buf has all but some blocks that nobody has right; sums are those that they should have.
+ */
+int mend_read(struct vol *v, uint32_t segment, unsigned from, uint64_t off, void *buf, uint32_t len, uint32_t *sums);
+/* The second half of it: buf and sums are what `from` has. */
+int mend_fill(struct vol *v, uint32_t segment, unsigned from, uint64_t off, void *buf, uint32_t len, uint32_t *sums);
+void mend_fini(struct vol *v);
+
 /* resync.c */
 int resync_start(struct vol *v);
 unsigned seg_copies_left(struct vol *v, uint32_t segment); /* in sync and up */
@@ -240,8 +269,9 @@ int region_union(struct repl_region *a, size_t na, struct repl_region *b, size_t
 uint32_t region_len(const struct vol *v, uint32_t region);
 /* The regions that the position must get: what source or target wrote after L, and an earlier copy did not bring. */
 int list_missed(struct vol *v, uint32_t segment, unsigned pos, struct repl_region **out, size_t *n);
-/* Whole regions from a leg to another; seq as the target shall remember it. */
-int copy_regions(struct leg *from, struct leg *to, uint32_t segment, uint64_t off, uint32_t len, void *buf, uint64_t seq);
+/* Whole regions from a position to a leg; seq as the target shall remember it. */
+int copy_regions(struct vol *v, unsigned from, struct leg *to, uint32_t segment, uint64_t off, uint32_t len, void *buf,
+		 uint64_t seq);
 
 /* map.c */
 /* Segments up to the n-th, all or none of them. Parks. */

@@ -38,6 +38,7 @@ static const struct {
 	{ "no-settle", VOL_MUTATE_NO_SETTLE },
 	{ "skip-region", VOL_MUTATE_SKIP_REGION },
 	{ "resume-blind", VOL_MUTATE_RESUME_BLIND },
+	{ "no-sums", VOL_MUTATE_NO_SUMS },
 };
 
 struct totals {

@@ -77,6 +77,23 @@ START_TEST(one_flipped_bit_shows)
 }
 END_TEST
 
+START_TEST(sums_of_blocks)
+{
+	uint8_t *p = noise(3 * HCI_BLOCK);
+	uint32_t sums[3];
+
+	memset(p + HCI_BLOCK, 0, HCI_BLOCK);
+	block_sums(p, 3, sums);
+	ck_assert_uint_eq(sums[1], SUM_ZEROES);
+	ck_assert_uint_eq(sums[2], crc32c(0, p + 2 * HCI_BLOCK, HCI_BLOCK));
+	ck_assert_uint_eq(block_sums_wrong(p, 3, sums), 0);
+	p[2 * HCI_BLOCK + 77] ^= 4;
+	sums[1] = SUM_NONE;
+	ck_assert_uint_eq(block_sums_wrong(p, 3, sums), 2);
+	free(p);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("base/crc32c");
@@ -86,6 +103,7 @@ static Suite *suite(void)
 	tcase_add_test(t, fast_equals_portable);
 	tcase_add_test(t, in_pieces_as_in_one);
 	tcase_add_test(t, one_flipped_bit_shows);
+	tcase_add_test(t, sums_of_blocks);
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The replica service over rpc: a simulated node that is server and client. */
+#include "base/crc32c.h"
 #include "replica/replica_proto.h"
 #include "rpc/rpc.h"
 #include "unit/replica/world.h"
@@ -87,9 +88,26 @@ static int open_slot(struct w *w, struct rpc_conn *c, const struct uuid *disk, u
 	return rc;
 }
 
+static uint32_t sums[REPL_IO_MAX / HCI_BLOCK], got[REPL_IO_MAX / HCI_BLOCK];
+
+/* Sums that came with what a READ brought. */
+static void take_sums(struct rpc_call *call)
+{
+	struct rd r = call->reply;
+	const void *p;
+	uint32_t n;
+
+	ck_assert_uint_eq(rd_array(&r), 1);
+	p = rd_bin(&r, &n);
+	ck_assert_uint_eq(n, call->reply_payload_len / HCI_BLOCK * 4);
+	memcpy(got, p, n);
+}
+
+/* A WRITE takes sums along, those of `sums`, and a READ its flags: the last number. */
 static int call_ints(struct w *w, uint32_t method, const uint64_t *v, unsigned n,
 		     const void *payload, uint32_t len, void *reply, uint32_t cap, uint64_t *first)
 {
+	bool write = method == REPL_RPC_WRITE && n >= 7;
 	struct rpc_call call = { .method = method,
 				 .payload = payload,
 				 .payload_len = len,
@@ -97,10 +115,14 @@ static int call_ints(struct w *w, uint32_t method, const uint64_t *v, unsigned n
 				 .reply_cap = cap };
 	int rc;
 
-	pk_array(&call.body, n);
+	pk_array(&call.body, n + write);
 	for (unsigned i = 0; i < n; i++)
 		pk_u64(&call.body, v[i]);
+	if (write)
+		pk_bin(&call.body, sums, len / HCI_BLOCK * 4);
 	rc = rpc_call_wait(w->c, &call);
+	if (rc == 0 && method == REPL_RPC_READ)
+		take_sums(&call);
 	if (rc == 0 && first) {
 		struct rd r = call.reply;
 
@@ -126,6 +148,7 @@ static void io_body(struct env *e, void *arg)
 	ck_assert_int_eq(open_slot(&w, w.c, &disk_uuid, 1, true, &h, NULL), HCI_E_NOTFOUND);
 	ck_assert_int_eq(open_slot(&w, w.c, &disk_uuid, 4, false, &h, &last), 0);
 	memset(p, 3, SEG);
+	block_sums(p, SEG / HCI_BLOCK, sums);
 	ck_assert_int_eq(
 		call_ints(&w, REPL_RPC_WRITE, INTS(h, 0, 0, SEG, 1, 0, 0), p, SEG, NULL, 0, NULL),
 		0);
@@ -136,8 +159,9 @@ static void io_body(struct env *e, void *arg)
 				   NULL, 0, NULL),
 			 0);
 	ck_assert_int_eq(call_ints(&w, REPL_RPC_STABLE, INTS(h, 3), NULL, 0, NULL, 0, NULL), 0);
-	ck_assert_int_eq(call_ints(&w, REPL_RPC_READ, INTS(h, 0, 0, SEG), NULL, 0, q, SEG, NULL),
+	ck_assert_int_eq(call_ints(&w, REPL_RPC_READ, INTS(h, 0, 0, SEG, 0), NULL, 0, q, SEG, NULL),
 			 0);
+	ck_assert_uint_eq(block_sums_wrong(q, SEG / HCI_BLOCK, got), 0);
 	ck_assert_int_eq(q[0], 0);
 	ck_assert_int_eq(q[REPL_REGION], 3);
 	ck_assert_int_eq(call_ints(&w, REPL_RPC_REGIONS, INTS(h, 2, UINT32_MAX, 0, 0, 0, 100), NULL,
@@ -161,12 +185,12 @@ static void io_body(struct env *e, void *arg)
 	ck_assert_int_eq(
 		call_ints(&w, REPL_RPC_WRITE, INTS(h, 0, 0, 4096, 4, 0, 8), p, 4096, NULL, 0, NULL),
 		HCI_E_PROTO);
-	ck_assert_int_eq(call_ints(&w, REPL_RPC_READ, INTS(h, 0, SEG, 4096), NULL, 0, q, SEG, NULL),
+	ck_assert_int_eq(call_ints(&w, REPL_RPC_READ, INTS(h, 0, SEG, 4096, 0), NULL, 0, q, SEG, NULL),
 			 HCI_E_RANGE);
 	ck_assert_int_eq(
-		call_ints(&w, REPL_RPC_READ, INTS(h, 0, 0, 2 * SEG), NULL, 0, q, SEG, NULL),
+		call_ints(&w, REPL_RPC_READ, INTS(h, 0, 0, 2 * SEG, 0), NULL, 0, q, SEG, NULL),
 		HCI_E_RANGE);
-	ck_assert_int_eq(call_ints(&w, REPL_RPC_READ, INTS(77, 0, 0, 4096), NULL, 0, q, SEG, NULL),
+	ck_assert_int_eq(call_ints(&w, REPL_RPC_READ, INTS(77, 0, 0, 4096, 0), NULL, 0, q, SEG, NULL),
 			 HCI_E_NOTFOUND);
 	ck_assert_int_eq(
 		call_ints(&w, REPL_RPC_REGIONS, INTS(h, 0, 0, 0, 0, 0, 0), NULL, 0, q, SEG, &n),
@@ -189,6 +213,7 @@ static void life_body(struct env *e, void *arg)
 	(void)arg;
 	begin(&w, e);
 	memset(p, 1, 4096);
+	block_sums(p, 1, sums);
 	ck_assert_int_eq(open_slot(&w, w.c, &disk_uuid, 4, false, &h, NULL), 0);
 	ck_assert_int_eq(
 		call_ints(&w, REPL_RPC_WRITE, INTS(h, 0, 0, 4096, 9, 0, 0), p, 4096, NULL, 0, NULL),
@@ -221,6 +246,42 @@ static void life_body(struct env *e, void *arg)
 	mem_free_aligned(p);
 }
 
+/* What does not fit its sums is not taken, unless it is said to be so; then it goes out with the sums it should have. */
+static void sums_body(struct env *e, void *arg)
+{
+	uint8_t *p = mem_alloc_aligned(8192), *q = mem_alloc_aligned(8192);
+	uint64_t h;
+	struct w w;
+
+	(void)arg;
+	begin(&w, e);
+	ck_assert_int_eq(open_slot(&w, w.c, &disk_uuid, 4, false, &h, NULL), 0);
+	memset(p, 1, 8192);
+	block_sums(p, 2, sums);
+	ck_assert_int_eq(call_ints(&w, REPL_RPC_WRITE, INTS(h, 0, 0, 8192, 1, 0, 0), p, 8192, NULL, 0, NULL), 0);
+	p[5000] = 2;
+	ck_assert_int_eq(call_ints(&w, REPL_RPC_WRITE, INTS(h, 0, 0, 8192, 2, 0, 0), p, 8192, NULL, 0, NULL),
+			 HCI_E_CORRUPT);
+	ck_assert_int_eq(call_ints(&w, REPL_RPC_READ, INTS(h, 0, 0, 8192, 0), NULL, 0, q, 8192, NULL), 0);
+	ck_assert_int_eq(q[5000], 1);
+	ck_assert_uint_eq(block_sums_wrong(q, 2, got), 0);
+	ck_assert_int_eq(call_ints(&w, REPL_RPC_WRITE, INTS(h, 0, 0, 8192, 2, 0, REPL_F_ASIS), p, 8192, NULL, 0, NULL),
+			 0);
+	for (unsigned round = 0; round < 2; round++) { /* from the log, then from the segment */
+		ck_assert_int_eq(call_ints(&w, REPL_RPC_READ, INTS(h, 0, 0, 8192, REPL_F_VERIFY), NULL, 0, q, 8192, NULL),
+				 0);
+		ck_assert_int_eq(q[5000], 2);
+		ck_assert_uint_eq(block_sums_wrong(q, 2, got), 1);
+		ck_assert_uint_eq(got[1], sums[1]);
+		fiber_sleep(e, 2 * NS_PER_S);
+	}
+	ck_assert_int_eq(call_ints(&w, REPL_RPC_READ, INTS(h, 0, 0, 8192), NULL, 0, q, 8192, NULL), HCI_E_PROTO);
+	ck_assert_int_eq(call_ints(&w, REPL_RPC_READ, INTS(h, 0, 0, 8192, 1), NULL, 0, q, 8192, NULL), HCI_E_PROTO);
+	end(&w);
+	mem_free_aligned(p);
+	mem_free_aligned(q);
+}
+
 static void run(void (*fn)(struct env *e, void *arg))
 {
 	struct simw w;
@@ -236,6 +297,12 @@ START_TEST(serves_io)
 }
 END_TEST
 
+START_TEST(sums_go_along)
+{
+	run(sums_body);
+}
+END_TEST
+
 START_TEST(handles_end_with_what_they_are_of)
 {
 	run(life_body);
@@ -248,6 +315,7 @@ static Suite *suite(void)
 	TCase *t = tcase_create("rpc");
 
 	tcase_add_test(t, serves_io);
+	tcase_add_test(t, sums_go_along);
 	tcase_add_test(t, handles_end_with_what_they_are_of);
 	suite_add_tcase(s, t);
 	return s;

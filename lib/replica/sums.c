@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The checksums of what is in the segment files: pages of them, brought into memory when a read or a
+ * pass needs them, and put out again, least recently used first. Blocks in the log have theirs in the
+ * index. Who compares is read.c; when pages are written is writeback.c's.
+ *
+ * Why this survives a power loss: a block's new data, its sum and its valid bit come to the disk in
+ * any order within a pass, but all three before the log's tail moves, and until then the block is
+ * found in the log. So whatever mixture is found afterwards is not looked at.
+ *
+ * A sum is there if and only if the block is valid (but for blocks that the log covers). So a damaged
+ * region table is made anew from the sums (recover.c), and damaged sums cost a comparison with another
+ * replica: what has no sum that fits is not returned.
+ */
+#include <errno.h>
+
+#include "base/crc32c.h"
+#include "base/mem.h"
+#include "base/uuid.h"
+#include "replica/replica_impl.h"
+
+static void sums_free(struct sums *x)
+{
+	struct seg *s = x->seg;
+
+	list_del(&x->lru);
+	s->sums[x->page] = NULL;
+	s->d->nsums--;
+	mem_free(x);
+}
+
+/* Not to be put out while somebody holds it, or while the disk has older ones. */
+static void settle(struct sums *x)
+{
+	if (x->holds || x->dirty)
+		list_del(&x->lru);
+	else if (!x->ready)
+		sums_free(x);
+	else if (list_empty(&x->lru))
+		list_push(&x->seg->d->sums_lru, &x->lru);
+}
+
+void sums_trim(struct repl_disk *d)
+{
+	while (d->nsums > d->sums_max && !list_empty(&d->sums_lru))
+		sums_free(list_first(&d->sums_lru, struct sums, lru));
+}
+
+void sums_touch(struct sums *x)
+{
+	if (list_empty(&x->lru))
+		return;
+	list_del(&x->lru);
+	list_push(&x->seg->d->sums_lru, &x->lru);
+}
+
+void sums_hold(struct sums *x)
+{
+	x->holds++;
+	settle(x);
+}
+
+void sums_put(struct sums *x)
+{
+	x->holds--;
+	settle(x);
+}
+
+void sums_free_seg(struct seg *s)
+{
+	for (uint32_t i = 0; s->sums && i < s->nsums; i++) {
+		if (s->sums[i])
+			sums_free(s->sums[i]);
+	}
+	mem_free(s->sums);
+	mem_free(s->sums_serial);
+}
+
+/* ---- a page and what it says ---- */
+
+void sums_fill_page(const struct sums *x, struct sum_page *out)
+{
+	const struct seg *s = x->seg;
+
+	memset(out, 0, HCI_BLOCK);
+	out->volume = s->vol->uuid;
+	out->segment = s->no;
+	out->first_region = x->page * SUM_REGIONS;
+	out->regions = SUM_REGIONS;
+	memcpy(out->sum, x->sum, sizeof(out->sum));
+}
+
+bool sums_parse(const struct seg *s, uint32_t page, const uint8_t *pair, uint32_t *out, uint64_t *serial)
+{
+	const struct sum_page *m;
+	unsigned which = 0;
+	bool torn;
+	enum page_state st = page_pick(pair, SUM_MAGIC, SUM_VERSION, &s->d->uuid, &which, &torn);
+
+	m = (const void *)(pair + which * HCI_BLOCK);
+	if (st == PAGE_VALID && (!uuid_eq(&m->volume, &s->vol->uuid) || m->segment != s->no ||
+				 m->first_region != page * SUM_REGIONS || m->regions != SUM_REGIONS))
+		st = PAGE_BAD;
+	*serial = st == PAGE_VALID ? m->h.serial : 0;
+	if (st == PAGE_VALID)
+		memcpy(out, m->sum, sizeof(m->sum));
+	else
+		memset(out, 0, SUM_BLOCKS * sizeof(out[0]));
+	return torn || (st != PAGE_VALID && st != PAGE_EMPTY);
+}
+
+/* Valid blocks without a sum have lost it; a sum without a valid block is of a write that the log had, and that was
+ * zeroed before it was written back: it must not make a block valid when a region table is made anew. */
+static void adjust(struct sums *x)
+{
+	const struct seg *s = x->seg;
+	uint32_t blocks = seg_blocks(s), first = x->page * SUM_BLOCKS;
+
+	for (uint32_t i = 0; i < SUM_BLOCKS && first + i < blocks; i++) {
+		uint32_t b = first + i;
+		bool valid = seg_valid(s, b / REGION_BLOCKS) >> b % REGION_BLOCKS & 1;
+
+		if (valid && x->sum[i] == SUM_NONE) {
+			x->sum[i] = SUM_LOST;
+		} else if (!valid && x->sum[i] != SUM_NONE) {
+			x->sum[i] = SUM_NONE;
+			x->dirty = true;
+		}
+	}
+	if (x->dirty)
+		seg_dirty(x->seg);
+}
+
+/* ---- into memory ---- */
+
+static void load_over(struct sums *x, int err)
+{
+	struct repl_disk *d = x->seg->d;
+	struct list ops, *l;
+
+	x->err = err;
+	x->ready = !err;
+	mem_free_aligned(x->pair);
+	x->pair = NULL;
+	list_init(&ops);
+	list_splice(&ops, &x->waiting);
+	fiber_cond_signal(d->e, &x->loaded);
+	while ((l = list_pop(&ops))) {
+		struct repl_op *op = list_entry(l, struct repl_op, link);
+
+		op_priv(op)->seg = NULL;
+		read_go(op);
+		seg_unref(x->seg);
+	}
+}
+
+static void load_done(struct env_io *io)
+{
+	struct sums *x = container_of(io, struct sums, io);
+	struct seg *s = x->seg;
+	int err = 0;
+
+	if (io->result < 0) {
+		err = -EIO;
+		disk_fail(s->d, (int)-io->result, "cannot read a segment's checksums");
+	} else {
+		/* Of a file that was cut short the rest is damaged like any other. */
+		memset(x->pair + io->result, 0, PAGE_PAIR - (size_t)io->result);
+		if (sums_parse(s, x->page, x->pair, x->sum, &s->sums_serial[x->page]))
+			log_warn(env_log(s->d->e),
+				 "disk %s: a page of checksums is damaged: what it covers is checked against other "
+				 "replicas",
+				 s->d->path);
+		adjust(x);
+	}
+	load_over(x, err);
+	sums_put(x);
+	sums_trim(s->d);
+	seg_unref(s);
+}
+
+static struct sums *sums_new(struct seg *s, uint32_t page)
+{
+	struct sums *x = MEM_NEW(struct sums);
+
+	if (!x)
+		return NULL;
+	list_init(&x->lru);
+	list_init(&x->waiting);
+	fiber_cond_init(&x->loaded);
+	x->seg = s;
+	x->page = page;
+	s->sums[page] = x;
+	s->d->nsums++;
+	return x;
+}
+
+struct sums *sums_want(struct seg *s, uint32_t page)
+{
+	struct repl_disk *d = s->d;
+	struct sums *x = s->sums[page];
+
+	if (x && !x->err)
+		return x;
+	if (!x)
+		x = sums_new(s, page);
+	if (!x)
+		return NULL;
+	if (s->sums_serial[page] == 0) { /* never written: there are none */
+		x->ready = true;
+		settle(x);
+		return x;
+	}
+	x->pair = mem_alloc_aligned(PAGE_PAIR);
+	if (!x->pair) {
+		settle(x);
+		return NULL;
+	}
+	x->err = 0;
+	x->holds++;
+	s->refs++;
+	metric_add(d->m_sums_read, 1);
+	env_io_prep(&x->io, ENV_READ, s->map, x->pair, PAGE_PAIR, sums_off(s, page), load_done);
+	env_submit(d->e, &x->io);
+	return x;
+}
+
+void sums_wait_read(struct sums *x, struct repl_op *op)
+{
+	x->seg->refs++;
+	op_priv(op)->seg = x->seg;
+	list_push(&x->waiting, &op->link);
+}
+
+int sums_wait(struct sums *x)
+{
+	while (!x->ready && !x->err)
+		fiber_cond_wait(x->seg->d->e, &x->loaded);
+	return x->err;
+}
