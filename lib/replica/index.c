@@ -222,7 +222,7 @@ static void node_touched(struct node *n, uint64_t lsn)
 	}
 }
 
-static void page_dirty(struct seg *s, struct mpage *p, uint64_t lsn)
+void index_page_dirty(struct seg *s, struct mpage *p, uint64_t lsn)
 {
 	p->dirty_lsn = p->dirty ? MIN(p->dirty_lsn, lsn) : lsn;
 	p->dirty = true;
@@ -241,7 +241,7 @@ void index_valid(struct seg *s, uint32_t region, uint16_t mask)
 	*v = mask;
 	if (n)
 		s->d->resv += node_resv(n);
-	page_dirty(s, s->pages[region / MAP_REGIONS], 0); /* with this pass, not later */
+	index_page_dirty(s, s->pages[region / MAP_REGIONS], 0); /* with this pass, not later */
 }
 
 uint32_t index_new_blocks(const struct seg *s, uint32_t block, uint32_t n)
@@ -335,7 +335,7 @@ void index_seq(struct seg *s, uint32_t block, uint32_t n, bool zero, uint64_t se
 		bool flag = zero && (whole || old == 0 || (*q & REPL_SEQ_ZERO));
 
 		*q = (set ? seq : MAX(old, seq)) | (flag ? REPL_SEQ_ZERO : 0) | (set && whole ? REPL_SEQ_COPIED : 0);
-		page_dirty(s, p, s->d->log.applied);
+		index_page_dirty(s, p, s->d->log.applied);
 	}
 }
 

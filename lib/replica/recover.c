@@ -120,23 +120,40 @@ static int load_map_page(struct rec *r, struct seg *s, const char *path, const u
 	const struct map_page *m;
 	struct mpage *p;
 	unsigned which = 0;
-	enum page_state st = pick(r, pair, MAP_MAGIC, MAP_VERSION, &which);
+	bool damaged;
+	enum page_state st = page_pick(pair, MAP_MAGIC, MAP_VERSION, &r->d->uuid, &which, &damaged);
 
-	if (st == PAGE_EMPTY)
+	if (st == PAGE_EMPTY && !damaged)
 		return 0;
-	if (st != PAGE_VALID)
+	if (st == PAGE_VERSION)
 		return page_error(r, path, st);
 	m = (const void *)(pair + which * HCI_BLOCK);
-	if (!uuid_eq(&m->volume, &s->vol->uuid) || m->segment != s->no ||
-	    m->first_region != i * MAP_REGIONS || m->regions != MAP_REGIONS)
-		return corrupt(r, path, "the table is of another segment");
+	if (st == PAGE_VALID && (!uuid_eq(&m->volume, &s->vol->uuid) || m->segment != s->no ||
+				 m->first_region != i * MAP_REGIONS || m->regions != MAP_REGIONS))
+		st = PAGE_BAD;
 	p = s->pages[i] = MEM_NEW(struct mpage);
 	if (!p)
 		return err_set(r->err, HCI_E_NOMEM, "disk %s: out of memory", r->d->path);
+	p->damaged = damaged;
+	p->lost = st == PAGE_BAD;
+	if (st != PAGE_VALID)
+		return 0;
 	memcpy(p->seq, m->seq, sizeof(p->seq));
 	memcpy(p->valid, m->valid, sizeof(p->valid));
 	p->serial = m->h.serial;
 	return 0;
+}
+
+/* See rebuild.c. */
+static int rebuild_damaged(struct rec *r, struct seg *s)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; i < s->npages && !rc; i++) {
+		if (s->pages[i] && (s->pages[i]->damaged || s->pages[i]->lost))
+			rc = rebuild_valid(s, i, s->pages[i]->lost);
+	}
+	return rc ? disk_sys_error(r->d, rc, "cannot read checksums", r->err) : 0;
 }
 
 static int load_seg(struct rec *r, struct vol *v, uint32_t no, bool has_data)
@@ -156,6 +173,8 @@ static int load_seg(struct rec *r, struct vol *v, uint32_t no, bool has_data)
 	/* Half of its files: it was being dropped, and the log says so; else they are damaged. */
 	for (uint32_t i = 0; !s->on_disk && i < s->npages; i++)
 		s->broken |= s->pages[i] != NULL;
+	if (!rc && s->on_disk)
+		rc = rebuild_damaged(r, s);
 	seg_real(s);
 	mem_free_aligned(b);
 	mem_free(path);
@@ -466,6 +485,12 @@ static int finish(struct rec *r)
 	if (rc)
 		return rc;
 
+	for (unsigned i = 0; i < VOL_BUCKETS; i++) {
+		struct vol *v;
+
+		list_for_each(v, &d->vols[i], link)
+			rebuild_seqs(v);
+	}
 	ENV_MARK(d->e, "recovery syncs the log");
 	/* A batch may have been found that nobody was told is durable: what reads see must stay. */
 	rc = d->mutate & REPL_MUTATE_RECOVERY_UNSYNCED ? 0 : fiber_fsync(d->e, d->logf);

@@ -136,7 +136,7 @@ struct mpage {
 	uint64_t dirty_lsn; /* the oldest batch whose effects are not in the page on disk */
 	uint32_t nnodes;
 	bool dirty;
-	bool damaged; /* found so when the disk was opened */
+	bool damaged, lost; /* one copy, both: found so when the disk was opened */
 };
 
 struct sums {
@@ -396,6 +396,7 @@ int index_write(struct seg *s, uint32_t block, uint32_t n, uint32_t pos, const u
 int index_zero(struct seg *s, uint32_t block, uint32_t n, uint64_t lsn);
 void index_seq(struct seg *s, uint32_t block, uint32_t n, bool zero, uint64_t seq, bool set);
 void index_valid(struct seg *s, uint32_t region, uint16_t mask);
+void index_page_dirty(struct seg *s, struct mpage *p, uint64_t lsn);
 /* Blocks of the file system that a write of these would newly take. */
 uint32_t index_new_blocks(const struct seg *s, uint32_t block, uint32_t n);
 void index_forget_seg(struct seg *s); /* all nodes, but for those that the pass has */
@@ -535,6 +536,10 @@ int wb_wait(struct wb *w);
 struct sums *wb_sums(struct wb *w, struct seg *s, uint32_t page); /* brings it in and holds it; NULL: no memory */
 struct wb *wb_new(struct repl_disk *d);
 void wb_free(struct wb *w);
+
+/* rebuild.c */
+int rebuild_valid(struct seg *s, uint32_t page, bool lost); /* from a fiber: valid bits from the checksums; -errno */
+void rebuild_seqs(struct vol *v); /* of damaged pages, when the log was applied */
 
 /* recover.c */
 int recover(struct repl_disk *d, struct hci_error *err); /* from a fiber */

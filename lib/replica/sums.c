@@ -120,12 +120,10 @@ static void adjust(struct sums *x)
 		uint32_t b = first + i;
 		bool valid = seg_valid(s, b / REGION_BLOCKS) >> b % REGION_BLOCKS & 1;
 
-		if (valid && x->sum[i] == SUM_NONE) {
-			x->sum[i] = SUM_LOST;
-		} else if (!valid && x->sum[i] != SUM_NONE) {
-			x->sum[i] = SUM_NONE;
-			x->dirty = true;
-		}
+		if (valid == (x->sum[i] != SUM_NONE))
+			continue;
+		x->sum[i] = valid ? SUM_LOST : SUM_NONE;
+		x->dirty = true;
 	}
 	if (x->dirty)
 		seg_dirty(x->seg);
@@ -166,7 +164,8 @@ static void load_done(struct env_io *io)
 	} else {
 		/* Of a file that was cut short the rest is damaged like any other. */
 		memset(x->pair + io->result, 0, PAGE_PAIR - (size_t)io->result);
-		if (sums_parse(s, x->page, x->pair, x->sum, &s->sums_serial[x->page]))
+		x->dirty = sums_parse(s, x->page, x->pair, x->sum, &s->sums_serial[x->page]);
+		if (x->dirty)
 			log_warn(env_log(s->d->e),
 				 "disk %s: a page of checksums is damaged: what it covers is checked against other "
 				 "replicas",

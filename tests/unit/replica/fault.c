@@ -259,23 +259,39 @@ SIM(full_disk_and_full_log)
 	ck_assert_uint_eq(t->failures, 0);
 }
 
-SIM(rot_in_tables_is_found)
+/* A damaged table costs no data and no zeroes in their place: what is in doubt says so. */
+SIM(rot_in_tables_is_survived)
 {
 	struct t *t = arg;
 	struct repl_disk_opts o = opts(t);
 	struct repl_disk *d = must_format_open(e, "/d1", &o);
 	struct repl_slot *s = must_slot(d, 1, 1, SEG);
-	struct hci_error err;
+	struct repl_region r[4], cur = { 0 };
+	uint8_t *p = mem_alloc_aligned(16384);
 
 	for (unsigned k = 0; k < 2; k++) {
 		ck_assert_int_eq(write_fill(e, s, 0, 0, 8192, 1, k + 1), 0);
 		settle(e, d);
 	}
+	for (unsigned k = 0; k < 4; k++) {
+		int rc;
+
+		repl_slot_put(s);
+		repl_disk_close(d, false);
+		ck_assert(sim_disk_rot(t->w.disk, ".map"));
+		d = must_open(e, "/d1", &o);
+		s = must_slot(d, 1, 1, SEG);
+		rc = io(e, s, REPL_READ, 0, 0, 16384, p, 0, 0);
+		ck_assert(rc == 0 || rc == HCI_E_CORRUPT);
+		ck_assert(p[0] == 1 && p[8191] == 1 && p[8192] == 0 && p[16383] == 0);
+		ck_assert_uint_ge(repl_regions(s, 1, 0, &cur, r, 4), 1);
+		ck_assert_uint_eq(r[0].seq & REPL_SEQ_MASK, 2);
+		cur = (struct repl_region){ 0 };
+	}
+	mem_free_aligned(p);
 	repl_slot_put(s);
 	repl_disk_close(d, false);
-	ck_assert(sim_disk_rot(t->w.disk, ".map"));
-	ck_assert_int_eq(repl_disk_open(e, "/d1", &o, &d, &err), HCI_E_CORRUPT);
-	ck_assert_ptr_nonnull(strstr(err.message, ".map"));
+	ck_assert_uint_eq(t->failures, 0);
 }
 
 /* A format that was cut off at any moment can be done again. */
@@ -438,7 +454,7 @@ static Suite *suite(void)
 	tcase_add_test(t, full_disk_refuses_new_blocks_only);
 	tcase_add_test(t, stolen_space_keeps_data_in_the_log);
 	tcase_add_test(t, full_disk_and_full_log);
-	tcase_add_test(t, rot_in_tables_is_found);
+	tcase_add_test(t, rot_in_tables_is_survived);
 	tcase_add_loop_test(t, format_survives_power_loss, 0, 20);
 	tcase_add_test(t, survives_lack_of_memory);
 	tcase_add_loop_test(t, names_seen_after_a_kill_last, 0, STEPS);

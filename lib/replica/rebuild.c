@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Region tables of which a copy is damaged, when the disk is opened. It may be torn, by the power loss that ended the
+ * last opening: then the log still has all that was to be written, and the older copy is right. Or it is rot, and the
+ * older copy says less than was true. What helps is that checksums tell the same as the valid bits: a block is valid if
+ * the older copy or its sum says so. If that is too much, its sum does not fit (sums.c) and it is fetched
+ * from another replica; it is never too little, which would make data read as zeroes.
+ *
+ * Who wrote a region last has no second witness. If the log touches the page, it was being written and is taken for torn; if
+ * not, all its regions get the newest number of the volume here: a resync copies too much then, never too little.
+ */
+#include <errno.h>
+
+#include "base/crc32c.h"
+#include "base/mem.h"
+#include "replica/replica_impl.h"
+
+static void from_sums(struct seg *s, struct mpage *p, uint32_t first, uint32_t page, const uint32_t *sums)
+{
+	uint32_t regions = seg_blocks(s) / REGION_BLOCKS;
+
+	for (uint32_t i = 0; i < SUM_BLOCKS; i++) {
+		uint32_t region = page * SUM_REGIONS + i / REGION_BLOCKS;
+
+		if (region < first || region >= MIN(first + MAP_REGIONS, regions) || sums[i] == SUM_NONE)
+			continue;
+		p->valid[region - first] |= (uint16_t)(1u << i % REGION_BLOCKS);
+	}
+}
+
+/* Both witnesses are gone: all of it counts as lost. */
+static void all_valid(const struct seg *s, struct mpage *p, uint32_t first, uint32_t page)
+{
+	uint32_t regions = seg_blocks(s) / REGION_BLOCKS;
+
+	for (uint32_t k = 0; k < SUM_REGIONS; k++) {
+		uint32_t region = page * SUM_REGIONS + k;
+
+		if (region >= first && region < MIN(first + MAP_REGIONS, regions))
+			p->valid[region - first] = UINT16_MAX;
+	}
+}
+
+static int merge_page(struct seg *s, struct env_file *f, struct mpage *p, uint32_t first, uint32_t page, bool lost,
+		      uint8_t *pair, uint32_t *sums)
+{
+	uint64_t serial;
+	int64_t n = fiber_read(s->d->e, f, pair, PAGE_PAIR, sums_off(s, page));
+
+	if (n < 0)
+		return (int)n;
+	memset(pair + n, 0, PAGE_PAIR - (size_t)n);
+	if (sums_parse(s, page, pair, sums, &serial) && !serial && lost)
+		all_valid(s, p, first, page);
+	else
+		from_sums(s, p, first, page, sums);
+	return 0;
+}
+
+int rebuild_valid(struct seg *s, uint32_t i, bool lost)
+{
+	uint32_t first = i * MAP_REGIONS, end = MIN(first + MAP_REGIONS, seg_blocks(s) / REGION_BLOCKS), page;
+	uint32_t *sums = mem_alloc(SUM_BLOCKS * sizeof(*sums));
+	uint8_t *pair = mem_alloc_aligned(PAGE_PAIR);
+	char *path = seg_path(s, ".map");
+	struct env_file *f = NULL;
+	int rc = sums && pair && path ? env_open(s->d->e, path, ENV_O_DIRECT, &f) : -ENOMEM;
+
+	for (page = first / SUM_REGIONS; !rc && page * SUM_REGIONS < end; page++)
+		rc = merge_page(s, f, s->pages[i], first, page, lost, pair, sums);
+	if (f)
+		env_close(s->d->e, f);
+	mem_free(path);
+	mem_free_aligned(pair);
+	mem_free(sums);
+	return rc;
+}
+
+static void overstate(struct seg *s, uint32_t i)
+{
+	struct mpage *p = s->pages[i];
+	uint32_t regions = MIN(MAP_REGIONS, seg_blocks(s) / REGION_BLOCKS - i * MAP_REGIONS);
+
+	for (uint32_t k = 0; k < regions; k++) {
+		bool zero = !p->valid[k] && !(p->nodes && p->nodes[k] && p->nodes[k]->data);
+
+		p->seq[k] = s->vol->last | (s->vol->last && zero ? REPL_SEQ_ZERO : 0);
+	}
+}
+
+void rebuild_seqs(struct vol *v)
+{
+	for (uint32_t n = 0; n < v->nsegs; n++) {
+		struct seg *s = v->segs[n];
+
+		for (uint32_t i = 0; i < s->npages; i++) {
+			struct mpage *p = s->pages[i];
+
+			if (!p || !(p->damaged || p->lost))
+				continue;
+			if (p->lost || !p->dirty) {
+				log_warn(env_log(v->d->e),
+					 "disk %s: a page of a region table of segment %u is damaged and was made anew from its "
+					 "checksums",
+					 v->d->path, s->no);
+				overstate(s, i);
+			}
+			p->damaged = p->lost = false;
+			index_page_dirty(s, p, 0);
+		}
+	}
+}
