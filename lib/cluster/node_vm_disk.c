@@ -10,16 +10,18 @@
 static int socket_path(struct nvm_disk *d, struct hci_error *err)
 {
 	struct node *n = d->vm->n;
-	int len = snprintf(d->socket, sizeof(d->socket), "%s/%s-%s.sock", n->run_dir, d->vm->name, d->name);
+	char path[sizeof(d->socket)]; /* the disk lies in the VM whose name goes into it: gcc's -Wrestrict minds */
+	int len = snprintf(path, sizeof(path), "%s/%s-%s.sock", n->run_dir, d->vm->name, d->name);
 
-	if (len >= (int)sizeof(d->socket)) {
+	if (len >= (int)sizeof(path)) {
 		uint32_t a = crc32c(0, d->vm->name, strlen(d->vm->name)), b = crc32c(0, d->name, strlen(d->name));
 
-		len = snprintf(d->socket, sizeof(d->socket), "%s/%08x%08x.sock", n->run_dir, a, b);
+		len = snprintf(path, sizeof(path), "%s/%08x%08x.sock", n->run_dir, a, b);
 	}
-	if (len >= (int)sizeof(d->socket))
+	if (len >= (int)sizeof(path))
 		return err_set(err, HCI_E_RANGE, "VM %s: the run directory %s is too long for sockets: at most 80 bytes",
 			       d->vm->name, n->run_dir);
+	memcpy(d->socket, path, sizeof(path));
 	return 0;
 }
 

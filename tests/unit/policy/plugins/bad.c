@@ -44,7 +44,7 @@ static const struct hci_placement_ops ops = {
 static const struct hci_scheduler_ops scheduler_ops = { .size = sizeof(scheduler_ops) };
 #endif
 
-static const struct hci_plugin plugin = {
+__attribute__((unused)) static const struct hci_plugin plugin = {
 #ifdef BAD_ABI
 	.abi = HCI_PLUGIN_ABI + 1,
 #else
