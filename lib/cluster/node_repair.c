@@ -57,7 +57,7 @@ static bool disk_is_bad(struct node *n, const struct uuid *id)
 	const struct rec_disk *d = core_disk(n->core, id);
 
 	return !d || d->state == REC_DISK_FAILED || d->state == REC_DISK_OFFLINE || d->state == REC_DISK_REMOVED ||
-	       !core_alive(n->core, d->node);
+	       d->state == REC_DISK_EVACUATING || !core_alive(n->core, d->node);
 }
 
 static bool any_bad_one(void *arg, const struct rec_disk *d)
@@ -97,6 +97,21 @@ static bool map_needs_repair(struct node *n, const struct rec_volume *v, bool lo
 	return found;
 }
 
+/* Is it to have more or fewer copies, or some elsewhere? */
+static bool moves(struct node *n, const struct uuid *volume)
+{
+	struct store_result r;
+	char key[REC_KEY];
+	bool yes;
+
+	key_volmove(key, volume);
+	if (store_get(core_store(n->core), key, &r, NULL))
+		return false;
+	yes = r.n == 1;
+	store_result_free(&r);
+	return yes;
+}
+
 static bool needs_repair(struct node *n, const struct rec_volume *v, bool bad_disks)
 {
 	struct rec_volsync *s;
@@ -115,7 +130,7 @@ static bool needs_repair(struct node *n, const struct rec_volume *v, bool bad_di
 	key_volsync(key, &v->uuid);
 	out = !rec_volsync_get(core_store(n->core), key, s, NULL, NULL) && s->n;
 	mem_free(s);
-	return out || map_needs_repair(n, v, bad_disks);
+	return out || moves(n, &v->uuid) || map_needs_repair(n, v, bad_disks);
 }
 
 /* ---- doing it ---- */
@@ -142,7 +157,7 @@ static bool repair(struct node *n, const struct rec_volume *rec)
 	struct core_report *rep;
 	struct vol_status st;
 	struct hci_error err;
-	uint64_t moved_at, moved = 0;
+	uint64_t moved_at, moved = 0, now_moved;
 	bool useful = true;
 	struct vol *v;
 
@@ -157,10 +172,11 @@ static bool repair(struct node *n, const struct rec_volume *rec)
 
 		fiber_cond_wait_until(n->e, &n->wake, env_now(n->e) + 100 * NS_PER_MS);
 		vol_status(v, &st);
-		if (!st.segments_degraded && !st.out)
+		if (!st.segments_degraded && !st.out && !st.unsettled && !st.dropping)
 			break;
-		if (st.resync_copied != moved) {
-			moved = st.resync_copied;
+		now_moved = st.resync_copied + st.copies_added + st.copies_removed;
+		if (now_moved != moved) {
+			moved = now_moved;
 			moved_at = env_now(n->e);
 		}
 		useful = env_now(n->e) - moved_at <= patience;

@@ -351,7 +351,10 @@ int core_choose_spare(void *arg, const struct rec_volume *v, uint32_t segment, c
 	struct hci_placement_request r;
 	struct policy *p = NULL;
 	struct snap x;
-	uint32_t at[REC_REPLICAS_MAX], n = 0, chosen, i;
+	const struct rec_disk *d = bad ? core_disk(c, bad) : NULL;
+	/* A copy that is not lost goes to a spare only when there is no other place. */
+	bool spare_last = !bad || (d && d->state == REC_DISK_EVACUATING);
+	uint32_t at[REC_COPIES_MAX], n = 0, chosen, i;
 	char name[HCI_NAME_MAX];
 	int rc = 0;
 
@@ -359,29 +362,34 @@ int core_choose_spare(void *arg, const struct rec_volume *v, uint32_t segment, c
 		rc = core_policy_get(c, policy_name(c, v->pool, v->policy, name), &p, err);
 	if (rc)
 		return rc;
-	rc = snap_make(c, v->pool, HCI_PLACE_REBUILD, &x, err);
-	if (rc) {
+	do {
+		uint32_t purpose = spare_last ? HCI_PLACE_NEW : HCI_PLACE_REBUILD;
+
+		rc = snap_make(c, v->pool, purpose, &x, err);
+		n = 0;
+		for (size_t k = 0; !rc && k < nkeep && n < ARRAY_SIZE(at); k++) {
+			i = snap_find(&x, &keep[k]);
+			if (i != UINT32_MAX)
+				at[n++] = i;
+		}
+		i = rc || !bad ? UINT32_MAX : snap_find(&x, bad);
+		if (i != UINT32_MAX) {
+			x.disks[i].usable = 0;
+			snprintf(x.disks[i].why_not, sizeof(x.disks[i].why_not), "it is the one to be replaced");
+		}
+		request_init(&r, purpose, &v->uuid, segment, v->replicas, v->segment_size);
+		r.want = 1;
+		r.keep = at;
+		r.nkeep = n;
+		if (!rc)
+			rc = ask(c, p, &x, &r, &chosen, err);
+		if (!rc)
+			*out = x.ids[chosen];
 		snap_free(&x);
-		return rc;
-	}
-	for (size_t k = 0; k < nkeep; k++) {
-		i = snap_find(&x, &keep[k]);
-		if (i != UINT32_MAX)
-			at[n++] = i;
-	}
-	i = snap_find(&x, bad);
-	if (i != UINT32_MAX) {
-		x.disks[i].usable = 0;
-		snprintf(x.disks[i].why_not, sizeof(x.disks[i].why_not), "it is the one to be replaced");
-	}
-	request_init(&r, HCI_PLACE_REBUILD, &v->uuid, segment, v->replicas, v->segment_size);
-	r.want = 1;
-	r.keep = at;
-	r.nkeep = n;
-	rc = ask(c, p, &x, &r, &chosen, err);
-	if (!rc)
-		*out = x.ids[chosen];
-	snap_free(&x);
+		if (purpose == HCI_PLACE_REBUILD)
+			break;
+		spare_last = false;
+	} while (rc == HCI_E_NOPLACE && bad);
 	return rc;
 }
 

@@ -168,11 +168,11 @@ static int check(struct repl_disk *d, const struct vol *v, uint64_t generation,
 		d->path, (unsigned long long)generation, (unsigned long long)v->max_gen);
 }
 
-static int drop(struct repl_disk *d, const struct uuid *volume, uint32_t segment,
+/* slot: NULL, or the opening on whose behalf: one that was replaced meanwhile drops nothing. */
+static int drop(struct repl_disk *d, struct vol *v, struct repl_slot *slot, uint32_t segment,
 		uint64_t generation, struct hci_error *err)
 {
-	struct vol *v = vol_find(d, volume);
-	struct ctl c = { .op = { .segment = segment } };
+	struct ctl c = { .op = { .segment = segment, .slot = slot } };
 	int rc = check(d, v, generation, err);
 
 	if (rc || !v || (segment != LOGF_ALL && !seg_find(v, segment)))
@@ -181,7 +181,7 @@ static int drop(struct repl_disk *d, const struct uuid *volume, uint32_t segment
 	op_priv(&c.op)->vol = v;
 	ENV_MARK(d->e, "drop begins");
 	rc = log_control(d, &c);
-	if (rc == HCI_E_CLOSED)
+	if (rc == HCI_E_CLOSED && !slot)
 		return 0; /* another drop was faster */
 	if (rc)
 		return err_set(err, rc, "disk %s: cannot log that a segment is dropped: %s",
@@ -202,7 +202,20 @@ int repl_drop(struct repl_disk *d, const struct uuid *volume, uint32_t segment, 
 	int rc;
 
 	disk_enter(d);
-	rc = drop(d, volume, segment, generation, err);
+	rc = drop(d, vol_find(d, volume), NULL, segment, generation, err);
+	disk_leave(d);
+	return rc;
+}
+
+int repl_slot_drop(struct repl_slot *s, uint32_t segment, struct hci_error *err)
+{
+	struct repl_disk *d = s->d;
+	int rc;
+
+	if (s->ro)
+		return err_set(err, HCI_E_READONLY, "disk %s: the handle was opened for reading", d->path);
+	disk_enter(d);
+	rc = drop(d, s->vol, s, segment, s->gen, err);
 	disk_leave(d);
 	return rc;
 }

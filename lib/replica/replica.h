@@ -193,6 +193,13 @@ int repl_segments(struct repl_disk *d, const struct uuid *volume, uint32_t **out
  * the space back. generation is checked like a writer's: an older one is refused. */
 int repl_drop(struct repl_disk *d, const struct uuid *volume, uint32_t segment, uint64_t generation, struct hci_error *err);
 
+/*
+ * A writer's drop of one segment that moved elsewhere. Takes effect in the order of its other requests; once the
+ * slot was opened anew it is refused (HCI_E_CLOSED), however late it comes: what was copied to the segment since stays.
+ * The slot and its generation stay, even if this was its last segment: they are what keeps an older writer out.
+ */
+int repl_slot_drop(struct repl_slot *s, uint32_t segment, struct hci_error *err);
+
 /* ---- the service: these calls over rpc (replica_service.c) ---- */
 
 struct rpc;

@@ -23,7 +23,7 @@ enum repl_method {
 	/* [handle, since, only_segment, cursor_segment, cursor_region, cursor_seq, max] -> [count, more] + payload: count
 	 * entries of 16 bytes, little-endian u32 segment, u32 region, u64 seq */
 	REPL_RPC_REGIONS = 0x106,
-	/* map {disk, volume, segment (u32, 0xffffffff: all), gen} -> [] */
+	/* map {disk, volume, segment (u32, 0xffffffff: all), gen} -> []; with {handle}: on behalf of that opening */
 	REPL_RPC_DROP = 0x107,
 	/* map {disk} -> map {state...}: for people and tests */
 	REPL_RPC_INFO = 0x108,

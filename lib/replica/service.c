@@ -123,9 +123,9 @@ struct call {
 	struct repl_service *s;
 	struct rpc_req *req;
 	struct uuid disk, volume;
-	uint64_t gen, segsize;
+	uint64_t gen, segsize, handle;
 	uint32_t segment;
-	bool ro;
+	bool ro, has_handle;
 };
 
 static bool parse(struct rpc_req *req, struct call *c)
@@ -148,6 +148,8 @@ static bool parse(struct rpc_req *req, struct call *c)
 			c->segment = rd_u32(r);
 		else if (rd_is(k, "ro"))
 			c->ro = rd_bool(r);
+		else if (rd_is(k, "handle"))
+			c->handle = rd_u64(r), c->has_handle = true;
 		else
 			rd_skip(r);
 	}
@@ -252,13 +254,32 @@ static void open_fiber(void *arg)
 	call_end(c);
 }
 
+/* On behalf of an opening: as late as it may come, it does not touch what a later opening wrote. */
+static void drop_by_handle(struct call *c)
+{
+	struct handle *h = c->s->dead ? NULL : svc_handle(c->req->conn, c->handle);
+	struct hci_error err = { 0 };
+	int rc;
+
+	if (!h || !h->d || c->segment == UINT32_MAX) {
+		svc_reply(c->req, h ? HCI_E_INVAL : HCI_E_NOTFOUND, "no such handle, or no segment named");
+		return;
+	}
+	h->ops++;
+	rc = repl_slot_drop(h->slot, c->segment, &err);
+	svc_handle_put(h);
+	svc_reply(c->req, rc, rc ? err.message : NULL);
+}
+
 static void drop_fiber(void *arg)
 {
 	struct call *c = arg;
-	struct repl_disk *d = call_disk(c);
+	struct repl_disk *d = c->has_handle ? NULL : call_disk(c);
 	struct hci_error err = { 0 };
 
-	if (d) {
+	if (c->has_handle) {
+		drop_by_handle(c);
+	} else if (d) {
 		int rc = repl_drop(d, &c->volume, c->segment, c->gen, &err);
 
 		svc_reply(c->req, rc, rc ? err.message : NULL);

@@ -79,6 +79,11 @@ void key_volatt(char out[REC_KEY], const struct uuid *u)
 	key_of_uuid(out, PREFIX_VOLATT, u);
 }
 
+void key_volmove(char out[REC_KEY], const struct uuid *u)
+{
+	key_of_uuid(out, PREFIX_VOLMOVE, u);
+}
+
 void key_job(char out[REC_KEY], const char *id)
 {
 	key_of_name(out, PREFIX_JOB, id);

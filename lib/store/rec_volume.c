@@ -45,7 +45,7 @@ REC_TYPE(volname, volname_fields, NULL);
  * The map is an array of two: the disks, 16 bytes each in one binary; the segments, each an array
  * of numbers, index of the disk * 2 + joining.
  */
-#define MAP_DISKS_MAX ((size_t)REC_VOLMAP_CHUNK * REC_REPLICAS_MAX)
+#define MAP_DISKS_MAX ((size_t)REC_VOLMAP_CHUNK * REC_COPIES_MAX)
 
 static uint32_t disk_index(struct uuid *table, uint32_t *n, const struct uuid *disk)
 {
@@ -63,7 +63,7 @@ static const char *volmap_wrong(const struct rec_volmap *m)
 	if (m->n > REC_VOLMAP_CHUNK)
 		return "too many segments";
 	for (uint32_t i = 0; i < m->n; i++)
-		if (m->seg[i].n > REC_REPLICAS_MAX)
+		if (m->seg[i].n > REC_COPIES_MAX)
 			return "too many replicas";
 	return NULL;
 }
@@ -105,7 +105,7 @@ static const char *segment_decode(struct rd *r, struct rec_segment *s, const uin
 {
 	uint32_t n = rd_array(r);
 
-	if (r->bad || n > REC_REPLICAS_MAX)
+	if (r->bad || n > REC_COPIES_MAX)
 		return "too many replicas";
 	s->n = n;
 	for (uint32_t j = 0; j < n; j++) {
@@ -157,6 +157,17 @@ static const struct rec_field volsync_fields[] = {
 	FIELD_LIST(struct rec_volsync, n, out, "out", out_fields),
 };
 REC_TYPE(volsync, volsync_fields, NULL);
+
+static const struct rec_field move_fields[] = {
+	FIELD_U32(struct rec_move, segment, "segment", 0, 0),
+	FIELD_UUID(struct rec_move, from, "from"),
+	FIELD_UUID(struct rec_move, to, "to"),
+};
+
+static const struct rec_field volmove_fields[] = {
+	FIELD_LIST(struct rec_volmove, n, m, "moves", move_fields),
+};
+REC_TYPE(volmove, volmove_fields, NULL);
 
 static const struct rec_field volatt_fields[] = {
 	FIELD_STR(struct rec_volatt, holder, "holder"),

@@ -6,7 +6,7 @@
  * decodes also encodes. docs/store-format.md is the description for people.
  *
  * Owns keys and encodings only; what the states mean and who may change them is the matter of the
- * floors above. Most structs fit on a fiber's stack; rec_volmap (23 KiB) and rec_job (11 KiB) do
+ * floors above. Most structs fit on a fiber's stack; rec_volmap (27 KiB) and rec_job (11 KiB) do
  * not belong there: allocate them.
  */
 #ifndef STORE_RECORDS_H
@@ -22,6 +22,8 @@
 #define REC_PATH_MAX 256u /* bytes of a path, address or URL, with the closing NUL */
 #define REC_TEXT_MAX 512u /* bytes of a text for people, a config or a kernel command line */
 #define REC_REPLICAS_MAX 5u
+#define REC_COPIES_MAX (REC_REPLICAS_MAX + 1u) /* of one segment, while one of them moves */
+#define REC_MOVES_MAX 64u     /* of one volume, asked for at the same time */
 #define REC_VOLMAP_CHUNK 256u /* segments in one volmap key */
 #define REC_OUT_MAX 32u       /* replicas of one volume out of sync at the same time */
 #define REC_JOB_ARGS_MAX 16u
@@ -124,8 +126,8 @@ struct rec_replica {
 	bool joining; /* new here: holds nothing yet */
 };
 struct rec_segment {
-	uint32_t n; /* 1..REC_REPLICAS_MAX; 0: not placed */
-	struct rec_replica r[REC_REPLICAS_MAX];
+	uint32_t n; /* 1..REC_COPIES_MAX; 0: not placed */
+	struct rec_replica r[REC_COPIES_MAX];
 };
 /* Where the segments [chunk * REC_VOLMAP_CHUNK, + n) are. In the encoding the disks are in a table
  * of their own, each once, and the segments hold indices. */
@@ -145,6 +147,19 @@ struct rec_volsync { /* volsync/<uuid> */
 	uint64_t generation;
 	uint32_t n;
 	struct rec_out out[REC_OUT_MAX];
+};
+
+struct rec_move {
+	uint32_t segment;
+	struct uuid from, to;
+};
+/*
+ * There is something to change in where the volume's copies are: its writer (or a repair) makes the map match the
+ * number of replicas in the volume's record, and does these moves; when nothing is left it deletes the record.
+ */
+struct rec_volmove { /* volmove/<uuid> */
+	uint32_t n;
+	struct rec_move m[REC_MOVES_MAX];
 };
 
 enum rec_att_purpose { REC_ATT_USER, REC_ATT_REPAIR, REC_ATT_MIGRATE };
@@ -232,6 +247,7 @@ struct rec_policy { /* policy/<name> */
 #define PREFIX_VOLMAP "volmap/"
 #define PREFIX_VOLSYNC "volsync/"
 #define PREFIX_VOLATT "volatt/"
+#define PREFIX_VOLMOVE "volmove/"
 #define PREFIX_JOB "job/"
 #define PREFIX_VM "vm/"
 #define PREFIX_VMRUN "vmrun/"
@@ -248,6 +264,7 @@ void key_volmap(char out[REC_KEY], const struct uuid *u, uint32_t chunk);
 void key_volmap_prefix(char out[REC_KEY], const struct uuid *u); /* of all its chunks */
 void key_volsync(char out[REC_KEY], const struct uuid *u);
 void key_volatt(char out[REC_KEY], const struct uuid *u);
+void key_volmove(char out[REC_KEY], const struct uuid *u);
 void key_job(char out[REC_KEY], const char *id);
 void key_vm(char out[REC_KEY], const char *name);
 void key_vmrun(char out[REC_KEY], const char *name);
@@ -267,7 +284,7 @@ int rec_decode(const struct rec_type *t, const void *data, size_t len, void *rec
 	       struct hci_error *err);
 size_t rec_size(const struct rec_type *t); /* of the struct */
 const char *rec_type_name(const struct rec_type *t);
-#define REC_TYPES 15
+#define REC_TYPES 16
 /* All of them, for tests and dumps; NULL from REC_TYPES on. */
 const struct rec_type *rec_type_at(unsigned i);
 
@@ -357,6 +374,7 @@ REC_DECLARE(volname)
 REC_DECLARE(volmap)
 REC_DECLARE(volsync)
 REC_DECLARE(volatt)
+REC_DECLARE(volmove)
 REC_DECLARE(job)
 REC_DECLARE(vm)
 REC_DECLARE(vmrun)

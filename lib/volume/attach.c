@@ -39,6 +39,7 @@ static void vol_free(struct vol *v)
 	mend_fini(v);
 	for (uint32_t i = 0; i < v->nlegs; i++)
 		leg_free(v->legs[i]);
+	mem_free(v->reconf);
 	mem_free(v->legs);
 	mem_free(v->segs);
 	mem_free(v->sync);
@@ -75,6 +76,9 @@ static struct vol *vol_alloc(struct vol_ctx *x, const struct vol_attach_opts *o)
 	v->e = x->env;
 	v->opts = *o;
 	v->lease_ttl = o->lease_ttl_ns ? o->lease_ttl_ns : VOL_LEASE_TTL;
+	v->none = (struct leg){ .v = v, .idx = LEG_NONE, .state = LEG_DOWN, .load = &v->none_load };
+	list_init(&v->none.ops);
+	fiber_cond_init(&v->none.changed);
 	io_init(v);
 	list_init(&v->mend);
 	fiber_mutex_init(&v->set_lock);
@@ -318,6 +322,7 @@ static int still_ours(struct vol *v, struct hci_error *err)
 static void fibers_end(struct vol *v)
 {
 	v->closing = true;
+	reconf_stop(v);
 	leg_stop_all(v);
 	fiber_cond_signal(v->e, &v->changed);
 	for (;;) {
@@ -423,6 +428,8 @@ int vol_attach(struct vol_ctx *x, const struct uuid *id, const struct vol_attach
 		rc = still_ours(v, err);
 	if (!rc)
 		rc = resync_start(v);
+	if (!rc)
+		rc = reconf_start(v, err);
 	if (rc) {
 		fibers_end(v);
 		release_lease(v);

@@ -120,7 +120,10 @@ void write_answer(struct piece *p, struct leg *l, uint8_t pos, uint16_t round, i
 	/* Of before it was sent again: the answer that counts is to come. */
 	if (round != p->round && (!status || status == HCI_E_CORRUPT || status == HCI_E_NOSPACE))
 		return;
-	if (!status) {
+	if (seg_leg(p->v, &p->v->segs[p->segment], pos) != l &&
+	    (!status || status == HCI_E_CORRUPT || status == HCI_E_NOSPACE)) {
+		; /* the copy went elsewhere meanwhile: nobody waits for this one */
+	} else if (!status) {
 		p->acked[pos] = true;
 		p->nospace[pos] = false;
 	} else if (status == HCI_E_CORRUPT && !p->own) {

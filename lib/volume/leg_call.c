@@ -109,7 +109,9 @@ int leg_read(struct leg *l, uint32_t segment, uint64_t off, void *buf, uint32_t 
 	pk_array(&c.body, 5);
 	pack_io(&c.body, l, segment, off, len);
 	pk_u64(&c.body, flags);
+	l->v->segs[segment].users++;
 	status = leg_call(l, &c);
+	l->v->segs[segment].users--;
 	if (!status && (c.reply_payload_len != len || !leg_reply_sums(&c, len, sums)))
 		status = HCI_E_PROTO;
 	rpc_call_free(&c);
@@ -128,7 +130,9 @@ int leg_copy_in(struct leg *l, uint32_t segment, uint64_t off, const void *buf, 
 	pack_seq(&c.body, seq, 0, buf ? flags : flags & REPL_F_SETSEQ);
 	if (buf)
 		pk_bin(&c.body, sums, len / HCI_BLOCK * sizeof(sums[0]));
+	l->v->segs[segment].users++;
 	status = leg_call(l, &c);
+	l->v->segs[segment].users--;
 	rpc_call_free(&c);
 	return status;
 }
@@ -152,6 +156,8 @@ int leg_regions(struct leg *l, uint64_t since, uint32_t segment, struct repl_reg
 	bool more = true;
 	int status = 0;
 
+	if (segment < l->v->nsegs)
+		l->v->segs[segment].users++;
 	while (more && !status) {
 		struct rpc_call c = { .method = REPL_RPC_REGIONS, .reply_cap = REGIONS_PAGE * 16 };
 		uint64_t count = 0;
@@ -196,6 +202,8 @@ int leg_regions(struct leg *l, uint64_t since, uint32_t segment, struct repl_reg
 		}
 		rpc_call_free(&c);
 	}
+	if (segment < l->v->nsegs)
+		l->v->segs[segment].users--;
 	if (status) {
 		mem_free(a);
 		return status;

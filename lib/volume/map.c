@@ -109,23 +109,78 @@ int map_load(struct vol *v, uint32_t n, struct hci_error *err)
 	return rc;
 }
 
-/* One position as the store has it now. */
-static int pos_refresh(struct vol *v, struct seg *s, unsigned k, const struct rec_replica *r, struct hci_error *err)
+int map_pos(struct vol *v, const struct seg *s, const struct uuid *disk)
 {
-	struct leg *l = seg_leg(v, s, k), *to;
+	for (unsigned k = 0; k < s->n; k++)
+		if (s->leg[k] != LEG_NONE && uuid_eq(&seg_leg(v, s, k)->disk, disk))
+			return (int)k;
+	return -1;
+}
+
+bool map_takes(struct vol *v, const struct rec_segment *r, const struct uuid *disk, const struct uuid *except)
+{
+	const struct rec_disk *d = v->x->disk(v->x->arg, disk), *o;
+	char node[HCI_NAME_MAX];
+
+	if (!d)
+		return false;
+	snprintf(node, sizeof(node), "%s", d->node);
+	for (unsigned i = 0; i < r->n; i++) {
+		if (uuid_eq(&r->r[i].disk, disk))
+			return false;
+		o = v->x->disk(v->x->arg, &r->r[i].disk);
+		if (o && !strcmp(o->node, node) && !(except && uuid_eq(&r->r[i].disk, except)))
+			return false;
+	}
+	return true;
+}
+
+/* A copy that was there before, as the store has it now. */
+static void pos_refresh(struct vol *v, struct seg *s, unsigned k, const struct rec_replica *r)
+{
+	struct leg *l = seg_leg(v, s, k);
+
+	if (s->joining[k] && r->joining && s->pos[k] == POS_PENDING)
+		s->pos[k] = l->state == LEG_UP ? POS_SYNCED : POS_OUT; /* it did not join */
+	if (!s->joining[k] || r->joining)
+		return;
+	s->joining[k] = false;
+	s->pos[k] = POS_IN;
+	if (l->state != LEG_UP) /* the store counts on it: it has to leave like any other */
+		l->suspect = true;
+}
+
+/*
+ * Copies that are not in the store's map any more leave holes. From here on nothing waits for them: the store did not
+ * count on them since its transaction, and those that stay have acknowledged everything too.
+ */
+static void pos_clear_gone(struct vol *v, struct seg *s, const struct rec_segment *r)
+{
+	for (unsigned k = 0; k < s->n; k++) {
+		bool there = false;
+
+		for (unsigned i = 0; i < r->n && !there; i++)
+			there = uuid_eq(&seg_leg(v, s, k)->disk, &r->r[i].disk);
+		if (there || s->leg[k] == LEG_NONE)
+			continue;
+		s->leg[k] = LEG_NONE;
+		s->pos[k] = POS_OUT;
+		s->joining[k] = s->missed[k] = false;
+	}
+}
+
+/* A copy that is new: at the end if there is room, so that holes rest for a while. */
+static int pos_add(struct vol *v, struct seg *s, const struct rec_replica *r, struct hci_error *err)
+{
+	unsigned k = s->n;
+	struct leg *to;
 	int rc;
 
-	if (uuid_eq(&l->disk, &r->disk)) {
-		if (s->joining[k] && r->joining && s->pos[k] == POS_PENDING)
-			s->pos[k] = l->state == LEG_UP ? POS_SYNCED : POS_OUT; /* it did not join */
-		if (!s->joining[k] || r->joining)
-			return 0;
-		s->joining[k] = false;
-		s->pos[k] = POS_IN;
-		if (l->state != LEG_UP) /* the store counts on it: it has to leave like any other */
-			l->suspect = true;
-		return 0;
-	}
+	if (k == SEG_POS_MAX)
+		for (k = 0; k < s->n && (s->leg[k] != LEG_NONE || s->busy >> k & 1);)
+			k++;
+	if (k == SEG_POS_MAX)
+		return err_set(err, HCI_E_CORRUPT, "volume %s: a segment has more copies than may be", v->rec.name);
 	rc = leg_of(v, &r->disk, &to, err);
 	if (rc)
 		return rc;
@@ -133,7 +188,24 @@ static int pos_refresh(struct vol *v, struct seg *s, unsigned k, const struct re
 	s->joining[k] = r->joining;
 	s->missed[k] = true;
 	s->pos[k] = POS_OUT;
+	s->n = (uint8_t)MAX(s->n, k + 1);
 	return leg_start(to);
+}
+
+static int seg_refresh(struct vol *v, struct seg *s, const struct rec_segment *r, struct hci_error *err)
+{
+	int rc = 0;
+
+	pos_clear_gone(v, s, r);
+	for (unsigned i = 0; !rc && i < r->n; i++) {
+		int k = map_pos(v, s, &r->r[i].disk);
+
+		if (k >= 0)
+			pos_refresh(v, s, (unsigned)k, &r->r[i]);
+		else
+			rc = pos_add(v, s, &r->r[i], err);
+	}
+	return rc;
 }
 
 int map_refresh(struct vol *v, uint32_t chunk, struct hci_error *err)
@@ -147,12 +219,8 @@ int map_refresh(struct vol *v, uint32_t chunk, struct hci_error *err)
 		return err_set(err, HCI_E_NOMEM, "volume %s: out of memory", v->rec.name);
 	key_volmap(key, &v->rec.uuid, chunk);
 	rc = rec_volmap_get(v->x->store, key, m, NULL, err);
-	for (uint32_t i = 0; !rc && i < m->n && first + i < v->nsegs; i++) {
-		struct seg *s = &v->segs[first + i];
-
-		for (unsigned k = 0; !rc && k < s->n && k < m->seg[i].n; k++)
-			rc = pos_refresh(v, s, k, &m->seg[i].r[k], err);
-	}
+	for (uint32_t i = 0; !rc && i < m->n && first + i < v->nsegs; i++)
+		rc = seg_refresh(v, &v->segs[first + i], &m->seg[i], err);
 	mem_free(m);
 	return rc;
 }

@@ -45,6 +45,8 @@ static int sync_pos(struct copy_job *j)
 	 * It left because a write waited for it, but the others failed as well before they could go on without it:
 	 * it holds all that was ever acknowledged here, and they can leave in its place.
 	 */
+	if (s->dropping || seg_leg(v, s, j->pos) != j->to)
+		return HCI_E_BUSY;
 	if (!s->joining[j->pos] && !s->missed[j->pos]) {
 		ENV_MARK(v->e, "taken back as it is");
 		io_readmit(v, j->segment, j->pos);
@@ -53,7 +55,7 @@ static int sync_pos(struct copy_job *j)
 	ENV_MARK_STATE(v->e, "resync of a position begins:returned,new", s->joining[j->pos], 2);
 	io_sync_begin(v, j->segment, j->pos);
 	wait_flight(v, j->segment);
-	if (over(v) || v->segs[j->segment].pos[j->pos] != POS_SYNCING)
+	if (over(v) || v->segs[j->segment].pos[j->pos] != POS_SYNCING || seg_leg(v, &v->segs[j->segment], j->pos) != j->to)
 		return HCI_E_UNAVAILABLE;
 	rc = vol_mutated(v->x, VOL_MUTATE_JOIN_EARLY) ? 0 : list_missed(v, j->segment, j->pos, &j->regions, &j->n);
 	if (!rc && vol_mutated(v->x, VOL_MUTATE_SKIP_REGION)) {
@@ -72,6 +74,8 @@ static int sync_pos(struct copy_job *j)
 	mem_free(j->regions);
 	s = &v->segs[j->segment];
 	POS_MARK(v, "resync of a position ends", s->pos[j->pos]);
+	if (seg_leg(v, s, j->pos) != j->to)
+		return HCI_E_UNAVAILABLE;
 	if (!rc && s->pos[j->pos] == POS_SYNCING && j->to->state == LEG_UP)
 		s->pos[j->pos] = POS_SYNCED;
 	else if (s->pos[j->pos] == POS_SYNCING)
@@ -146,7 +150,7 @@ static bool pos_needs_copy(struct vol *v, uint32_t segment, unsigned k)
 	struct seg *s = &v->segs[segment];
 	struct leg *l = seg_leg(v, s, k);
 
-	if (s->pos[k] != POS_OUT || s->busy >> k & 1 || !leg_usable(l))
+	if (s->pos[k] != POS_OUT || s->busy >> k & 1 || s->dropping || !leg_usable(l))
 		return false;
 	/* The new copies of a disk that is itself out come after those that it has. */
 	if (s->joining[k] ? l->out : !l->out)

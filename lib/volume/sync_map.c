@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Changes of the map: a copy that was filled joins, a segment of a disk that is gone gets another home.
+ * Changes of the map: a copy that was filled joins, a segment of a disk that is gone gets another home; others by reconf.c.
  * Each holds only if chunk and generation are unchanged; memory follows the store.
  */
 #include "volume/volume_impl.h"
 
 #include "base/err.h"
 #include "base/mem.h"
-
-typedef bool map_change_fn(struct vol *v, uint32_t segment, struct rec_segment *r, void *arg);
 
 /*
  * Reads a chunk of the map, lets fn change it, writes it back if it and the generation are unchanged.
@@ -53,12 +51,12 @@ static bool change_joined(struct vol *v, uint32_t segment, struct rec_segment *r
 	(void)arg;
 	if (segment >= v->nsegs)
 		return false;
-	for (unsigned k = 0; k < s->n && k < r->n; k++) {
-		struct leg *l = seg_leg(v, s, k);
+	for (unsigned i = 0; i < r->n; i++) {
+		int k = map_pos(v, s, &r->r[i].disk);
+		struct leg *l = k < 0 ? NULL : seg_leg(v, s, (unsigned)k);
 
-		if (s->joining[k] && s->pos[k] == POS_SYNCED && l->state == LEG_UP && !l->out && r->r[k].joining &&
-		    uuid_eq(&r->r[k].disk, &l->disk)) {
-			r->r[k].joining = false;
+		if (l && s->joining[k] && s->pos[k] == POS_SYNCED && l->state == LEG_UP && !l->out && r->r[i].joining) {
+			r->r[i].joining = false;
 			s->pos[k] = POS_PENDING;
 			changed = true;
 		}
@@ -66,14 +64,14 @@ static bool change_joined(struct vol *v, uint32_t segment, struct rec_segment *r
 	return changed;
 }
 
-int sync_joined(struct vol *v, uint32_t chunk, struct hci_error *err)
+int sync_map_change(struct vol *v, uint32_t chunk, map_change_fn *fn, void *arg, struct hci_error *err)
 {
 	int rc;
 
 	fiber_mutex_lock(v->e, &v->set_lock);
-	ENV_MARK(v->e, "joining begins");
-	rc = map_change(v, chunk, change_joined, NULL, err);
-	ENV_MARK_STATE(v->e, "joined:yes,no", rc != 0, 2);
+	ENV_MARK_STATE(v->e, "map changes:copies join,copies come or go", fn != change_joined, 2);
+	rc = map_change(v, chunk, fn, arg, err);
+	ENV_MARK_STATE(v->e, "map changed:yes,no", rc != 0, 2);
 	/* Whatever the answer was, the store tells who joined. Until it does those stay pending: no write without them. */
 	do {
 		rc = map_refresh(v, chunk, err);
@@ -84,6 +82,11 @@ int sync_joined(struct vol *v, uint32_t chunk, struct hci_error *err)
 	sync_check(v);
 	io_recheck(v);
 	return rc;
+}
+
+int sync_joined(struct vol *v, uint32_t chunk, struct hci_error *err)
+{
+	return sync_map_change(v, chunk, change_joined, NULL, err);
 }
 
 struct replace {
@@ -97,9 +100,8 @@ static bool change_replace(struct vol *v, uint32_t segment, struct rec_segment *
 	struct leg *to = x->to[segment % REC_VOLMAP_CHUNK];
 	bool changed = false;
 
-	if (!to)
+	if (!to || !map_takes(v, r, &to->disk, &x->bad->disk))
 		return false;
-	(void)v;
 	for (unsigned k = 0; k < r->n; k++) {
 		if (!uuid_eq(&r->r[k].disk, &x->bad->disk))
 			continue;
@@ -113,13 +115,13 @@ static bool change_replace(struct vol *v, uint32_t segment, struct rec_segment *
 /* Asks the policy for a new home of one segment's copy; NULL when there is none now. */
 static struct leg *choose_home(struct vol *v, uint32_t segment, struct leg *bad, struct hci_error *err)
 {
-	struct uuid keep[REC_REPLICAS_MAX], home;
+	struct uuid keep[SEG_POS_MAX], home;
 	struct seg *s = &v->segs[segment];
 	struct leg *to = NULL;
 	size_t nkeep = 0;
 
 	for (unsigned k = 0; k < s->n; k++)
-		if (s->leg[k] != bad->idx)
+		if (s->leg[k] != bad->idx && s->leg[k] != LEG_NONE)
 			keep[nkeep++] = seg_leg(v, s, k)->disk;
 	if (v->x->choose_spare(v->x->arg, &v->rec, segment, keep, nkeep, &bad->disk, &home, err))
 		return NULL;

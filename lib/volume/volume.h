@@ -25,7 +25,8 @@ struct vol_ctx {
 	struct rpc_peers *peers;
 	const char *self; /* who we are in lease records: node or client name */
 	/*
-	 * Choose a disk to rebuild a segment on, instead of `bad`, given the disks that stay. 0 or HCI_E_NOPLACE.
+	 * Choose a disk for one more copy of a segment: instead of `bad` (lost, or being evacuated), or, bad NULL, because the
+	 * volume is to have more; given the disks that have copies and stay. 0 or HCI_E_NOPLACE.
 	 * May park. NULL: volumes do not rebuild.
 	 */
 	int (*choose_spare)(void *arg, const struct rec_volume *v, uint32_t segment, const struct uuid *keep, size_t nkeep,
@@ -174,6 +175,9 @@ struct vol_status {
 	uint64_t generation, seq, stable;
 	uint32_t segments, segments_degraded; /* with fewer in-sync copies than wanted */
 	uint32_t out;                         /* disks out of the set */
+	uint32_t unsettled;                   /* segments with copies that have to come, go or move; at least 1 until that is known */
+	uint32_t dropping;                    /* copies that went and whose space is not given back yet */
+	uint64_t copies_added, copies_removed; /* for the sake of that, since attach */
 	uint64_t resync_done, resync_total;   /* bytes of the copy under way, 0/0 when there is none */
 	uint64_t resync_copied;               /* bytes copied since attach */
 	uint64_t resync_skipped;              /* bytes that an interrupted copy had brought over already */

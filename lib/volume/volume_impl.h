@@ -59,13 +59,23 @@ static inline bool vol_mutated(const struct vol_ctx *x, uint32_t what)
 	return x->mutate & what;
 }
 
+/*
+ * The copies of one segment. A position keeps its index as long as its disk has the segment; when the copy goes away a
+ * hole is left (leg LEG_NONE, pos POS_OUT), which a later copy may take. So whoever parks looks at seg_leg() again.
+ */
+#define SEG_POS_MAX 8u
+#define LEG_NONE UINT16_MAX
+_Static_assert(SEG_POS_MAX > REC_COPIES_MAX, "holes rest for a while");
+
 struct seg {
-	uint8_t n;
-	uint16_t leg[REC_REPLICAS_MAX];
-	uint8_t pos[REC_REPLICAS_MAX];      /* enum pos_state */
-	bool joining[REC_REPLICAS_MAX];     /* as in the store: holds nothing from before */
-	bool missed[REC_REPLICAS_MAX];      /* out, and a write was acknowledged that it should have had */
-	uint8_t busy;                       /* bit per position: a job is copying to it */
+	uint8_t n;                     /* positions, holes too */
+	uint8_t busy;                  /* bit per position: a job is copying to it */
+	uint16_t users;                /* requests of fibers under way to any of its legs (leg_read, leg_regions) */
+	uint16_t dropping;             /* drops under way: no copying to it meanwhile */
+	uint16_t leg[SEG_POS_MAX];
+	uint8_t pos[SEG_POS_MAX];      /* enum pos_state */
+	bool joining[SEG_POS_MAX];     /* as in the store: holds nothing from before */
+	bool missed[SEG_POS_MAX];      /* out, and a write was acknowledged that it should have had */
 	struct list pieces;                 /* active and waiting, in the order of arrival */
 };
 
@@ -101,6 +111,8 @@ struct leg {
 	bool lost_writes;       /* came back without what it had acknowledged */
 	uint64_t tries, ups;    /* attempts to open it, and those that went well */
 	uint64_t heal_at, replace_at; /* not before: after a failure */
+	uint32_t segments;      /* copies on it, when reconf.c counted last */
+	bool evacuating;        /* likewise */
 	struct disk_load *load; /* of its disk, shared by all volumes */
 	uint16_t turn;          /* of resync.c */
 };
@@ -120,9 +132,9 @@ struct piece {
 	uint8_t *buf;
 	uint64_t seq;
 	bool active;
-	bool wanted[REC_REPLICAS_MAX]; /* sent, or to be sent, to this position */
-	bool acked[REC_REPLICAS_MAX];
-	bool nospace[REC_REPLICAS_MAX];
+	bool wanted[SEG_POS_MAX]; /* sent, or to be sent, to this position */
+	bool acked[SEG_POS_MAX];
+	bool nospace[SEG_POS_MAX];
 	uint32_t open_ops;             /* leg_ops in flight for it */
 	uint16_t tried;                /* reads: bit per position that failed */
 	uint16_t round;                /* writes: sent anew with other sums */
@@ -156,6 +168,8 @@ struct vol {
 	bool ready, draining, closing, fenced, abandoned;
 	struct leg **legs;
 	uint32_t nlegs;
+	struct leg none; /* of holes: never up */
+	struct disk_load none_load;
 	struct seg *segs;
 	uint32_t nsegs;
 	uint64_t seq;           /* last one given out */
@@ -178,6 +192,7 @@ struct vol {
 	uint32_t heal_jobs;
 	uint64_t join_at;
 	bool set_fiber;         /* the fiber that takes legs out is running or about to */
+	struct reconf *reconf;
 	struct vol_status st;
 	struct list mend;            /* regions with damaged blocks: struct mend_region */
 	uint32_t nmend;
@@ -233,6 +248,12 @@ bool sync_has_unused(const struct vol *v);
 void sync_fenced(struct vol *v, const char *why);
 
 /* sync_map.c */
+/*
+ * Reads a chunk of the map, lets fn change it, writes it back if it and volsync are unchanged, and brings memory up to
+ * what the store has then; tries that until the store answers. fn runs with set_lock held and must not park.
+ */
+typedef bool map_change_fn(struct vol *v, uint32_t segment, struct rec_segment *r, void *arg);
+int sync_map_change(struct vol *v, uint32_t chunk, map_change_fn *fn, void *arg, struct hci_error *err);
 int sync_joined(struct vol *v, uint32_t chunk, struct hci_error *err);  /* SYNCED joining positions of a chunk */
 int sync_replace(struct vol *v, uint32_t chunk, struct leg *bad, uint32_t *moved, struct hci_error *err);
 
@@ -253,6 +274,9 @@ int mend_read(struct vol *v, uint32_t segment, unsigned from, uint64_t off, void
 /* The second half of it: buf and sums are what `from` has. */
 int mend_fill(struct vol *v, uint32_t segment, unsigned from, uint64_t off, void *buf, uint32_t len, uint32_t *sums);
 void mend_fini(struct vol *v);
+/* reconf.c */
+int reconf_start(struct vol *v, struct hci_error *err);
+void reconf_stop(struct vol *v);
 
 /* resync.c */
 int resync_start(struct vol *v);
@@ -279,10 +303,15 @@ int map_load(struct vol *v, uint32_t n, struct hci_error *err);
 /* Memory follows the store for one chunk: replicas that moved or joined. set_lock is held. */
 int map_refresh(struct vol *v, uint32_t chunk, struct hci_error *err);
 uint32_t map_segments(const struct rec_volume *r);
+/* The position of a disk in a segment, -1: none. */
+int map_pos(struct vol *v, const struct seg *s, const struct uuid *disk);
+/* Whoever chose a disk for a copy did so before he had the lock: is it still none of those that have one, nor on the node
+ * of one? except: the copy that is to go, may be NULL. */
+bool map_takes(struct vol *v, const struct rec_segment *r, const struct uuid *disk, const struct uuid *except);
 
 static inline struct leg *seg_leg(struct vol *v, const struct seg *s, unsigned pos)
 {
-	return v->legs[s->leg[pos]];
+	return s->leg[pos] == LEG_NONE ? &v->none : v->legs[s->leg[pos]];
 }
 
 /* The end of a fiber of the volume: vol_detach waits for the count. */

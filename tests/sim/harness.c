@@ -134,7 +134,8 @@ static int choose_spare(void *arg, const struct rec_volume *v, uint32_t segment,
 		for (unsigned i = 0; i < c->ndisks; i++) {
 			struct cl_disk *d = &c->disk[(first + i) % c->ndisks];
 
-			if (!d->serving || uuid_eq(&d->rec.uuid, bad) || is_among(c, d->rec.node, keep, nkeep))
+			if (!d->serving || (bad && uuid_eq(&d->rec.uuid, bad)) ||
+			    d->rec.state == REC_DISK_EVACUATING || is_among(c, d->rec.node, keep, nkeep))
 				continue;
 			if (pass == 0 && d->rec.role != REC_DISK_SPARE)
 				continue;

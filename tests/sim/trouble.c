@@ -2,6 +2,8 @@
 /* Random faults: see trouble.h. Each is begun by an event of the world and undone by another. */
 #include "sim/trouble.h"
 
+#include "sim/reconf.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -10,6 +12,7 @@
 static const char *const names[TR_KINDS] = {
 	"kill", "power", "power-all", "client", "cut", "isolate", "reset",
 	"disk", "store-cut", "store-loss", "compact", "clock", "disk-death",
+	"replicas", "evacuate", "move",
 };
 
 const char *trouble_name(enum trouble_kind k)
@@ -152,9 +155,11 @@ static bool not_whole(struct trouble *t, const char *what, uint32_t segment, con
 	return false;
 }
 
-static bool chunk_whole(struct trouble *t, const struct rec_volmap *m)
+static bool chunk_whole(struct trouble *t, const struct rec_volmap *m, uint32_t replicas)
 {
 	for (uint32_t s = 0; s < m->n; s++) {
+		if (m->seg[s].n != replicas)
+			return not_whole(t, "not as many copies as wanted", s, NULL);
 		for (uint32_t r = 0; r < m->seg[s].n; r++) {
 			struct cl_disk *d = cluster_disk(t->c, &m->seg[s].r[r].disk);
 
@@ -172,10 +177,14 @@ bool trouble_volume_whole(struct trouble *t)
 	struct rec_volsync *sync = calloc(1, sizeof(*sync));
 	struct rec_volmap *map = calloc(1, sizeof(*map));
 	char key[REC_KEY];
+	struct rec_volume rec;
 	const void *v;
 	uint32_t len;
 	bool whole = false;
 
+	snprintf(t->why, sizeof(t->why), "a change of its copies is not done");
+	if (!reconf_volume(t, &rec) || reconf_pending(t))
+		return false;
 	snprintf(t->why, sizeof(t->why), "disks are out of the in-sync set");
 	if (!sync || !map)
 		abort();
@@ -188,7 +197,7 @@ bool trouble_volume_whole(struct trouble *t)
 			v = simstore_peek(t->c->store, key, &len);
 			if (!v)
 				break;
-			whole &= rec_volmap_decode(v, len, map, NULL) == 0 && chunk_whole(t, map);
+			whole &= rec_volmap_decode(v, len, map, NULL) == 0 && chunk_whole(t, map, rec.replicas);
 		}
 	}
 	free(sync);
@@ -296,12 +305,17 @@ static void one_fault(struct trouble *t, enum trouble_kind kind)
 	case TR_CLOCK:
 		clock_fault(t);
 		break;
+	case TR_REPLICAS:
+	case TR_EVACUATE:
+	case TR_MOVE:
+		reconf_trouble(t, kind);
+		break;
 	default:
 		break;
 	}
 }
 
-static const uint8_t weight[TR_KINDS] = { 10, 8, 2, 5, 8, 6, 5, 8, 4, 2, 1, 2, 1 };
+static const uint8_t weight[TR_KINDS] = { 10, 8, 2, 5, 8, 6, 5, 8, 4, 2, 1, 2, 1, 2, 2, 4 };
 
 static void tick(void *arg)
 {
@@ -360,6 +374,7 @@ void trouble_end(struct trouble *t)
 	simstore_cut(c->store, NULL, false);
 	simstore_loss(c->store, 0, 0);
 	operator_removes(t);
+	reconf_end(t);
 	for (unsigned k = 0; k < c->ndisks; k++) {
 		if (c->disk[k].dead)
 			continue;

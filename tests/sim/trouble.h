@@ -23,6 +23,9 @@ enum trouble_kind {
 	TR_COMPACT,
 	TR_CLOCK,
 	TR_DISK_DEATH,
+	TR_REPLICAS, /* not faults, but what an operator does: the volume is to have more or fewer replicas, */
+	TR_EVACUATE, /* a disk is to be emptied, */
+	TR_MOVE,     /* copies are to move */
 	TR_KINDS,
 };
 

@@ -102,7 +102,7 @@ static void fill_volmap(struct rec_volmap *r, int full)
 {
 	r->n = full ? REC_VOLMAP_CHUNK : 2;
 	for (uint32_t i = 0; i < r->n; i++) {
-		r->seg[i].n = full ? REC_REPLICAS_MAX : i; /* the first is not placed */
+		r->seg[i].n = full ? REC_COPIES_MAX : i; /* the first is not placed */
 		for (uint32_t j = 0; j < r->seg[i].n; j++) {
 			r->seg[i].r[j].disk = id((uint8_t)(full ? i : j));
 			r->seg[i].r[j].disk.b[1] = (uint8_t)j;
@@ -129,6 +129,13 @@ static void fill_volatt(struct rec_volatt *r, int full)
 	r->generation = NUMBER(9);
 	TEXT(r->export_addr, "unix:/run/hci/vol-1.sock");
 	r->purpose = full ? REC_ATT_MIGRATE : REC_ATT_USER;
+}
+
+static void fill_volmove(struct rec_volmove *r, int full)
+{
+	r->n = full ? REC_MOVES_MAX : 1;
+	for (uint32_t i = 0; i < r->n; i++)
+		r->m[i] = (struct rec_move){ full ? UINT32_MAX - i : i, id((uint8_t)i), id((uint8_t)(i + 1)) };
 }
 
 static void fill_job(struct rec_job *r, int full)
@@ -198,6 +205,8 @@ void sample_fill(const struct rec_type *t, void *rec, int full)
 		fill_volsync(rec, full);
 	else if (t == &rec_volatt_type)
 		fill_volatt(rec, full);
+	else if (t == &rec_volmove_type)
+		fill_volmove(rec, full);
 	else if (t == &rec_job_type)
 		fill_job(rec, full);
 	else if (t == &rec_vm_type)

@@ -251,7 +251,7 @@ START_TEST(volmap_has_each_disk_once)
 	m->n = REC_VOLMAP_CHUNK + 1;
 	ck_assert_int_eq(rec_volmap_encode(m, &b), HCI_E_INVAL);
 	m->n = 1;
-	m->seg[0].n = REC_REPLICAS_MAX + 1;
+	m->seg[0].n = REC_COPIES_MAX + 1;
 	ck_assert_int_eq(rec_volmap_encode(m, &b), HCI_E_INVAL);
 	buf_free(&b);
 	mem_free(m);
