@@ -7,9 +7,9 @@
  *
  * A step is one transaction on the map: a copy is added as joining, and filled by resync.c like one that is rebuilt; or a
  * copy is removed, when without it as many in-sync copies are left as the volume is to have. What a removed copy held is
- * dropped from its disk as soon as no request of ours to it is under way.
+ * dropped from its disk (reconf_drop.c). Which step is next: reconf_step.c.
  */
-#include "volume/volume_impl.h"
+#include "volume/reconf.h"
 
 #include "base/err.h"
 #include "base/mem.h"
@@ -20,27 +20,6 @@
 #define BATCH 16u /* steps in one transaction */
 #define NO_PLACE_RETRY (5 * NS_PER_S)
 #define NEW_LEG_GRACE (5 * NS_PER_S)
-#define DROP_TIMEOUT (60 * NS_PER_S)
-
-struct drop {
-	struct list link;
-	struct rpc_call call;
-	struct rpc_conn *conn; /* NULL: not sent yet */
-	struct leg *leg;
-	uint32_t segment;
-};
-
-struct reconf {
-	struct vol *v;
-	struct store_watch *watch;
-	bool look;              /* the records may have changed */
-	bool have;              /* volmove is there */
-	uint64_t rev;           /* its revision */
-	struct rec_volmove rec; /* sorted by segment */
-	struct list drops;
-	uint64_t retry_at;      /* there was no place */
-	char why[200];          /* said in the log */
-};
 
 static bool over(const struct vol *v)
 {
@@ -87,175 +66,6 @@ static int read_wanted(struct reconf *r, struct hci_error *err)
 	return rc;
 }
 
-static const struct rec_move *move_of(const struct vol *v, uint32_t segment, const struct uuid *from)
-{
-	const struct reconf *r = v->reconf;
-	uint32_t lo = 0, hi = r->rec.n;
-
-	while (lo < hi) {
-		uint32_t mid = (lo + hi) / 2;
-
-		if (r->rec.m[mid].segment < segment)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	for (; lo < r->rec.n && r->rec.m[lo].segment == segment; lo++)
-		if (uuid_eq(&r->rec.m[lo].from, from))
-			return &r->rec.m[lo];
-	return NULL;
-}
-
-static bool evacuating(const struct leg *l)
-{
-	const struct rec_disk *d = l->v->x->disk(l->v->x->arg, &l->disk);
-
-	return d && d->state == REC_DISK_EVACUATING;
-}
-
-static bool is_leaving(struct vol *v, uint32_t segment, unsigned k)
-{
-	struct leg *l = seg_leg(v, &v->segs[segment], k);
-
-	return l->evacuating || move_of(v, segment, &l->disk);
-}
-
-/* ---- the next step of one segment ---- */
-
-enum step { STEP_NONE, STEP_WAIT, STEP_ADD, STEP_REMOVE };
-
-struct todo {
-	uint32_t segment;
-	enum step step;
-	int pos;          /* REMOVE: of which; ADD: instead of which, -1: one more */
-	struct uuid disk; /* REMOVE: its disk; ADD: the new one */
-	bool done;        /* in the map that was written */
-};
-
-/* A copy that holds everything and can be read now. */
-static bool good(struct vol *v, const struct seg *s, unsigned k)
-{
-	struct leg *l = seg_leg(v, s, k);
-
-	return s->pos[k] == POS_IN && l->state == LEG_UP && !l->suspect && !l->out;
-}
-
-/*
- * Which copy of too many can go now; -1: none yet. One that holds something goes only when as many good ones are left as
- * the volume is to have. While a copy is to leave, no other goes in its place.
- */
-static int victim(struct vol *v, uint32_t segment, unsigned in, int leaving)
-{
-	struct seg *s = &v->segs[segment];
-	int best = -1, best_score = -1;
-	uint32_t best_load = 0;
-
-	for (unsigned k = 0; k < s->n; k++) {
-		struct leg *l = seg_leg(v, s, k);
-		bool leaves = is_leaving(v, segment, k);
-		int score;
-
-		if (s->leg[k] == LEG_NONE || (leaving >= 0 && !leaves) ||
-		    (!s->joining[k] && in - good(v, s, k) < v->rec.replicas))
-			continue;
-		score = 2 * s->joining[k] + !good(v, s, k);
-		if (score < best_score || (score == best_score && l->segments <= best_load))
-			continue;
-		best = (int)k;
-		best_score = score;
-		best_load = l->segments;
-	}
-	return best;
-}
-
-static void judge(struct vol *v, uint32_t segment, struct todo *t)
-{
-	struct seg *s = &v->segs[segment];
-	unsigned n = 0, in = 0;
-	int leaving = -1;
-
-	memset(t, 0, sizeof(*t));
-	t->segment = segment;
-	t->pos = -1;
-	for (unsigned k = 0; k < s->n; k++) {
-		if (s->leg[k] == LEG_NONE)
-			continue;
-		n++;
-		in += good(v, s, k);
-		if (is_leaving(v, segment, k))
-			leaving = (int)k;
-	}
-	if (n == v->rec.replicas && leaving < 0)
-		return;
-	t->step = STEP_WAIT;
-	if (n > v->rec.replicas) {
-		t->pos = victim(v, segment, in, leaving);
-		if (t->pos >= 0) {
-			t->step = STEP_REMOVE;
-			t->disk = seg_leg(v, s, (unsigned)t->pos)->disk;
-		}
-	} else if (in && n < REC_COPIES_MAX) {
-		t->pos = n < v->rec.replicas ? -1 : leaving;
-		t->step = STEP_ADD;
-	}
-}
-
-/* ---- where a new copy goes ---- */
-
-static bool same_node(struct vol *v, const struct rec_disk *d, const struct uuid *other)
-{
-	const struct rec_disk *o = v->x->disk(v->x->arg, other);
-
-	return o && !strcmp(o->node, d->node);
-}
-
-/* Where the copy was asked to go, if that can be. */
-static bool asked_for(struct vol *v, const struct rec_move *m, const struct uuid *keep, size_t nkeep)
-{
-	const struct rec_disk *d = v->x->disk(v->x->arg, &m->to);
-	/* Not to where it would have to leave again at once. */
-	bool fine = d && d->state == REC_DISK_ONLINE && !strcmp(d->pool, v->rec.pool) && !move_of(v, m->segment, &m->to);
-
-	for (size_t i = 0; fine && i < nkeep; i++)
-		fine = !uuid_eq(&keep[i], &m->to) && !same_node(v, d, &keep[i]);
-	return fine;
-}
-
-/* May park. HCI_E_NOPLACE, or HCI_E_STATE: it was asked to go where it cannot. */
-static int find_home(struct vol *v, struct todo *t, struct hci_error *err)
-{
-	struct uuid keep[SEG_POS_MAX], bad = { 0 };
-	struct seg *s = &v->segs[t->segment];
-	const struct rec_move *m = NULL;
-	size_t nkeep = 0;
-	int rc;
-
-	for (unsigned k = 0; k < s->n; k++) {
-		struct leg *l = seg_leg(v, s, k);
-
-		if (s->leg[k] == LEG_NONE)
-			continue;
-		if ((int)k != t->pos)
-			keep[nkeep++] = l->disk;
-		else
-			bad = l->disk;
-	}
-	if (t->pos >= 0)
-		m = move_of(v, t->segment, &bad);
-	if (m) {
-		t->disk = m->to;
-		return asked_for(v, m, keep, nkeep) ? 0 : HCI_E_STATE; /* prune() takes it off the list */
-	}
-	if (!v->x->choose_spare)
-		return err_set(err, HCI_E_NOPLACE, "volume %s: nobody chooses disks here", v->rec.name);
-	rc = v->x->choose_spare(v->x->arg, &v->rec, t->segment, keep, nkeep, t->pos >= 0 ? &bad : NULL, &t->disk, err);
-	for (size_t i = 0; !rc && i < nkeep; i++)
-		if (uuid_eq(&keep[i], &t->disk))
-			rc = err_set(err, HCI_E_NOPLACE, "volume %s: segment %u: the disk chosen has a copy", v->rec.name,
-				     t->segment);
-	return rc;
-}
-
 /* ---- doing it ---- */
 
 struct batch {
@@ -299,7 +109,7 @@ static bool change(struct vol *v, uint32_t segment, struct rec_segment *r, void 
 
 		if (t->segment != segment || segment >= v->nsegs)
 			continue;
-		judge(v, segment, &now);
+		reconf_judge(v, segment, &now);
 		if (now.step != t->step || (t->step == STEP_REMOVE && !uuid_eq(&now.disk, &t->disk)))
 			continue;
 		if (t->step == STEP_ADD)
@@ -315,23 +125,11 @@ static void count_legs(struct vol *v)
 {
 	for (uint32_t i = 0; i < v->nlegs; i++) {
 		v->legs[i]->segments = 0;
-		v->legs[i]->evacuating = evacuating(v->legs[i]);
+		v->legs[i]->evacuating = reconf_evacuating(v->legs[i]);
 	}
 	for (uint32_t i = 0; i < v->nsegs; i++)
 		for (unsigned k = 0; k < v->segs[i].n; k++)
 			seg_leg(v, &v->segs[i], k)->segments++;
-}
-
-static void drop_later(struct reconf *r, uint32_t segment, struct leg *l)
-{
-	struct drop *d = MEM_NEW(struct drop);
-
-	if (!d)
-		return; /* the space stays taken until the disk is looked over */
-	d->leg = l;
-	d->segment = segment;
-	r->v->st.dropping++;
-	list_push(&r->drops, &d->link);
 }
 
 static bool batch_run(struct reconf *r, struct batch *b)
@@ -353,7 +151,7 @@ static bool batch_run(struct reconf *r, struct batch *b)
 		v->st.copies_added += t->step == STEP_ADD;
 		v->st.copies_removed += t->step == STEP_REMOVE;
 		if (t->step == STEP_REMOVE && l)
-			drop_later(r, t->segment, l);
+			reconf_drop_later(r, t->segment, l);
 	}
 	count_legs(v);
 	/* A disk that has no copy any more is not waited for; resync.c takes it off the list of those that are out. */
@@ -404,10 +202,10 @@ static bool settle(struct reconf *r)
 	for (uint32_t i = 0; i < v->nsegs && !over(v); i++) {
 		struct todo t;
 
-		judge(v, i, &t);
+		reconf_judge(v, i, &t);
 		left += t.step != STEP_NONE;
 		if (t.step == STEP_ADD && adding < WINDOW && env_now(v->e) >= r->retry_at) {
-			int rc = find_home(v, &t, &err);
+			int rc = reconf_home(v, &t, &err);
 
 			if (rc && rc != HCI_E_STATE)
 				no_place(r, &err);
@@ -432,27 +230,6 @@ static bool settle(struct reconf *r)
 
 /* ---- the record of moves ---- */
 
-/* Neither under way nor possible: the copy is not there any more, or the new place is no good. */
-static bool move_is_over(struct vol *v, const struct rec_move *m)
-{
-	struct uuid keep[SEG_POS_MAX];
-	unsigned n = 0;
-	struct seg *s;
-	size_t nkeep = 0;
-
-	if (m->segment >= v->nsegs || map_pos(v, &v->segs[m->segment], &m->from) < 0)
-		return true;
-	s = &v->segs[m->segment];
-	for (unsigned k = 0; k < s->n; k++)
-		n += s->leg[k] != LEG_NONE;
-	if (map_pos(v, s, &m->to) >= 0)
-		return n <= v->rec.replicas; /* it had one there before */
-	for (unsigned k = 0; k < s->n; k++)
-		if (s->leg[k] != LEG_NONE && !uuid_eq(&seg_leg(v, s, k)->disk, &m->from))
-			keep[nkeep++] = seg_leg(v, s, k)->disk;
-	return !asked_for(v, m, keep, nkeep);
-}
-
 /* Takes out what is over; the record goes when nothing at all is left to do. */
 static void prune(struct reconf *r)
 {
@@ -468,7 +245,7 @@ static void prune(struct reconf *r)
 	if (!m)
 		return;
 	for (uint32_t i = 0; i < r->rec.n; i++)
-		if (!move_is_over(v, &r->rec.m[i]))
+		if (!reconf_move_is_over(v, &r->rec.m[i]))
 			m->m[m->n++] = r->rec.m[i];
 	key_volmove(key, &v->rec.uuid);
 	if (!m->n && !v->st.unsettled)
@@ -493,74 +270,6 @@ static void on_change(void *arg, const struct store_event *ev, size_t n, uint64_
 	fiber_cond_signal(r->v->e, &r->v->changed);
 }
 
-/* ---- dropping what copies that went have left ---- */
-
-static bool in_use(struct vol *v, const struct drop *d)
-{
-	const struct leg_op *op;
-
-	if (v->segs[d->segment].users)
-		return true;
-	list_for_each(op, &d->leg->ops, link)
-		if (op->piece->segment == d->segment)
-			return true;
-	return false;
-}
-
-static void drop_free(struct drop *d)
-{
-	d->leg->v->st.dropping--;
-	list_del(&d->link);
-	rpc_conn_unref(d->conn);
-	mem_free(d);
-}
-
-static void drop_done(struct rpc_call *c)
-{
-	struct drop *d = container_of(c, struct drop, call);
-	struct leg *l = d->leg;
-	struct vol *v = l->v;
-
-	v->segs[d->segment].dropping--;
-	if (c->status)
-		log_info(env_log(v->e), "volume %s: segment %u still takes space on a disk of node %s: %s", v->rec.name,
-			 d->segment, l->node, c->err.message);
-	/* It may still come about there: not after the next opening. */
-	if (c->status == HCI_E_TIMEOUT && l->conn == d->conn)
-		leg_fail(l, c->status, "no answer to a drop");
-	rpc_call_free(c);
-	drop_free(d);
-	vol_fiber_end(v);
-}
-
-/* A copy may have been made there again: then it is not to be dropped any more. A disk that is away is left alone. */
-static void drops_run(struct reconf *r)
-{
-	struct vol *v = r->v;
-	struct drop *d, *tmp;
-
-	list_for_each_safe(d, tmp, &r->drops, link) {
-		if (d->conn)
-			continue;
-		if (d->leg->state != LEG_UP || map_pos(v, &v->segs[d->segment], &d->leg->disk) >= 0) {
-			drop_free(d);
-			continue;
-		}
-		if (in_use(v, d))
-			continue;
-		d->conn = rpc_conn_ref(d->leg->conn);
-		d->call.method = REPL_RPC_DROP;
-		d->call.timeout_ns = DROP_TIMEOUT;
-		d->call.done = drop_done;
-		pk_map(&d->call.body, 2);
-		pk_kv_u64(&d->call.body, "handle", d->leg->handle);
-		pk_kv_u64(&d->call.body, "segment", d->segment);
-		v->segs[d->segment].dropping++;
-		v->fibers++; /* the volume's end waits for it */
-		rpc_submit(d->conn, &d->call);
-	}
-}
-
 /* ---- the fiber ---- */
 
 static bool anything_wanted(struct vol *v)
@@ -568,7 +277,7 @@ static bool anything_wanted(struct vol *v)
 	bool evac = false;
 
 	for (uint32_t i = 0; i < v->nlegs && !evac; i++)
-		evac = v->legs[i]->used && evacuating(v->legs[i]);
+		evac = v->legs[i]->used && reconf_evacuating(v->legs[i]);
 	return evac || v->reconf->have || v->st.unsettled;
 }
 
@@ -590,7 +299,7 @@ static void reconf_fiber(void *arg)
 				prune(r);
 		}
 		if (!over(v))
-			drops_run(r);
+			reconf_drops_run(r);
 		if (did) {
 			fiber_sleep(e, NS_PER_MS); /* others want the lock too */
 			continue;
@@ -629,16 +338,11 @@ int reconf_start(struct vol *v, struct hci_error *err)
 void reconf_stop(struct vol *v)
 {
 	struct reconf *r = v->reconf;
-	struct drop *d, *tmp;
 
 	if (!r)
 		return;
 	if (r->watch)
 		store_watch_close(r->watch);
 	r->watch = NULL;
-	list_for_each_safe(d, tmp, &r->drops, link)
-		if (d->conn)
-			rpc_cancel(d->conn, &d->call);
-		else
-			drop_free(d);
+	reconf_drops_end(r);
 }

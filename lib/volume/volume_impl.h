@@ -274,6 +274,7 @@ int mend_read(struct vol *v, uint32_t segment, unsigned from, uint64_t off, void
 /* The second half of it: buf and sums are what `from` has. */
 int mend_fill(struct vol *v, uint32_t segment, unsigned from, uint64_t off, void *buf, uint32_t len, uint32_t *sums);
 void mend_fini(struct vol *v);
+
 /* reconf.c */
 int reconf_start(struct vol *v, struct hci_error *err);
 void reconf_stop(struct vol *v);

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The next step of one segment towards what is wanted of it: which copy comes, where to, which goes. Changes nothing.
+ */
+#include "volume/reconf.h"
+
+#include "base/err.h"
+
+/* ---- what is wanted ---- */
+
+const struct rec_move *reconf_move(const struct vol *v, uint32_t segment, const struct uuid *from)
+{
+	const struct reconf *r = v->reconf;
+	uint32_t lo = 0, hi = r->rec.n;
+
+	while (lo < hi) {
+		uint32_t mid = (lo + hi) / 2;
+
+		if (r->rec.m[mid].segment < segment)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	for (; lo < r->rec.n && r->rec.m[lo].segment == segment; lo++)
+		if (uuid_eq(&r->rec.m[lo].from, from))
+			return &r->rec.m[lo];
+	return NULL;
+}
+
+bool reconf_evacuating(const struct leg *l)
+{
+	const struct rec_disk *d = l->v->x->disk(l->v->x->arg, &l->disk);
+
+	return d && d->state == REC_DISK_EVACUATING;
+}
+
+static bool is_leaving(struct vol *v, uint32_t segment, unsigned k)
+{
+	struct leg *l = seg_leg(v, &v->segs[segment], k);
+
+	return l->evacuating || reconf_move(v, segment, &l->disk);
+}
+
+/* ---- the next step of one segment ---- */
+
+/* A copy that holds everything and can be read now. */
+static bool good(struct vol *v, const struct seg *s, unsigned k)
+{
+	struct leg *l = seg_leg(v, s, k);
+
+	return s->pos[k] == POS_IN && l->state == LEG_UP && !l->suspect && !l->out;
+}
+
+/*
+ * Which copy of too many can go now; -1: none yet. One that holds something goes only when as many good ones are left as
+ * the volume is to have. While a copy is to leave, no other goes in its place.
+ */
+static int victim(struct vol *v, uint32_t segment, unsigned in, int leaving)
+{
+	struct seg *s = &v->segs[segment];
+	int best = -1, best_score = -1;
+	uint32_t best_load = 0;
+
+	for (unsigned k = 0; k < s->n; k++) {
+		struct leg *l = seg_leg(v, s, k);
+		bool leaves = is_leaving(v, segment, k);
+		int score;
+
+		if (s->leg[k] == LEG_NONE || (leaving >= 0 && !leaves) ||
+		    (!s->joining[k] && in - good(v, s, k) < v->rec.replicas))
+			continue;
+		score = 2 * s->joining[k] + !good(v, s, k);
+		if (score < best_score || (score == best_score && l->segments <= best_load))
+			continue;
+		best = (int)k;
+		best_score = score;
+		best_load = l->segments;
+	}
+	return best;
+}
+
+void reconf_judge(struct vol *v, uint32_t segment, struct todo *t)
+{
+	struct seg *s = &v->segs[segment];
+	unsigned n = 0, in = 0;
+	int leaving = -1;
+
+	memset(t, 0, sizeof(*t));
+	t->segment = segment;
+	t->pos = -1;
+	for (unsigned k = 0; k < s->n; k++) {
+		if (s->leg[k] == LEG_NONE)
+			continue;
+		n++;
+		in += good(v, s, k);
+		if (is_leaving(v, segment, k))
+			leaving = (int)k;
+	}
+	if (n == v->rec.replicas && leaving < 0)
+		return;
+	t->step = STEP_WAIT;
+	if (n > v->rec.replicas) {
+		t->pos = victim(v, segment, in, leaving);
+		if (t->pos >= 0) {
+			t->step = STEP_REMOVE;
+			t->disk = seg_leg(v, s, (unsigned)t->pos)->disk;
+		}
+	} else if (in && n < REC_COPIES_MAX) {
+		t->pos = n < v->rec.replicas ? -1 : leaving;
+		t->step = STEP_ADD;
+	}
+}
+
+/* ---- where a new copy goes ---- */
+
+static bool same_node(struct vol *v, const struct rec_disk *d, const struct uuid *other)
+{
+	const struct rec_disk *o = v->x->disk(v->x->arg, other);
+
+	return o && !strcmp(o->node, d->node);
+}
+
+/* Where the copy was asked to go, if that can be. */
+static bool asked_for(struct vol *v, const struct rec_move *m, const struct uuid *keep, size_t nkeep)
+{
+	const struct rec_disk *d = v->x->disk(v->x->arg, &m->to);
+	/* Not to where it would have to leave again at once. */
+	bool fine = d && d->state == REC_DISK_ONLINE && !strcmp(d->pool, v->rec.pool) && !reconf_move(v, m->segment, &m->to);
+
+	for (size_t i = 0; fine && i < nkeep; i++)
+		fine = !uuid_eq(&keep[i], &m->to) && !same_node(v, d, &keep[i]);
+	return fine;
+}
+
+int reconf_home(struct vol *v, struct todo *t, struct hci_error *err)
+{
+	struct uuid keep[SEG_POS_MAX], bad = { 0 };
+	struct seg *s = &v->segs[t->segment];
+	const struct rec_move *m = NULL;
+	size_t nkeep = 0;
+	int rc;
+
+	for (unsigned k = 0; k < s->n; k++) {
+		struct leg *l = seg_leg(v, s, k);
+
+		if (s->leg[k] == LEG_NONE)
+			continue;
+		if ((int)k != t->pos)
+			keep[nkeep++] = l->disk;
+		else
+			bad = l->disk;
+	}
+	if (t->pos >= 0)
+		m = reconf_move(v, t->segment, &bad);
+	if (m) {
+		t->disk = m->to;
+		return asked_for(v, m, keep, nkeep) ? 0 : HCI_E_STATE; /* prune() takes it off the list */
+	}
+	if (!v->x->choose_spare)
+		return err_set(err, HCI_E_NOPLACE, "volume %s: nobody chooses disks here", v->rec.name);
+	rc = v->x->choose_spare(v->x->arg, &v->rec, t->segment, keep, nkeep, t->pos >= 0 ? &bad : NULL, &t->disk, err);
+	for (size_t i = 0; !rc && i < nkeep; i++)
+		if (uuid_eq(&keep[i], &t->disk))
+			rc = err_set(err, HCI_E_NOPLACE, "volume %s: segment %u: the disk chosen has a copy", v->rec.name,
+				     t->segment);
+	return rc;
+}
+
+bool reconf_move_is_over(struct vol *v, const struct rec_move *m)
+{
+	struct uuid keep[SEG_POS_MAX];
+	unsigned n = 0;
+	struct seg *s;
+	size_t nkeep = 0;
+
+	if (m->segment >= v->nsegs || map_pos(v, &v->segs[m->segment], &m->from) < 0)
+		return true;
+	s = &v->segs[m->segment];
+	for (unsigned k = 0; k < s->n; k++)
+		n += s->leg[k] != LEG_NONE;
+	if (map_pos(v, s, &m->to) >= 0)
+		return n <= v->rec.replicas; /* it had one there before */
+	for (unsigned k = 0; k < s->n; k++)
+		if (s->leg[k] != LEG_NONE && !uuid_eq(&seg_leg(v, s, k)->disk, &m->from))
+			keep[nkeep++] = seg_leg(v, s, k)->disk;
+	return !asked_for(v, m, keep, nkeep);
+}
