@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the files of this benchmark share. A target takes reads and writes and gives completions
+ * What the files of these benchmarks share. A target takes reads and writes and gives completions
  * back: the raw file (raw.c) or a volume (world.c). load.c drives any of them, report.c prints.
  */
 #ifndef BENCH_VOLUME_H
@@ -12,9 +12,11 @@
 #include <sys/types.h>
 
 #define MiB_ (UINT64_C(1024) * 1024)
-#define PROCS_MAX 3
+#define NODES_MAX 16
+#define PROCS_MAX (1 + NODES_MAX)
 #define ROUNDS_MAX 64
-#define DEPTH_MAX 64u
+#define DEPTH_MAX 256u
+#define SERIES_MAX 3600u
 
 struct target {
 	const char *name;
@@ -26,6 +28,7 @@ struct target {
 	int (*reap)(struct target *t, uint32_t *tags, int max);
 	void (*settle)(struct target *t); /* NULL: nothing to wait for */
 	pid_t procs[PROCS_MAX];           /* whose CPU time counts: the client, then the nodes */
+	const char *who[PROCS_MAX];       /* their names */
 	unsigned nprocs;
 };
 
@@ -33,41 +36,84 @@ struct load {
 	const char *name;
 	bool write, seq;
 	uint32_t len, depth;
+	uint64_t span; /* of the target's first bytes only; 0: all of it */
 };
 
 struct result {
-	double iops, mb_s, p50_us, p99_us;
-	double user_us[PROCS_MAX], sys_us[PROCS_MAX]; /* an operation, by process */
+	double ops, iops, mb_s, p50_us, p99_us;
+	double gap_ms;                                /* longest time without a completion */
+	double cpu_us;                                /* an operation, all processes together */
+	double user_us[PROCS_MAX], sys_us[PROCS_MAX]; /* the same by process */
+};
+
+/* Operations completed in each second since the load began. */
+struct series {
+	unsigned n;
+	uint32_t ops[SERIES_MAX];
 };
 
 /* ---- load.c ---- */
 double now_s(void);
 void load_init(void);
-int load_run(struct target *t, const struct load *l, double seconds, struct result *out);
+/* series: NULL, or filled in. A load that load_stop() cut short gives what it had. */
+int load_run(struct target *t, const struct load *l, double seconds, struct result *out,
+	     struct series *series);
 /* Once over everything, 1 MiB at a time. */
 int load_fill(struct target *t);
+/* From a signal handler: loads end soon. */
+void load_stop(int sig);
+bool load_stopped(void);
+
+/* ---- scratch.c: a folder that goes with us, and what earlier runs left ---- */
+/* Makes DIR/hci-bench-volume-XXXXXX, in out, after removing those of runs that are dead. */
+int scratch_make(const char *dir, char *out, size_t cap);
+void scratch_remove(const char *dir);
 
 /* ---- raw.c ---- */
 /* dsync: every write is durable when it is done, as a volume's are. */
 struct target *raw_open(const char *path, uint64_t bytes, bool dsync);
 void raw_close(struct target *t);
 
-/* ---- world.c: two nodes in processes of their own, and us as the writer ---- */
+/* ---- world.c: nodes in processes of their own, and us as the writer ---- */
+struct world_opts {
+	const char *name;
+	bool tls;
+	bool local; /* the first node lives in our process */
+	unsigned nodes, replicas;
+	uint64_t bytes; /* 0: no volume is made */
+	uint64_t segment_bytes;
+	const char *policy;       /* placement; NULL: the default */
+	const char *const *disks; /* by node; NULL: folders of our own */
+	const char *log;          /* where the disks' write logs go; NULL: on the disks */
+	uint64_t log_size;        /* 0: the default */
+};
 struct world;
-struct world *world_up(const char *name, const char *dir, bool tls, uint64_t bytes);
+struct world *world_up(const char *dir, const struct world_opts *o);
 struct target *world_target(struct world *w);
+hci_cluster *world_cluster(struct world *w);
+hci_volume *world_volume(struct world *w);
+void world_kill(struct world *w, unsigned node);
 void world_down(struct world *w);
-/* What a node's process does, until its standard input ends. */
-int world_node(char **argv);
+
+/* ---- node.c: a node's process ---- */
+int cluster_open_as(hci_cluster **out, const char *store, const char *name, const char *pki);
+int node_start_here(hci_node **out, hci_cluster *c, const char *name, const char *run_dir);
+/* What it does, until its standard input ends. */
+int node_main(char **argv);
+/* Starts one; *in is that input. Negative, or its process id. */
+pid_t node_spawn(const char *store, const char *name, const char *run_dir, const char *pki, int *in);
+int failed(const char *what, const struct hci_error *err);
 
 /* ---- report.c ---- */
 struct row {
-	const char *target;
+	const struct target *target;
 	const struct load *load;
 	unsigned n;
 	struct result r[ROUNDS_MAX];
+	struct series *series; /* of the last round; NULL: not kept */
 };
-void report(const struct row *rows, unsigned n, unsigned nprocs_of(const char *target),
-	    double seconds, unsigned rounds, uint64_t bytes);
+void report(const struct row *rows, unsigned n, double seconds, unsigned rounds, uint64_t bytes);
+/* The median and the smallest of a series' full seconds. */
+void series_sum(const struct series *s, double *med, double *least);
 
 #endif

@@ -1,18 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One load on one target for some seconds: rate, latencies, CPU time of each process. */
+/* One load on one target for some seconds: rate, latencies, progress, CPU time of each process. */
 #include "bench.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-#define BUCKETS 200000u /* microseconds */
+#define BUCKETS 4000000u /* microseconds: throttled media take their time */
 
-static uint8_t *buf[DEPTH_MAX];
+static struct {
+	uint8_t *p;
+	uint32_t len;
+} buf[DEPTH_MAX];
 static uint32_t *hist;
 static uint64_t seed = 88172645463325252u;
+static volatile sig_atomic_t stop;
 
 double now_s(void)
 {
@@ -20,6 +25,17 @@ double now_s(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+void load_stop(int sig)
+{
+	(void)sig;
+	stop = 1;
+}
+
+bool load_stopped(void)
+{
+	return stop;
 }
 
 static uint64_t rnd(void)
@@ -33,14 +49,25 @@ static uint64_t rnd(void)
 void load_init(void)
 {
 	hist = calloc(BUCKETS, sizeof(*hist));
-	for (unsigned i = 0; i < DEPTH_MAX; i++) {
+	if (!hist)
+		exit(1);
+}
+
+/* Buffers for so many requests of that length, full of what does not compress. */
+static void need(uint32_t depth, uint32_t len)
+{
+	for (uint32_t i = 0; i < depth; i++) {
 		void *p;
 
-		if (!hist || hci_buffer_alloc(&p, MiB_, NULL))
+		if (buf[i].len >= len)
+			continue;
+		hci_buffer_free(buf[i].p);
+		if (hci_buffer_alloc(&p, len, NULL))
 			exit(1);
-		buf[i] = p;
-		for (uint64_t k = 0; k < MiB_ / 8; k++)
-			((uint64_t *)(void *)buf[i])[k] = rnd();
+		buf[i].p = p;
+		buf[i].len = len;
+		for (uint64_t k = 0; k < len / 8; k++)
+			((uint64_t *)p)[k] = rnd();
 	}
 }
 
@@ -76,19 +103,39 @@ static double percentile(uint64_t n, double q)
 struct run {
 	struct target *t;
 	const struct load *l;
+	struct series *series;
 	uint64_t next, ops;
+	double begin, last, gap; /* last: of the last completion */
 	double start[DEPTH_MAX];
 };
 
+static uint64_t span_of(const struct run *r)
+{
+	return r->l->span && r->l->span < r->t->bytes ? r->l->span : r->t->bytes;
+}
+
 static int start_one(struct run *r, uint32_t tag)
 {
-	uint64_t units = r->t->bytes / r->l->len;
+	uint64_t units = span_of(r) / r->l->len;
 	uint64_t at = (r->l->seq ? r->next++ : rnd()) % units * r->l->len;
 
 	if (r->l->write)
-		*(uint64_t *)(void *)buf[tag] = rnd();
+		*(uint64_t *)(void *)buf[tag].p = rnd();
 	r->start[tag] = now_s();
-	return r->t->submit(r->t, r->l->write, buf[tag], r->l->len, at, tag);
+	return r->t->submit(r->t, r->l->write, buf[tag].p, r->l->len, at, tag);
+}
+
+static void progress(struct run *r, double now, uint32_t n)
+{
+	uint64_t second = (uint64_t)(now - r->begin);
+
+	if (now - r->last > r->gap)
+		r->gap = now - r->last;
+	r->last = now;
+	if (r->series && second < SERIES_MAX) {
+		r->series->ops[second] += n;
+		r->series->n = (unsigned)second + 1;
+	}
 }
 
 /* Until the deadline, or so many operations; then what is open is waited for. */
@@ -108,13 +155,14 @@ static int drive(struct run *r, double deadline, uint64_t max)
 			return n;
 		double now = now_s();
 
+		progress(r, now, (uint32_t)n);
 		for (int i = 0; i < n; i++) {
 			double us = (now - r->start[tags[i]]) * 1e6;
 
 			hist[us < BUCKETS - 1 ? (uint32_t)us : BUCKETS - 1]++;
 			r->ops++;
 			open--;
-			if (now < deadline && started < max && !rc) {
+			if (now < deadline && started < max && !stop && !rc) {
 				rc = start_one(r, tags[i]);
 				started++;
 				open++;
@@ -124,39 +172,48 @@ static int drive(struct run *r, double deadline, uint64_t max)
 	return rc;
 }
 
-int load_run(struct target *t, const struct load *l, double seconds, struct result *out)
+int load_run(struct target *t, const struct load *l, double seconds, struct result *out,
+	     struct series *series)
 {
-	struct run r = { .t = t, .l = l };
-	double u[PROCS_MAX], s[PROCS_MAX], u2, s2, begin, took;
+	struct run r = { .t = t, .l = l, .series = series };
+	double u[PROCS_MAX], s[PROCS_MAX], u2, s2, took;
 	int rc;
 
+	need(l->depth, l->len);
 	if (l->seq)
-		r.next = rnd() % (t->bytes / l->len);
+		r.next = rnd() % (span_of(&r) / l->len);
 	memset(hist, 0, BUCKETS * sizeof(*hist));
+	if (series)
+		memset(series, 0, sizeof(*series));
 	for (unsigned i = 0; i < t->nprocs; i++)
 		cpu_of(t->procs[i], &u[i], &s[i]);
-	begin = now_s();
-	rc = drive(&r, begin + seconds, UINT64_MAX);
-	took = now_s() - begin;
+	r.begin = r.last = now_s();
+	rc = drive(&r, r.begin + seconds, UINT64_MAX);
+	took = now_s() - r.begin;
 	if (rc)
 		return rc;
 	memset(out, 0, sizeof(*out));
-	out->iops = (double)r.ops / took;
+	out->ops = (double)r.ops;
+	out->iops = out->ops / took;
 	out->mb_s = out->iops * l->len / 1e6;
 	out->p50_us = percentile(r.ops, 0.5);
 	out->p99_us = percentile(r.ops, 0.99);
+	out->gap_ms = r.gap * 1e3;
 	for (unsigned i = 0; i < t->nprocs; i++) {
 		cpu_of(t->procs[i], &u2, &s2);
-		out->user_us[i] = (u2 - u[i]) * 1e6 / (double)r.ops;
-		out->sys_us[i] = (s2 - s[i]) * 1e6 / (double)r.ops;
+		out->user_us[i] = (u2 - u[i]) * 1e6 / out->ops;
+		out->sys_us[i] = (s2 - s[i]) * 1e6 / out->ops;
+		out->cpu_us += out->user_us[i] + out->sys_us[i];
 	}
 	return 0;
 }
 
 int load_fill(struct target *t)
 {
-	static const struct load l = { "fill", true, true, (uint32_t)MiB_, 8 };
+	static const struct load l = { "fill", true, true, (uint32_t)MiB_, 8, 0 };
 	struct run r = { .t = t, .l = &l };
 
+	need(l.depth, l.len);
+	r.begin = r.last = now_s();
 	return drive(&r, 1e300, t->bytes / MiB_);
 }

@@ -8,82 +8,112 @@
  */
 #include "bench.h"
 
-#include <ftw.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 static const struct load loads[] = {
-	{ "randread_4k_qd1", false, false, 4096, 1 },
-	{ "randread_4k_qd32", false, false, 4096, 32 },
-	{ "randwrite_4k_qd1", true, false, 4096, 1 },
-	{ "randwrite_4k_qd32", true, false, 4096, 32 },
-	{ "read_1m_qd8", false, true, 1048576, 8 },
-	{ "write_1m_qd8", true, true, 1048576, 8 },
+	{ "randread_4k_qd1", false, false, 4096, 1, 0 },
+	{ "randread_4k_qd32", false, false, 4096, 32, 0 },
+	{ "randwrite_4k_qd1", true, false, 4096, 1, 0 },
+	{ "randwrite_4k_qd32", true, false, 4096, 32, 0 },
+	{ "read_1m_qd8", false, true, 1048576, 8, 0 },
+	{ "write_1m_qd8", true, true, 1048576, 8, 0 },
 };
 /* Past what the write log holds: it must be moved as fast as it is filled. */
-static const struct load sustained = { "randwrite_4k_qd32_sustained", true, false, 4096, 32 };
+static const struct load sustained = { "randwrite_4k_qd32_sustained", true, false, 4096, 32, 0 };
 #define LOADS (sizeof(loads) / sizeof(loads[0]))
-#define TARGETS 4
+
+enum { RAW, RAW_DSYNC, PLAIN, TLS, LOCAL, TARGETS };
+static const char *const names[TARGETS] = { "raw", "raw_dsync", "plain", "tls", "local" };
 
 static struct target *targets[TARGETS];
 static struct row rows[TARGETS * (LOADS + 1)];
 static unsigned nrows;
 
 static struct {
-	const char *dir, *only_target, *only_load;
+	const char *dir, *only_target, *only_load, *disks[2], *log;
 	double seconds, sustained_s;
 	unsigned rounds;
-	uint64_t bytes;
-} opt = { "/var/tmp", NULL, NULL, 2, 20, 5, 2048 * MiB_ };
+	uint64_t bytes, log_bytes;
+	bool no_settle;
+} opt = { "/var/tmp", NULL, NULL, { NULL, NULL }, NULL, 2, 20, 5, 2048 * MiB_, 0, false };
 
 static const char usage[] =
-	"bench_volume [options]: a two-replica volume beside the raw disk, as JSON\n"
-	"  --dir DIR        on the disk to measure (/var/tmp); 5 times the size is needed there\n"
+	"bench_volume [options]: a two-replica volume beside the raw disk, as JSON on stdout\n"
+	"  --dir DIR        on the disk to measure (/var/tmp); 7 times the size is needed there\n"
 	"  --size MIB       of the volume and the raw file (2048)\n"
 	"  --seconds S      of each load in each round (2)\n"
 	"  --rounds N       (5)\n"
-	"  --sustained S    seconds of random writes past the write log (20; 0: none)\n"
-	"  --target NAME    only raw, raw_dsync, plain or tls\n"
-	"  --load NAME      only this one, such as randwrite_4k_qd32\n";
+	"  --sustained S    seconds of random writes past the write log (20; 0: none), with the\n"
+	"                   operations of each second\n"
+	"  --target NAMES   only these of raw,raw_dsync,plain,tls,local\n"
+	"  --load NAMES     only these, such as randwrite_4k_qd32,read_1m_qd8; the last is\n"
+	"                   randwrite_4k_qd32_sustained\n"
+	"  --disks A,B      folders on the disks of the two nodes; the raw file lies on the first\n"
+	"  --log DIR        the disks' write logs go there\n"
+	"  --log-size MIB   of each disk's write log\n"
+	"  --no-settle      do not wait between loads until the write logs are moved\n"
+	"  --help           this\n"
+	"Targets: a raw file (O_DIRECT, Linux AIO), the same with O_DSYNC, and a volume of two\n"
+	"replicas: over plain TCP, over TLS, and over TLS with the writer in the first node's process,\n"
+	"as on a hyper-converged node. Progress goes to stderr, a line a load as it ends. Interrupted,\n"
+	"it prints what it has, and leaves nothing behind.\n";
 
-static bool want(const char *name, const char *only)
+/* Is it one of the list, or is there no list? */
+static bool want(const char *name, const char *list)
 {
-	return !only || !strcmp(name, only);
+	size_t n = strlen(name);
+
+	for (const char *p = list; p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL)
+		if (!strncmp(p, name, n) && (!p[n] || p[n] == ','))
+			return true;
+	return !list;
 }
 
-static struct row *row_of(const char *target, const struct load *l)
+static struct row *row_of(const struct target *target, const struct load *l)
 {
 	for (unsigned i = 0; i < nrows; i++)
-		if (rows[i].load == l && !strcmp(rows[i].target, target))
+		if (rows[i].load == l && rows[i].target == target)
 			return &rows[i];
 	rows[nrows].target = target;
 	rows[nrows].load = l;
 	return &rows[nrows++];
 }
 
-static unsigned nprocs_of(const char *target)
+static int measure(struct target *t, const struct load *l, double seconds, struct row *row)
 {
-	for (unsigned i = 0; i < TARGETS; i++)
-		if (targets[i] && !strcmp(targets[i]->name, target))
-			return targets[i]->nprocs;
+	struct result *r = &row->r[row->n];
+
+	if (load_stopped())
+		return 0;
+	if (load_run(t, l, seconds, r, row->series))
+		return -1;
+	/* What it left behind must not be paid for by the next one. */
+	if (t->settle && l->write && !opt.no_settle)
+		t->settle(t);
+	fprintf(stderr, "%-10s %-28s %9.0f ops %8.0f/s %7.1f MB/s p50 %.0f us, cpu %.1f us\n", t->name,
+		l->name, r->ops, r->iops, r->mb_s, r->p50_us, r->cpu_us);
+	row->n++;
 	return 0;
 }
 
-static int measure(struct target *t, const struct load *l, double seconds, struct row *row)
+static int measure_sustained(struct target *t)
 {
-	if (load_run(t, l, seconds, &row->r[row->n]))
+	struct row *row = row_of(t, &sustained);
+	double med, least;
+
+	row->series = calloc(1, sizeof(*row->series));
+	if (!row->series || measure(t, &sustained, opt.sustained_s, row))
 		return -1;
-	/* What it left behind must not be paid for by the next one. */
-	if (t->settle && l->write)
-		t->settle(t);
-	fprintf(stderr, "%-10s %-28s %8.0f/s %7.1f MB/s p50 %.0f us\n", t->name, l->name,
-		row->r[row->n].iops, row->r[row->n].mb_s, row->r[row->n].p50_us);
-	row->n++;
+	if (!row->n)
+		return 0;
+	series_sum(row->series, &med, &least);
+	fprintf(stderr, "%-10s by second: median %.0f, least %.0f; longest pause %.0f ms\n", t->name, med,
+		least, row->r[0].gap_ms);
 	return 0;
 }
 
@@ -92,9 +122,9 @@ static int run_all(void)
 	/* The order of the output: by target. */
 	for (unsigned t = 0; t < TARGETS; t++) {
 		for (unsigned i = 0; i < LOADS && targets[t]; i++)
-			row_of(targets[t]->name, &loads[i]);
+			row_of(targets[t], &loads[i]);
 		if (targets[t])
-			row_of(targets[t]->name, &sustained);
+			row_of(targets[t], &sustained);
 	}
 	for (unsigned r = 0; r < opt.rounds; r++) {
 		for (unsigned i = 0; i < LOADS; i++) {
@@ -102,80 +132,80 @@ static int run_all(void)
 				if (!targets[t] || !want(loads[i].name, opt.only_load))
 					continue;
 				if (measure(targets[t], &loads[i], opt.seconds,
-					    row_of(targets[t]->name, &loads[i])))
+					    row_of(targets[t], &loads[i])))
 					return -1;
 			}
 		}
 	}
 	for (unsigned t = 0; t < TARGETS && opt.sustained_s > 0; t++)
-		if (targets[t] && want(sustained.name, opt.only_load) &&
-		    measure(targets[t], &sustained, opt.sustained_s,
-			    row_of(targets[t]->name, &sustained)))
+		if (targets[t] && want(sustained.name, opt.only_load) && measure_sustained(targets[t]))
 			return -1;
 	return 0;
 }
 
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *f)
+static int fill_all(void)
 {
-	(void)st;
-	(void)flag;
-	(void)f;
-	return remove(path);
-}
-
-static int bench(const char *dir)
-{
-	struct world *plain = NULL, *tls = NULL;
-	char file[300];
-	int rc = -1;
-
-	snprintf(file, sizeof(file), "%s/raw", dir);
-	if (want("raw", opt.only_target) && !(targets[0] = raw_open(file, opt.bytes, false)))
-		goto out;
-	if (want("raw_dsync", opt.only_target) && !(targets[1] = raw_open(file, opt.bytes, true)))
-		goto out;
-	if (want("plain", opt.only_target)) {
-		plain = world_up("plain", dir, false, opt.bytes);
-		if (!plain)
-			goto out;
-		targets[2] = world_target(plain);
-	}
-	if (want("tls", opt.only_target)) {
-		tls = world_up("tls", dir, true, opt.bytes);
-		if (!tls)
-			goto out;
-		targets[3] = world_target(tls);
-	}
 	for (unsigned i = 0; i < TARGETS; i++) {
-		if (!targets[i] || (i == 1 && targets[0]))
+		if (!targets[i] || (i == RAW_DSYNC && targets[RAW]))
 			continue;
 		fprintf(stderr, "filling %s: processes", targets[i]->name);
 		for (unsigned k = 0; k < targets[i]->nprocs; k++)
 			fprintf(stderr, " %d", (int)targets[i]->procs[k]);
 		fprintf(stderr, "\n");
 		if (load_fill(targets[i]))
-			goto out;
+			return -1;
 		if (targets[i]->settle)
 			targets[i]->settle(targets[i]);
 	}
-	rc = run_all();
+	return 0;
+}
+
+static int bench(const char *dir)
+{
+	struct world *w[TARGETS] = { NULL };
+	char file[300];
+	int rc = -1;
+
+	snprintf(file, sizeof(file), "%s/%s", opt.disks[0] ? opt.disks[0] : dir, "hci-bench-raw");
+	for (unsigned i = RAW; i <= RAW_DSYNC; i++)
+		if (want(names[i], opt.only_target) &&
+		    !(targets[i] = raw_open(file, opt.bytes, i == RAW_DSYNC)))
+			goto out;
+	for (unsigned i = PLAIN; i < TARGETS; i++) {
+		struct world_opts o = { .name = names[i], .tls = i != PLAIN, .local = i == LOCAL,
+					.nodes = 2, .replicas = 2, .bytes = opt.bytes,
+					.disks = opt.disks[0] ? opt.disks : NULL,
+					.log = opt.log, .log_size = opt.log_bytes };
+
+		if (!want(names[i], opt.only_target))
+			continue;
+		w[i] = world_up(dir, &o);
+		if (!w[i])
+			goto out;
+		targets[i] = world_target(w[i]);
+	}
+	rc = fill_all();
 	if (!rc)
-		report(rows, nrows, nprocs_of, opt.seconds, opt.rounds, opt.bytes);
+		rc = run_all();
+	/* What was measured before something failed is worth having, too. */
+	report(rows, nrows, opt.seconds, opt.rounds, opt.bytes);
 out:
-	world_down(tls);
-	world_down(plain);
-	raw_close(targets[1]);
-	raw_close(targets[0]);
+	for (unsigned i = PLAIN; i < TARGETS; i++)
+		world_down(w[i]);
+	for (unsigned i = RAW; i <= RAW_DSYNC; i++)
+		raw_close(targets[i]);
+	unlink(file);
 	return rc;
 }
 
 static int options(int argc, char **argv)
 {
 	static const struct option o[] = {
-		{ "dir", 1, NULL, 'd' },       { "size", 1, NULL, 'b' },
-		{ "seconds", 1, NULL, 's' },   { "rounds", 1, NULL, 'r' },
-		{ "target", 1, NULL, 't' },    { "load", 1, NULL, 'l' },
-		{ "sustained", 1, NULL, 'u' }, { NULL, 0, NULL, 0 },
+		{ "dir", 1, NULL, 'd' },      { "size", 1, NULL, 'b' },   { "seconds", 1, NULL, 's' },
+		{ "rounds", 1, NULL, 'r' },   { "target", 1, NULL, 't' }, { "load", 1, NULL, 'l' },
+		{ "sustained", 1, NULL, 'u' }, { "disks", 1, NULL, 'D' },  { "log", 1, NULL, 'L' },
+		{ "log-size", 1, NULL, 'S' }, { "help", 0, NULL, 'h' },   { "no-settle", 0, NULL, 'n' },
+		{ NULL, 0, NULL, 0 },
 	};
 	int c;
 
@@ -202,6 +232,24 @@ static int options(int argc, char **argv)
 		case 'u':
 			opt.sustained_s = atof(optarg);
 			break;
+		case 'D':
+			opt.disks[0] = strtok(optarg, ",");
+			opt.disks[1] = strtok(NULL, ",");
+			if (!opt.disks[1])
+				return -1;
+			break;
+		case 'L':
+			opt.log = optarg;
+			break;
+		case 'S':
+			opt.log_bytes = strtoull(optarg, NULL, 10) * MiB_;
+			break;
+		case 'n':
+			opt.no_settle = true;
+			break;
+		case 'h':
+			fputs(usage, stdout);
+			exit(0);
 		default:
 			return -1;
 		}
@@ -217,18 +265,17 @@ int main(int argc, char **argv)
 	setenv("HCI_PLUGIN_DIR", BENCH_PLUGINS, 0);
 	signal(SIGPIPE, SIG_IGN);
 	if (argc == 6 && !strcmp(argv[1], "--node"))
-		return world_node(argv + 2);
+		return node_main(argv + 2);
 	if (options(argc, argv)) {
 		fputs(usage, stderr);
 		return 2;
 	}
-	snprintf(dir, sizeof(dir), "%.200s/hci-bench-XXXXXX", opt.dir);
-	if (!mkdtemp(dir)) {
-		perror(dir);
+	signal(SIGINT, load_stop);
+	signal(SIGTERM, load_stop);
+	if (scratch_make(opt.dir, dir, sizeof(dir)))
 		return 1;
-	}
 	load_init();
 	rc = bench(dir);
-	nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-	return rc ? 1 : 0;
+	scratch_remove(dir);
+	return rc || load_stopped() ? 1 : 0;
 }

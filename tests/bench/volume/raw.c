@@ -80,6 +80,7 @@ struct target *raw_open(const char *path, uint64_t bytes, bool dsync)
 				.submit = raw_submit,
 				.reap = raw_reap };
 	r->t.procs[0] = getpid();
+	r->t.who[0] = "client";
 	r->t.nprocs = 1;
 	r->fd = open(path, O_RDWR | O_CREAT | O_DIRECT | O_CLOEXEC | (dsync ? O_DSYNC : 0), 0600);
 	if (r->fd < 0 || posix_fallocate(r->fd, 0, (off_t)bytes) ||

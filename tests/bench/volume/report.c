@@ -2,6 +2,7 @@
 /* Medians over the rounds, and ratios taken within each round, as JSON. */
 #include "bench.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,78 +30,108 @@ static double field(const struct row *r, size_t off)
 }
 #define FIELD(row, member) field(row, offsetof(struct result, member))
 
-static void print_row(const struct row *r, unsigned nprocs)
+/* The last second counts only what came before the deadline: it is left out unless it is alone. */
+void series_sum(const struct series *s, double *med, double *least)
 {
-	static const char *const who[PROCS_MAX] = { "client", "node1", "node2" };
+	static double v[SERIES_MAX];
+	unsigned n = s->n > 1 ? s->n - 1 : s->n;
 
-	printf("    \"%s\": {\"iops\": %.0f, \"mb_s\": %.1f, \"p50_us\": %.0f, \"p99_us\": %.0f, "
-	       "\"cpu_us_per_op\": {",
-	       r->load->name, FIELD(r, iops), FIELD(r, mb_s), FIELD(r, p50_us), FIELD(r, p99_us));
-	for (unsigned i = 0; i < nprocs; i++)
-		printf("%s\"%s\": [%.1f, %.1f]", i ? ", " : "", who[i], FIELD(r, user_us[i]),
+	for (unsigned i = 0; i < n; i++)
+		v[i] = s->ops[i];
+	*med = *least = 0;
+	if (!n)
+		return;
+	*med = median(v, n); /* sorts them */
+	*least = v[0];
+}
+
+static void print_series(const struct series *s)
+{
+	double med, least;
+
+	series_sum(s, &med, &least);
+	printf(", \"second_median\": %.0f, \"second_least\": %.0f, \"by_second\": [", med, least);
+	for (unsigned i = 0; i < s->n; i++)
+		printf("%s%u", i ? ", " : "", s->ops[i]);
+	printf("]");
+}
+
+static void print_row(const struct row *r)
+{
+	double ops = 0, gap = 0;
+
+	for (unsigned i = 0; i < r->n; i++) {
+		ops += r->r[i].ops;
+		gap = r->r[i].gap_ms > gap ? r->r[i].gap_ms : gap;
+	}
+	printf("    \"%s\": {\"ops\": %.0f, \"iops\": %.0f, \"mb_s\": %.1f, \"p50_us\": %.0f, "
+	       "\"p99_us\": %.0f, \"longest_pause_ms\": %.0f, \"cpu_us_per_op\": {\"all\": %.1f",
+	       r->load->name, ops, FIELD(r, iops), FIELD(r, mb_s), FIELD(r, p50_us), FIELD(r, p99_us),
+	       gap, FIELD(r, cpu_us));
+	for (unsigned i = 0; i < r->target->nprocs; i++)
+		printf(", \"%s\": [%.1f, %.1f]", r->target->who[i], FIELD(r, user_us[i]),
 		       FIELD(r, sys_us[i]));
-	printf("}}");
+	printf("}");
+	if (r->series)
+		print_series(r->series);
+	printf("}");
 }
 
 static const struct row *find(const struct row *rows, unsigned n, const char *target,
-			      const char *load)
+			      const struct load *load)
 {
 	for (unsigned i = 0; i < n; i++)
-		if (!strcmp(rows[i].target, target) && !strcmp(rows[i].load->name, load) &&
-		    rows[i].n)
+		if (!strcmp(rows[i].target->name, target) && rows[i].load == load && rows[i].n)
 			return &rows[i];
 	return NULL;
 }
 
 static void print_ratios(const struct row *rows, unsigned n, const char *base)
 {
-	const char *last = "";
-	bool first = true;
+	const struct target *last = NULL;
 
 	for (unsigned i = 0; i < n; i++) {
-		const struct row *r = &rows[i], *b = find(rows, n, base, r->load->name);
+		const struct row *r = &rows[i], *b = find(rows, n, base, r->load);
 		double v[ROUNDS_MAX];
 		unsigned k = 0;
 
-		if (!strncmp(r->target, "raw", 3) || !b)
+		if (!strncmp(r->target->name, "raw", 3) || !b)
 			continue;
 		for (; k < r->n && k < b->n; k++)
 			v[k] = r->r[k].iops / b->r[k].iops;
 		if (!k)
 			continue;
-		if (strcmp(last, r->target))
-			printf("%s\n      \"%s\": {", *last ? "}," : "", r->target);
-		printf("%s\"%s\": %.3f", strcmp(last, r->target) ? "" : ", ", r->load->name,
-		       median(v, k));
+		if (last != r->target)
+			printf("%s\n      \"%s\": {", last ? "}," : "", r->target->name);
+		printf("%s\"%s\": %.3f", last != r->target ? "" : ", ", r->load->name, median(v, k));
 		last = r->target;
-		first = false;
 	}
-	printf("%s", first ? "" : "}");
+	printf("%s", last ? "}" : "");
 }
 
-void report(const struct row *rows, unsigned n, unsigned nprocs_of(const char *target),
-	    double seconds, unsigned rounds, uint64_t bytes)
+void report(const struct row *rows, unsigned n, double seconds, unsigned rounds, uint64_t bytes)
 {
+	const struct target *last = NULL;
 	double load[3] = { 0 };
-	const char *last = "";
 
 	if (getloadavg(load, 3) < 0)
 		load[0] = 0;
 	printf("{\n  \"version\": \"%s\", \"volume_bytes\": %llu, \"seconds\": %.1f, \"rounds\": "
-	       "%u, \"load_average\": %.1f,\n",
-	       hci_version_string(), (unsigned long long)bytes, seconds, rounds, load[0]);
-	printf("  \"cpu_us_per_op\": \"[user, system] of each process\"");
+	       "%u, \"load_average\": %.1f, \"interrupted\": %s,\n",
+	       hci_version_string(), (unsigned long long)bytes, seconds, rounds, load[0],
+	       load_stopped() ? "true" : "false");
+	printf("  \"cpu_us_per_op\": \"all: of all processes together; then [user, system] of each\"");
 	for (unsigned i = 0; i < n; i++) {
 		if (!rows[i].n)
 			continue;
-		if (strcmp(last, rows[i].target))
-			printf("%s,\n  \"%s\": {\n", *last ? "\n  }" : "", rows[i].target);
+		if (last != rows[i].target)
+			printf("%s,\n  \"%s\": {\n", last ? "\n  }" : "", rows[i].target->name);
 		else
 			printf(",\n");
 		last = rows[i].target;
-		print_row(&rows[i], nprocs_of(rows[i].target));
+		print_row(&rows[i]);
 	}
-	printf("\n  },\n  \"ratios\": {\n    \"to_raw\": {");
+	printf("%s,\n  \"ratios\": {\n    \"to_raw\": {", last ? "\n  }" : "");
 	print_ratios(rows, n, "raw");
 	printf("\n    },\n    \"to_raw_dsync\": {");
 	print_ratios(rows, n, "raw_dsync");
