@@ -24,6 +24,7 @@ HCI_BEGIN_DECLS
 
 #define HCI_PLUGIN_PLACEMENT 1
 #define HCI_PLUGIN_SCHEDULER 2
+#define HCI_PLUGIN_STORE 3 /**< a store driver, no policy: hci/plugin_store.h has its rules */
 
 /**
  * Lent by the host for the life of the plugin instance; to be called only by the thread that is in one of the
@@ -47,7 +48,7 @@ struct hci_plugin {
 	uint32_t reserved;   /**< 0 */
 	const char *name;    /**< 1..63 of [A-Za-z0-9._-] */
 	const char *version; /**< likewise */
-	const void *ops;     /**< struct hci_placement_ops or hci_scheduler_ops, by kind; static */
+	const void *ops;     /**< struct hci_placement_ops, hci_scheduler_ops or hci_store_ops, by kind; static */
 };
 
 typedef const struct hci_plugin *(*hci_plugin_entry_fn)(void);

@@ -4,7 +4,6 @@
  * within one operation. Which plugin a policy's name means is in policy/<name>; "spread" and "pack"
  * are there without a record.
  */
-#include <dlfcn.h>
 #include <stdlib.h>
 
 #include <hci/disk.h>
@@ -31,30 +30,13 @@ static const char *builtin_plugin(const char *name)
 	return strcmp(name, "balance") ? NULL : "scheduler-balance";
 }
 
-/* Beside the library: LIBDIR/hci/plugins, or HCI_PLUGIN_DIR of the environment (build trees). */
-static void builtin_path(const char *plugin, char *out, size_t cap)
-{
-	const char *dir = secure_getenv("HCI_PLUGIN_DIR");
-	Dl_info info;
-
-	if (dir && dir[0] == '/') {
-		snprintf(out, cap, "%s/%s.so", dir, plugin);
-	} else if (dladdr((void *)builtin_path, &info) && info.dli_fname && info.dli_fname[0] == '/') {
-		const char *slash = strrchr(info.dli_fname, '/');
-
-		snprintf(out, cap, "%.*s/hci/plugins/%s.so", (int)(slash - info.dli_fname), info.dli_fname, plugin);
-	} else {
-		snprintf(out, cap, "/usr/lib/hci/plugins/%s.so", plugin);
-	}
-}
-
 const char *core_policy_builtin(size_t i, char *path, size_t cap)
 {
 	static const char *const names[] = { "balance", "pack", "spread" };
 
 	if (i >= ARRAY_SIZE(names))
 		return NULL;
-	builtin_path(builtin_plugin(names[i]), path, cap);
+	plugin_shipped_path(builtin_plugin(names[i]), path, cap);
 	return names[i];
 }
 
@@ -119,7 +101,7 @@ int core_policy_get(struct core *c, const char *name, struct policy **out, struc
 		snprintf(path, sizeof(path), "%s", r->plugin);
 		snprintf(config, sizeof(config), "%s", r->config);
 	} else if (builtin_plugin(name)) {
-		builtin_path(builtin_plugin(name), path, sizeof(path));
+		plugin_shipped_path(builtin_plugin(name), path, sizeof(path));
 	} else {
 		rc = err_set(err, HCI_E_NOTFOUND, "policy %s: not registered: add it with hcictl policy add", name);
 	}

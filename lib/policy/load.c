@@ -132,17 +132,14 @@ static int open_instance(struct policy *p, const char *path, const char *config,
 	return 0;
 }
 
-int policy_load(const char *name, const char *path, const char *config, const struct log *log,
-		struct policy **out, struct hci_error *err)
+/* Finds the descriptor of the plugin at path, and checks it into p. */
+static int load_descriptor(const char *path, struct policy *p, struct hci_error *err)
 {
 	hci_plugin_entry_fn entry;
-	struct policy *p;
 	char real[PATH_MAX];
 	void *handle;
-	int rc;
+	int rc = check_path(path, real, err);
 
-	*out = NULL;
-	rc = check_path(path, real, err);
 	if (rc)
 		return rc;
 	handle = dlopen(real, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
@@ -157,16 +154,28 @@ int policy_load(const char *name, const char *path, const char *config, const st
 		return err_set(err, HCI_E_PLUGIN,
 			       "plugin %s: not a plugin: it exports no " HCI_PLUGIN_ENTRY_NAME "()",
 			       path);
-	p = MEM_NEW(struct policy);
+	return plugin_validate(entry(), sizeof(struct hci_plugin), path, p, err);
+}
+
+int policy_load(const char *name, const char *path, const char *config, const struct log *log,
+		struct policy **out, struct hci_error *err)
+{
+	struct policy *p = MEM_NEW(struct policy);
+	int rc;
+
+	*out = NULL;
 	if (!p)
-		return err_set(err, HCI_E_NOMEM, "plugin %s: out of memory", path);
+		return err_set(err, HCI_E_NOMEM, "plugin %s: out of memory", path ? path : "(none)");
 	p->refs = 1;
 	snprintf(p->name, sizeof(p->name), "%s", name);
 	if (log)
 		p->log = *log;
 	p->host =
 		(struct hci_plugin_host){ sizeof(p->host), HCI_PLUGIN_ABI, p, host_log, host_fail };
-	rc = plugin_validate(entry(), sizeof(struct hci_plugin), path, p, err);
+	rc = load_descriptor(path, p, err);
+	if (!rc && p->kind == HCI_PLUGIN_STORE)
+		rc = err_set(err, HCI_E_PLUGIN,
+			     "plugin %s: a store driver, no policy: name it in the URL of a store", path);
 	if (!rc)
 		rc = open_instance(p, path, config, err);
 	if (rc) {
@@ -175,6 +184,38 @@ int policy_load(const char *name, const char *path, const char *config, const st
 	}
 	*out = p;
 	return 0;
+}
+
+int plugin_load_store(const char *path, struct hci_store_ops *ops, struct hci_error *err)
+{
+	struct policy *p = MEM_NEW(struct policy);
+	int rc;
+
+	if (!p)
+		return err_set(err, HCI_E_NOMEM, "plugin %s: out of memory", path);
+	rc = load_descriptor(path, p, err);
+	if (!rc && p->kind != HCI_PLUGIN_STORE)
+		rc = err_set(err, HCI_E_PLUGIN, "plugin %s: a policy, no store driver", path);
+	if (!rc)
+		*ops = p->ops.store;
+	mem_free(p);
+	return rc;
+}
+
+void plugin_shipped_path(const char *plugin, char *out, size_t cap)
+{
+	const char *dir = secure_getenv("HCI_PLUGIN_DIR");
+	Dl_info info;
+
+	if (dir && dir[0] == '/') {
+		snprintf(out, cap, "%s/%s.so", dir, plugin);
+	} else if (dladdr((void *)plugin_shipped_path, &info) && info.dli_fname && info.dli_fname[0] == '/') {
+		const char *slash = strrchr(info.dli_fname, '/');
+
+		snprintf(out, cap, "%.*s/hci/plugins/%s.so", (int)(slash - info.dli_fname), info.dli_fname, plugin);
+	} else {
+		snprintf(out, cap, "/usr/lib/hci/plugins/%s.so", plugin);
+	}
 }
 
 struct policy *policy_ref(struct policy *p)

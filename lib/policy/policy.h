@@ -8,6 +8,7 @@
 
 #include <hci/plugin_placement.h>
 #include <hci/plugin_scheduler.h>
+#include <hci/plugin_store.h>
 
 #include "env/env.h"
 
@@ -41,5 +42,10 @@ int policy_place(struct policy *p, const struct hci_placement_snapshot *snap,
 int policy_schedule(struct policy *p, const struct hci_scheduler_snapshot *snap,
 		    const struct hci_scheduler_request *req, uint32_t *out_node,
 		    char (*reasons)[256], double *scores, struct hci_error *err);
+
+/* Where the plugins are that come with libhci: beside the library, or in HCI_PLUGIN_DIR (build trees). */
+void plugin_shipped_path(const char *plugin, char *out, size_t cap);
+/* Loads a store driver, with the checks of policy_load(); what it does not have is NULL. May block. */
+int plugin_load_store(const char *path, struct hci_store_ops *ops, struct hci_error *err);
 
 #endif

@@ -17,6 +17,7 @@ struct policy {
 	union {
 		struct hci_placement_ops placement;
 		struct hci_scheduler_ops scheduler;
+		struct hci_store_ops store; /* of a plugin that is no policy: plugin_load_store() */
 	} ops; /* copied, the part that the plugin does not have is zero */
 	void *instance;
 };

@@ -123,9 +123,19 @@ static int take_by_kind(const struct hci_plugin *d, const char *path, struct pol
 				     "plugin %s: the required operation schedule() is missing",
 				     path);
 		return rc;
+	case HCI_PLUGIN_STORE:
+		rc = take_ops(&out->ops.store, sizeof(out->ops.store), END_OF(struct hci_store_ops, unwatch),
+			      d->ops, path, err);
+		if (!rc && (!out->ops.store.open || !out->ops.store.close || !out->ops.store.submit ||
+			    !out->ops.store.watch || !out->ops.store.unwatch))
+			rc = err_set(err, HCI_E_PLUGIN,
+				     "plugin %s: a required operation of open(), close(), submit(), watch(), "
+				     "unwatch() is missing",
+				     path);
+		return rc;
 	default:
 		return err_set(err, HCI_E_PLUGIN,
-			       "plugin %s: kind %u is not known: 1 is placement, 2 scheduler", path,
+			       "plugin %s: kind %u is not known: 1 is placement, 2 scheduler, 3 store", path,
 			       d->kind);
 	}
 }

@@ -117,10 +117,14 @@ void store_watch_deliver(struct store_watch *w, const struct store_event *ev, si
 			 uint64_t revision);
 /* Nothing matched up to this revision: for drivers that resume from w->rev. */
 void store_watch_progress(struct store_watch *w, uint64_t revision);
+/* Every watch is told that its place was lost, going on from `revision` or where it is, if that is later. */
+void store_watch_lose_all(struct store *s, uint64_t revision);
 bool store_key_matches(const char *key, const char *prefix);
 void store_kv_clear(struct store_kv *kv); /* frees key and value */
 
 /* Opens, by the rest of the URL after "sqlite:". From a fiber. */
 int store_sqlite_open(struct env *e, const char *path, struct store **out, struct hci_error *err);
+/* Opens through the plugin store-SCHEME.so (include/hci/plugin_store.h). From a fiber. */
+int store_plugin_open(struct env *e, const char *url, struct store **out, struct hci_error *err);
 
 #endif

@@ -58,14 +58,10 @@ bool store_present(const char *url)
 
 int store_open(struct env *e, const char *url, struct store **out, struct hci_error *err)
 {
-
 	*out = NULL;
 	if (strncmp(url, sqlite, sizeof(sqlite) - 1) == 0)
 		return store_sqlite_open(e, url + sizeof(sqlite) - 1, out, err);
-	return err_set(err, HCI_E_UNSUPPORTED,
-		       "store \"%.200s\": no driver for this kind of URL; built in is "
-		       "sqlite:/path/of/file",
-		       url);
+	return store_plugin_open(e, url, out, err);
 }
 
 struct env *store_env(struct store *s)
@@ -512,6 +508,16 @@ void store_watch_deliver(struct store_watch *w, const struct store_event *ev, si
 		return;
 	w->rev = revision;
 	w->fn(w->arg, ev, ev ? n : 0, revision);
+}
+
+void store_watch_lose_all(struct store *s, uint64_t revision)
+{
+	for (uint64_t id = 1; id <= s->last_watch_id; id++) {
+		struct store_watch *w = store_watch_find(s, id);
+
+		if (w)
+			store_watch_deliver(w, NULL, 0, MAX(w->rev, revision));
+	}
 }
 
 void store_watch_progress(struct store_watch *w, uint64_t revision)

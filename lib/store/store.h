@@ -16,7 +16,7 @@
 
 #define STORE_KEY_MAX 255u        /* bytes; printable ASCII without spaces, parts joined with '/' */
 #define STORE_VALUE_MAX (1u << 20)
-#define STORE_TXN_MAX 128u        /* operations in one transaction */
+#define STORE_TXN_MAX 120u        /* compares, operations in one transaction: etcd's 128 less what its driver adds */
 
 struct store;
 
@@ -85,7 +85,7 @@ struct store_watch *store_watch(struct store *s, const char *prefix, uint64_t af
 void store_watch_close(struct store_watch *w); /* no call after */
 
 /*
- * Opens by URL: "sqlite:/path/file.db" (built in). Others come from plugins ("etcd:...").
+ * Opens by URL: "sqlite:/path/file.db" (built in). "X://..." through the plugin store-X.so ("etcd://...").
  * From a fiber. HCI_E_VERSION and HCI_E_CORRUPT for a file of another version or damaged, unchanged.
  */
 int store_open(struct env *e, const char *url, struct store **out, struct hci_error *err);

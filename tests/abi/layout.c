@@ -7,6 +7,7 @@
 #include <hci/plugin.h>
 #include <hci/plugin_placement.h>
 #include <hci/plugin_scheduler.h>
+#include <hci/plugin_store.h>
 
 #define AT(type, member, offset) \
 	_Static_assert(offsetof(type, member) == (offset), #type "." #member " has moved")
@@ -377,3 +378,87 @@ AT(struct hci_volume_status, segments_degraded, 76);
 AT(struct hci_volume_status, replicas_out, 80);
 AT(struct hci_volume_status, reserved, 84);
 SIZE(struct hci_volume_status, 88);
+
+/* hci/plugin_store.h */
+AT(struct hci_store_kv, key, 0);
+AT(struct hci_store_kv, value, 8);
+AT(struct hci_store_kv, key_len, 16);
+AT(struct hci_store_kv, value_len, 20);
+AT(struct hci_store_kv, create_rev, 24);
+AT(struct hci_store_kv, mod_rev, 32);
+AT(struct hci_store_kv, lease, 40);
+SIZE(struct hci_store_kv, 48);
+
+AT(struct hci_store_cmp, key, 0);
+AT(struct hci_store_cmp, rev, 8);
+AT(struct hci_store_cmp, kind, 16);
+AT(struct hci_store_cmp, reserved, 20);
+SIZE(struct hci_store_cmp, 24);
+
+AT(struct hci_store_op, key, 0);
+AT(struct hci_store_op, value, 8);
+AT(struct hci_store_op, value_len, 16);
+AT(struct hci_store_op, kind, 20);
+AT(struct hci_store_op, lease, 24);
+SIZE(struct hci_store_op, 32);
+
+AT(struct hci_store_request, size, 0);
+AT(struct hci_store_request, kind, 4);
+AT(struct hci_store_request, tag, 8);
+AT(struct hci_store_request, timeout_ns, 16);
+AT(struct hci_store_request, key, 24);
+AT(struct hci_store_request, after, 32);
+AT(struct hci_store_request, cmps, 40);
+AT(struct hci_store_request, ops, 48);
+AT(struct hci_store_request, cmp_stride, 56);
+AT(struct hci_store_request, op_stride, 60);
+AT(struct hci_store_request, ncmps, 64);
+AT(struct hci_store_request, nops, 68);
+AT(struct hci_store_request, limit, 72);
+AT(struct hci_store_request, reserved, 76);
+AT(struct hci_store_request, ttl_ns, 80);
+AT(struct hci_store_request, lease, 88);
+SIZE(struct hci_store_request, 96);
+
+AT(struct hci_store_answer, size, 0);
+AT(struct hci_store_answer, code, 4);
+AT(struct hci_store_answer, message, 8);
+AT(struct hci_store_answer, revision, 16);
+AT(struct hci_store_answer, lease, 24);
+AT(struct hci_store_answer, kvs, 32);
+AT(struct hci_store_answer, kv_stride, 40);
+AT(struct hci_store_answer, nkvs, 44);
+AT(struct hci_store_answer, more, 48);
+AT(struct hci_store_answer, reserved, 52);
+SIZE(struct hci_store_answer, 56);
+
+AT(struct hci_store_event, kv, 0);
+AT(struct hci_store_event, deleted, 48);
+AT(struct hci_store_event, reserved, 52);
+SIZE(struct hci_store_event, 56);
+
+AT(struct hci_store_change, size, 0);
+AT(struct hci_store_change, event_stride, 4);
+AT(struct hci_store_change, events, 8);
+AT(struct hci_store_change, nevents, 16);
+AT(struct hci_store_change, lost, 20);
+AT(struct hci_store_change, revision, 24);
+SIZE(struct hci_store_change, 32);
+
+AT(struct hci_store_host, size, 0);
+AT(struct hci_store_host, abi, 4);
+AT(struct hci_store_host, ctx, 8);
+AT(struct hci_store_host, log, 16);
+AT(struct hci_store_host, fail, 24);
+AT(struct hci_store_host, done, 32);
+AT(struct hci_store_host, changed, 40);
+SIZE(struct hci_store_host, 48);
+
+AT(struct hci_store_ops, size, 0);
+AT(struct hci_store_ops, reserved, 4);
+AT(struct hci_store_ops, open, 8);
+AT(struct hci_store_ops, close, 16);
+AT(struct hci_store_ops, submit, 24);
+AT(struct hci_store_ops, watch, 32);
+AT(struct hci_store_ops, unwatch, 40);
+SIZE(struct hci_store_ops, 48);

@@ -255,7 +255,7 @@ END_TEST
 
 static Suite *make_suite(void)
 {
-	static const struct conf_driver d = { "sim", run, open_client };
+	static const struct conf_driver d = { .name = "sim", .run = run, .open = open_client };
 	Suite *s = suite_create("store/sim conformance");
 	TCase *t = tcase_create("faults");
 

@@ -25,6 +25,8 @@ struct conf_driver {
 	void (*run)(const struct conf_driver *d, void (*body)(struct conf *c));
 	/* One more client of the store of this run; from the fiber. */
 	int (*open)(struct conf *c, struct store **out, struct hci_error *err);
+	uint64_t lease_late;  /* a lease may live on for so long after its time */
+	uint64_t news_within; /* a watch hears of a change in this time; 0: 50 ms */
 };
 
 void conf_add(Suite *suite, const struct conf_driver *d);
