@@ -79,7 +79,7 @@ void core_unwatch(struct core *c, struct core_watcher *w);
 /* vol_create.place: places segments by the volume's or its pool's policy. arg is the core. */
 int core_place(void *arg, const struct vol_create *c, const struct uuid *volume, uint32_t first_segment, uint32_t nseg,
 	       struct uuid *out, struct hci_error *err);
-/* A policy by name, loaded once. "spread" and "pack" are found beside the library when no record has that name. Reference kept by core. */
+/* A policy by name, loaded once. Those that come with libhci are found beside the library when no record has that name. Reference kept by core. */
 int core_policy_get(struct core *c, const char *name, struct policy **out, struct hci_error *err);
 /* The policies that need no record, by name: @i from 0 until it returns NULL; @path is their plugin's. */
 const char *core_policy_builtin(size_t i, char *path, size_t cap);

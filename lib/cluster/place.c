@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Placement: makes the snapshot of a pool from the mirror, asks the policy, keeps count of what was placed
- * within one operation. Which plugin a policy's name means is in policy/<name>; "spread" and "pack"
+ * within one operation. Which plugin a policy's name means is in policy/<name>; those of builtins[]
  * are there without a record.
  */
 #include <stdlib.h>
@@ -21,23 +21,30 @@ struct loaded_policy {
 /* ---- policies by name ---- */
 
 /* Policies that come with libhci are there without a record. */
+static const struct {
+	const char *name, *plugin;
+} builtins[] = { /* by name */
+	{ "balance", "scheduler-balance" },
+	{ "chained", "placement-chained" },
+	{ "copyset", "placement-copyset" },
+	{ "pack", "placement-pack" },
+	{ "spread", "placement-spread" },
+};
+
 static const char *builtin_plugin(const char *name)
 {
-	if (!strcmp(name, "spread"))
-		return "placement-spread";
-	if (!strcmp(name, "pack"))
-		return "placement-pack";
-	return strcmp(name, "balance") ? NULL : "scheduler-balance";
+	for (size_t i = 0; i < ARRAY_SIZE(builtins); i++)
+		if (!strcmp(name, builtins[i].name))
+			return builtins[i].plugin;
+	return NULL;
 }
 
 const char *core_policy_builtin(size_t i, char *path, size_t cap)
 {
-	static const char *const names[] = { "balance", "pack", "spread" };
-
-	if (i >= ARRAY_SIZE(names))
+	if (i >= ARRAY_SIZE(builtins))
 		return NULL;
-	plugin_shipped_path(builtin_plugin(names[i]), path, cap);
-	return names[i];
+	plugin_shipped_path(builtins[i].plugin, path, cap);
+	return builtins[i].name;
 }
 
 struct load {
