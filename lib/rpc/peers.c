@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One connection a node, found by the node's name, made when somebody asks for it. After an attempt
- * that failed nobody tries again for a while. Owns the table, not the calls on its connections.
+ * Connections by the node's name and a lane, made when somebody asks for one. After an attempt that failed
+ * nobody tries again for a while. Owns the table, not the calls on its connections.
  */
 #include <stdio.h>
 
@@ -21,6 +21,7 @@ struct peer {
 	uint64_t backoff; /* 0: the last attempt went well */
 	uint64_t next_try;
 	struct hci_error err; /* of the last attempt */
+	unsigned lane;
 	char node[HCI_NAME_MAX];
 };
 
@@ -61,21 +62,22 @@ void rpc_peers_free(struct rpc_peers *p)
 	mem_free(p);
 }
 
-static struct peer *find(struct rpc_peers *p, const char *node)
+static struct peer *find(struct rpc_peers *p, const char *node, unsigned lane)
 {
 	uint32_t h = 2166136261u; /* FNV-1a */
 	struct peer *it;
 
 	for (const char *s = node; *s; s++)
 		h = (h ^ (uint8_t)*s) * 16777619u;
-	h %= BUCKETS;
+	h = (h + lane) % BUCKETS;
 	for (it = p->bucket[h]; it; it = it->next)
-		if (strcmp(it->node, node) == 0)
+		if (it->lane == lane && strcmp(it->node, node) == 0)
 			return it;
 	it = MEM_NEW(struct peer);
 	if (!it)
 		return NULL;
 	snprintf(it->node, sizeof(it->node), "%s", node);
+	it->lane = lane;
 	it->next = p->bucket[h];
 	p->bucket[h] = it;
 	return it;
@@ -126,7 +128,13 @@ static struct rpc_conn *attempt(struct rpc_peers *p, struct peer *it, struct hci
 
 struct rpc_conn *rpc_peers_get(struct rpc_peers *p, const char *node, struct hci_error *err)
 {
-	struct peer *it = find(p, node);
+	return rpc_peers_lane(p, node, 0, err);
+}
+
+struct rpc_conn *rpc_peers_lane(struct rpc_peers *p, const char *node, unsigned lane, struct hci_error *err)
+{
+	/* With itself there is nothing to spread. */
+	struct peer *it = find(p, node, rpc_is_self(p->rpc, node) ? 0 : lane % RPC_LANES);
 	uint64_t now = env_now(p->rpc->env);
 
 	if (!it) {

@@ -153,7 +153,7 @@ void rpc_cancel(struct rpc_conn *c, struct rpc_call *call);
 int rpc_call_wait(struct rpc_conn *c, struct rpc_call *call);
 void rpc_call_free(struct rpc_call *call); /* frees body and reply, not the call itself */
 
-/* ---- peers: one connection a node, made on demand, found by name ---- */
+/* ---- peers: connections to nodes, made on demand, found by name ---- */
 
 struct rpc_peers;
 /* resolve: writes the address of a node, 0 or HCI_E_NOTFOUND; called on the loop, must not park. */
@@ -165,5 +165,10 @@ void rpc_peers_free(struct rpc_peers *p);
  * failed attempt waits its back-off (50 ms doubling to 1 s) before it tries again:
  * HCI_E_UNAVAILABLE meanwhile. */
 struct rpc_conn *rpc_peers_get(struct rpc_peers *p, const char *node, struct hci_error *err);
+/* The same for traffic that need not share one stream: any number gives one of RPC_LANES connections, always the
+ * same one; the lane of rpc_peers_get is 0. One stream's losses do not hold up another's, and links that are bonded
+ * by hashing the ports are all used. */
+#define RPC_LANES 4u
+struct rpc_conn *rpc_peers_lane(struct rpc_peers *p, const char *node, unsigned lane, struct hci_error *err);
 
 #endif

@@ -342,6 +342,29 @@ BOTH(peers_share_a_connection)
 	rpc_peers_free(p);
 }
 
+BOTH(peers_have_lanes)
+{
+	struct book b = { .w = w };
+	struct rpc_peers *p = rpc_peers_new(w->cli, resolve, &b);
+	struct rpc_conn *c, *d, *e;
+	struct hci_error err;
+
+	snprintf(b.addr, sizeof(b.addr), "%s", w->addr);
+	c = rpc_peers_get(p, "srv", &err);
+	d = rpc_peers_lane(p, "srv", 1, &err);
+	e = rpc_peers_lane(p, "srv", 1 + RPC_LANES, &err);
+	ck_assert(c && d && e);
+	ck_assert_ptr_ne(c, d);
+	ck_assert_ptr_eq(d, e);
+	check_echo(w, c, 100);
+	rpc_conn_shutdown(c); /* the end of one is not the end of the other */
+	check_echo(w, d, 100);
+	rpc_conn_unref(c);
+	rpc_conn_unref(d);
+	rpc_conn_unref(e);
+	rpc_peers_free(p);
+}
+
 BOTH(peers_back_off)
 {
 	struct book b = { .w = w };
@@ -420,6 +443,7 @@ static Suite *suite(void)
 	add_both(tc, free_with_calls_open);
 	add_both(tc, lent_payloads_come_back);
 	add_both(tc, peers_share_a_connection);
+	add_both(tc, peers_have_lanes);
 	add_both(tc, peers_back_off);
 	add_both(tc, peers_come_back);
 	suite_add_tcase(s, tc);
