@@ -206,6 +206,7 @@ static struct repl_disk *disk_new(struct env *e, const char *path, const struct 
 	d->on_failed = o->on_failed;
 	d->arg = o->arg;
 	d->mutate = o->mutate;
+	d->level = o->log_level ? MIN(o->log_level, 90) : 50;
 	d->reserve = o->reserve ? o->reserve : 64 * MiB;
 	d->sums_max = (uint32_t)(MAX(o->sums_cache ? o->sums_cache : SUMS_CACHE, SUMS_CACHE_MIN) / sizeof(struct sums));
 	init_lists(d);
@@ -285,6 +286,9 @@ static void register_metrics(struct repl_disk *d)
 				       "Blocks of a disk that did not have the checksum they should.", label);
 	d->m_sums_read = metrics_counter(m, "hci_replica_sums_reads_total",
 					 "Pages of checksums read because they were not in memory.", label);
+	d->m_paced = metrics_counter(m, "hci_replica_paced_total",
+				     "Times that writes were held back because the log fills faster than it is moved.", label);
+	d->m_log = metrics_gauge(m, "hci_replica_log_used_bytes", "Bytes of the write log in use.", label);
 }
 
 /* ---- open ---- */

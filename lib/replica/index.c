@@ -155,6 +155,7 @@ static struct node *node_get(struct seg *s, uint32_t region)
 	n = list_entry(l, struct node, dirty);
 	memset(n, 0, sizeof(*n));
 	list_init(&n->dirty);
+	n->part = THROTTLE_NO_PART;
 	n->seg = s;
 	n->region = region;
 	p->nodes[region % MAP_REGIONS] = n;
@@ -170,6 +171,7 @@ static void node_free(struct node *n)
 
 	p->nodes[n->region % MAP_REGIONS] = NULL;
 	p->nnodes--;
+	throttle_unlist(d, n);
 	list_del(&n->dirty);
 	list_push_front(&d->free_nodes, &n->dirty);
 	d->nfree_nodes++;
@@ -202,6 +204,8 @@ static void node_set(struct node *n, unsigned i, uint32_t loc, uint32_t sum, uin
 	if (n->mem[i] && !(n->snap && n->snap->mem[i] == n->mem[i]))
 		frame_put(d, n->mem[i]);
 	d->resv -= node_resv(n);
+	if (n->part != THROTTLE_NO_PART)
+		d->throttle.work[n->part] += (uint32_t)loc_is_data(loc) - (uint32_t)loc_is_data(old);
 	n->live += (uint32_t)(loc != 0) - (uint32_t)(old != 0);
 	n->data += (uint32_t)loc_is_data(loc) - (uint32_t)loc_is_data(old);
 	n->loc[i] = loc;
@@ -219,6 +223,7 @@ static void node_touched(struct node *n, uint64_t lsn)
 	} else if (!n->snap && list_empty(&n->dirty)) {
 		n->lsn = lsn;
 		list_push(&d->dirty, &n->dirty);
+		throttle_list(d, n);
 	}
 }
 
@@ -349,9 +354,10 @@ static void snap_frames(struct node *n, struct snap *sn)
 	}
 }
 
-static void insert_before(struct list *n, struct list *before)
+static void insert_before(struct node *n, struct list *before)
 {
-	list_insert_(n, before->prev, before);
+	list_insert_(&n->dirty, before->prev, before);
+	throttle_list(n->seg->d, n);
 }
 
 void index_node_done(struct node *n, uint64_t lsn, struct list *before)
@@ -369,7 +375,7 @@ void index_node_done(struct node *n, uint64_t lsn, struct list *before)
 		return;
 	}
 	n->lsn = lsn;
-	insert_before(&n->dirty, before);
+	insert_before(n, before);
 }
 
 void index_node_requeue(struct node *n, struct list *before)
@@ -379,7 +385,7 @@ void index_node_requeue(struct node *n, struct list *before)
 	if (n->live == 0)
 		node_free(n);
 	else
-		insert_before(&n->dirty, before);
+		insert_before(n, before);
 }
 
 static void node_clear(struct node *n)

@@ -205,11 +205,11 @@ static void add(struct repl_disk *d, struct batch *b, struct repl_op *op)
 }
 
 /* Takes from the queue what fits. False: nothing went in. */
-static bool gather(struct repl_disk *d, struct batch *b)
+static bool gather(struct repl_disk *d, struct batch *b, uint32_t budget)
 {
 	struct logf_batch *f = b->f;
 
-	while (!list_empty(&d->queue)) {
+	while (!list_empty(&d->queue) && (!f->nentries || f->data_blocks < budget)) {
 		struct repl_op *op = list_first(&d->queue, struct repl_op, link);
 		int status = 0;
 		enum fit fit;
@@ -278,17 +278,22 @@ void log_kick(struct repl_disk *d)
 	d->log_waits = false;
 	while (!d->failed && !list_empty(&d->queue) && !list_empty(&d->free_batches)) {
 		struct batch *b = list_first(&d->free_batches, struct batch, link);
+		uint32_t budget = throttle_budget(d);
 
+		if (!budget)
+			break;
 		b->f->nvols = b->f->nentries = b->f->data_blocks = 0;
 		b->niov = 1;
 		b->done = false;
-		if (!gather(d, b))
+		if (!gather(d, b, budget))
 			break;
 		list_del(&b->link);
 		list_push(&d->inflight, &b->link);
 		batch_send(d, b);
+		throttle_took(d, b->blocks);
 	}
-	if (d->log_waits || ring_used(&d->log) > d->log.blocks / 2)
+	metric_set(d->m_log, (int64_t)ring_used(&d->log) * HCI_BLOCK);
+	if (d->log_waits || ring_used(&d->log) > throttle_level(d))
 		fiber_cond_signal(d->e, &d->wb);
 	if (d->failed)
 		log_fail_all(d);
@@ -498,6 +503,7 @@ int log_init(struct repl_disk *d)
 	env_task_init(&d->kick_task, kick_task);
 	env_task_init(&d->finish_task, finish_task);
 	fiber_cond_init(&d->drained);
+	throttle_init(d);
 	for (unsigned i = 0; i < BATCHES; i++) {
 		struct batch *b = MEM_NEW(struct batch);
 
@@ -519,6 +525,7 @@ void log_fini(struct repl_disk *d)
 {
 	env_undefer(d->e, &d->kick_task);
 	env_undefer(d->e, &d->finish_task);
+	throttle_fini(d);
 	for (unsigned i = 0; i < BATCHES; i++) {
 		if (!d->batches[i])
 			continue;

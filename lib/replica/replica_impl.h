@@ -9,7 +9,8 @@
  *   pass    one round of write-back: data, region tables, slot records, then the log's tail
  *
  * Who owns what: log.c the queue and the batches, index.c nodes and frames, segment.c files and
- * region tables, sums.c the checksums, read.c reads, writeback.c the passes (wb_data.c their data), recover.c the way
+ * region tables, sums.c the checksums, read.c reads, writeback.c the passes (wb_take.c what they take, wb_data.c their
+ * data), throttle.c the pace of writers, recover.c the way
  * back from the medium, slot.c openings and the fence, drop.c forgetting, space.c what is left,
  * logfile.c where the log is, disk.c the rest.
  */
@@ -123,6 +124,7 @@ struct node {
 	uint32_t region;   /* of the segment */
 	uint32_t live;     /* blocks with a place */
 	uint32_t data;     /* of these, in the log */
+	uint8_t part;      /* throttle.c: where it is counted */
 	uint32_t loc[REGION_BLOCKS];
 	uint32_t sum[REGION_BLOCKS]; /* of what is at loc */
 	uint8_t *mem[REGION_BLOCKS];
@@ -266,6 +268,19 @@ struct ring {
 	uint32_t pos_cap;
 };
 
+#define THROTTLE_PARTS 64u
+#define THROTTLE_NO_PART 255u
+struct throttle {
+	uint32_t work[THROTTLE_PARTS]; /* blocks of regions in disk.dirty whose oldest lies in this part of the ring */
+	uint64_t speed;                /* of write-back, blocks a second; 0: not known yet */
+	uint64_t blocks;               /* that the pass under way writes */
+	uint64_t steps, done;          /* of it, for its progress */
+	uint64_t pass_start;
+	bool learn;    /* the pass says something about the speed */
+	uint64_t next; /* when the next batch may go */
+	struct env_timer timer;
+};
+
 struct repl_disk {
 	struct env *e;
 	char path[256];
@@ -288,6 +303,8 @@ struct repl_disk {
 	struct env_task kick_task, finish_task, fail_task;
 	struct list finished;
 	uint64_t open_ops; /* requests, and control calls under way */
+	struct throttle throttle;
+	unsigned level;    /* percent of the log from which on it is written back under load, and writers are held back */
 	bool log_waits;    /* the head of the queue waits for room in the log */
 	uint64_t last_io;
 	struct fiber_cond drained;
@@ -336,7 +353,7 @@ struct repl_disk {
 	bool drain;
 	uint64_t passes;
 
-	struct metric *m_writes, *m_reads, *m_batches, *m_wb, *m_log;
+	struct metric *m_writes, *m_reads, *m_batches, *m_wb, *m_log, *m_paced;
 	struct metric *m_write_ns;
 	struct metric *m_corrupt, *m_sums_read;
 };
@@ -371,6 +388,24 @@ void op_init(struct repl_op *op);
 void op_finish(struct repl_disk *d, struct repl_op *op, int status);
 /* From a fiber: appends a control entry and waits until it is durable and applied. */
 int log_control(struct repl_disk *d, struct ctl *c);
+
+/* throttle.c */
+void throttle_init(struct repl_disk *d);
+void throttle_fini(struct repl_disk *d);
+uint32_t throttle_level(const struct repl_disk *d);   /* in blocks */
+unsigned throttle_urgency(const struct repl_disk *d); /* of write-back, 0..100 */
+/* A node comes to disk.dirty, leaves it. */
+void throttle_list(struct repl_disk *d, struct node *n);
+void throttle_unlist(struct repl_disk *d, struct node *n);
+/* A pass begins; will write so many blocks, a step each; finds more steps to do; does some; is over. */
+void throttle_pass_begin(struct repl_disk *d);
+void throttle_pass_takes(struct repl_disk *d, uint64_t blocks);
+void throttle_steps(struct repl_disk *d, uint32_t more);
+void throttle_progress(struct repl_disk *d, uint32_t steps);
+void throttle_pass_end(struct repl_disk *d, bool ok);
+/* How many blocks the next batch may have; 0: none yet, log_kick() is called when it is time. */
+uint32_t throttle_budget(struct repl_disk *d);
+void throttle_took(struct repl_disk *d, uint32_t blocks);
 
 /* ring.c: places in the log */
 bool ring_place(const struct ring *r, uint32_t blocks, uint32_t keep, uint32_t *pos);
@@ -503,6 +538,7 @@ int space_refresh(struct repl_disk *d); /* from a fiber */
 /* writeback.c */
 void wb_fiber(void *disk);
 int wb_pass(struct repl_disk *d); /* under wb_lock; -errno */
+int wb_take(struct repl_disk *d, struct wb *w, const struct list *end); /* the snapshots of a pass; -errno */
 int wb_checkpoint(struct repl_disk *d, uint64_t tail_lsn);
 
 /* wb_data.c */

@@ -16,7 +16,7 @@
 
 #define UNIT_BLOCKS 128u
 #define UNITS_BUSY 4u /* in flight beside foreground requests */
-#define UNITS_MAX 16u
+#define UNITS_MAX 32u
 #define IOS_MAX 64u
 
 /* One write to a segment file. */
@@ -88,6 +88,7 @@ static void req_done(struct env_io *io)
 
 	mem_free_aligned(r->buf);
 	list_push_front(&w->free_ios, &r->link);
+	throttle_progress(w->d, 1);
 	one_done(w, io->result, sized ? (int64_t)io->iov1.iov_len : 0);
 }
 
@@ -119,6 +120,7 @@ int wb_io(struct wb *w, enum env_io_op op, struct env_file *f, void *buf, uint64
 	}
 	r->buf = buf;
 	w->inflight++;
+	throttle_steps(w->d, 1);
 	env_io_prep(&r->io, op, f, buf, len, off, req_done);
 	env_submit(w->d->e, &r->io);
 	return 0;
@@ -147,6 +149,7 @@ static void unit_written(struct env_io *io)
 	int64_t want = (int64_t)u->n * HCI_BLOCK;
 
 	metric_add(w->d->m_wb, (uint64_t)want);
+	throttle_progress(w->d, u->n);
 	unit_free(u);
 	one_done(w, io->result, want);
 }
@@ -247,9 +250,7 @@ static void unit_send(struct unit *u, struct seg *s)
 
 static uint32_t depth(const struct repl_disk *d)
 {
-	bool urgent = d->log_waits || ring_used(&d->log) > d->log.blocks / 5 * 4;
-
-	return d->open_ops > 0 && !urgent ? UNITS_BUSY : UNITS_MAX;
+	return d->open_ops > 0 ? UNITS_BUSY + (UNITS_MAX - UNITS_BUSY) * throttle_urgency(d) / 100 : UNITS_MAX;
 }
 
 static struct unit *unit_new(struct wb *w, uint32_t block)

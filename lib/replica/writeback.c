@@ -12,8 +12,6 @@
 #include "base/mem.h"
 #include "replica/replica_impl.h"
 
-#define SNAPS_MAX 8192u
-#define PASS_MAX (64 * MiB)
 #define RETRY_NS (1 * NS_PER_S)
 #define STATFS_NS (5 * NS_PER_S)
 
@@ -45,34 +43,6 @@ static int write_metas(struct repl_disk *d)
 		vol_put(v);
 	}
 	return rc;
-}
-
-static int take_snaps(struct repl_disk *d, struct wb *w, const struct list *end)
-{
-	uint64_t bytes = 0, limit = MIN(PASS_MAX, (uint64_t)d->log.blocks * HCI_BLOCK / 4);
-
-	if (!w->snaps) {
-		w->cap = (uint32_t)MIN(SNAPS_MAX, d->log.blocks);
-		w->snaps = mem_alloc(w->cap * sizeof(w->snaps[0]));
-		if (!w->snaps)
-			return -ENOMEM;
-	}
-	w->n = 0;
-	while (d->dirty.next != end && w->n < w->cap && bytes < limit) {
-		struct node *n = list_first(&d->dirty, struct node, dirty);
-		struct snap *sn = &w->snaps[w->n++];
-
-		list_del(&n->dirty);
-		sn->node = n;
-		memcpy(sn->loc, n->loc, sizeof(sn->loc));
-		memcpy(sn->sum, n->sum, sizeof(sn->sum));
-		memcpy(sn->mem, n->mem, sizeof(sn->mem));
-		sn->written = sn->cleared = 0;
-		n->snap = sn;
-		n->seg->refs++;
-		bytes += (uint64_t)n->live * HCI_BLOCK;
-	}
-	return 0;
 }
 
 static int sync_touched(struct wb *w, bool maps)
@@ -383,6 +353,15 @@ static uint64_t new_tail(const struct repl_disk *d, const struct list *mark, uin
 	return MIN(limit, list_first(&d->dirty, struct node, dirty)->lsn);
 }
 
+static uint64_t to_write(const struct wb *w)
+{
+	uint64_t n = 0;
+
+	for (uint32_t i = 0; i < w->n; i++)
+		n += w->snaps[i].node->data;
+	return n;
+}
+
 int wb_pass(struct repl_disk *d)
 {
 	struct wb *w = d->pass;
@@ -392,26 +371,33 @@ int wb_pass(struct repl_disk *d)
 
 	d->passes++;
 	w->err = 0;
+	throttle_pass_begin(d);
 	rc = drop_unlink(d);
 	if (!rc)
 		rc = write_metas(d);
-	if (rc)
+	if (rc) {
+		throttle_pass_end(d, false);
 		return rc;
+	}
 	list_push(&d->dirty, &mark);
-	rc = take_snaps(d, w, &mark);
+	rc = wb_take(d, w, &mark);
+	throttle_pass_takes(d, to_write(w));
 	w->tail = new_tail(d, &mark, limit);
 	if (!rc)
 		rc = pass_data(d, w);
 	end_snaps(w, limit, rc ? d->dirty.next : &mark, !rc);
 	list_del(&mark);
 	let_go(d, w);
-	if (rc)
+	if (rc) {
+		throttle_pass_end(d, false);
 		return rc;
+	}
 	ENV_MARK(d->e, "write-back has the tables");
 	/* Nor may the log's space be used again while a read from before still looks at it. */
 	readers_wait(d);
 	if (w->tail != d->log.tail_lsn)
 		rc = wb_checkpoint(d, w->tail);
+	throttle_pass_end(d, !rc);
 	env_defer(d->e, &d->kick_task);
 	return rc;
 }
@@ -428,7 +414,7 @@ static bool wanted(const struct repl_disk *d)
 	if (d->failed || !log_live(d))
 		return false;
 	/* Short of space: what is zeroed in the log gives some back once it is applied. */
-	return d->drain || d->log_waits || d->short_of_space || ring_used(&d->log) > d->log.blocks / 2 ||
+	return d->drain || d->log_waits || d->short_of_space || ring_used(&d->log) > throttle_level(d) ||
 	       env_now(d->e) - d->last_io >= IDLE_NS;
 }
 

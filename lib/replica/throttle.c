@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The pace of writers when the log fills faster than the medium below takes its content. Up to its level nobody is
+ * held back. Above, batches are let in at a rate that comes down to one that the log can bear: what is free in it must
+ * last until write-back has freed more. So it never quite fills up, latency rises by and by, and writers see a
+ * disk as fast as the one below instead of one that stops and goes.
+ *
+ * When does write-back free something? Regions go oldest first, but a region's oldest block may be old and most of its blocks
+ * new: with a few regions written all over again and again, all must be written before the tail moves far. So the work is
+ * counted by where in the ring a region's oldest block lies (PARTS): to move the tail past a part, the work of all
+ * parts up to it has to be done. With v the speed of write-back, the rate is v times the least of
+ *
+ *	(free + space of the parts before) / (work of these and the next)
+ *
+ * where "free" leaves out a reserve, as a pass gives its space back all at once.
+ */
+#include "replica/replica_impl.h"
+
+#define PARTS THROTTLE_PARTS
+#define RESERVE 15u               /* percent of the ring */
+#define RAMP 20u                  /* percent of the ring above the level, over which the rate comes down */
+#define SLICE 20u                 /* batches a second at least */
+#define WAIT_MAX (NS_PER_S / 2)
+#define FIRST_PASS 8u             /* seconds it may take: nothing is known of the medium before */
+
+static uint32_t percent(const struct repl_disk *d, unsigned n)
+{
+	return (uint32_t)((uint64_t)d->log.blocks * n / 100);
+}
+
+uint32_t throttle_level(const struct repl_disk *d)
+{
+	return percent(d, d->level);
+}
+
+unsigned throttle_urgency(const struct repl_disk *d)
+{
+	uint32_t level = throttle_level(d), used = ring_used(&d->log), ramp = percent(d, RAMP);
+
+	if (d->log_waits || used >= level + ramp)
+		return 100;
+	return used <= level ? 0 : (used - level) * 100 / ramp;
+}
+
+/* ---- work ---- */
+
+static unsigned part_of(const struct repl_disk *d, uint32_t pos)
+{
+	return (unsigned)((uint64_t)pos * PARTS / d->log.blocks);
+}
+
+void throttle_list(struct repl_disk *d, struct node *n)
+{
+	uint64_t lsn = MIN(MAX(n->lsn, d->log.tail_lsn), d->log.next_lsn);
+
+	n->part = (uint8_t)part_of(d, ring_pos_of(&d->log, lsn));
+	d->throttle.work[n->part] += n->data;
+}
+
+void throttle_unlist(struct repl_disk *d, struct node *n)
+{
+	if (n->part != THROTTLE_NO_PART)
+		d->throttle.work[n->part] -= n->data;
+	n->part = THROTTLE_NO_PART;
+}
+
+/* ---- the speed of write-back, in blocks of data a second ---- */
+
+static uint64_t elapsed(const struct repl_disk *d)
+{
+	uint64_t now = env_now(d->e);
+
+	return now > d->throttle.pass_start ? now - d->throttle.pass_start : 1;
+}
+
+void throttle_pass_begin(struct repl_disk *d)
+{
+	struct throttle *p = &d->throttle;
+
+	/* As many as a pass has at most: what it really takes is known when slot records are written, which takes time. */
+	p->blocks = p->steps = d->log.blocks / 8;
+	p->done = 0;
+	p->pass_start = env_now(d->e);
+	/* A few blocks, written because nothing else was to do, say nothing of what the medium can. */
+	p->learn = ring_used(&d->log) > throttle_level(d);
+}
+
+void throttle_pass_takes(struct repl_disk *d, uint64_t blocks)
+{
+	d->throttle.blocks = d->throttle.steps = blocks;
+}
+
+void throttle_steps(struct repl_disk *d, uint32_t more)
+{
+	d->throttle.steps += more;
+}
+
+void throttle_progress(struct repl_disk *d, uint32_t steps)
+{
+	d->throttle.done += steps;
+}
+
+void throttle_pass_end(struct repl_disk *d, bool ok)
+{
+	struct throttle *p = &d->throttle;
+
+	if (ok && p->learn && p->blocks) {
+		uint64_t now = MAX(p->blocks * NS_PER_S / elapsed(d), 1);
+
+		/* Being too slow is cheaper than to find the log full. */
+		p->speed = now > p->speed && p->speed ? (p->speed + now) / 2 : (p->speed + 7 * now) / 8;
+	}
+	p->blocks = p->steps = p->done = 0;
+}
+
+/*
+ * What was known before counts for as much as the pass is not done, but for no more than what the pass shows so far,
+ * taken kindly: media are a hundred times slower at random places than in sequence. 0: nothing is known.
+ */
+static uint64_t speed(const struct repl_disk *d)
+{
+	const struct throttle *p = &d->throttle;
+	uint64_t done = MIN(p->done, p->steps), ns = elapsed(d), now, most;
+
+	if (!p->learn || !p->steps || !p->speed)
+		return p->speed;
+	now = p->blocks * done / p->steps * NS_PER_S / ns;
+	most = p->blocks * (done + p->steps / 16 + 1) / p->steps * NS_PER_S / ns;
+	return MAX(MIN((p->speed * (p->steps - done) + now * done) / p->steps, most), 1);
+}
+
+/* ---- the rate, in blocks of the ring a second ---- */
+
+static uint64_t room(const struct repl_disk *d)
+{
+	uint32_t free = d->log.blocks - ring_used(&d->log);
+
+	return free - MIN(free, percent(d, RESERVE)) + percent(d, 1);
+}
+
+static uint64_t bearable(const struct repl_disk *d)
+{
+	const struct throttle *p = &d->throttle;
+	uint32_t size = MAX(d->log.blocks / PARTS, 1u), n = ring_used(&d->log) / size + 1;
+	uint64_t v = speed(d), space = room(d), least = UINT64_MAX;
+	uint64_t work = p->steps ? p->blocks - p->blocks * MIN(p->done, p->steps) / p->steps : 0;
+	unsigned first = part_of(d, d->log.tail);
+
+	if (!v)
+		return space / FIRST_PASS;
+	if (work)
+		least = v * space / work;
+	for (unsigned i = 0; i < MIN(n, PARTS); i++) {
+		work += p->work[(first + i) % PARTS];
+		if (work)
+			least = MIN(least, v * space / work);
+		space += size;
+	}
+	return least;
+}
+
+/* UINT64_MAX: any. */
+static uint64_t allowed(const struct repl_disk *d)
+{
+	uint32_t level = throttle_level(d), used = ring_used(&d->log), ramp = percent(d, RAMP);
+	uint64_t r;
+
+	if (used <= level || d->full)
+		return UINT64_MAX;
+	r = bearable(d);
+	if (used - level < ramp && r < UINT64_MAX / ramp)
+		r = r * ramp / (used - level);
+	return MAX(r, 1);
+}
+
+uint32_t throttle_budget(struct repl_disk *d)
+{
+	uint64_t now = env_now(d->e), r = allowed(d);
+
+	if (r == UINT64_MAX)
+		return UINT32_MAX;
+	if (d->throttle.next > now) {
+		if (!env_timer_armed(&d->throttle.timer)) {
+			metric_add(d->m_paced, 1);
+			env_timer_arm(d->e, &d->throttle.timer, d->throttle.next);
+		}
+		return 0;
+	}
+	return (uint32_t)MIN(MAX(r / SLICE, 1), UINT32_MAX - 1);
+}
+
+void throttle_took(struct repl_disk *d, uint32_t blocks)
+{
+	uint64_t now = env_now(d->e), r = allowed(d);
+
+	d->throttle.next = r == UINT64_MAX ? now : now + MIN(blocks * NS_PER_S / r, WAIT_MAX);
+}
+
+static void due(struct env_timer *t)
+{
+	log_kick(container_of(t, struct repl_disk, throttle.timer));
+}
+
+void throttle_init(struct repl_disk *d)
+{
+	env_timer_init(&d->throttle.timer, due);
+}
+
+void throttle_fini(struct repl_disk *d)
+{
+	env_timer_disarm(d->e, &d->throttle.timer);
+}
