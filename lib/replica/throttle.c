@@ -20,7 +20,7 @@
 #define RESERVE 15u               /* percent of the ring */
 #define RAMP 20u                  /* percent of the ring above the level, over which the rate comes down */
 #define SLICE 20u                 /* batches a second at least */
-#define WAIT_MAX (NS_PER_S / 2)
+#define WAIT_MAX (NS_PER_S / 4)
 #define FIRST_PASS 8u             /* seconds it may take: nothing is known of the medium before */
 
 static uint32_t percent(const struct repl_disk *d, unsigned n)
