@@ -235,6 +235,8 @@ static void io_drop(struct sim_op *op, bool power_loss)
 	if (!o->refused && o->io->op != ENV_READ && !o->inode->dead && sim_chance(s, 500)) {
 		if (power_loss && o->io->op == ENV_WRITE)
 			sim_inode_write_torn(o->inode, o->io->iov, o->io->niov, o->io->off);
+		else if (o->io->op == ENV_WRITE && sim_chance(s, 500)) /* in the disk's volatile cache */
+			sim_inode_write(o->inode, o->io->iov, o->io->niov, o->io->off, false);
 		else
 			io_effect(o);
 	}

@@ -103,9 +103,7 @@ static int fence(struct repl_slot *s)
 	s->opening = ++v->opening;
 	c.op.kind = (enum repl_op_kind)OP_FENCE;
 	op_priv(&c.op)->vol = v;
-	if (s->d->mutate & REPL_MUTATE_FENCE_UNSYNCED && v->gen)
-		return 0;
-	rc = log_control(s->d, &c);
+	rc = s->d->mutate & REPL_MUTATE_FENCE_UNSYNCED && v->gen ? 0 : log_control(s->d, &c);
 	ENV_MARK_STATE(v->d->e, "fenced:yes,overtaken,no", rc ? 2 : s->gen < v->max_gen, 3);
 	if (!rc && s->gen < v->max_gen && !(s->d->mutate & REPL_MUTATE_NO_FENCE))
 		rc = HCI_E_FENCED;

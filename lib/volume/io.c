@@ -121,7 +121,7 @@ static void note_missed(const struct piece *p)
 
 	for (unsigned i = 0; i < s->n; i++) {
 		if (!p->acked[i] && !s->missed[i])
-			POS_MARK(p->v, "acknowledged without", s->pos[i]);
+			ENV_MARK(p->v->e, "acknowledged without one");
 		s->missed[i] |= !p->acked[i];
 	}
 }

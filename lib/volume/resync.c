@@ -73,7 +73,7 @@ static int sync_pos(struct copy_job *j)
 	}
 	mem_free(j->regions);
 	s = &v->segs[j->segment];
-	POS_MARK(v, "resync of a position ends", s->pos[j->pos]);
+	ENV_MARK_STATE(v->e, "resync of a position ends:out,not out", s->pos[j->pos] != POS_OUT, 2);
 	if (seg_leg(v, s, j->pos) != j->to)
 		return HCI_E_UNAVAILABLE;
 	if (!rc && s->pos[j->pos] == POS_SYNCING && j->to->state == LEG_UP)

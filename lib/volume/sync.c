@@ -174,7 +174,7 @@ static void leg_is_out(struct leg *l)
 		for (unsigned k = 0; k < s->n; k++) {
 			if (s->leg[k] != l->idx)
 				continue;
-			POS_MARK(v, "leaves the set", s->pos[k]);
+			ENV_MARK_STATE(v->e, "leaves the set:in,not yet in", s->pos[k] != POS_IN, 2);
 			s->pos[k] = POS_OUT;
 			/* Before the volume is settled others may hold what the last writer left in flight, and it not. */
 			s->missed[k] = l->lost_writes || !v->ready;

@@ -51,7 +51,7 @@ static int keep_open(struct keeper *k)
 	struct cluster *c = k->life->node->cl;
 	struct repl_disk_opts o = {
 		.uuid = d->rec.uuid, .cluster = c->uuid, .log_size = c->o.log_size, .reserve = MiB,
-		.on_failed = disk_failed, .arg = k,
+		.on_failed = disk_failed, .arg = k, .mutate = c->o.mutate_replica,
 	};
 	struct hci_error err = { 0 };
 	int rc = 0;
@@ -63,9 +63,9 @@ static int keep_open(struct keeper *k)
 		d->formatted = true;
 		rc = repl_disk_open(k->life->env, d->rec.path, &o, &k->open, &err);
 	}
-	if (rc && d->fault == SIM_DISK_OK && !d->faulted_lately)
+	if (rc && d->fault == SIM_DISK_OK && !d->full && !d->faulted_lately)
 		cluster_fail(c, "node %s: disk %s cannot be opened: %s", d->rec.node, d->rec.path, err.message);
-	d->faulted_lately = d->fault != SIM_DISK_OK;
+	d->faulted_lately = d->fault != SIM_DISK_OK || d->full;
 	return rc;
 }
 

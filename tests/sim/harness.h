@@ -32,6 +32,7 @@ struct cl_disk {
 	bool serving;         /* in this life of its node */
 	bool dead;            /* failed for good: nobody opens it again */
 	enum sim_disk_fault fault;
+	bool full;            /* somebody else took its room */
 	bool faulted_lately;  /* a failure to open has its reason */
 };
 
@@ -63,7 +64,7 @@ struct cluster_opts {
 	unsigned data_disks, spare_disks; /* of each node */
 	uint64_t disk_size, log_size;
 	uint64_t ping_ns, store_timeout_ns;
-	uint32_t mutate; /* VOL_MUTATE_*: a rule that the engine is to break */
+	uint32_t mutate, mutate_replica; /* VOL_MUTATE_*, REPL_MUTATE_*: rules that the engine is to break */
 	struct log log;
 };
 #define CLUSTER_OPTS_INIT                                                                             \

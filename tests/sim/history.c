@@ -319,6 +319,27 @@ static void resolve(struct history *h, struct block *b, uint64_t seen)
 	h->counts.resolved++;
 }
 
+static bool may_be(const struct history *h, const struct block *b, uint64_t seen)
+{
+	for (uint32_t k = 0; k < b->ncand; k++)
+		if (same_content(h, b->cand[k], seen))
+			return true;
+	return false;
+}
+
+/* It has taken effect, also if it is still in flight: what ended before it began cannot come back. */
+static void observe(struct history *h, struct block *b, uint64_t seen)
+{
+	uint64_t begin = NEVER;
+
+	for (uint32_t k = 0; k < b->ncand; k++)
+		if (same_content(h, b->cand[k], seen))
+			begin = MIN(begin, h->writes[b->cand[k]].begin); /* zeroes: of the oldest that it may be */
+	for (uint32_t k = b->ncand; k-- > 0;)
+		if (h->writes[b->cand[k]].end < begin)
+			rule_out(b, k, h->clock);
+}
+
 static void check_block(struct history *h, uint64_t block, uint64_t begin, bool late, const void *buf)
 {
 	struct block *b = &h->blocks[block];
@@ -331,11 +352,11 @@ static void check_block(struct history *h, uint64_t block, uint64_t begin, bool 
 		violate(h, b, why, ((const uint64_t *)buf)[1]);
 		return;
 	}
-	for (uint32_t k = 0; k < b->ncand; k++) {
-		if (!same_content(h, b->cand[k], seen))
-			continue;
+	if (may_be(h, b, seen)) {
 		if (!late && b->inflight == 0 && b->quiet_since <= begin)
 			resolve(h, b, seen);
+		else
+			observe(h, b, seen);
 		return;
 	}
 	for (uint32_t k = 0; k < b->ngone; k++) {

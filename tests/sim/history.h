@@ -10,6 +10,7 @@
  *     or its new content. Once a read that ran while nothing was in flight has returned one of them, it
  *     stays so.
  *   - Writes in flight together may take effect in either order.
+ *   - What a read returned has taken effect: no later read returns what was over before that write began.
  *   - What is returned is one whole block of content that was written to this very block.
  *
  * A session is one attachment. When a new one begins, writes of older ones are over: one may still be

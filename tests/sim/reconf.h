@@ -9,8 +9,8 @@
 void reconf_trouble(struct trouble *t, enum trouble_kind kind);
 /* Nothing is to be evacuated any more. */
 void reconf_end(struct trouble *t);
-bool reconf_volume(struct trouble *t, struct rec_volume *out);
+bool reconf_volume(struct trouble *t, unsigned volume, struct rec_volume *out);
 /* Somebody asked for a change that is not done yet. */
-bool reconf_pending(struct trouble *t);
+bool reconf_pending(struct trouble *t, unsigned volume);
 
 #endif

@@ -96,11 +96,26 @@ START_TEST(in_flight_may_be_seen_or_not)
 	uint64_t a = write_ok(0, 1), b = begin(0, 1);
 
 	read_as(0, a);
+	good();
 	read_as(0, b);
-	read_as(0, a); /* from the other replica: allowed while it is in flight */
 	good();
 	history_write_end(h, b, true);
 	read_as(0, b);
+	good();
+	read_as(0, a);
+	bad("stale");
+}
+END_TEST
+
+/* From another replica, or after a crash: what somebody saw must not vanish. */
+START_TEST(what_was_read_has_taken_effect)
+{
+	uint64_t a = write_ok(0, 1), b = begin(0, 1), c = begin(0, 1);
+
+	read_as(0, b);
+	if (_i == 1)
+		history_crash(h, session);
+	read_as(0, c); /* in flight with it: may have come after */
 	good();
 	read_as(0, a);
 	bad("stale");
@@ -311,6 +326,7 @@ static Suite *suite(void)
 	tcase_add_test(t, last_write_is_read);
 	tcase_add_test(t, lost_write);
 	tcase_add_test(t, in_flight_may_be_seen_or_not);
+	tcase_add_loop_test(t, what_was_read_has_taken_effect, 0, 2);
 	tcase_add_test(t, slow_read);
 	tcase_add_test(t, overlapping_writes_settle);
 	tcase_add_loop_test(t, failed_write_settles, 0, 2);

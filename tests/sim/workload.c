@@ -20,6 +20,7 @@ struct lane {
 	struct run *run;
 	struct env_timer timer;
 	uint64_t id; /* of the write or the read in the history */
+	bool reader; /* when all writes wait, somebody still reads */
 	uint64_t block, n;
 };
 
@@ -75,9 +76,10 @@ static void lane_done(struct wl_io *io)
 static void choose_op(struct lane *l)
 {
 	struct workload *wl = l->run->w->wl;
-	uint64_t what = sim_rand_below(wl->sim, 100);
+	uint64_t what = l->reader ? 0 : sim_rand_below(wl->sim, 100);
+	uint64_t writes = 90 - wl->zeroes;
 
-	l->io.op = what < 40 ? WL_READ : what < 90 ? WL_WRITE : what < 97 ? WL_ZERO : WL_FLUSH;
+	l->io.op = what < 36 ? WL_READ : what < writes ? WL_WRITE : what < 97 ? WL_ZERO : WL_FLUSH;
 	/* Half of the requests crowd on a few blocks, so that they meet. */
 	l->n = 1 + sim_rand_below(wl->sim, wl->max_blocks);
 	l->block = sim_rand_below(wl->sim, sim_rand(wl->sim) & 1 ? MIN(wl->nblocks, (uint64_t)32) : wl->nblocks);
@@ -132,6 +134,7 @@ static void lane_new(struct run *r)
 	struct lane *l = MEM_NEW(struct lane);
 
 	l->run = r;
+	l->reader = r->busy % 3 == 2;
 	l->io.done = lane_done;
 	l->io.buf = mem_alloc_aligned((size_t)r->w->wl->max_blocks * HCI_BLOCK);
 	env_timer_init(&l->timer, lane_fire);

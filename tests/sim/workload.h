@@ -42,6 +42,7 @@ struct workload {
 	unsigned depth;           /* requests in flight */
 	unsigned max_blocks;      /* of one request */
 	uint64_t think_ns;        /* mean pause of a lane */
+	unsigned zeroes;          /* per cent of requests, besides the usual seven */
 	uint64_t hold_min, hold_max; /* how long an attachment lasts; 0: until it is told to stop */
 	bool stop;
 	uint64_t reads, writes, failed, attaches;

@@ -282,10 +282,13 @@ START_TEST(survives_crashes)
 	if (dr->ext)
 		sim_disk_new(dr->w.node, "/ssd", 16 * MiB);
 	ck_assert(simw_run(&dr->w, only_format, dr));
-	for (unsigned round = 0; round < 5; round++) {
+	for (unsigned round = 0; round < 5; round++) { /* some so short that recovery is cut off, and again */
+		if (round < 4 && rnd(dr, 2)) /* the first dozen are those of recovery */
+			simw_crash_at_mark(&dr->w, 1 + rnd(dr, rnd(dr, 2) ? 12 : 60), rnd(dr, 3) > 0);
 		if (round < 4)
-			simw_crash_at(&dr->w, rnd(dr, 300) * NS_PER_MS, rnd(dr, 3) > 0);
+			simw_crash_at(&dr->w, rnd(dr, rnd(dr, 3) ? 300 : 10) * NS_PER_MS, rnd(dr, 3) > 0);
 		simw_run(&dr->w, session, dr);
+		simw_crash_at_mark(&dr->w, 0, false);
 	}
 	driver_free(dr);
 }

@@ -15,10 +15,34 @@ struct uuid vol_uuid(unsigned n)
 	return (struct uuid){ { (uint8_t)n, 0x77 } };
 }
 
+/* HCI_MUTATE: a bug to be planted, to see that a test notices. */
+static uint32_t mutation(void)
+{
+	static const struct {
+		const char *name;
+		uint32_t bit;
+	} known[] = {
+		{ "log-unsynced", REPL_MUTATE_LOG_UNSYNCED },
+		{ "torn-batch", REPL_MUTATE_TORN_BATCH },
+		{ "files-unsynced", REPL_MUTATE_FILES_UNSYNCED },
+		{ "old-epoch", REPL_MUTATE_OLD_EPOCH },
+		{ "recovery-unsynced", REPL_MUTATE_RECOVERY_UNSYNCED },
+		{ "seq-forgotten", REPL_MUTATE_SEQ_FORGOTTEN },
+		{ "fence-unsynced", REPL_MUTATE_FENCE_UNSYNCED },
+	};
+	const char *name = getenv("HCI_MUTATE");
+
+	for (unsigned i = 0; name && i < ARRAY_SIZE(known); i++)
+		if (!strcmp(name, known[i].name))
+			return known[i].bit;
+	return 0;
+}
+
 struct repl_disk_opts disk_opts(void)
 {
 	return (struct repl_disk_opts){
-		.uuid = disk_uuid, .cluster = cluster_uuid, .log_size = 4 * MiB, .reserve = 1 * MiB
+		.uuid = disk_uuid, .cluster = cluster_uuid, .log_size = 4 * MiB, .reserve = 1 * MiB,
+		.mutate = mutation(),
 	};
 }
 
@@ -152,6 +176,25 @@ static void power_loss(void *arg)
 void simw_crash_at(struct simw *w, uint64_t in_ns, bool power)
 {
 	sim_at(w->sim, sim_now(w->sim) + in_ns, power ? power_loss : crash, w);
+}
+
+static void on_mark(void *arg, struct sim_node *n, const struct env_mark *m, unsigned state)
+{
+	struct simw *w = arg;
+
+	(void)m;
+	(void)state;
+	if (w->marks_left == 0 || --w->marks_left > 0)
+		return;
+	sim_node_pause(n, sim_now(w->sim)); /* nothing more of this turn */
+	sim_at(w->sim, sim_now(w->sim), w->mark_power ? power_loss : crash, w);
+}
+
+void simw_crash_at_mark(struct simw *w, uint64_t n, bool power)
+{
+	w->marks_left = n;
+	w->mark_power = power;
+	sim_on_mark(w->sim, on_mark, w);
 }
 
 /* ---- requests ---- */

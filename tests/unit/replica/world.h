@@ -19,12 +19,16 @@ struct simw {
 	struct sim *sim;
 	struct sim_node *node;
 	struct sim_disk *disk;
+	uint64_t marks_left;
+	bool mark_power;
 };
 void simw_begin(struct simw *w, uint64_t seed, uint64_t capacity);
 void simw_end(struct simw *w);
 /* Runs fn on the node (booting it) until it ends; false when the node went down first. */
 bool simw_run(struct simw *w, void (*fn)(struct env *e, void *arg), void *arg);
 void simw_crash_at(struct simw *w, uint64_t in_ns, bool power);
+/* When one of the engine's marked points (env/mark.h) has been reached n more times. */
+void simw_crash_at_mark(struct simw *w, uint64_t n, bool power);
 
 /* One request and its end. data: aligned. */
 int io(struct env *e, struct repl_slot *s, enum repl_op_kind kind, uint32_t segment, uint64_t off,

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Disks that fail for good: when they may. The promise is that any replicas - 1 may; so each death waits until the
+ * store says that every segment keeps an in-sync copy on another live disk, and nothing else is broken meanwhile.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/uuid.h"
+#include "sim/reconf.h"
+
+#define CALM (5 * NS_PER_S)
+
+/* The records of one volume as the store has them now. */
+struct records {
+	uint32_t replicas;
+	struct rec_volsync sync;
+	struct rec_volmap map;
+};
+
+typedef bool segment_fn(struct trouble *t, const struct records *r, uint32_t segment, const struct cl_disk *without);
+
+static bool is_out(const struct records *r, const struct uuid *disk)
+{
+	for (uint32_t k = 0; k < r->sync.n; k++)
+		if (uuid_eq(&r->sync.out[k].disk, disk))
+			return true;
+	return false;
+}
+
+/* Does it hold for each segment of each volume? */
+static bool all_segments(struct trouble *t, segment_fn *fn, const struct cl_disk *without)
+{
+	struct records *r = calloc(1, sizeof(*r));
+	char key[REC_KEY];
+	const void *v;
+	uint32_t len;
+	struct rec_volume rec;
+	bool ok = true;
+
+	if (!r)
+		abort();
+	for (unsigned k = 0; k < t->nvolumes && ok; k++) {
+		ok = reconf_volume(t, k, &rec);
+		r->replicas = rec.replicas;
+		key_volsync(key, &t->volume[k].uuid);
+		v = simstore_peek(t->c->store, key, &len);
+		ok = ok && v && rec_volsync_decode(v, len, &r->sync, NULL) == 0;
+		for (uint32_t chunk = 0; ok; chunk++) {
+			key_volmap(key, &t->volume[k].uuid, chunk);
+			v = simstore_peek(t->c->store, key, &len);
+			if (!v)
+				break;
+			ok = rec_volmap_decode(v, len, &r->map, NULL) == 0;
+			for (uint32_t s = 0; ok && s < r->map.n; s++)
+				ok = fn(t, r, s, without);
+		}
+	}
+	free(r);
+	return ok;
+}
+
+/* Why it is not whole, for people: the last reason found. */
+static bool not_whole(struct trouble *t, const char *what, uint32_t segment, const struct cl_disk *d)
+{
+	snprintf(t->why, sizeof(t->why), "segment %u: %s on %s%s", segment, what, d ? d->rec.node : "?",
+		 d ? d->rec.path : "");
+	return false;
+}
+
+static bool segment_whole(struct trouble *t, const struct records *r, uint32_t s, const struct cl_disk *without)
+{
+	(void)without;
+	if (r->map.seg[s].n != r->replicas)
+		return not_whole(t, "not as many copies as wanted", s, NULL);
+	for (uint32_t k = 0; k < r->map.seg[s].n; k++) {
+		struct cl_disk *d = cluster_disk(t->c, &r->map.seg[s].r[k].disk);
+
+		if (r->map.seg[s].r[k].joining)
+			return not_whole(t, "copy joining", s, d);
+		if (!d || d->dead)
+			return not_whole(t, "copy on a failed disk", s, d);
+	}
+	return r->sync.n == 0 || not_whole(t, "disks are out of the in-sync set", s, NULL);
+}
+
+bool trouble_volumes_whole(struct trouble *t)
+{
+	for (unsigned k = 0; k < t->nvolumes; k++) {
+		if (!reconf_pending(t, k))
+			continue;
+		snprintf(t->why, sizeof(t->why), "a change of its copies is not done");
+		return false;
+	}
+	return all_segments(t, segment_whole, NULL);
+}
+
+static bool segment_survives(struct trouble *t, const struct records *r, uint32_t s, const struct cl_disk *without)
+{
+	for (uint32_t k = 0; k < r->map.seg[s].n; k++) {
+		struct cl_disk *d = cluster_disk(t->c, &r->map.seg[s].r[k].disk);
+
+		if (d && d != without && !d->dead && !r->map.seg[s].r[k].joining && !is_out(r, &d->rec.uuid))
+			return true;
+	}
+	return false;
+}
+
+/* One that may die: its node keeps another, so that there is always a place to rebuild. */
+static struct cl_disk *mortal(struct trouble *t, struct cl_node *n)
+{
+	struct cl_disk *d = NULL;
+	unsigned live = 0;
+
+	for (unsigned k = 0; k < n->ndisks; k++) {
+		if (!n->disks[k]->dead && tr_pick(t, ++live) == 0)
+			d = n->disks[k];
+	}
+	return live > 1 ? d : NULL;
+}
+
+void death_first(struct trouble *t)
+{
+	uint32_t replicas = REC_REPLICAS_MAX;
+	uint64_t n, first = tr_pick(t, t->c->o.nodes);
+
+	if (t->active || sim_now(t->c->sim) - t->calm_since < CALM || cluster_disks_missing(t->c) ||
+	    !trouble_volumes_whole(t)) {
+		t->quiet = true;
+		return;
+	}
+	for (unsigned k = 0; k < t->nvolumes; k++)
+		replicas = MIN(replicas, t->volume[k].replicas);
+	t->quiet = false;
+	if (replicas < 2)
+		return;
+	n = 1 + tr_pick(t, replicas - 1);
+	t->second = n < replicas - 1 && tr_pick(t, 4);
+	t->healing = n == replicas - 1 || t->second;
+	t->died_at = sim_now(t->c->sim);
+	t->deaths_left--;
+	t->count[TR_DISK_DEATH]++;
+	for (uint64_t k = 0; k < n; k++) {
+		struct cl_disk *d = mortal(t, &t->c->node[(first + k) % t->c->o.nodes]);
+
+		if (d)
+			fault_disk_dies(d);
+	}
+}
+
+void death_second(struct trouble *t)
+{
+	uint64_t first = tr_pick(t, t->c->o.nodes);
+
+	if (!t->second || t->over)
+		return;
+	for (uint64_t k = 0; k < t->c->o.nodes && t->second; k++) {
+		struct cl_disk *d = mortal(t, &t->c->node[(first + k) % t->c->o.nodes]);
+
+		if (!d || !all_segments(t, segment_survives, d))
+			continue;
+		t->second = false;
+		t->count[TR_DISK_DEATH]++;
+		fault_disk_dies(d);
+	}
+}
+
+void death_removed(struct trouble *t)
+{
+	for (unsigned k = 0; k < t->c->ndisks; k++)
+		if (t->c->disk[k].dead)
+			t->c->disk[k].rec.state = REC_DISK_REMOVED;
+}

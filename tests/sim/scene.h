@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One seed: a cluster, volumes, clients that load them in turn, random trouble for a while; then all is mended, the
+ * volumes must become whole again, every block must read as its history says, and all copies must be equal.
+ */
+#ifndef TESTS_SIM_SCENE_H
+#define TESTS_SIM_SCENE_H
+
+#include "sim/engine.h"
+#include "sim/trouble.h"
+
+struct scene_opts {
+	uint64_t seed;
+	uint64_t seconds;      /* of trouble */
+	bool verbose;
+	uint64_t trace;        /* block to trace, + 1 */
+	uint32_t trace_volume;
+	uint32_t mask;         /* kinds of trouble */
+	uint32_t mutate, mutate_replica;
+	struct points *points; /* counted here */
+};
+
+struct scene_result {
+	char why[640]; /* the rule that was broken, "" for none */
+	uint64_t events, virtual_ns, digest;
+	uint64_t reads, writes, failed, attaches;
+	struct history_counts history;
+	uint64_t faults[TR_KINDS];
+};
+
+void scene_play(const struct scene_opts *o, struct scene_result *out);
+
+#endif
