@@ -53,7 +53,7 @@ struct hci_disk_opts {
  * @param opts  see struct hci_disk_opts
  * @param uuid  NULL, or set to the disk's UUID
  * @param err   NULL, or filled in on failure
- * @return 0: online. HCI_E_INVAL, HCI_E_NOTFOUND (node or pool), HCI_E_EXISTS (the node has a disk at that path, or
+ * @return 0: online. HCI_E_INVAL, HCI_E_NOTFOUND (node, pool, or no such directory there), HCI_E_EXISTS (the node has a disk at that path, or
  *   the directory is not empty), HCI_E_TIMEOUT (the node did not answer: it stays "new"), HCI_E_IO, HCI_E_UNAVAILABLE.
  * Threads: any. Blocks. Since 0.1.
  */

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hci/disk.h */
+#include <errno.h>
+
 #include "api/api_impl.h"
 
 #define ADD_TIMEOUT 30000u
@@ -55,7 +57,9 @@ static int put_new(hci_cluster *c, const struct hci_disk_opts *o, struct uuid *i
 static int give_up(hci_cluster *c, const struct uuid *id, const struct rec_disk *d, struct hci_error *err)
 {
 	char key[REC_KEY];
-	int code = strstr(d->reason, "not empty") ? HCI_E_EXISTS : HCI_E_IO;
+	int code = strstr(d->reason, "not empty")	? HCI_E_EXISTS
+		   : strstr(d->reason, strerror(ENOENT)) ? HCI_E_NOTFOUND
+							 : HCI_E_IO;
 
 	err_set(err, code, "disk %s of node %s: %s", d->path, d->node, d->reason);
 	key_disk(key, id);

@@ -170,8 +170,6 @@ static void not_open(struct node_disk *d, enum rec_disk_state state, int rc, str
 	uuid_print(&d->uuid, id);
 	log_warn(env_log(n->e), "node %s: disk %s (%s) cannot be opened: %s", n->name, d->path, id, err->message);
 	d->retry_at = env_now(n->e) + RETRY;
-	if (state == REC_DISK_NEW && rc == HCI_E_NOTFOUND)
-		return;
 	if (rc == HCI_E_STATE && !node_disk_replace(d, err))
 		return;
 	/* Its log is away: the time since then is counted from the record, also over restarts. */

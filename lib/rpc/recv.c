@@ -280,9 +280,14 @@ static int64_t rx_recv(struct rpc_conn *c, uint32_t *asked)
 
 static void rx_ended(struct rpc_conn *c)
 {
+	const struct rx *rx = &c->rx;
 	struct hci_error err;
 
-	if (c->rx.part != RX_HEADER || c->rx.head != c->rx.tail)
+	/* An alert is the shortest of TLS records (RFC 8446, 5.1): it never fills a header. */
+	if (c->state != CONN_READY && rx->part == RX_HEADER && rx->tail - rx->head >= 2 && rx->stage[rx->head] == 0x15 &&
+	    rx->stage[rx->head + 1] == 0x03)
+		err_set(&err, HCI_E_AUTH, "it wants TLS: open the cluster with the files of the CA, a certificate and its key");
+	else if (rx->part != RX_HEADER || rx->head != rx->tail)
 		err_set(&err, HCI_E_CLOSED, "closed by the peer in the middle of a frame");
 	else
 		err_set(&err, HCI_E_CLOSED, "closed by the peer");

@@ -322,6 +322,31 @@ END_TEST
 
 /* ---- requests ---- */
 
+START_TEST(disks_that_cannot_be)
+{
+	struct hci_disk_opts d = HCI_DISK_OPTS_INIT;
+	struct hci_disk_info *list;
+	uint64_t before, after;
+
+	world_up(&w, 0);
+	world_pool(&w, 0);
+	ok(hci_disk_list(w.client, &list, &before, sizeof(*list), &w.err));
+	d.node = list[0].node;
+	d.path = "/no/such/directory";
+	d.timeout_ms = 600000; /* far more than the test has: the answer does not wait for it */
+	refused(hci_disk_add(w.client, &d, NULL, &w.err), HCI_E_NOTFOUND, "/no/such/directory", "of node");
+	d.path = "/proc";
+	refused(hci_disk_add(w.client, &d, NULL, &w.err), HCI_E_EXISTS, "/proc", "not empty");
+	d.node = "nobody";
+	refused(hci_disk_add(w.client, &d, NULL, &w.err), HCI_E_NOTFOUND, "node nobody");
+	hci_list_free(list);
+	ok(hci_disk_list(w.client, &list, &after, sizeof(*list), &w.err));
+	ck_assert_uint_eq(before, after);
+	hci_list_free(list);
+	world_down(&w);
+}
+END_TEST
+
 START_TEST(wrong_requests)
 {
 	struct hci_volume_opts vo = HCI_VOLUME_OPTS_INIT;
@@ -398,6 +423,7 @@ static Suite *suite(void)
 	tcase_add_test(t, wrong_certificates);
 	tcase_add_test(t, wrong_stores);
 	tcase_add_test(t, wrong_plugins);
+	tcase_add_test(t, disks_that_cannot_be);
 	tcase_add_test(t, wrong_requests);
 	suite_add_tcase(s, t);
 	return s;
