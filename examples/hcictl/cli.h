@@ -34,7 +34,7 @@ struct verb {
 	int (*run)(struct cli *cli);
 	int min, max; /* of positional arguments */
 	bool offline; /* needs no open cluster */
-	struct opt opts[9];
+	struct opt opts[12];
 };
 
 struct noun {

@@ -18,6 +18,8 @@ static int create(struct cli *cli)
 	o.on_full = (uint32_t)opt_word(cli, "on-full", full, 0);
 	o.write_timeout_ms = (uint32_t)opt_millis(cli, "write-timeout", 0);
 	o.rebuild_delay_ms = opt_millis(cli, "rebuild-delay", 0);
+	o.read_timeout_ms = (uint32_t)opt_millis(cli, "read-timeout", 0);
+	o.rebuild_impact = (uint32_t)opt_number(cli, "rebuild-impact", 0);
 	if (!o.pool)
 		usage_error("volume %s: in which pool? Give --pool NAME", o.name);
 	if (hci_volume_create(cli->cluster, &o, &cli->err))
@@ -180,7 +182,11 @@ static const struct verb verbs[] = {
 		    { "on-full", "wait|fail", "what writes to a full disk do (default wait)" },
 		    { "write-timeout", "TIME",
 		      "a copy that is silent for so long is left out (default 5s)" },
-		    { "rebuild-delay", "TIME", "default: the pool's" } } },
+		    { "read-timeout", "TIME",
+		      "a copy that has not answered a read for so long: another one is asked too (default 500ms)" },
+		    { "rebuild-delay", "TIME", "default: the pool's" },
+		    { "rebuild-impact", "PERCENT",
+		      "of its undisturbed latency that a request may take while copies are made (default 200)" } } },
 	{ .name = "list", .args = "", .summary = "List the volumes", .run = list },
 	{ .name = "show",
 	  .args = "NAME",

@@ -30,8 +30,10 @@ struct hci_volume_opts {
 	uint32_t on_full;          /**< HCI_VOLUME_FULL_* */
 	uint32_t write_timeout_ms; /**< a replica that does not answer for so long leaves the in-sync set; 0: 5000 */
 	uint64_t rebuild_delay_ms; /**< 0: the pool's */
+	uint32_t read_timeout_ms;  /**< a replica that has not answered a read for so long: another one is asked as well, the first answer counts; 0: 500 */
+	uint32_t rebuild_impact;   /**< percent of its undisturbed latency that a request may take while copies are made, 100..100000; 0: 200 */
 };
-#define HCI_VOLUME_OPTS_INIT { (uint32_t)sizeof(struct hci_volume_opts), 0, NULL, NULL, NULL, 0, 0, 0, 0, 0 }
+#define HCI_VOLUME_OPTS_INIT { (uint32_t)sizeof(struct hci_volume_opts), 0, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0 }
 
 /**
  * Make a volume: thin, reads as zeros.

@@ -19,7 +19,9 @@ static int create_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 		.replicas = o->replicas ? o->replicas : 2,
 		.on_full = o->on_full == HCI_VOLUME_FULL_FAIL ? REC_FULL_FAIL : REC_FULL_WAIT,
 		.write_timeout_ns = o->write_timeout_ms * NS_PER_MS,
+		.read_timeout_ns = o->read_timeout_ms * NS_PER_MS,
 		.rebuild_delay_ns = o->rebuild_delay_ms * NS_PER_MS,
+		.rebuild_impact = o->rebuild_impact,
 		.place = core_place,
 		.arg = c->core,
 	};
@@ -55,6 +57,12 @@ int hci_volume_create(hci_cluster *c, const struct hci_volume_opts *opts, struct
 	if (!rc && o.write_timeout_ms && (o.write_timeout_ms < 100 || o.write_timeout_ms > 600000))
 		rc = err_set(err, HCI_E_INVAL, "volume %s: write timeout of %u ms is not in 100..600000", o.name,
 			     o.write_timeout_ms);
+	if (!rc && o.read_timeout_ms > 600000)
+		rc = err_set(err, HCI_E_INVAL, "volume %s: read timeout of %u ms is not in 1..600000", o.name,
+			     o.read_timeout_ms);
+	if (!rc && o.rebuild_impact && (o.rebuild_impact < 100 || o.rebuild_impact > REC_IMPACT_MAX))
+		rc = err_set(err, HCI_E_INVAL, "volume %s: rebuild impact of %u%% is not in 100..%u", o.name,
+			     o.rebuild_impact, REC_IMPACT_MAX);
 	return rc ? rc : api_call_fresh(c, create_on_loop, &o, err);
 }
 

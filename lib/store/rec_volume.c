@@ -30,7 +30,9 @@ static const struct rec_field volume_fields[] = {
 	FIELD_U32(struct rec_volume, replicas, "replicas", 1, REC_REPLICAS_MAX),
 	FIELD_ENUM(struct rec_volume, on_full, "on_full", on_full),
 	FIELD_U64(struct rec_volume, write_timeout_ns, "write_timeout", 0, 0),
+	FIELD_U64(struct rec_volume, read_timeout_ns, "read_timeout", 0, 0),
 	FIELD_U64(struct rec_volume, rebuild_delay_ns, "rebuild_delay", 0, 0),
+	FIELD_U32(struct rec_volume, rebuild_impact, "rebuild_impact", 0, REC_IMPACT_MAX),
 	FIELD_ENUM(struct rec_volume, state, "state", volume_state),
 	FIELD_U64(struct rec_volume, created, "created", 0, 0),
 };

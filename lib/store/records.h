@@ -27,6 +27,7 @@
 #define REC_VOLMAP_CHUNK 256u /* segments in one volmap key */
 #define REC_OUT_MAX 32u       /* replicas of one volume out of sync at the same time */
 #define REC_JOB_ARGS_MAX 16u
+#define REC_IMPACT_MAX 100000u
 #define REC_VM_DISKS_MAX 8u
 #define REC_SEGMENT_MIN MiB
 #define REC_SEGMENT_MAX GiB
@@ -112,7 +113,9 @@ struct rec_volume { /* volume/<uuid> */
 	uint32_t replicas;         /* 1..REC_REPLICAS_MAX */
 	enum rec_on_full on_full;
 	uint64_t write_timeout_ns;
+	uint64_t read_timeout_ns; /* 0: the default, as in records of before it was there */
 	uint64_t rebuild_delay_ns;
+	uint32_t rebuild_impact;  /* percent of its idle latency that a request may take while copies are made; 0: the default */
 	enum rec_volume_state state;
 	uint64_t created;
 };

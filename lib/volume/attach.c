@@ -405,6 +405,7 @@ int vol_attach(struct vol_ctx *x, const struct uuid *id, const struct vol_attach
 		vol_free(v);
 		return rc;
 	}
+	v->read_timeout = v->rec.read_timeout_ns ? v->rec.read_timeout_ns : VOL_READ_TIMEOUT;
 	v->m_read = vol_metric(v, "hci_volume_read_seconds", "Time of reads.", true);
 	v->m_write = vol_metric(v, "hci_volume_write_seconds", "Time of writes.", true);
 	v->m_resync = vol_metric(v, "hci_volume_resync_bytes_total", "Bytes copied to replicas.", false);

@@ -210,28 +210,50 @@ int copy_regions(struct vol *v, unsigned from, struct leg *to, uint32_t segment,
 	return copy_out(to, segment, off, buf, len, seq, rc ? REPL_F_SETSEQ | REPL_F_ASIS : REPL_F_SETSEQ, sums);
 }
 
+/* From the best source there is; one that fails is done with, as if a user's read had met with it. */
+static int copy_read(struct copy_job *j, uint64_t off, uint32_t len, void *buf, uint32_t *sums)
+{
+	struct vol *v = j->v;
+
+	for (;;) {
+		uint32_t src = seg_best_source(v, j->segment, (int)j->pos);
+		struct leg *from;
+		int rc;
+
+		if (src == UINT32_MAX || v->segs[j->segment].pos[j->pos] != POS_SYNCING || j->to->state != LEG_UP)
+			return HCI_E_UNAVAILABLE;
+		from = seg_leg(v, &v->segs[j->segment], src);
+		from->load->copies++;
+		rc = mend_read(v, j->segment, src, off, buf, len, sums);
+		from->load->copies--;
+		if (!rc || rc == HCI_E_CORRUPT || rc == HCI_E_NOMEM || rc == HCI_E_UNAVAILABLE || v->closing || v->abandoned || v->fenced)
+			return rc;
+		ENV_MARK(v->e, "source of a copy fails");
+		if (from->state == LEG_UP)
+			leg_fail(from, rc, "a region could not be copied from it");
+	}
+}
+
 /* Under the lock of its range: no write is between the replicas while it is copied. */
 int copy_run(struct copy_job *j, const struct repl_region *r, uint32_t n, void *buf)
 {
 	struct vol *v = j->v;
-	uint64_t off = (uint64_t)r->region * REPL_REGION;
-	uint32_t len = (n - 1) * REPL_REGION + region_len(v, r[n - 1].region), src;
+	uint32_t sums[COPY_MAX / HCI_BLOCK];
+	uint64_t off = (uint64_t)r->region * REPL_REGION, seq;
+	uint32_t len = (n - 1) * REPL_REGION + region_len(v, r[n - 1].region);
 	struct piece *lock = io_lock(v, j->segment, off, len);
-	int rc = HCI_E_UNAVAILABLE;
+	int rc;
 
 	if (!lock)
 		return HCI_E_NOMEM;
-	src = seg_best_source(v, j->segment, (int)j->pos);
-	if (src != UINT32_MAX && v->segs[j->segment].pos[j->pos] == POS_SYNCING && j->to->state == LEG_UP) {
-		struct leg *from = seg_leg(v, &v->segs[j->segment], src);
-
-		/* The region may have been written since it was listed: the newest number there is never
-		 * understates what the target holds. */
-		from->load->copies++;
-		rc = copy_regions(v, src, j->to, j->segment, off, len, buf, v->seq);
-		ENV_MARK_STATE(v->e, "region copied:yes,no", rc != 0, 2);
-		from->load->copies--;
-	}
+	/* The region may have been written since it was listed: the newest number there is never understates what
+	 * the target holds. */
+	seq = v->seq;
+	rc = copy_read(j, off, len, buf, sums);
+	ENV_MARK(v->e, "run between two replicas");
+	if (!rc || rc == HCI_E_CORRUPT)
+		rc = copy_out(j->to, j->segment, off, buf, len, seq, rc ? REPL_F_SETSEQ | REPL_F_ASIS : REPL_F_SETSEQ, sums);
+	ENV_MARK_STATE(v->e, "region copied:yes,no", rc != 0, 2);
 	io_unlock(lock);
 	if (!rc) {
 		v->st.resync_done += len;

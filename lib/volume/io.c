@@ -67,7 +67,8 @@ static struct piece *piece_new(struct vol *v)
 static void piece_free(struct piece *p)
 {
 	mem_free_aligned(p->own);
-	p->own = NULL;
+	mem_free_aligned(p->spare);
+	p->own = p->spare = NULL;
 	list_push(&p->v->free_pieces, &p->seg_link);
 }
 
@@ -84,10 +85,12 @@ static void io_complete(struct vol_io *io)
 
 	v->open_ios--;
 	v->st.inflight--;
-	if (io->op == VOL_READ)
-		metric_observe_ns(v->m_read, env_now(v->e) - io->priv[1]);
-	else if (io->op != VOL_FLUSH)
-		metric_observe_ns(v->m_write, env_now(v->e) - io->priv[1]);
+	if (io->op != VOL_FLUSH) {
+		uint64_t took = env_now(v->e) - io->priv[1];
+
+		metric_observe_ns(io->op == VOL_READ ? v->m_read : v->m_write, took);
+		sched_sample(v, io, took);
+	}
 	io->done(io);
 }
 
@@ -213,12 +216,12 @@ void io_op_done(struct leg_op *op)
 
 	if (status)
 		snprintf(why, sizeof(why), "%.150s", op->call.err.message);
-	else if (p->op == VOL_READ)
-		status = read_check(p, &op->call, why, sizeof(why));
 	list_del(&op->link);
 	l->nops--;
 	l->load->ops--;
 	p->open_ops--;
+	if (p->op == VOL_READ)
+		status = read_op_end(p, op, status, why, sizeof(why));
 	rpc_call_free(&op->call);
 	list_push(&v->free_ops, &op->link);
 
@@ -446,12 +449,14 @@ void io_init(struct vol *v)
 {
 	list_init(&v->flight);
 	list_init(&v->stalled);
+	list_init(&v->reads);
 	list_init(&v->failed_ios);
 	list_init(&v->free_pieces);
 	list_init(&v->free_ops);
 	env_task_init(&v->kick, kick_fn);
 	env_timer_init(&v->stall_timer, stall_timer_fn);
 	env_timer_init(&v->stable_timer, stable_timer_fn);
+	env_timer_init(&v->hedge_timer, hedge_timer_fn);
 }
 
 void io_fini(struct vol *v)
@@ -461,6 +466,7 @@ void io_fini(struct vol *v)
 	env_undefer(v->e, &v->kick);
 	env_timer_disarm(v->e, &v->stall_timer);
 	env_timer_disarm(v->e, &v->stable_timer);
+	env_timer_disarm(v->e, &v->hedge_timer);
 	while ((n = list_pop(&v->free_pieces)))
 		mem_free(list_entry(n, struct piece, seg_link));
 	while ((n = list_pop(&v->free_ops)))

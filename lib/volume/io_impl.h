@@ -13,8 +13,10 @@ void piece_stall(struct piece *p);
 
 /* io_read.c */
 void read_run(struct piece *p);
-int read_check(struct piece *p, const struct rpc_call *c, char *why, size_t cap); /* its data and their sums */
+/* Before the request goes back to its list: its status, as an answer to the read. */
+int read_op_end(struct piece *p, struct leg_op *op, int status, char *why, size_t cap);
 void read_answer(struct piece *p, struct leg *l, uint8_t pos, int status, const char *why);
+void hedge_timer_fn(struct env_timer *t);
 
 /* io_write.c */
 void write_run(struct piece *p);

@@ -155,6 +155,7 @@ static int leg_open_once(struct leg *l, struct hci_error *err)
 		return err_set(err, HCI_E_UNAVAILABLE, "disk %s of node %s is %s", d->path, d->node,
 			       rec_disk_state_name(d->state));
 	snprintf(l->node, sizeof(l->node), "%s", d->node);
+	l->local = !strcmp(l->node, v->x->self);
 	/* All requests to one replica keep their order on one stream; volumes and disks spread over several. */
 	conn = rpc_peers_lane(v->x->peers, l->node, v->rec.uuid.b[15] ^ l->disk.b[15], err);
 	if (!conn)

@@ -24,15 +24,14 @@ static void pack_seq(struct buf *b, uint64_t seq, uint64_t stable, uint64_t flag
 	pk_u64(b, flags);
 }
 
-bool leg_send(struct leg *l, struct piece *p, uint8_t pos)
+static struct leg_op *op_new(struct leg *l, struct piece *p, uint8_t pos)
 {
 	struct vol *v = l->v;
 	struct list *n = list_pop(&v->free_ops);
 	struct leg_op *op = n ? list_entry(n, struct leg_op, link) : mem_alloc(sizeof(*op));
-	struct buf *b;
 
 	if (!op)
-		return false;
+		return NULL;
 	memset(&op->call, 0, sizeof(op->call));
 	list_init(&op->link);
 	op->leg = l;
@@ -42,35 +41,62 @@ bool leg_send(struct leg *l, struct piece *p, uint8_t pos)
 	op->seq = p->seq;
 	op->call.done = op_done;
 	op->call.timeout_ns = v->rec.write_timeout_ns;
-	b = &op->call.body;
-	pk_array(b, p->op == VOL_READ ? 5 : p->op == VOL_WRITE ? 8 : 7);
-	pack_io(b, l, p->segment, p->off, p->len);
-	if (p->op == VOL_READ) {
-		pk_u64(b, 0);
-		op->call.method = REPL_RPC_READ;
-		op->call.reply_buf = p->buf;
-		op->call.reply_cap = (uint32_t)p->len;
-	} else {
-		v->stable_told = io_stable(v);
-		pack_seq(b, p->seq, v->stable_told, 0);
-		op->call.method = p->op == VOL_WRITE ? REPL_RPC_WRITE : REPL_RPC_ZERO;
-		if (p->op == VOL_WRITE) {
-			pk_bin(b, p->sums, (size_t)(p->len / HCI_BLOCK) * sizeof(p->sums[0]));
-			op->call.payload = p->buf;
-			op->call.payload_len = (uint32_t)p->len;
-		}
-	}
-	if (b->failed) {
+	return op;
+}
+
+static bool op_submit(struct leg_op *op)
+{
+	struct leg *l = op->leg;
+
+	if (op->call.body.failed) {
 		rpc_call_free(&op->call);
-		list_push(&v->free_ops, &op->link);
+		list_push(&l->v->free_ops, &op->link);
 		return false;
 	}
-	p->open_ops++;
+	op->piece->open_ops++;
 	l->nops++;
 	l->load->ops++;
 	list_push(&l->ops, &op->link);
 	rpc_submit(l->conn, &op->call);
 	return true;
+}
+
+struct leg_op *leg_send_read(struct leg *l, struct piece *p, uint8_t pos, void *into)
+{
+	struct leg_op *op = op_new(l, p, pos);
+
+	if (!op)
+		return NULL;
+	op->sent_at = env_now(l->v->e);
+	op->call.method = REPL_RPC_READ;
+	op->call.reply_buf = into;
+	op->call.reply_cap = (uint32_t)p->len;
+	pk_array(&op->call.body, 5);
+	pack_io(&op->call.body, l, p->segment, p->off, p->len);
+	pk_u64(&op->call.body, 0);
+	return op_submit(op) ? op : NULL;
+}
+
+bool leg_send(struct leg *l, struct piece *p, uint8_t pos)
+{
+	struct vol *v = l->v;
+	struct leg_op *op = op_new(l, p, pos);
+	struct buf *b;
+
+	if (!op)
+		return false;
+	b = &op->call.body;
+	pk_array(b, p->op == VOL_WRITE ? 8 : 7);
+	pack_io(b, l, p->segment, p->off, p->len);
+	v->stable_told = io_stable(v);
+	pack_seq(b, p->seq, v->stable_told, 0);
+	op->call.method = p->op == VOL_WRITE ? REPL_RPC_WRITE : REPL_RPC_ZERO;
+	if (p->op == VOL_WRITE) {
+		pk_bin(b, p->sums, (size_t)(p->len / HCI_BLOCK) * sizeof(p->sums[0]));
+		op->call.payload = p->buf;
+		op->call.payload_len = (uint32_t)p->len;
+	}
+	return op_submit(op);
 }
 
 /* One request from a fiber; the leg may go down meanwhile. */

@@ -141,7 +141,7 @@ unsigned seg_copies_left(struct vol *v, uint32_t segment)
 	unsigned n = 0;
 
 	for (unsigned k = 0; k < s->n; k++)
-		n += s->pos[k] == POS_IN && seg_leg(v, s, k)->state == LEG_UP;
+		n += s->pos[k] >= POS_SYNCED && seg_leg(v, s, k)->state == LEG_UP;
 	return n;
 }
 
@@ -186,12 +186,15 @@ static unsigned candidates(struct vol *v, struct cand *c, unsigned max)
 	for (uint32_t i = 0; i < v->nlegs; i++)
 		v->legs[i]->turn = MIN(v->legs[i]->load->jobs, 1000u);
 	for (uint32_t i = 0; i < v->nsegs; i++) {
+		/* Those being made count: the second new copy of a segment comes after the first ones of all. */
+		unsigned left = seg_copies_left(v, i) + (unsigned)__builtin_popcount(v->segs[i].busy);
+
 		for (unsigned k = 0; k < v->segs[i].n; k++) {
 			struct cand x = { .segment = i, .pos = (uint8_t)k }, *worst = c;
 
 			if (!pos_needs_copy(v, i, k))
 				continue;
-			x.left = (uint8_t)seg_copies_left(v, i);
+			x.left = (uint8_t)left++;
 			x.turn = seg_leg(v, &v->segs[i], k)->turn;
 			for (unsigned m = 1; n == max && m < n; m++)
 				if (cand_before(worst, &c[m]))

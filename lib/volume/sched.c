@@ -13,6 +13,17 @@ static void timer_fn(struct env_timer *t)
 	sched_kick(container_of(t, struct vol_sched, timer));
 }
 
+static void tick_fn(struct env_timer *t)
+{
+	struct vol_sched *s = container_of(t, struct vol_sched, tick);
+
+	if (list_empty(&s->jobs))
+		return;
+	pace_tick(&s->pace, env_now(s->e));
+	env_timer_arm(s->e, t, env_now(s->e) + PACE_TICK);
+	sched_kick(s);
+}
+
 struct vol_sched *sched_get(struct vol_ctx *x)
 {
 	struct vol_sched *s = x->sched;
@@ -27,7 +38,8 @@ struct vol_sched *sched_get(struct vol_ctx *x)
 		list_init(&s->jobs);
 		list_init(&s->waiting);
 		env_timer_init(&s->timer, timer_fn);
-		pace_init(&s->pace);
+		env_timer_init(&s->tick, tick_fn);
+		pace_init(&s->pace, env_now(s->e));
 	}
 	s->vols++;
 	return s;
@@ -48,6 +60,7 @@ void sched_put(struct vol_sched *s)
 	if (!s || --s->vols)
 		return;
 	env_timer_disarm(s->e, &s->timer);
+	env_timer_disarm(s->e, &s->tick);
 	bufs_free(s);
 	s->x->sched = NULL;
 	mem_free(s);
@@ -174,7 +187,8 @@ static void run_fiber(void *arg)
 
 	sched_buf_put(s, buf);
 	j->to->load->copies--;
-	s->running--;
+	if (--s->running == 0)
+		pace_running(&s->pace, false, env_now(s->e));
 	s->inflight -= r->len;
 	if (rc && !j->status)
 		j->status = rc;
@@ -231,7 +245,8 @@ static bool start_run(struct vol_sched *s, struct copy_job *j, uint32_t n)
 	j->next += n;
 	j->running++;
 	j->to->load->copies++;
-	s->running++;
+	if (s->running++ == 0)
+		pace_running(&s->pace, true, env_now(s->e));
 	s->inflight += r->len;
 	return true;
 }
@@ -261,8 +276,15 @@ void sched_kick(struct vol_sched *s)
 			}
 			return;
 		}
-		s->pace.next_at = now + s->pace.gap;
+		s->pace.next_at = MAX(s->pace.next_at, now + s->pace.gap);
 	}
+}
+
+void sched_sample(struct vol *v, const struct vol_io *io, uint64_t ns)
+{
+	if (!io->status)
+		pace_sample(&v->sched->pace, io->op != VOL_READ, io->op == VOL_ZERO ? 0 : io->len, ns,
+			    v->rec.rebuild_impact ? v->rec.rebuild_impact : VOL_REBUILD_IMPACT, env_now(v->e));
 }
 
 int sched_run(struct copy_job *j)
@@ -272,6 +294,8 @@ int sched_run(struct copy_job *j)
 	if (!j->n)
 		return 0;
 	list_push(&v->sched->jobs, &j->link);
+	if (!env_timer_armed(&v->sched->tick))
+		env_timer_arm(v->e, &v->sched->tick, env_now(v->e) + PACE_TICK);
 	sched_kick(v->sched);
 	while (j->running || (j->next < j->n && !job_over(j)))
 		fiber_cond_wait(v->e, &v->changed);

@@ -17,6 +17,7 @@
 struct vol;
 struct vol_ctx;
 struct leg;
+struct vol_io;
 
 #define SCHED_JOBS 32u       /* of all volumes */
 #define SCHED_JOBS_URGENT 48u /* when one is more endangered than those at work */
@@ -33,6 +34,7 @@ struct disk_load {
 	uint32_t jobs;   /* that fill it */
 	uint64_t lat;    /* of reads, ns, a moving average; 0: not known */
 	uint64_t lat_at;
+	uint64_t reads; /* it answered */
 };
 
 struct copy_job {
@@ -59,7 +61,8 @@ struct vol_sched {
 	uint32_t running;      /* copies */
 	uint64_t inflight;     /* bytes of them */
 	struct pace pace;
-	struct env_timer timer; /* the next copy, when the pace is below one at a time */
+	struct env_timer timer; /* the next copy, when it has to wait */
+	struct env_timer tick;  /* of the pace, while there are jobs */
 	void *bufs;            /* free buffers of COPY_MAX bytes, the next in the first word of each */
 };
 
@@ -77,6 +80,8 @@ void sched_forget(struct vol *v); /* it waits no longer */
 
 /* From a fiber: copies what is in the job's list; 0, or why it was given up. */
 int sched_run(struct copy_job *j);
+/* A user's request took so long. */
+void sched_sample(struct vol *v, const struct vol_io *io, uint64_t ns);
 /* Something changed that copies may have waited for. */
 void sched_kick(struct vol_sched *s);
 

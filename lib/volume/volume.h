@@ -87,6 +87,8 @@ struct vol_create {
 	uint32_t replicas;
 	uint32_t on_full;            /* enum rec_on_full */
 	uint64_t write_timeout_ns, rebuild_delay_ns; /* 0: the defaults, 5 s and 10 min */
+	uint64_t read_timeout_ns; /* 0: 500 ms */
+	uint32_t rebuild_impact;  /* percent, 0: 200 */
 	/* Fills nseg * replicas disk UUIDs, segment after segment. */
 	int (*place)(void *arg, const struct vol_create *c, const struct uuid *volume, uint32_t first_segment, uint32_t nseg,
 		     struct uuid *out, struct hci_error *err);
@@ -186,6 +188,7 @@ struct vol_status {
 	uint64_t mended_blocks;               /* that a replica had damaged, repaired in place */
 	uint64_t lost_blocks;                 /* that were read and are damaged on every replica of the set */
 	uint32_t mending;                     /* regions with damaged blocks that are to be repaired */
+	uint64_t reads_hedged; /* asked of a second replica, as the first had not answered in time */
 };
 void vol_status(const struct vol *v, struct vol_status *out);
 

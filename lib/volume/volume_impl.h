@@ -33,6 +33,8 @@
 #define VOL_LEASE_TTL (6 * NS_PER_S)
 #define VOL_WRITE_TIMEOUT (5 * NS_PER_S)
 #define VOL_REBUILD_DELAY (600 * NS_PER_S)
+#define VOL_READ_TIMEOUT (500 * NS_PER_MS)
+#define VOL_REBUILD_IMPACT 200u
 #define VOL_LEGS_MAX 1024u
 /*
  * Left between the highest number that a new writer finds and its own first: more than the last writer can have
@@ -90,6 +92,7 @@ struct leg {
 	uint16_t idx;
 	struct uuid disk;
 	char node[HCI_NAME_MAX];
+	bool local;         /* our own node's */
 	enum leg_state state;
 	bool used;          /* some segment has it */
 	bool out;           /* the store says it is out of the set (left_seq, since) */
@@ -121,7 +124,7 @@ enum piece_kind { PIECE_IO, PIECE_LOCK };
 
 struct piece {
 	struct list seg_link;   /* in seg.pieces */
-	struct list flight;     /* writes: in vol.flight, in order of seq */
+	struct list flight;     /* writes: in vol.flight, in order of seq; reads: in vol.reads, in order of sent_at */
 	struct list stall;      /* in vol.stalled: waits for a leg, the lease, or space */
 	struct vol *v;
 	struct vol_io *io;
@@ -136,9 +139,16 @@ struct piece {
 	bool acked[SEG_POS_MAX];
 	bool nospace[SEG_POS_MAX];
 	uint32_t open_ops;             /* leg_ops in flight for it */
-	uint16_t tried;                /* reads: bit per position that failed */
 	uint16_t round;                /* writes: sent anew with other sums */
 	uint8_t *own;                  /* the copy that is sent then */
+	/* reads */
+	uint16_t tried;                /* bit per position that failed, or has not answered */
+	uint64_t sent_at;
+	struct leg_op *asked[2];       /* the first, and the one after read_timeout */
+	uint8_t *spare;                /* where the second one's answer goes */
+	uint8_t answered;              /* by asked[answered - 1]; 0: not yet */
+	uint8_t answered_by;           /* the position */
+	bool damaged;                  /* the answer does not fit its sums */
 	/* PIECE_LOCK */
 	struct fiber *fiber;
 	/* Of each block of a write, made when it came in; the last member: only the used part is ever touched. */
@@ -153,6 +163,7 @@ struct leg_op {
 	uint8_t pos;
 	uint16_t round;
 	uint64_t seq;
+	uint64_t sent_at; /* reads */
 };
 
 struct vol {
@@ -175,6 +186,9 @@ struct vol {
 	uint64_t seq;           /* last one given out */
 	struct list flight;     /* active writes in order of seq */
 	struct list stalled;
+	struct list reads;      /* sent, by sent_at: those that wait for read_timeout */
+	uint64_t read_timeout;
+	struct env_timer hedge_timer;
 	bool recheck;           /* for the kick: look at all writes in flight */
 	uint32_t waiting_stable; /* copies that wait for the writes before them */
 	struct env_task kick;   /* retries stalled pieces, completes failed requests */
@@ -225,10 +239,12 @@ int leg_start(struct leg *l); /* its fiber: connects, opens, reconnects */
 void leg_fail(struct leg *l, int status, const char *why);
 void leg_stop_all(struct vol *v);
 void leg_free(struct leg *l);
-/* Sends a piece to the leg at this position. False when memory is short (treated as a failed leg). */
+/* Sends a write to the leg at this position. False when memory is short (treated as a failed leg). */
 bool leg_send(struct leg *l, struct piece *p, uint8_t pos);
 /* The sums that a reply to READ carries; false when it is not as it should be. */
 bool leg_reply_sums(const struct rpc_call *c, uint64_t len, uint32_t *sums);
+/* The same of a read, whose data go to `into`. NULL: no memory. */
+struct leg_op *leg_send_read(struct leg *l, struct piece *p, uint8_t pos, void *into);
 /* From a fiber: one request to the leg, with its status. buf: payload to write or to fill. */
 /* With the sums that the data should have: the caller compares. flags: REPL_F_VERIFY */
 int leg_read(struct leg *l, uint32_t segment, uint64_t off, void *buf, uint32_t len, uint32_t flags, uint32_t *sums);
@@ -281,7 +297,7 @@ void reconf_stop(struct vol *v);
 
 /* resync.c */
 int resync_start(struct vol *v);
-unsigned seg_copies_left(struct vol *v, uint32_t segment); /* in sync and up */
+unsigned seg_copies_left(struct vol *v, uint32_t segment); /* whole and up, taken into the set or about to be */
 
 /* settle.c */
 int resync_settle(struct vol *v, uint64_t stable, struct hci_error *err);

@@ -329,7 +329,9 @@ AT(struct hci_volume_opts, segment_bytes, 40);
 AT(struct hci_volume_opts, on_full, 48);
 AT(struct hci_volume_opts, write_timeout_ms, 52);
 AT(struct hci_volume_opts, rebuild_delay_ms, 56);
-SIZE(struct hci_volume_opts, 64);
+AT(struct hci_volume_opts, read_timeout_ms, 64);
+AT(struct hci_volume_opts, rebuild_impact, 68);
+SIZE(struct hci_volume_opts, 72);
 
 AT(struct hci_volume_info, name, 0);
 AT(struct hci_volume_info, uuid, 64);

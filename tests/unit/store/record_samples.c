@@ -93,7 +93,9 @@ static void fill_volume(struct rec_volume *r, int full)
 	r->replicas = full ? REC_REPLICAS_MAX : 1;
 	r->on_full = full ? REC_FULL_FAIL : REC_FULL_WAIT;
 	r->write_timeout_ns = NUMBER(0);
+	r->read_timeout_ns = NUMBER(0);
 	r->rebuild_delay_ns = NUMBER(0);
+	r->rebuild_impact = full ? REC_IMPACT_MAX : 0;
 	r->state = full ? REC_VOLUME_DELETING : REC_VOLUME_CREATING;
 	r->created = NUMBER(7);
 }
