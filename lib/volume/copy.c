@@ -21,10 +21,11 @@ uint32_t seg_best_source(struct vol *v, uint32_t segment, int not_pos)
 
 	for (unsigned k = 0; k < s->n; k++) {
 		struct leg *l = seg_leg(v, s, k);
-		uint32_t load = l->load->ops + l->load->copies;
+		uint32_t load;
 
 		if ((int)k == not_pos || s->pos[k] != POS_IN || l->state != LEG_UP)
 			continue;
+		load = l->load->ops + l->load->copies;
 		if (best == UINT32_MAX || load < least) {
 			best = k;
 			least = load;

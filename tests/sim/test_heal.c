@@ -17,6 +17,16 @@ static struct cl_disk *disk_of(uint32_t segment, unsigned pos)
 	return cluster_disk(h.c, &seg_leg(h.v, &h.v->segs[segment], pos)->disk);
 }
 
+/* Of a copy that is being made. */
+static struct cl_disk *target_of(uint32_t segment)
+{
+	for (unsigned k = 0; k < h.v->segs[segment].n; k++)
+		if (h.v->segs[segment].pos[k] == POS_SYNCING)
+			return disk_of(segment, k);
+	ck_abort_msg("no copy is being made");
+	return NULL;
+}
+
 static bool half_copied(struct cluster *c)
 {
 	(void)c;
@@ -86,11 +96,9 @@ static void dirty_regions(struct life *l, void *arg)
 START_TEST(what_was_written_meanwhile_is_copied_again)
 {
 	struct cl_disk *target;
-	struct seg *s;
 
 	rebuild_cut_off(2);
-	s = &h.v->segs[0];
-	target = disk_of(0, s->pos[0] == POS_IN ? 1 : 0);
+	target = target_of(0);
 	/* The target is away while all regions change; then it goes on with what it has. */
 	cluster_kill(target->node, false);
 	heal_call(&h, &h.c->client[0], dirty_regions, NULL);
@@ -111,7 +119,7 @@ START_TEST(a_target_that_blinks_goes_on_where_it_was)
 
 	rebuild_cut_off(2);
 	first = h.v->st.resync_copied;
-	target = disk_of(0, h.v->segs[0].pos[0] == POS_IN ? 1 : 0);
+	target = target_of(0);
 	cluster_kill(target->node, true);
 	sim_run(h.c->sim, NS_PER_S);
 	cluster_boot(target->node);
@@ -182,9 +190,9 @@ START_TEST(a_second_disk_pulled_during_a_rebuild_loses_nothing)
 		heal_call(&h, &h.c->client[0], start_writing, NULL);
 	ck_assert(cluster_run_until(h.c, quarter_copied, 60 * NS_PER_S));
 	/* One that holds a copy of a segment that has lost one. */
-	for (unsigned k = 0; k < 3 && !second; k++)
-		for (uint32_t i = 0; i < h.v->nsegs && !second; i++)
-			if (disk_of(i, k)->node != first->node && !disk_of(i, k)->dead && seg_copies_left(h.v, i) == 2)
+	for (uint32_t i = 0; i < h.v->nsegs && !second; i++)
+		for (unsigned k = 0; k < h.v->segs[i].n && !second; k++)
+			if (h.v->segs[i].pos[k] == POS_IN && disk_of(i, k)->node != first->node && !disk_of(i, k)->dead && seg_copies_left(h.v, i) == 2)
 				second = disk_of(i, k);
 	ck_assert_ptr_nonnull(second);
 	heal_kill_disk(second);
