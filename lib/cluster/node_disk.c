@@ -138,16 +138,19 @@ static void how_to_open(struct node_disk *d, enum rec_disk_state state, struct h
 static int try_open(struct node_disk *d, const struct how *h, struct hci_error *err)
 {
 	struct node *n = d->node;
-	int rc;
+	struct hci_error taken;
+	int rc, formatted = 0;
 
 	d->failed = false;
 	if (h->fresh) {
-		rc = repl_disk_format(n->e, d->path, &h->o, err);
+		formatted = repl_disk_format(n->e, d->path, &h->o, &taken);
 		/* Formatted by us before a crash that kept the store from knowing: opening tells, by the UUID. */
-		if (rc && rc != HCI_E_EXISTS)
-			return rc;
+		if (formatted && formatted != HCI_E_EXISTS)
+			return err_copy(err, &taken, formatted);
 	}
 	rc = repl_disk_open(n->e, d->path, &h->o, &d->disk, err);
+	if (rc == HCI_E_NOTFOUND && formatted)
+		rc = err_copy(err, &taken, formatted); /* what is in there is not a disk at all */
 	if (rc) {
 		d->disk = NULL;
 		return rc;
