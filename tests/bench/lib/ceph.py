@@ -22,9 +22,6 @@ osd_pool_default_min_size = 1
 osd_pool_default_pg_num = 32
 osd_pool_default_pg_autoscale_mode = off
 mon_allow_pool_size_one = true
-mon_osd_full_ratio = .99
-mon_osd_nearfull_ratio = .98
-mon_osd_backfillfull_ratio = .98
 mon_data_avail_crit = 1
 mon_data_avail_warn = 1
 run_dir = {dir}/run
@@ -66,13 +63,18 @@ def up(where, size):
         ceph(30, "osd", "new", osd, i)
         run("ceph-osd", "-c", conf, "-i", i, "--mkfs", "--osd-uuid", osd)
         daemon(where, "ceph-osd", i)
-        ceph(30, "osd", "crush", "add", f"osd.{i}", "1", "root=default", "host=h")
     wait("both OSDs to be up", 60, lambda: "2 up" in ceph(30, "osd", "stat"))
     ceph(30, "osd", "pool", "create", "p", "32")
     ceph(30, "osd", "pool", "set", "p", "size", "2")
-    wait("the pool's placement groups", 90, lambda: "32 active+clean" in ceph(30, "pg", "stat"))
+    wait("the pool's placement groups", 90, clean)
     run("rbd", "-c", conf, "create", "--size", f"{size}B", "p/img", timeout=60)
     return [f"--ioengine={ENGINE}", "--pool=p", "--rbdname=img", "--clientname=admin", "--invalidate=0"]
+
+
+def clean():
+    """All groups, those of the manager's own pool too: "33 pgs: 33 active+clean; ..."."""
+    words = ceph(30, "pg", "stat").split()
+    return words[0] != "0" and words[2:4] == [words[0], "active+clean;"]
 
 
 def daemon(where, program, name):
