@@ -2,6 +2,7 @@
 #include "etcd_world.h"
 
 #include <arpa/inet.h>
+#include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -196,10 +197,13 @@ void etcd_world_settle(struct etcd_world *w)
 
 void etcd_world_make(struct etcd_world *w, unsigned members, bool tls)
 {
+	const char *base = getenv("HCI_TEST_ETCD");
+
 	memset(w, 0, sizeof(*w));
 	w->n = members;
 	w->tls = tls;
-	snprintf(w->dir, sizeof(w->dir), "%s/hci-etcd-XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
+	snprintf(w->dir, sizeof(w->dir), "%s/etcd-XXXXXX",
+		 base ? base : access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
 	REQUIRE(mkdtemp(w->dir), "no folder for etcd");
 	if (tls)
 		make_certificates(w->dir);
@@ -226,4 +230,24 @@ void etcd_world_url(struct etcd_world *w, char *out, size_t cap, const char *mor
 	for (unsigned i = 0; i < w->n; i++)
 		at += (size_t)snprintf(out + at, cap - at, "%s127.0.0.1:%d", i ? "," : "", w->m[i].client);
 	snprintf(out + at, cap - at, "/t%d-%u%s", (int)getpid(), w->prefixes++, more ? more : "");
+}
+
+int etcd_suite_main(struct Suite *(*make)(void))
+{
+	char base[40];
+	SRunner *runner;
+	int failed;
+
+	if (!etcd_installed()) {
+		fprintf(stderr, "etcd and etcdctl are not installed: skipped\n");
+		return EXIT_SKIP;
+	}
+	snprintf(base, sizeof(base), "%s/hci-XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
+	REQUIRE(mkdtemp(base) && !setenv("HCI_TEST_ETCD", base, 1), "no folder for etcd");
+	runner = srunner_create(make());
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	must_run("rm -rf '%s'", base);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

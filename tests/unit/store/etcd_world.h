@@ -26,6 +26,9 @@ struct etcd_world {
 	unsigned prefixes;
 };
 
+/* The main() of a suite with etcd: EXIT_SKIP when it is not installed; removes what failed cases left. */
+struct Suite;
+int etcd_suite_main(struct Suite *(*make)(void));
 bool etcd_installed(void);
 /* Returns when it answers. tls: the folder gets ca.pem, NAME.pem and NAME.key for server, client; clients need one. */
 void etcd_world_make(struct etcd_world *w, unsigned members, bool tls);
