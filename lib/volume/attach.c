@@ -37,6 +37,7 @@ static void vol_free(struct vol *v)
 {
 	io_fini(v);
 	mend_fini(v);
+	cache_detach(v->cache);
 	for (uint32_t i = 0; i < v->nlegs; i++)
 		leg_free(v->legs[i]);
 	mem_free(v->reconf);
@@ -287,7 +288,8 @@ static int gather(struct vol *v, struct hci_error *err)
 		rc = resync_settle(v, stable, err);
 		ENV_MARK_STATE(v->e, "settled:yes,no", rc != 0, 2);
 		if (!rc && ((!some_in_leg_down(v) && ups == ups_of_set(v)) || vol_mutated(v->x, VOL_MUTATE_KEEP_ABSENT))) {
-			v->seq += vol_mutated(v->x, VOL_MUTATE_SEQ_ANEW) ? 0 : VOL_SEQ_GAP;
+			if (!vol_mutated(v->x, VOL_MUTATE_SEQ_ANEW))
+				v->seq = MAX(v->seq + VOL_SEQ_GAP, vol_seq_floor(v->gen));
 			return 0;
 		}
 		ENV_MARK(v->e, "settling again");
@@ -439,6 +441,7 @@ int vol_attach(struct vol_ctx *x, const struct uuid *id, const struct vol_attach
 	}
 	ENV_MARK(v->e, "attached");
 	v->stable_told = 0;
+	vcache_attach(v);
 	v->ready = true;
 	mend_kick(v);
 	sync_check(v);

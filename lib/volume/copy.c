@@ -94,7 +94,7 @@ static const struct repl_region *region_at(const struct repl_region *a, size_t n
  * it since: what it has is what the set had when the copy got its number, the newest given out. If the source's
  * number is no larger, the set has had no write there since, and both are equal. An ordinary write takes the mark
  * away, be it complete or not, as nobody knows whether the set has it too. Numbers are never given out twice
- * (attach leaves a gap), so those of different writers compare.
+ * (volume_impl.h: vol_seq_floor), so those of different writers compare.
  *
  * Equal numbers alone would prove nothing: two writes to different blocks of a region may be under way at a time.
  */

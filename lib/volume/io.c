@@ -136,6 +136,7 @@ void piece_finish(struct piece *p, int status)
 
 	if (p->op != VOL_READ && !status)
 		note_missed(p);
+	vcache_end(p, status);
 	list_del(&p->flight);
 	list_del(&p->stall);
 	if (list_empty(&v->flight) && v->stable_told != v->seq && !env_timer_armed(&v->stable_timer))
@@ -200,6 +201,15 @@ static void piece_start(struct piece *p)
 	p->active = piece_clear(p);
 	if (p->active)
 		piece_run(p);
+}
+
+void piece_again(struct piece *p, uint64_t off, uint64_t len)
+{
+	piece_leave_segment(p);
+	p->off = off;
+	p->len = len;
+	p->tried = 0;
+	piece_start(p);
 }
 
 /* ---- answers ---- */
@@ -403,6 +413,7 @@ void vol_submit(struct vol_io *io)
 		p->buf = io->op == VOL_ZERO ? NULL : (uint8_t *)io->buf + (off - io->off);
 		if (io->op == VOL_WRITE)
 			block_sums(p->buf, (uint32_t)(n / HCI_BLOCK), p->sums);
+		vcache_widen(p);
 		list_push(&pieces, &p->stall);
 		io->priv[0]++;
 		off += n;
@@ -411,8 +422,10 @@ void vol_submit(struct vol_io *io)
 	if (left) {
 		struct list *n;
 
-		while ((n = list_pop(&pieces)))
+		while ((n = list_pop(&pieces))) {
+			vcache_end(list_entry(n, struct piece, stall), HCI_E_NOMEM);
 			piece_free(list_entry(n, struct piece, stall));
+		}
 		io_fail(io, HCI_E_NOMEM);
 		return;
 	}

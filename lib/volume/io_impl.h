@@ -8,6 +8,7 @@
 /* io.c */
 void piece_run(struct piece *p);
 void piece_finish(struct piece *p, int status);
+void piece_again(struct piece *p, uint64_t off, uint64_t len); /* a read that nobody works at, with another range */
 bool piece_over(struct piece *p); /* the volume is: the piece ends, now or when its last request does */
 void piece_stall(struct piece *p);
 

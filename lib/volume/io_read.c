@@ -126,6 +126,8 @@ void read_run(struct piece *p)
 		read_wait(p);
 		return;
 	}
+	if (vcache_read(p))
+		return;
 	pos = read_pick(p);
 	if (pos < 0) {
 		ENV_MARK(v->e, "read finds no replica");
@@ -207,6 +209,7 @@ void read_answer(struct piece *p, struct leg *l, uint8_t pos, int status, const 
 		}
 		if (p->answered == 2)
 			memcpy(p->buf, p->spare, (size_t)p->len);
+		vcache_fill(p);
 		piece_finish(p, 0);
 		return;
 	}
@@ -223,6 +226,11 @@ void read_answer(struct piece *p, struct leg *l, uint8_t pos, int status, const 
 void io_mended(struct piece *p, int status)
 {
 	p->open_ops--;
-	if (!piece_over(p))
+	if (piece_over(p))
+		return;
+	if (!status)
+		vcache_fill(p);
+	/* What nobody has may be in the part that was not asked for. */
+	if (!status || !vcache_narrow(p))
 		piece_finish(p, status);
 }

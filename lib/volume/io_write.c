@@ -86,6 +86,7 @@ void write_run(struct piece *p)
 	p->seq = ++v->seq;
 	list_push(&v->flight, &p->flight);
 	env_timer_disarm(v->e, &v->stable_timer);
+	vcache_write_begin(p);
 	write_send(p);
 	write_check(p);
 }

@@ -17,6 +17,7 @@
 #include "store/store.h"
 
 struct vol;
+struct cache;
 
 /* What a writer needs of the outside; one per opened cluster, outlives its volumes. */
 struct vol_ctx {
@@ -35,6 +36,7 @@ struct vol_ctx {
 	const struct rec_disk *(*disk)(void *arg, const struct uuid *disk);
 	void *arg;
 	struct vol_sched *sched; /* NULL at first; of lib/volume: what is copied when */
+	struct cache *cache; /* the node's read cache, may be NULL; outlives the volumes attached while it is set */
 	uint32_t mutate; /* 0. Tests break a rule on purpose with it, to see that it is noticed: VOL_MUTATE_* */
 };
 

@@ -16,6 +16,7 @@
 #include <stdio.h>
 
 #include "base/uuid.h"
+#include "cache/cache.h"
 #include "env/fiber.h"
 #include "env/mark.h"
 #include "replica/replica.h"
@@ -37,10 +38,16 @@
 #define VOL_REBUILD_IMPACT 200u
 #define VOL_LEGS_MAX 1024u
 /*
- * Left between the highest number that a new writer finds and its own first: more than the last writer can have
- * given out and nobody left knows of. So no number is ever given out twice, which copy.c relies on.
+ * No number is ever given out twice, also not one that nobody left knows of: copy.c and the read cache rely on it. Each
+ * generation's numbers begin at its floor, above all that those before gave out. Where that has no room (0), or a writer
+ * came past the next floor, a gap is left to the highest number found.
  */
+#define VOL_SEQ_BITS 36
 #define VOL_SEQ_GAP (UINT64_C(1) << 32)
+static inline uint64_t vol_seq_floor(uint64_t generation)
+{
+	return generation < UINT64_C(1) << (62 - VOL_SEQ_BITS) ? generation << VOL_SEQ_BITS : 0;
+}
 
 /*
  * What a position holds. Only POS_IN is read from. From POS_PENDING on no write is acknowledged without
@@ -151,6 +158,14 @@ struct piece {
 	bool damaged;                  /* the answer does not fit its sums */
 	/* PIECE_LOCK */
 	struct fiber *fiber;
+	/* vcache.c */
+	bool cache_asked;
+	uint8_t *asked_buf;            /* the caller's, when the read was widened; off, len, buf are wider then */
+	uint64_t asked_off, asked_len;
+	union {
+		struct cache_read read;
+		struct cache_write write;
+	} cached;
 	/* Of each block of a write, made when it came in; the last member: only the used part is ever touched. */
 	uint32_t sums[REPL_IO_MAX / HCI_BLOCK];
 };
@@ -207,6 +222,7 @@ struct vol {
 	uint64_t join_at;
 	bool set_fiber;         /* the fiber that takes legs out is running or about to */
 	struct reconf *reconf;
+	struct cache_vol *cache; /* NULL: not cached */
 	struct vol_status st;
 	struct list mend;            /* regions with damaged blocks: struct mend_region */
 	uint32_t nmend;
@@ -313,6 +329,15 @@ int list_missed(struct vol *v, uint32_t segment, unsigned pos, struct repl_regio
 /* Whole regions from a position to a leg; seq as the target shall remember it. */
 int copy_regions(struct vol *v, unsigned from, struct leg *to, uint32_t segment, uint64_t off, uint32_t len, void *buf,
 		 uint64_t seq);
+
+/* vcache.c */
+void vcache_attach(struct vol *v);        /* settled, before the first request */
+void vcache_widen(struct piece *p);       /* before it is ordered */
+bool vcache_read(struct piece *p);        /* true: the cache answers, or sends it on to the replicas */
+void vcache_fill(struct piece *p);        /* a replica answered */
+bool vcache_narrow(struct piece *p);      /* it was widened: it begins anew as it was asked for */
+void vcache_write_begin(struct piece *p); /* it has its number and was sent to nobody */
+void vcache_end(struct piece *p, int status);
 
 /* map.c */
 /* Segments up to the n-th, all or none of them. Parks. */

@@ -116,6 +116,9 @@ static void undo_now(struct undo *u)
 	case TR_CLOCK:
 		sim_node_clock(u->a->sim, 0, 0);
 		break;
+	case TR_CACHE:
+		sim_disk_fault(u->a->cache_disk, SIM_DISK_OK);
+		break;
 	default:
 		break;
 	}
@@ -232,6 +235,21 @@ static void clock_fault(struct trouble *t, struct cl_node *n)
 	undo_later(t, (struct undo){ .kind = TR_CLOCK, .a = n });
 }
 
+static void cache_fault(struct trouble *t, struct cl_node *n)
+{
+	static const enum sim_disk_fault faults[] = { SIM_DISK_EIO, SIM_DISK_STALL, SIM_DISK_SLOW, SIM_DISK_READONLY };
+
+	if (!n->cache_disk)
+		return;
+	n->cache_faulted = true;
+	if (tr_pick(t, 2)) {
+		sim_disk_rot(n->cache_disk, "cache");
+		return;
+	}
+	sim_disk_fault(n->cache_disk, faults[tr_pick(t, ARRAY_SIZE(faults))]);
+	undo_later(t, (struct undo){ .kind = TR_CACHE, .a = n });
+}
+
 void fault_disk_dies(struct cl_disk *d)
 {
 	d->dead = true;
@@ -342,6 +360,9 @@ void fault_begin(struct trouble *t, enum trouble_kind kind, struct cl_node *at)
 		break;
 	case TR_FULL:
 		disk_full(t, pick_disk(t, at));
+		break;
+	case TR_CACHE:
+		cache_fault(t, at && at->client ? at : &t->c->client[tr_pick(t, t->c->o.clients)]);
 		break;
 	case TR_REPLICAS:
 	case TR_EVACUATE:

@@ -146,10 +146,27 @@ static int choose_spare(void *arg, const struct rec_volume *v, uint32_t segment,
 	return err_set(err, HCI_E_NOPLACE, "no disk is left on another node");
 }
 
+/* Tiny, so that it is always full. A failing SSD is passed by: nothing but a foreign or damaged beginning is refused. */
+static void open_cache(struct life *l)
+{
+	struct cluster *c = l->node->cl;
+	struct cache_opts o = { .path = "/c/cache", .size = c->o.cache_size, .ram = 24 * (uint64_t)c->o.cache_block,
+				.block = c->o.cache_block, .cluster = c->uuid, .mutate = c->o.mutate_cache };
+	struct hci_error err = { 0 };
+
+	if (!l->node->cache_disk || l->cache_tried)
+		return;
+	l->cache_tried = true;
+	if (cache_open(l->env, &o, &l->vol.cache, &err) && !l->node->cache_faulted)
+		cluster_fail(c, "%s: %s", l->node->name, err.message);
+}
+
 static void live_fiber(void *arg)
 {
 	struct life *l = arg;
 	struct cluster *c = l->node->cl;
+
+	open_cache(l);
 
 	if (l->node->client && c->on_client)
 		c->on_client(l, c->arg);
@@ -207,10 +224,41 @@ void cluster_boot(struct cl_node *n)
 		sim_node_boot(n->sim, live, n);
 }
 
+void cluster_add_cache(struct cache_info *t, const struct cache_info *i)
+{
+	t->hits_ram += i->hits_ram;
+	t->hits_ssd += i->hits_ssd;
+	t->misses += i->misses;
+	t->admitted += i->admitted;
+	t->shared += i->shared;
+	t->evicted += i->evicted;
+	t->errors += i->errors;
+	t->corrupt += i->corrupt;
+	t->proven += i->proven;
+	t->outdated += i->outdated;
+}
+
+static void count_cache(struct cl_node *n)
+{
+	struct cache_info i;
+
+	if (!n->life || !n->life->vol.cache)
+		return;
+	cache_info(n->life->vol.cache, &i);
+	cluster_add_cache(&n->cl->cache, &i);
+}
+
+void cluster_count_caches(struct cluster *c)
+{
+	for (unsigned i = 0; i < c->o.clients; i++)
+		count_cache(&c->client[i]);
+}
+
 void cluster_kill(struct cl_node *n, bool power_loss)
 {
 	bool was_up = sim_node_up(n->sim);
 
+	count_cache(n);
 	if (power_loss)
 		sim_node_power_loss(n->sim);
 	else
@@ -365,6 +413,8 @@ static void add_node(struct cluster *c, struct cl_node *n, unsigned index, bool 
 	n->sim = sim_node_new(c->sim, n->name);
 	for (unsigned k = 0; !client && k < c->o.data_disks + c->o.spare_disks; k++)
 		add_disk(c, n, k >= c->o.data_disks);
+	if (client && c->o.cache_size)
+		n->cache_disk = sim_disk_new(n->sim, "/c", c->o.cache_size + 64 * KiB);
 	sim_node_boot(n->sim, live, n);
 }
 

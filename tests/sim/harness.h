@@ -9,6 +9,7 @@
 #ifndef TESTS_SIM_HARNESS_H
 #define TESTS_SIM_HARNESS_H
 
+#include "cache/cache.h"
 #include "env/fiber.h"
 #include "env/sim.h"
 #include "replica/replica.h"
@@ -45,6 +46,7 @@ struct life {
 	struct rpc_peers *peers;
 	struct repl_service *service;
 	struct vol_ctx vol;
+	bool cache_tried;     /* client: its read cache was opened, or is being */
 };
 
 struct cl_node {
@@ -56,6 +58,8 @@ struct cl_node {
 	struct life *life;    /* NULL while it is down or not ready */
 	struct cl_disk *disks[CL_DISKS_MAX];
 	unsigned ndisks;
+	struct sim_disk *cache_disk; /* client: the SSD of its read cache, or NULL */
+	bool cache_faulted;          /* it failed at some time: no wonder if it cannot be opened */
 };
 
 struct cluster_opts {
@@ -64,7 +68,10 @@ struct cluster_opts {
 	unsigned data_disks, spare_disks; /* of each node */
 	uint64_t disk_size, log_size;
 	uint64_t ping_ns, store_timeout_ns;
-	uint32_t mutate, mutate_replica; /* VOL_MUTATE_*, REPL_MUTATE_*: rules that the engine is to break */
+	/* VOL_MUTATE_*, REPL_MUTATE_*, CACHE_MUTATE_*: rules that the engine is to break */
+	uint32_t mutate, mutate_replica, mutate_cache;
+	uint64_t cache_size; /* of each client's read cache; 0: none */
+	uint32_t cache_block;
 	struct log log;
 };
 #define CLUSTER_OPTS_INIT                                                                             \
@@ -87,6 +94,7 @@ struct cluster {
 	/* A node died (before anything else hears of it). */
 	void (*on_death)(struct cl_node *n, void *arg);
 	void *arg;
+	struct cache_info cache; /* counts of all clients' caches in all lives that are over */
 	bool failed;          /* something happened that must not happen */
 	char why[512];
 };
@@ -105,6 +113,9 @@ void cluster_start_clients(struct cluster *c, void (*on_client)(struct life *l, 
 /* fn as a fiber on this node until its end. False: the node died, or time ran out. */
 bool cluster_call(struct cl_node *n, void (*fn)(struct life *l, void *arg), void *arg, uint64_t max_ns);
 struct cl_disk *cluster_disk(struct cluster *c, const struct uuid *u);
+/* Adds the caches of the clients that are up to cluster.cache: once, at the end. */
+void cluster_count_caches(struct cluster *c);
+void cluster_add_cache(struct cache_info *to, const struct cache_info *i);
 /* Disks that are in no state to serve. */
 unsigned cluster_disks_missing(struct cluster *c);
 

@@ -276,6 +276,9 @@ static void setup(struct scene *s, const struct scene_opts *o)
 	co.nodes = 3 + o->seed % 3;
 	co.data_disks = 1 + o->seed / 3 % 2;
 	co.log_size = 4 * MiB;
+	co.mutate_cache = o->mutate_cache;
+	co.cache_size = o->seed % 2 ? MiB + 256 * KiB : 0;
+	co.cache_block = 4096u << o->seed / 2 % 5;
 	if (o->verbose)
 		co.log = (struct log){ .level = LOG_DEBUG, .emit = say };
 	s->c = cluster_new(&co);
@@ -339,6 +342,8 @@ static void count(struct scene *s, struct scene_result *r)
 		snprintf(r->why, sizeof(r->why), "%s", s->c->why);
 	for (unsigned k = 0; k < TR_KINDS; k++)
 		r->faults[k] = s->trouble.count[k];
+	cluster_count_caches(s->c);
+	r->cache = s->c->cache;
 }
 
 void scene_play(const struct scene_opts *o, struct scene_result *r)

@@ -16,7 +16,7 @@ struct scene_opts {
 	uint64_t trace;        /* block to trace, + 1 */
 	uint32_t trace_volume;
 	uint32_t mask;         /* kinds of trouble */
-	uint32_t mutate, mutate_replica;
+	uint32_t mutate, mutate_replica, mutate_cache;
 	struct points *points; /* counted here */
 };
 
@@ -26,6 +26,7 @@ struct scene_result {
 	uint64_t reads, writes, failed, attaches;
 	struct history_counts history;
 	uint64_t faults[TR_KINDS];
+	struct cache_info cache;
 };
 
 void scene_play(const struct scene_opts *o, struct scene_result *out);

@@ -65,6 +65,7 @@ static uint64_t play(struct params *p, uint64_t seed, struct totals *t)
 	s->history.checked += r.history.checked;
 	for (unsigned k = 0; k < TR_KINDS; k++)
 		s->faults[k] += r.faults[k];
+	cluster_add_cache(&s->cache, &r.cache);
 	return r.digest;
 }
 
@@ -93,6 +94,11 @@ static void print_totals(const struct totals *t, double secs)
 	printf("%" PRIu64 " reads, %" PRIu64 " writes, %" PRIu64 " failed requests, %" PRIu64 " attaches, %" PRIu64
 	       " uncertain writes, %" PRIu64 " settled, %" PRIu64 " blocks checked\n",
 	       s->reads, s->writes, s->failed, s->attaches, s->history.uncertain, s->history.resolved, s->history.checked);
+	printf("read cache: %" PRIu64 " hits in memory, %" PRIu64 " on the SSD, %" PRIu64 " misses; %" PRIu64
+	       " blocks admitted, %" PRIu64 " shared, %" PRIu64 " evicted; %" PRIu64 " kept, %" PRIu64 " outdated; %" PRIu64
+	       " errors, %" PRIu64 " rotten\n",
+	       s->cache.hits_ram, s->cache.hits_ssd, s->cache.misses, s->cache.admitted, s->cache.shared, s->cache.evicted,
+	       s->cache.proven, s->cache.outdated, s->cache.errors, s->cache.corrupt);
 	for (unsigned k = 0; k < TR_KINDS; k++)
 		if (k != TR_AMBUSH)
 			printf("%s%s %" PRIu64, k ? ", " : "faults: ", trouble_name((enum trouble_kind)k), s->faults[k]);
@@ -148,6 +154,7 @@ static bool plant(struct params *p, const char *name)
 		p->mutate = true;
 		p->scene.mutate |= mutations[i].volume;
 		p->scene.mutate_replica |= mutations[i].replica;
+		p->scene.mutate_cache |= mutations[i].cache;
 		return true;
 	}
 	fprintf(stderr, "no mutation is called '%s'; there are:", name);

@@ -7,11 +7,11 @@
 static const char *const names[TR_KINDS] = {
 	"kill", "power", "power-all", "client", "pause", "cut", "isolate", "split", "reset", "disk",
 	"full", "store-cut", "store-loss", "compact", "clock", "ambush", "disk-death",
-	"replicas", "evacuate", "move",
+	"replicas", "evacuate", "move", "cache",
 };
-static const uint8_t weight[TR_KINDS] = { 8, 7, 2, 4, 4, 6, 4, 4, 4, 7, 3, 4, 2, 1, 2, 60, 1, 2, 2, 4 };
+static const uint8_t weight[TR_KINDS] = { 8, 7, 2, 4, 4, 6, 4, 4, 4, 7, 3, 4, 2, 1, 2, 60, 1, 2, 2, 4, 4 };
 /* What waits at a point. */
-static const uint8_t ambush_weight[TR_KINDS] = { 12, 10, 3, 8, 8, 5, 3, 3, 5, 6, 1, 4, 0, 0, 0, 0, 0, 0, 0, 0 };
+static const uint8_t ambush_weight[TR_KINDS] = { 12, 10, 3, 8, 8, 5, 3, 3, 5, 6, 1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 1 };
 
 const char *trouble_name(enum trouble_kind k)
 {
@@ -211,6 +211,9 @@ void trouble_end(struct trouble *t)
 	}
 	for (unsigned k = 0; k < c->o.nodes; k++)
 		cluster_boot(&c->node[k]);
-	for (unsigned k = 0; k < c->o.clients; k++)
+	for (unsigned k = 0; k < c->o.clients; k++) {
+		if (c->client[k].cache_disk)
+			sim_disk_fault(c->client[k].cache_disk, SIM_DISK_OK);
 		cluster_boot(&c->client[k]);
+	}
 }

@@ -33,6 +33,7 @@ enum trouble_kind {
 	TR_REPLICAS, /* not faults, but what an operator does: the volume is to have more or fewer replicas, */
 	TR_EVACUATE, /* a disk is to be emptied, */
 	TR_MOVE,     /* copies are to move */
+	TR_CACHE,    /* the SSD of a client's read cache fails for a while, or rots */
 	TR_KINDS,
 };
 
