@@ -96,7 +96,7 @@ bool policy_hit(struct tab *t, uint32_t k, uint16_t parts)
 
 uint32_t policy_ram_victim(struct tab *t)
 {
-	uint32_t n = MIN(t->ram.n, 2u * LOOKS);
+	uint32_t n = MIN(t->ram.n * 2, 2u * LOOKS);
 
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t k = t->ram.tail;
@@ -113,7 +113,7 @@ uint32_t policy_ram_victim(struct tab *t)
 
 uint32_t policy_main_victim(struct tab *t)
 {
-	uint32_t n = MIN(t->main.n, 2u * LOOKS);
+	uint32_t n = MIN(t->main.n * (FREQ_MAX + 1), 2u * LOOKS);
 
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t k = t->main.tail;

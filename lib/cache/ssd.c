@@ -194,7 +194,7 @@ static int refuse(struct cache *c, int rc, struct hci_error *err)
 /* What is there: 0 ours and fitting; HCI_E_NOTFOUND to be formatted; refused; or -errno. */
 static int look(struct cache *c, uint64_t have, struct cache_super *s, uint8_t *buf)
 {
-	uint64_t n = MIN(have, (uint64_t)LOOK) / HCI_BLOCK * HCI_BLOCK;
+	uint64_t n = MIN(ROUND_UP(have, (uint64_t)HCI_BLOCK), (uint64_t)LOOK);
 	int64_t got = 0;
 	int rc;
 
