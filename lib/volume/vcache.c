@@ -7,6 +7,7 @@
  */
 #include "volume/io_impl.h"
 
+#include "base/crc32c.h"
 #include "base/err.h"
 #include "base/mem.h"
 
