@@ -206,9 +206,13 @@ static void piece_start(struct piece *p)
 void piece_again(struct piece *p, uint64_t off, uint64_t len)
 {
 	piece_leave_segment(p);
+	mem_free_aligned(p->spare);
+	p->spare = NULL;
 	p->off = off;
 	p->len = len;
 	p->tried = 0;
+	p->answered = 0;
+	p->damaged = false;
 	piece_start(p);
 }
 
