@@ -86,6 +86,7 @@ struct world_opts {
 	const char *const *disks; /* by node; NULL: folders of our own */
 	const char *log;          /* where the disks' write logs go; NULL: on the disks */
 	uint64_t log_size;        /* 0: the default */
+	uint32_t rebuild_delay_ms; /* 0: the default */
 };
 struct world;
 struct world *world_up(const char *dir, const struct world_opts *o);

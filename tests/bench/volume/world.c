@@ -188,6 +188,7 @@ static int make_volume(struct world *w)
 	vo.replicas = w->o.replicas;
 	vo.bytes = w->o.bytes;
 	vo.segment_bytes = w->o.segment_bytes;
+	vo.rebuild_delay_ms = w->o.rebuild_delay_ms;
 	if (hci_volume_create(w->c, &vo, &err))
 		return failed("volume", &err);
 	if (hci_volume_attach(&w->v, w->c, "v", NULL, &err))
