@@ -112,6 +112,27 @@ static bool moves(struct node *n, const struct uuid *volume)
 	return yes;
 }
 
+/* Does a disk that is back hold copies of it that nobody counts on any more? */
+static bool old_copies(struct node *n, const struct uuid *volume)
+{
+	struct store_result r;
+	char prefix[REC_KEY], id[HCI_UUID_STR];
+	struct uuid disk;
+	bool yes = false;
+
+	uuid_print(volume, id);
+	snprintf(prefix, sizeof(prefix), "stray/%s/", id);
+	if (store_range(core_store(n->core), prefix, NULL, 0, &r, NULL))
+		return false;
+	for (size_t i = 0; i < r.n && !yes; i++) {
+		const struct rec_disk *d = key_parse_uuid(r.kvs[i].key, prefix, &disk) ? core_disk(n->core, &disk) : NULL;
+
+		yes = d && (d->state == REC_DISK_ONLINE || d->state == REC_DISK_EVACUATING) && core_alive(n->core, d->node);
+	}
+	store_result_free(&r);
+	return yes;
+}
+
 static bool needs_repair(struct node *n, const struct rec_volume *v, bool bad_disks)
 {
 	struct rec_volsync *s;
@@ -130,7 +151,7 @@ static bool needs_repair(struct node *n, const struct rec_volume *v, bool bad_di
 	key_volsync(key, &v->uuid);
 	out = !rec_volsync_get(core_store(n->core), key, s, NULL, NULL) && s->n;
 	mem_free(s);
-	return out || moves(n, &v->uuid) || map_needs_repair(n, v, bad_disks);
+	return out || moves(n, &v->uuid) || map_needs_repair(n, v, bad_disks) || old_copies(n, &v->uuid);
 }
 
 /* ---- doing it ---- */
@@ -172,7 +193,7 @@ static bool repair(struct node *n, const struct rec_volume *rec)
 
 		fiber_cond_wait_until(n->e, &n->wake, env_now(n->e) + 100 * NS_PER_MS);
 		vol_status(v, &st);
-		if (!st.segments_degraded && !st.out && !st.unsettled && !st.dropping)
+		if (!st.segments_degraded && !st.out && !st.unsettled && !st.dropping && !st.strays)
 			break;
 		now_moved = st.resync_copied + st.copies_added + st.copies_removed;
 		if (now_moved != moved) {

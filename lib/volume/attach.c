@@ -44,6 +44,7 @@ static void vol_free(struct vol *v)
 	mem_free(v->legs);
 	mem_free(v->segs);
 	mem_free(v->sync);
+	stray_fini(v);
 	sched_put(v->sched);
 	mem_free(v);
 }
@@ -73,6 +74,7 @@ static struct vol *vol_alloc(struct vol_ctx *x, const struct vol_attach_opts *o)
 		return NULL;
 	}
 	list_init(&v->heal_wait);
+	list_init(&v->strays);
 	v->x = x;
 	v->e = x->env;
 	v->opts = *o;

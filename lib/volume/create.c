@@ -124,9 +124,9 @@ static int put_new(struct vol_ctx *x, const struct rec_volume *r, struct hci_err
 static int put_tombstone(struct vol_ctx *x, const struct rec_volume *r, uint64_t rev, struct hci_error *err)
 {
 	char vkey[REC_KEY], nkey[REC_KEY], skey[REC_KEY], mprefix[REC_KEY], akey[REC_KEY], tkey[REC_KEY], id[HCI_UUID_STR];
-	char movekey[REC_KEY];
+	char movekey[REC_KEY], straykey[REC_KEY];
 	struct store_cmp cmps[2];
-	struct store_op ops[6];
+	struct store_op ops[7];
 
 	uuid_print(&r->uuid, id);
 	key_volume(vkey, &r->uuid);
@@ -135,6 +135,7 @@ static int put_tombstone(struct vol_ctx *x, const struct rec_volume *r, uint64_t
 	key_volmap_prefix(mprefix, &r->uuid);
 	key_volatt(akey, &r->uuid);
 	key_volmove(movekey, &r->uuid);
+	key_stray(straykey, &r->uuid, NULL);
 	snprintf(tkey, sizeof(tkey), PREFIX_TOMB "%s", id);
 	cmps[0] = (struct store_cmp){ STORE_CMP_MOD_REV, akey, 0 };
 	cmps[1] = (struct store_cmp){ STORE_CMP_MOD_REV, vkey, rev };
@@ -144,7 +145,8 @@ static int put_tombstone(struct vol_ctx *x, const struct rec_volume *r, uint64_t
 	ops[3] = (struct store_op){ STORE_DELETE, skey, NULL, 0, 0 };
 	ops[4] = (struct store_op){ STORE_DELETE_PREFIX, mprefix, NULL, 0, 0 };
 	ops[5] = (struct store_op){ STORE_DELETE, movekey, NULL, 0, 0 };
-	return store_txn(x->store, cmps, 2, ops, 6, NULL, err);
+	ops[6] = (struct store_op){ STORE_DELETE_PREFIX, straykey, NULL, 0, 0 };
+	return store_txn(x->store, cmps, 2, ops, 7, NULL, err);
 }
 
 int vol_create(struct vol_ctx *x, const struct vol_create *c, struct uuid *id, struct hci_error *err)

@@ -241,6 +241,44 @@ int leg_regions(struct leg *l, uint64_t since, uint32_t segment, struct repl_reg
 
 /* ---- things to say that nobody waits for ---- */
 
+int leg_next_segment(struct leg *l, uint32_t *segment)
+{
+	struct rpc_call c = { .method = REPL_RPC_REGIONS, .reply_cap = 16 };
+	uint64_t count = 0;
+	int status;
+
+	/* One entry, after the last region of the segment before. */
+	pk_array(&c.body, 7);
+	pk_u64(&c.body, l->handle);
+	pk_u64(&c.body, 0);
+	pk_u64(&c.body, UINT32_MAX);
+	pk_u64(&c.body, *segment ? *segment - 1 : 0);
+	pk_u64(&c.body, *segment ? UINT32_MAX - 1 : 0);
+	pk_u64(&c.body, *segment != 0);
+	pk_u64(&c.body, 1);
+	status = leg_call(l, &c);
+	if (!status) {
+		struct rd r = c.reply;
+
+		if (rd_array(&r) < 2)
+			r.bad = true;
+		count = rd_u64(&r);
+		if (r.bad || count > 1 || count * 16 != c.reply_payload_len)
+			status = HCI_E_PROTO;
+	}
+	if (!status && !count)
+		status = HCI_E_NOTFOUND;
+	if (!status) {
+		uint32_t found = (uint32_t)get_le(c.reply_payload, 4);
+
+		if (found < *segment)
+			status = HCI_E_PROTO;
+		*segment = found;
+	}
+	rpc_call_free(&c);
+	return status;
+}
+
 static void tell_done(struct rpc_call *c)
 {
 	rpc_call_free(c);

@@ -362,6 +362,8 @@ static bool heal_once(struct vol *v)
 		start_jobs(v);
 	if (!over(v))
 		did |= join_all(v);
+	if (!over(v) && !v->heal_jobs)
+		stray_run(v);
 	if (!over(v) && sync_has_unused(v))
 		did |= !sync_forget_unused(v, &err);
 	return did;

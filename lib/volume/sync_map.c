@@ -8,6 +8,51 @@
 #include "base/err.h"
 #include "base/mem.h"
 
+#define LEAVING_MAX 16u /* disks that one change takes out of segments */
+
+/* Disks that a segment has before and not after a change: they may keep its copy for as long as they are away. */
+static bool leaving(const struct rec_segment *before, const struct rec_segment *after, struct uuid *disks, uint32_t *n)
+{
+	for (uint32_t i = 0; i < before->n; i++) {
+		bool found = false;
+
+		for (uint32_t k = 0; k < after->n && !found; k++)
+			found = uuid_eq(&before->r[i].disk, &after->r[k].disk);
+		for (uint32_t k = 0; k < *n && !found; k++)
+			found = uuid_eq(&before->r[i].disk, &disks[k]);
+		if (found)
+			continue;
+		if (*n == LEAVING_MAX)
+			return false;
+		disks[(*n)++] = before->r[i].disk;
+	}
+	return true;
+}
+
+/* The map as it is to be, and that those disks hold old copies (stray.c). */
+static int map_write(struct vol *v, const char *key, uint64_t rev, const struct buf *map, const struct uuid *disks, uint32_t n,
+		     struct hci_error *err)
+{
+	char synckey[REC_KEY], (*keys)[REC_KEY] = mem_alloc((n + 1) * sizeof(*keys));
+	struct store_cmp cmps[] = { { STORE_CMP_MOD_REV, key, rev }, { STORE_CMP_MOD_REV, synckey, v->sync_rev } };
+	struct store_op ops[1 + LEAVING_MAX] = { { STORE_PUT, key, map->data, (uint32_t)map->len, 0 } };
+	int rc;
+
+	if (!keys)
+		return err_set(err, HCI_E_NOMEM, "volume %s: out of memory", v->rec.name);
+	key_volsync(synckey, &v->rec.uuid);
+	for (uint32_t i = 0; i < n; i++) {
+		key_stray(keys[i], &v->rec.uuid, &disks[i]);
+		ops[1 + i] = (struct store_op){ STORE_PUT, keys[i], v->rec.name, (uint32_t)strlen(v->rec.name), 0 };
+	}
+	rc = store_txn(v->x->store, cmps, 2, ops, 1 + n, NULL, err);
+	/* Also when the outcome is unknown: looking is all that comes of it. */
+	for (uint32_t i = 0; i < n; i++)
+		stray_note(v, &disks[i]);
+	mem_free(keys);
+	return rc;
+}
+
 /*
  * Reads a chunk of the map, lets fn change it, writes it back if it and the generation are unchanged.
  * set_lock is held by the caller.
@@ -16,7 +61,9 @@ static int map_change(struct vol *v, uint32_t chunk, map_change_fn *fn, void *ar
 {
 	struct rec_volmap *m = MEM_NEW(struct rec_volmap);
 	struct buf b = BUF_INIT;
-	char key[REC_KEY], synckey[REC_KEY];
+	char key[REC_KEY];
+	struct uuid disks[LEAVING_MAX];
+	uint32_t n = 0;
 	uint64_t rev;
 	bool changed = false;
 	int rc;
@@ -24,19 +71,25 @@ static int map_change(struct vol *v, uint32_t chunk, map_change_fn *fn, void *ar
 	if (!m)
 		return err_set(err, HCI_E_NOMEM, "volume %s: out of memory", v->rec.name);
 	key_volmap(key, &v->rec.uuid, chunk);
-	key_volsync(synckey, &v->rec.uuid);
 	rc = rec_volmap_get(v->x->store, key, m, &rev, err);
-	for (uint32_t i = 0; !rc && i < m->n; i++)
-		changed |= fn(v, chunk * REC_VOLMAP_CHUNK + i, &m->seg[i], arg);
+	for (uint32_t i = 0; !rc && i < m->n; i++) {
+		struct rec_segment before = m->seg[i];
+		uint32_t had = n;
+
+		if (!fn(v, chunk * REC_VOLMAP_CHUNK + i, &m->seg[i], arg))
+			continue;
+		/* More than fit in one transaction: the others with the next one. */
+		if (leaving(&before, &m->seg[i], disks, &n)) {
+			changed = true;
+		} else {
+			m->seg[i] = before;
+			n = had;
+		}
+	}
 	if (!rc && changed) {
 		rc = rec_volmap_encode(m, &b);
-		if (!rc) {
-			struct store_cmp cmps[] = { { STORE_CMP_MOD_REV, key, rev },
-						    { STORE_CMP_MOD_REV, synckey, v->sync_rev } };
-			struct store_op op = { STORE_PUT, key, b.data, (uint32_t)b.len, 0 };
-
-			rc = store_txn(v->x->store, cmps, 2, &op, 1, NULL, err);
-		}
+		if (!rc)
+			rc = map_write(v, key, rev, &b, disks, n, err);
 	}
 	buf_free(&b);
 	mem_free(m);

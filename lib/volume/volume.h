@@ -180,6 +180,7 @@ struct vol_status {
 	uint32_t segments, segments_degraded; /* with fewer in-sync copies than wanted */
 	uint32_t out;                         /* disks out of the set */
 	uint32_t unsettled;                   /* segments with copies that have to come, go or move; at least 1 until that is known */
+	uint32_t strays;                      /* disks that are online and hold old copies, to be dropped */
 	uint32_t dropping;                    /* copies that went and whose space is not given back yet */
 	uint64_t copies_added, copies_removed; /* for the sake of that, since attach */
 	uint64_t resync_done, resync_total;   /* bytes of the copy under way, 0/0 when there is none */

@@ -30,6 +30,7 @@
  * disks drop what they hold of it); values are names, for people. */
 #define PREFIX_VOLWANT "volwant/"
 #define PREFIX_TOMB "tomb/"
+#define PREFIX_STRAY "stray/" /* <volume>/<disk>: stray.c */
 
 #define VOL_LEASE_TTL (6 * NS_PER_S)
 #define VOL_WRITE_TIMEOUT (5 * NS_PER_S)
@@ -220,6 +221,8 @@ struct vol {
 	unsigned heal_left;     /* with so many copies left */
 	uint32_t heal_jobs;
 	uint64_t join_at;
+	struct list strays;     /* of stray.c */
+	bool strays_known;      /* the store was asked for them */
 	bool set_fiber;         /* the fiber that takes legs out is running or about to */
 	struct reconf *reconf;
 	struct cache_vol *cache; /* NULL: not cached */
@@ -268,6 +271,8 @@ int leg_read(struct leg *l, uint32_t segment, uint64_t off, void *buf, uint32_t 
 int leg_copy_in(struct leg *l, uint32_t segment, uint64_t off, const void *buf_or_null, uint32_t len, uint64_t seq,
 		uint32_t flags, const uint32_t *sums);
 int leg_regions(struct leg *l, uint64_t since, uint32_t segment, struct repl_region **out, size_t *n);
+/* The first segment from *segment on that the disk holds something of. HCI_E_NOTFOUND: there is none. */
+int leg_next_segment(struct leg *l, uint32_t *segment);
 void leg_tell_stable(struct leg *l, uint64_t stable);
 void leg_tell_close(struct leg *l);
 
@@ -314,6 +319,13 @@ void reconf_stop(struct vol *v);
 /* resync.c */
 int resync_start(struct vol *v);
 unsigned seg_copies_left(struct vol *v, uint32_t segment); /* whole and up, taken into the set or about to be */
+
+/* stray.c */
+void key_stray(char out[REC_KEY], const struct uuid *volume, const struct uuid *disk_or_null);
+/* The disk may hold copies that the map has not any more; the store says so as well. False: no memory. */
+bool stray_note(struct vol *v, const struct uuid *disk);
+void stray_run(struct vol *v);
+void stray_fini(struct vol *v);
 
 /* settle.c */
 int resync_settle(struct vol *v, uint64_t stable, struct hci_error *err);

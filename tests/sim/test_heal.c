@@ -377,6 +377,68 @@ START_TEST(a_disk_that_returns_gets_what_it_missed_only)
 }
 END_TEST
 
+/* ---- copies that are not counted on any more ---- */
+
+/* What node 0's disks take; its part of the volume was made elsewhere while it was away. */
+static uint64_t away_and_rebuilt(void)
+{
+	struct cluster_opts o = CLUSTER_OPTS_INIT;
+	struct vol_create v = { .size = 24 * MiB, .segment_size = 2 * MiB, .replicas = 2, .rebuild_delay_ns = NS_PER_S };
+
+	o.nodes = 4;
+	o.spare_disks = 0;
+	o.log_size = 4 * MiB;
+	heal_up(&h, &o, &v);
+	attach_fill();
+	sim_run(h.c->sim, 5 * NS_PER_S);
+	cluster_kill(&h.c->node[0], false);
+	sim_run(h.c->sim, 3 * NS_PER_S);
+	heal_call(&h, &h.c->client[0], heal_whole, &h);
+	heal_call(&h, &h.c->client[0], heal_fill, &h);
+	return sim_disk_used(h.c->node[0].disks[0]->sd);
+}
+
+START_TEST(a_disk_that_returns_too_late_gives_its_space_back)
+{
+	uint64_t used = away_and_rebuilt();
+
+	if (_i) { /* by the next writer, if the first is gone */
+		cluster_kill(&h.c->client[0], false);
+		heal_call(&h, &h.c->client[1], heal_attach, &h);
+		heal_call(&h, &h.c->client[1], heal_whole, &h);
+	}
+	cluster_boot(&h.c->node[0]);
+	sim_run(h.c->sim, 20 * NS_PER_S);
+	ck_assert_uint_le(sim_disk_used(h.c->node[0].disks[0]->sd), used - 10 * MiB);
+	ck_assert(list_empty(&h.v->strays));
+	heal_call(&h, &h.c->client[_i], heal_check, &h);
+	heal_call(&h, &h.c->client[_i], heal_detach, &h);
+	heal_call(&h, &h.c->client[_i], heal_compare, &h);
+}
+END_TEST
+
+START_TEST(an_old_copy_stays_while_others_are_missing)
+{
+	uint64_t used = away_and_rebuilt();
+
+	h.v->rec.rebuild_delay_ns = 600 * NS_PER_S;
+	cluster_kill(&h.c->node[1], false);
+	cluster_kill(&h.c->node[2], false);
+	cluster_kill(&h.c->node[3], false);
+	cluster_boot(&h.c->node[0]);
+	sim_run(h.c->sim, 20 * NS_PER_S);
+	ck_assert_uint_ge(sim_disk_used(h.c->node[0].disks[0]->sd) + MiB, used);
+	for (int i = 1; i < 4; i++)
+		cluster_boot(&h.c->node[i]);
+	heal_call(&h, &h.c->client[0], heal_whole, &h);
+	sim_run(h.c->sim, 20 * NS_PER_S);
+	ck_assert_uint_le(sim_disk_used(h.c->node[0].disks[0]->sd), used - 10 * MiB);
+	heal_call(&h, &h.c->client[0], heal_check, &h);
+	heal_call(&h, &h.c->client[0], heal_detach, &h);
+	heal_call(&h, &h.c->client[0], heal_compare, &h);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("sim_heal");
@@ -391,6 +453,8 @@ static Suite *suite(void)
 	tcase_add_test(t, the_most_endangered_come_first);
 	tcase_add_test(t, volumes_share_one_budget);
 	tcase_add_test(t, a_disk_that_returns_gets_what_it_missed_only);
+	tcase_add_loop_test(t, a_disk_that_returns_too_late_gives_its_space_back, 0, 2);
+	tcase_add_test(t, an_old_copy_stays_while_others_are_missing);
 	suite_add_tcase(s, t);
 	return s;
 }
