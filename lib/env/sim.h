@@ -88,6 +88,9 @@ uint64_t sim_disk_used(const struct sim_disk *d);
 void sim_disk_wipe(struct sim_disk *d);                            /* replaced by a new, empty one */
 /* Flip a bit in some allocated block of a file whose path contains match; false when there is none. */
 bool sim_disk_rot(struct sim_disk *d, const char *match);
+/* The next write to such a file is reported as done and never happens, or happens at another block of the file. */
+enum sim_disk_lie { SIM_LIE_NONE, SIM_LIE_LOST, SIM_LIE_MISDIRECTED };
+bool sim_disk_lie(struct sim_disk *d, const char *match, enum sim_disk_lie lie);
 
 /* Network between nodes. Connections keep their order; different ones overtake each other. */
 void sim_net_cut(struct sim *s, struct sim_node *from, struct sim_node *to, bool cut); /* one way; packets vanish, like a pulled cable */

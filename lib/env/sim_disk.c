@@ -98,6 +98,18 @@ bool sim_disk_rot(struct sim_disk *d, const char *match)
 	return false;
 }
 
+bool sim_disk_lie(struct sim_disk *d, const char *match, enum sim_disk_lie lie)
+{
+	uint64_t n = 0;
+
+	while (sim_ns_match(d, match, n))
+		n++;
+	if (n == 0)
+		return false;
+	sim_ns_match(d, match, sim_rand_below(d->sim, n))->lie = (uint8_t)lie;
+	return true;
+}
+
 void sim_disk_power_loss(struct sim_disk *d)
 {
 	struct sim_inode *i;
@@ -187,6 +199,25 @@ static int io_refused(const struct env_io *io)
 	return 0;
 }
 
+/* Is anything written at all? */
+static bool write_truly(struct io_op *o)
+{
+	if (o->inode->lie != SIM_LIE_LOST)
+		return true;
+	o->inode->lie = SIM_LIE_NONE;
+	return false;
+}
+
+static uint64_t lied_offset(struct io_op *o)
+{
+	uint64_t size = ROUND_DOWN(o->inode->size, (uint64_t)HCI_BLOCK), len = io_len(o->io);
+
+	if (o->inode->lie != SIM_LIE_MISDIRECTED || size <= len)
+		return o->io->off;
+	o->inode->lie = SIM_LIE_NONE;
+	return ROUND_DOWN(sim_rand_below(o->inode->disk->sim, size - len), (uint64_t)HCI_BLOCK);
+}
+
 static int64_t io_once(struct io_op *o)
 {
 	struct env_io *io = o->io;
@@ -196,7 +227,7 @@ static int64_t io_once(struct io_op *o)
 	case ENV_READ:
 		return (int64_t)sim_inode_read(o->inode, io->iov, io->niov, io->off);
 	case ENV_WRITE:
-		rc = sim_inode_write(o->inode, io->iov, io->niov, io->off, io->flags & ENV_IO_DSYNC);
+		rc = write_truly(o) ? sim_inode_write(o->inode, io->iov, io->niov, lied_offset(o), io->flags & ENV_IO_DSYNC) : 0;
 		return rc ? rc : (int64_t)io_len(io);
 	case ENV_SYNC:
 		sim_inode_sync(o->inode, o->seq, o->size, o->size_seq);

@@ -168,6 +168,7 @@ struct sim_inode {
 	uint64_t size_seq; /* write_seq when size last changed */
 	uint64_t durable_seq; /* the same of durable_size */
 	bool dead;            /* its disk was replaced */
+	uint8_t lie;          /* enum sim_disk_lie: of the next write */
 };
 struct sim_page_pool *sim_pages_new(void);
 void sim_pages_free(struct sim_page_pool *p);

@@ -85,46 +85,62 @@ struct vol *engine_vol(void *handle)
 
 /* ---- comparing copies ---- */
 
-static bool peek(struct life *l, const struct uuid *volume, const struct uuid *disk, uint32_t segment, uint64_t off,
-		 uint8_t *buf)
-{
-	struct hci_error err = { 0 };
+struct comparing {
+	struct life *l;
+	const struct uuid *volume;
+	bool may_be_lost;
+	uint8_t *buf; /* two pieces */
+};
 
-	if (vol_peek(&l->vol, volume, disk, segment, off, buf, PEEK, &err) == 0)
+static bool peek(struct comparing *c, const struct uuid *disk, uint32_t segment, uint64_t off, uint8_t *buf)
+{
+	struct life *l = c->l;
+	struct hci_error err = { 0 };
+	int rc = vol_peek(&l->vol, c->volume, disk, segment, off, buf, PEEK, &err);
+
+	if (rc == 0)
 		return true;
+	if (rc == HCI_E_CORRUPT && c->may_be_lost)
+		return false;
 	cluster_fail(l->node->cl, "segment %u cannot be read from one of its disks: %s", segment, err.message);
 	return false;
 }
 
-static void compare_segment(struct life *l, const struct uuid *volume, const struct rec_volume *v, uint32_t segment,
-			    const struct rec_segment *s, uint8_t *buf)
+static void compare_piece(struct comparing *c, const struct rec_volume *v, uint32_t segment, uint64_t off,
+			  const struct uuid *one, const struct uuid *other)
 {
-	uint64_t size = MIN(v->segment_size, v->size - segment * v->segment_size);
+	struct cluster *cl = c->l->node->cl;
 
-	for (uint64_t off = 0; off < ROUND_DOWN(size, PEEK) && !l->node->cl->failed; off += PEEK) {
-		if (!peek(l, volume, &s->r[0].disk, segment, off, buf))
-			return;
-		for (uint32_t r = 1; r < s->n; r++) {
-			if (!peek(l, volume, &s->r[r].disk, segment, off, buf + PEEK))
-				return;
-			for (uint64_t b = 0; b < PEEK; b += HCI_BLOCK) {
-				if (memcmp(buf + b, buf + PEEK + b, HCI_BLOCK) != 0)
-					cluster_fail(l->node->cl,
-						     "copies of segment %u differ at block %llu of the volume (%s, %s)",
-						     segment,
-						     (unsigned long long)((segment * v->segment_size + off + b) / HCI_BLOCK),
-						     cluster_disk(l->node->cl, &s->r[0].disk)->rec.node,
-						     cluster_disk(l->node->cl, &s->r[r].disk)->rec.node);
-			}
-		}
+	for (uint64_t b = 0; b < PEEK; b += HCI_BLOCK) {
+		if (memcmp(c->buf + b, c->buf + PEEK + b, HCI_BLOCK) == 0)
+			continue;
+		cluster_fail(cl, "copies of segment %u differ at block %llu of the volume (%s, %s)", segment,
+			     (unsigned long long)((segment * v->segment_size + off + b) / HCI_BLOCK),
+			     cluster_disk(cl, one)->rec.node, cluster_disk(cl, other)->rec.node);
 	}
 }
 
-void engine_compare(struct life *l, const struct uuid *volume)
+/* Each with the first that can be read. */
+static void compare_segment(struct comparing *c, const struct rec_volume *v, uint32_t segment, const struct rec_segment *s)
+{
+	uint64_t size = MIN(v->segment_size, v->size - segment * v->segment_size);
+
+	for (uint64_t off = 0; off < ROUND_DOWN(size, PEEK) && !c->l->node->cl->failed; off += PEEK) {
+		uint32_t first = 0;
+
+		while (first < s->n && !peek(c, &s->r[first].disk, segment, off, c->buf))
+			first++;
+		for (uint32_t r = first + 1; r < s->n; r++)
+			if (peek(c, &s->r[r].disk, segment, off, c->buf + PEEK))
+				compare_piece(c, v, segment, off, &s->r[first].disk, &s->r[r].disk);
+	}
+}
+
+void engine_compare(struct life *l, const struct uuid *volume, bool may_be_lost)
 {
 	struct rec_volmap *map = MEM_NEW(struct rec_volmap);
 	struct rec_volume v;
-	uint8_t *buf = mem_alloc_aligned(2 * PEEK);
+	struct comparing c = { l, volume, may_be_lost, mem_alloc_aligned(2 * PEEK) };
 	struct hci_error err = { 0 };
 	char key[REC_KEY];
 	uint32_t nseg;
@@ -143,8 +159,8 @@ void engine_compare(struct life *l, const struct uuid *volume)
 				return;
 			}
 		}
-		compare_segment(l, volume, &v, i, &map->seg[i % REC_VOLMAP_CHUNK], buf);
+		compare_segment(&c, &v, i, &map->seg[i % REC_VOLMAP_CHUNK]);
 	}
-	mem_free_aligned(buf);
+	mem_free_aligned(c.buf);
 	mem_free(map);
 }

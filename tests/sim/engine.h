@@ -17,7 +17,8 @@ extern const struct wl_ops engine_ops;
 
 /* From a fiber on a client. */
 struct vol *engine_vol(void *handle);
-/* Compares every block of all copies of every segment; fails the cluster when they differ. */
-void engine_compare(struct life *l, const struct uuid *volume);
+/* Compares every block of all copies of every segment; fails the cluster when they differ. may_be_lost:
+ * those that a disk refuses for their checksum do not count. */
+void engine_compare(struct life *l, const struct uuid *volume, bool may_be_lost);
 
 #endif

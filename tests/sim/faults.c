@@ -228,6 +228,26 @@ static void disk_full(struct trouble *t, struct cl_disk *d)
 	undo_later(t, (struct undo){ .kind = TR_FULL, .disk = d });
 }
 
+static void disk_lies(struct trouble *t, struct cl_disk *d)
+{
+	switch (tr_pick(t, 8)) {
+	case 0:
+		sim_disk_rot(d->sd, ".map");
+		break;
+	case 1:
+	case 2:
+		sim_disk_lie(d->sd, ".seg", SIM_LIE_LOST);
+		break;
+	case 3:
+	case 4:
+		sim_disk_lie(d->sd, ".seg", SIM_LIE_MISDIRECTED);
+		break;
+	default:
+		sim_disk_rot(d->sd, ".seg");
+		break;
+	}
+}
+
 static void clock_fault(struct trouble *t, struct cl_node *n)
 {
 	sim_node_clock(n->sim, (int64_t)tr_pick(t, 600) - 300,
@@ -363,6 +383,9 @@ void fault_begin(struct trouble *t, enum trouble_kind kind, struct cl_node *at)
 		break;
 	case TR_CACHE:
 		cache_fault(t, at && at->client ? at : &t->c->client[tr_pick(t, t->c->o.clients)]);
+		break;
+	case TR_ROT:
+		disk_lies(t, pick_disk(t, at));
 		break;
 	case TR_REPLICAS:
 	case TR_EVACUATE:

@@ -27,6 +27,11 @@ struct scene {
 	struct trouble trouble;
 };
 
+static uint64_t pick(struct scene *s, uint64_t n)
+{
+	return sim_rand_below(s->c->sim, n);
+}
+
 static void say(void *arg, int level, const char *subsystem, const char *line)
 {
 	(void)arg;
@@ -162,11 +167,21 @@ static void *attach_again(struct scene *s, struct env *e, struct scene_volume *v
 static void verify(struct scene *s, struct env *e, void **handle, const char *when)
 {
 	for (unsigned k = 0; k < s->nvol && !s->c->failed; k++) {
-		int rc = wl_verify(e, &s->vol[k].wl, handle[k]);
+		bool may_be_lost = s->trouble.lies || s->trouble.volume[k].replicas < 2;
+		int rc = wl_verify(e, &s->vol[k].wl, handle[k], may_be_lost);
 
 		if (rc)
 			cluster_fail(s->c, "volume %s: a block cannot be read %s: %s", s->vol[k].name, when, hci_strerror(rc));
 	}
+}
+
+/* All is whole: what one disk forgets the others know. */
+static void one_disk_rots(struct scene *s)
+{
+	struct cl_disk *d = &s->c->disk[pick(s, s->c->ndisks)];
+
+	for (unsigned k = 0; k < 8 && !d->dead; k++)
+		sim_disk_rot(d->sd, ".seg");
 }
 
 static void final_check(struct life *l, void *arg)
@@ -181,10 +196,12 @@ static void final_check(struct life *l, void *arg)
 	verify(s, l->env, handle, "after the last fault");
 	become_whole(s, l->env, handle);
 	verify(s, l->env, handle, "when all is whole");
+	for (unsigned k = 0; k < s->nvol && !s->c->failed; k++)
+		engine_compare(l, &s->vol[k].uuid, s->trouble.lies);
+	one_disk_rots(s);
+	verify(s, l->env, handle, "when one disk has rotted");
 	for (unsigned k = 0; k < s->nvol; k++)
 		engine_ops.detach(handle[k]);
-	for (unsigned k = 0; k < s->nvol && !s->c->failed; k++)
-		engine_compare(l, &s->vol[k].uuid);
 }
 
 /* A look into the client's memory from outside: its code does not run. */
@@ -230,11 +247,6 @@ static void finish(struct scene *s)
 static uint64_t world_time(void *arg)
 {
 	return sim_now(arg);
-}
-
-static uint64_t pick(struct scene *s, uint64_t n)
-{
-	return sim_rand_below(s->c->sim, n);
 }
 
 static void volume_init(struct scene *s, unsigned k, uint32_t replicas, const struct scene_opts *o)
@@ -284,7 +296,7 @@ static void setup(struct scene *s, const struct scene_opts *o)
 	s->c = cluster_new(&co);
 	s->c->on_death = node_died;
 	s->c->arg = s;
-	s->trouble = (struct trouble){ .c = s->c, .points = o->points, .mask = o->mask };
+	s->trouble = (struct trouble){ .c = s->c, .points = o->points, .mask = o->mask, .lies = o->seed % 8 == 7 };
 	trouble_init(&s->trouble);
 	s->nvol = pick(s, 3) ? 1 : 2 + (unsigned)pick(s, 2);
 	replicas = 2 + (uint32_t)pick(s, 2);

@@ -4,35 +4,53 @@
 
 #include <stdlib.h>
 
-static const char *const names[TR_KINDS] = {
-	"kill", "power", "power-all", "client", "pause", "cut", "isolate", "split", "reset", "disk",
-	"full", "store-cut", "store-loss", "compact", "clock", "ambush", "disk-death",
-	"replicas", "evacuate", "move", "cache",
+static const struct {
+	const char *name;
+	uint8_t weight;
+	uint8_t ambush; /* weight of what waits at a point */
+} kinds[TR_KINDS] = {
+	[TR_KILL] = { "kill", 8, 12 },
+	[TR_POWER] = { "power", 7, 10 },
+	[TR_POWER_ALL] = { "power-all", 2, 3 },
+	[TR_CLIENT] = { "client", 4, 8 },
+	[TR_PAUSE] = { "pause", 4, 8 },
+	[TR_CUT] = { "cut", 6, 5 },
+	[TR_ISOLATE] = { "isolate", 4, 3 },
+	[TR_SPLIT] = { "split", 4, 3 },
+	[TR_RESET] = { "reset", 4, 5 },
+	[TR_DISK] = { "disk", 7, 6 },
+	[TR_FULL] = { "full", 3, 1 },
+	[TR_STORE_CUT] = { "store-cut", 4, 4 },
+	[TR_STORE_LOSS] = { "store-loss", 2, 0 },
+	[TR_COMPACT] = { "compact", 1, 0 },
+	[TR_CLOCK] = { "clock", 2, 0 },
+	[TR_AMBUSH] = { "ambush", 60, 0 },
+	[TR_DISK_DEATH] = { "disk-death", 1, 0 },
+	[TR_ROT] = { "rot", 12, 6 },
+	[TR_REPLICAS] = { "replicas", 2, 0 },
+	[TR_EVACUATE] = { "evacuate", 2, 0 },
+	[TR_MOVE] = { "move", 4, 0 },
+	[TR_CACHE] = { "cache", 4, 1 },
 };
-static const uint8_t weight[TR_KINDS] = { 8, 7, 2, 4, 4, 6, 4, 4, 4, 7, 3, 4, 2, 1, 2, 60, 1, 2, 2, 4, 4 };
-/* What waits at a point. */
-static const uint8_t ambush_weight[TR_KINDS] = { 12, 10, 3, 8, 8, 5, 3, 3, 5, 6, 1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 1 };
 
 const char *trouble_name(enum trouble_kind k)
 {
-	return names[k];
+	return kinds[k].name;
 }
 
 /* TR_KINDS when nothing is left to choose from. */
-static enum trouble_kind choose(struct trouble *t, const uint8_t *weights)
+static enum trouble_kind choose(struct trouble *t, bool ambush)
 {
-	unsigned total = 0;
+	unsigned total = 0, w;
 	uint64_t x;
 
 	for (unsigned k = 0; k < TR_KINDS; k++)
-		total += t->mask >> k & 1 ? weights[k] : 0;
+		total += t->mask >> k & 1 ? (ambush ? kinds[k].ambush : kinds[k].weight) : 0;
 	x = tr_pick(t, total ? total : 1);
-	for (unsigned k = 0; k < TR_KINDS; k++) {
-		unsigned w = t->mask >> k & 1 ? weights[k] : 0;
-
+	for (unsigned k = 0; k < TR_KINDS; k++, x -= w) {
+		w = t->mask >> k & 1 ? (ambush ? kinds[k].ambush : kinds[k].weight) : 0;
 		if (x < w)
 			return (enum trouble_kind)k;
-		x -= w;
 	}
 	return TR_KINDS;
 }
@@ -43,7 +61,7 @@ static enum trouble_kind choose(struct trouble *t, const uint8_t *weights)
 static void lay_ambush(struct trouble *t)
 {
 	struct ambush *a = &t->ambush[tr_pick(t, TR_AMBUSHES)];
-	enum trouble_kind kind = choose(t, ambush_weight);
+	enum trouble_kind kind = choose(t, true);
 
 	for (unsigned k = 0; k < TR_AMBUSHES && a->armed; k++)
 		if (!t->ambush[k].armed)
@@ -156,7 +174,7 @@ static void tick(void *arg)
 	}
 	if (sim_now(s) < t->hush_until)
 		return;
-	kind = choose(t, weight);
+	kind = choose(t, false);
 	if (kind == TR_AMBUSH)
 		lay_ambush(t);
 	else if (kind == TR_DISK_DEATH && !t->burst && t->deaths_left)
@@ -167,6 +185,8 @@ static void tick(void *arg)
 
 void trouble_init(struct trouble *t)
 {
+	if (!t->lies)
+		t->mask &= ~(1u << TR_ROT);
 	list_init(&t->undos);
 	list_init(&t->strikes);
 	t->quiet = true; /* nothing yet */

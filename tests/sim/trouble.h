@@ -30,6 +30,7 @@ enum trouble_kind {
 	TR_CLOCK,
 	TR_AMBUSH,
 	TR_DISK_DEATH,
+	TR_ROT, /* bits of segment files or tables flip, a write is lost or goes elsewhere: only in trouble.lies */
 	TR_REPLICAS, /* not faults, but what an operator does: the volume is to have more or fewer replicas, */
 	TR_EVACUATE, /* a disk is to be emptied, */
 	TR_MOVE,     /* copies are to move */
@@ -56,6 +57,7 @@ struct trouble {
 	unsigned nvolumes;
 	uint64_t mean_ns;   /* between two faults */
 	uint32_t mask;      /* bit per kind */
+	bool lies;          /* media return what was not written: a block may be lost, but is never wrong */
 	bool over, quiet;   /* quiet: a death waits for calm */
 	bool healing;       /* as many disks died as the promise allows: no more until all is whole */
 	bool second;        /* but one more disk is to die in the middle of the rebuild */

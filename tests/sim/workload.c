@@ -211,7 +211,7 @@ static void wait_done(struct wl_io *io)
 	fiber_wake(w->env, w->fiber);
 }
 
-int wl_verify(struct env *e, struct workload *wl, void *handle)
+int wl_verify(struct env *e, struct workload *wl, void *handle, bool may_be_lost)
 {
 	struct waiting w = { .env = e, .fiber = fiber_self(e) };
 	uint32_t session = history_session(wl->history);
@@ -232,6 +232,8 @@ int wl_verify(struct env *e, struct workload *wl, void *handle)
 			fiber_park(e);
 		rc = w.io.status;
 		history_read_end(wl->history, id, rc ? NULL : w.io.buf);
+		if (rc == HCI_E_CORRUPT && may_be_lost)
+			rc = 0;
 	}
 	mem_free_aligned(w.io.buf);
 	return rc;

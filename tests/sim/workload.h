@@ -64,7 +64,7 @@ void wl_writer_run(struct env *e, struct wl_writer *w);
 /* The node under it died. */
 void wl_writer_crashed(struct wl_writer *w);
 /* From a fiber, on an attached handle with nothing else going on: reads and checks every block. HCI_E_* when a
- * read fails. */
-int wl_verify(struct env *e, struct workload *wl, void *handle);
+ * read fails. may_be_lost: HCI_E_CORRUPT is an answer, too. */
+int wl_verify(struct env *e, struct workload *wl, void *handle, bool may_be_lost);
 
 #endif
