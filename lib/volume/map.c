@@ -208,6 +208,30 @@ static int seg_refresh(struct vol *v, struct seg *s, const struct rec_segment *r
 	return rc;
 }
 
+/*
+ * A newer writer raises the generation before it changes the map: a map that was read while the generation was ours is of
+ * our own making. Without this look an older writer would take a copy for gone that its successor has removed, and
+ * acknowledge writes without it.
+ */
+static int still_ours(struct vol *v, struct hci_error *err)
+{
+	struct rec_volsync *s = MEM_NEW(struct rec_volsync);
+	char key[REC_KEY];
+	int rc;
+
+	if (!s)
+		return err_set(err, HCI_E_NOMEM, "volume %s: out of memory", v->rec.name);
+	key_volsync(key, &v->rec.uuid);
+	rc = rec_volsync_get(v->x->store, key, s, NULL, err);
+	if (rc == HCI_E_NOTFOUND || (!rc && s->generation != v->gen)) {
+		ENV_MARK(v->e, "map of a newer writer");
+		sync_fenced(v, "a newer writer attached the volume, or it was deleted");
+		rc = err_set(err, HCI_E_FENCED, "volume %s: a newer writer attached it", v->rec.name);
+	}
+	mem_free(s);
+	return rc;
+}
+
 int map_refresh(struct vol *v, uint32_t chunk, struct hci_error *err)
 {
 	struct rec_volmap *m = MEM_NEW(struct rec_volmap);
@@ -219,6 +243,8 @@ int map_refresh(struct vol *v, uint32_t chunk, struct hci_error *err)
 		return err_set(err, HCI_E_NOMEM, "volume %s: out of memory", v->rec.name);
 	key_volmap(key, &v->rec.uuid, chunk);
 	rc = rec_volmap_get(v->x->store, key, m, NULL, err);
+	if (!rc && !vol_mutated(v->x, VOL_MUTATE_FOREIGN_MAP))
+		rc = still_ours(v, err);
 	for (uint32_t i = 0; !rc && i < m->n && first + i < v->nsegs; i++)
 		rc = seg_refresh(v, &v->segs[first + i], &m->seg[i], err);
 	mem_free(m);

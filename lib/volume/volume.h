@@ -72,6 +72,8 @@ struct vol_ctx {
 #define VOL_MUTATE_SEQ_ANEW 0x4000u
 /* Nobody heals. */
 #define VOL_MUTATE_NO_HEAL 0x8000u
+/* Takes a map for its own that a newer writer has changed. */
+#define VOL_MUTATE_FOREIGN_MAP 0x100000u
 /* A replica that came back without what it had acknowledged is trusted. */
 #define VOL_MUTATE_TRUST_ALL 0x10000u
 /* Takes a replica's region that has the source's number for equal, copied or not, when a copy is resumed. */

@@ -110,7 +110,7 @@ void heal_check(struct life *l, void *arg)
 
 void heal_compare(struct life *l, void *arg)
 {
-	engine_compare(l, &((struct heal *)arg)->id);
+	engine_compare(l, &((struct heal *)arg)->id, false);
 }
 
 bool heal_is_whole(struct heal *h)
