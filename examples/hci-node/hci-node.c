@@ -32,6 +32,10 @@ static const char help[] =
 	"  --peer-uri URI       libvirt of this node as the others reach it, such as "
 	"qemu+tls://n1/system\n"
 	"  --heartbeat MS       dead after three without one (default 2000)\n"
+	"  --cache PATH         read cache on an SSD: a file, made if need be, or a partition\n"
+	"  --cache-size SIZE    of it, such as 64G (default: all of what is there)\n"
+	"  --cache-ram SIZE     its blocks in memory (default 64M); without --cache memory alone is used\n"
+	"  --cache-block SIZE   cached as one, 4K to 64K (default 16K)\n"
 	"  --metrics ADDR:PORT  serve http://ADDR:PORT/metrics for Prometheus\n"
 	"  --debug              log more\n\n"
 	"Example:\n"
@@ -106,8 +110,42 @@ static void metrics_answer(int listener, hci_cluster *cluster)
 
 /* ---- main ---- */
 
+/* A number with K, M, G or T (powers of 1024) behind it. */
+static uint64_t size_of(const char *option, const char *text)
+{
+	static const char units[] = "KMGT";
+	char *end;
+	uint64_t v = strtoull(text, &end, 10);
+	const char *u = *end ? strchr(units, *end) : NULL;
+	unsigned shift = u ? 10 * (unsigned)(u - units + 1) : 0;
+
+	if (end == text || *text == '-' || (*end && (!u || end[1])) || v > UINT64_MAX >> shift) {
+		fprintf(stderr, "hci-node: %s %s: give a size such as 64G\n", option, text);
+		exit(2);
+	}
+	return v << shift;
+}
+
+struct cache_args {
+	const char *path, *size, *ram, *block;
+};
+
+/* Before the node starts: volumes use it that are attached later. */
+static int cache_start(hci_cluster *cluster, const struct cache_args *a, struct hci_error *err)
+{
+	struct hci_cache_opts o = HCI_CACHE_OPTS_INIT;
+
+	if (!a->path && !a->ram)
+		return 0;
+	o.path = a->path;
+	o.bytes = a->size ? size_of("--cache-size", a->size) : 0;
+	o.ram = a->ram ? size_of("--cache-ram", a->ram) : 0;
+	o.block = a->block ? (uint32_t)size_of("--cache-block", a->block) : 0;
+	return hci_cache_open(cluster, &o, err);
+}
+
 static void parse(int argc, char **argv, struct hci_cluster_opts *co, struct hci_node_opts *no,
-		  const char **metrics)
+		  const char **metrics, struct cache_args *cache)
 {
 	const char *heartbeat = "0", *help_wanted = NULL, *debug = NULL;
 	const struct {
@@ -119,6 +157,8 @@ static void parse(int argc, char **argv, struct hci_cluster_opts *co, struct hci
 		{ "run-dir", &no->run_dir },   { "libvirt", &no->libvirt_uri },
 		{ "peer-uri", &no->peer_uri }, { "migrate-uri", &no->migrate_uri },
 		{ "metrics", metrics },        { "heartbeat", &heartbeat },
+		{ "cache", &cache->path },     { "cache-size", &cache->size },
+		{ "cache-ram", &cache->ram },  { "cache-block", &cache->block },
 		{ "debug", &debug },           { "help", &help_wanted },
 	};
 	const int n = sizeof(opts) / sizeof(*opts), flags = n - 2; /* the last two take no value */
@@ -148,6 +188,7 @@ int main(int argc, char **argv)
 	struct hci_cluster_opts co = HCI_CLUSTER_OPTS_INIT;
 	struct hci_node_opts no = HCI_NODE_OPTS_INIT;
 	struct pollfd fds[2] = { { .events = POLLIN }, { .fd = -1, .events = POLLIN } };
+	struct cache_args cache = { NULL, NULL, NULL, NULL };
 	const char *metrics = NULL;
 	struct hci_error err;
 	hci_cluster *cluster;
@@ -156,7 +197,7 @@ int main(int argc, char **argv)
 	int rc;
 
 	co.log = say;
-	parse(argc, argv, &co, &no, &metrics);
+	parse(argc, argv, &co, &no, &metrics, &cache);
 	/* Before libhci starts its threads, so that they have the signals blocked as well. */
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
@@ -167,6 +208,8 @@ int main(int argc, char **argv)
 	if (metrics)
 		fds[1].fd = metrics_listen(metrics);
 	rc = hci_cluster_open(&cluster, &co, &err);
+	if (!rc)
+		rc = cache_start(cluster, &cache, &err);
 	if (!rc)
 		rc = hci_node_start(&node, cluster, &no, &err);
 	if (rc) {

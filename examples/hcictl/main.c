@@ -10,7 +10,7 @@
 
 static const struct noun *const nouns[] = { &noun_cluster, &noun_pki,    &noun_node,    &noun_disk,
 					    &noun_pool,    &noun_volume, &noun_vm,      &noun_job,
-					    &noun_event,   &noun_policy, &noun_metrics, NULL };
+					    &noun_event,   &noun_policy, &noun_metrics, &noun_cache,  NULL };
 
 static const struct opt global_opts[] = {
 	{ "store", "URL",

@@ -7,6 +7,7 @@
 #define HCI_HCI_H
 
 #include <hci/buffer.h>
+#include <hci/cache.h>
 #include <hci/cluster.h>
 #include <hci/disk.h>
 #include <hci/error.h>

@@ -409,6 +409,7 @@ void core_close(struct core *c)
 	if (!c)
 		return;
 	c->closing = true;
+	core_cache_close(c);
 	if (c->watch)
 		store_watch_close(c->watch);
 	while (c->reloading)

@@ -41,6 +41,13 @@ struct vol_ctx *core_vol_ctx(struct core *c);
 const char *core_self(const struct core *c);
 const struct rec_cluster *core_cluster(const struct core *c);
 
+/* ---- the read cache (cache.c) ---- */
+
+struct cache_opts;
+/* From a fiber, once. Volumes attached from now on use it; core_close() closes it. */
+int core_cache_open(struct core *c, const struct cache_opts *o, struct hci_error *err);
+bool core_cache_stat(struct core *c, struct rec_cachestat *out); /* false: none is open */
+
 /* ---- the mirror: pointers are valid until the caller parks ---- */
 
 const struct rec_node *core_node(struct core *c, const char *name);

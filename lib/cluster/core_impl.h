@@ -34,6 +34,7 @@ struct core {
 	struct rpc *rpc;
 	struct rpc_peers *peers;
 	struct vol_ctx vol_ctx;
+	struct core_cache *cache; /* cache.c; NULL: none is open */
 	struct table tables[TABLES];
 	struct store_watch *watch;
 	uint64_t seen; /* the mirror holds everything up to this revision */
@@ -48,5 +49,6 @@ struct core {
 int core_choose_spare(void *arg, const struct rec_volume *v, uint32_t segment, const struct uuid *keep, size_t nkeep,
 		      const struct uuid *bad, struct uuid *out, struct hci_error *err);
 void core_policies_free(struct core *c);
+void core_cache_close(struct core *c); /* from a fiber */
 
 #endif

@@ -58,6 +58,27 @@ static const struct rec_field diskstat_fields[] = {
 };
 REC_TYPE(diskstat, diskstat_fields, NULL);
 
+static const struct rec_field cachestat_fields[] = {
+	FIELD_STR(struct rec_cachestat, path, "path"),
+	FIELD_U32(struct rec_cachestat, block, "block", 0, 0),
+	FIELD_U32(struct rec_cachestat, ssd_failed, "failed", 0, 1),
+	FIELD_U64(struct rec_cachestat, ram_max, "ram_max", 0, 0),
+	FIELD_U64(struct rec_cachestat, ram_used, "ram_used", 0, 0),
+	FIELD_U64(struct rec_cachestat, ssd_size, "ssd_size", 0, 0),
+	FIELD_U64(struct rec_cachestat, ssd_used, "ssd_used", 0, 0),
+	FIELD_U64(struct rec_cachestat, memory, "memory", 0, 0),
+	FIELD_U64(struct rec_cachestat, blocks, "blocks", 0, 0),
+	FIELD_U64(struct rec_cachestat, hits_ram, "hits_ram", 0, 0),
+	FIELD_U64(struct rec_cachestat, hits_ssd, "hits_ssd", 0, 0),
+	FIELD_U64(struct rec_cachestat, misses, "misses", 0, 0),
+	FIELD_U64(struct rec_cachestat, shared, "shared", 0, 0),
+	FIELD_U64(struct rec_cachestat, errors, "errors", 0, 0),
+	FIELD_U64(struct rec_cachestat, corrupt, "corrupt", 0, 0),
+	FIELD_U64(struct rec_cachestat, saved_ns, "saved", 0, 0),
+	FIELD_U64(struct rec_cachestat, at, "at", 0, 0),
+};
+REC_TYPE(cachestat, cachestat_fields, NULL);
+
 static const struct rec_field pool_fields[] = {
 	FIELD_NAME(struct rec_pool, name, "name"),
 	FIELD_NAME_OPT(struct rec_pool, policy, "policy"),

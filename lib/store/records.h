@@ -92,6 +92,14 @@ struct rec_diskstat {            /* diskstat/<uuid> */
 	uint64_t at;
 };
 
+struct rec_cachestat {           /* cachestat/<holder>, leased: a read cache, as its process told lately */
+	char path[REC_PATH_MAX];
+	uint32_t block, ssd_failed;
+	uint64_t ram_max, ram_used, ssd_size, ssd_used, memory; /* bytes */
+	uint64_t blocks, hits_ram, hits_ssd, misses, shared, errors, corrupt, saved_ns;
+	uint64_t at;
+};
+
 struct rec_pool { /* pool/<name> */
 	char name[HCI_NAME_MAX];
 	char policy[HCI_NAME_MAX]; /* of placement: policy/<policy> */
@@ -255,6 +263,7 @@ struct rec_policy { /* policy/<name> */
 #define PREFIX_VM "vm/"
 #define PREFIX_VMRUN "vmrun/"
 #define PREFIX_POLICY "policy/"
+#define PREFIX_CACHESTAT "cachestat/"
 
 void key_node(char out[REC_KEY], const char *name);
 void key_alive(char out[REC_KEY], const char *name);
@@ -272,6 +281,7 @@ void key_job(char out[REC_KEY], const char *id);
 void key_vm(char out[REC_KEY], const char *name);
 void key_vmrun(char out[REC_KEY], const char *name);
 void key_policy(char out[REC_KEY], const char *name);
+void key_cachestat(char out[REC_KEY], const char *name);
 /* The part of key after prefix; NULL when it does not start with it. */
 const char *key_tail(const char *key, const char *prefix);
 bool key_parse_uuid(const char *key, const char *prefix, struct uuid *out);
@@ -287,7 +297,7 @@ int rec_decode(const struct rec_type *t, const void *data, size_t len, void *rec
 	       struct hci_error *err);
 size_t rec_size(const struct rec_type *t); /* of the struct */
 const char *rec_type_name(const struct rec_type *t);
-#define REC_TYPES 16
+#define REC_TYPES 17
 /* All of them, for tests and dumps; NULL from REC_TYPES on. */
 const struct rec_type *rec_type_at(unsigned i);
 
@@ -382,5 +392,6 @@ REC_DECLARE(job)
 REC_DECLARE(vm)
 REC_DECLARE(vmrun)
 REC_DECLARE(policy)
+REC_DECLARE(cachestat)
 
 #endif

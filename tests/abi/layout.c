@@ -13,6 +13,34 @@
 	_Static_assert(offsetof(type, member) == (offset), #type "." #member " has moved")
 #define SIZE(type, bytes) _Static_assert(sizeof(type) == (bytes), #type " has another size")
 
+/* hci/cache.h */
+AT(struct hci_cache_opts, size, 0);
+AT(struct hci_cache_opts, block, 4);
+AT(struct hci_cache_opts, path, 8);
+AT(struct hci_cache_opts, bytes, 16);
+AT(struct hci_cache_opts, ram, 24);
+SIZE(struct hci_cache_opts, 32);
+
+AT(struct hci_cache_info, holder, 0);
+AT(struct hci_cache_info, path, 64);
+AT(struct hci_cache_info, block, 320);
+AT(struct hci_cache_info, ssd_failed, 324);
+AT(struct hci_cache_info, ssd_size, 328);
+AT(struct hci_cache_info, ssd_used, 336);
+AT(struct hci_cache_info, ram_max, 344);
+AT(struct hci_cache_info, ram_used, 352);
+AT(struct hci_cache_info, index_memory, 360);
+AT(struct hci_cache_info, blocks, 368);
+AT(struct hci_cache_info, hits_ram, 376);
+AT(struct hci_cache_info, hits_ssd, 384);
+AT(struct hci_cache_info, misses, 392);
+AT(struct hci_cache_info, shared, 400);
+AT(struct hci_cache_info, errors, 408);
+AT(struct hci_cache_info, corrupt, 416);
+AT(struct hci_cache_info, saved_ms, 424);
+AT(struct hci_cache_info, at, 432);
+SIZE(struct hci_cache_info, 440);
+
 /* hci/cluster.h */
 AT(struct hci_cluster_opts, size, 0);
 AT(struct hci_cluster_opts, log_level, 4);

@@ -73,6 +73,27 @@ static void fill_diskstat(struct rec_diskstat *r, int full)
 	r->at = NUMBER(1);
 }
 
+static void fill_cachestat(struct rec_cachestat *r, int full)
+{
+	TEXT(r->path, "/ssd/cache");
+	r->block = full ? UINT32_MAX : 16384;
+	r->ssd_failed = full ? 1 : 0;
+	r->ram_max = NUMBER(1);
+	r->ram_used = NUMBER(2);
+	r->ssd_size = NUMBER(3);
+	r->ssd_used = NUMBER(4);
+	r->memory = NUMBER(5);
+	r->blocks = NUMBER(6);
+	r->hits_ram = NUMBER(7);
+	r->hits_ssd = NUMBER(8);
+	r->misses = NUMBER(9);
+	r->shared = NUMBER(10);
+	r->errors = NUMBER(11);
+	r->corrupt = NUMBER(12);
+	r->saved_ns = NUMBER(13);
+	r->at = NUMBER(14);
+}
+
 static void fill_pool(struct rec_pool *r, int full)
 {
 	TEXT(r->name, "p");
@@ -195,6 +216,8 @@ void sample_fill(const struct rec_type *t, void *rec, int full)
 		fill_disk(rec, full);
 	else if (t == &rec_diskstat_type)
 		fill_diskstat(rec, full);
+	else if (t == &rec_cachestat_type)
+		fill_cachestat(rec, full);
 	else if (t == &rec_pool_type)
 		fill_pool(rec, full);
 	else if (t == &rec_volume_type)
