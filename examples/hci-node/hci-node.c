@@ -36,6 +36,7 @@ static const char help[] =
 	"  --cache-size SIZE    of it, such as 64G (default: all of what is there)\n"
 	"  --cache-ram SIZE     its blocks in memory (default 64M); without --cache memory alone is used\n"
 	"  --cache-block SIZE   cached as one, 4K to 64K (default 16K)\n"
+	"  --copy-depth N       requests of rebuilds that a disk works on while users have some (default 2)\n"
 	"  --metrics ADDR:PORT  serve http://ADDR:PORT/metrics for Prometheus\n"
 	"  --debug              log more\n\n"
 	"Example:\n"
@@ -147,7 +148,7 @@ static int cache_start(hci_cluster *cluster, const struct cache_args *a, struct 
 static void parse(int argc, char **argv, struct hci_cluster_opts *co, struct hci_node_opts *no,
 		  const char **metrics, struct cache_args *cache)
 {
-	const char *heartbeat = "0", *help_wanted = NULL, *debug = NULL;
+	const char *heartbeat = "0", *depth = "0", *help_wanted = NULL, *debug = NULL;
 	const struct {
 		const char *name, **value;
 	} opts[] = {
@@ -159,6 +160,7 @@ static void parse(int argc, char **argv, struct hci_cluster_opts *co, struct hci
 		{ "metrics", metrics },        { "heartbeat", &heartbeat },
 		{ "cache", &cache->path },     { "cache-size", &cache->size },
 		{ "cache-ram", &cache->ram },  { "cache-block", &cache->block },
+		{ "copy-depth", &depth },
 		{ "debug", &debug },           { "help", &help_wanted },
 	};
 	const int n = sizeof(opts) / sizeof(*opts), flags = n - 2; /* the last two take no value */
@@ -181,6 +183,7 @@ static void parse(int argc, char **argv, struct hci_cluster_opts *co, struct hci
 	co->client_name = no->name;
 	co->log_level = debug ? HCI_LOG_DEBUG : HCI_LOG_INFO;
 	no->heartbeat_ms = (uint32_t)strtoul(heartbeat, NULL, 10);
+	no->copy_depth = (uint32_t)strtoul(depth, NULL, 10);
 }
 
 int main(int argc, char **argv)

@@ -27,6 +27,7 @@ struct node_opts {
 	const char *migrate_uri, *peer_uri;
 	uint64_t heartbeat_ns;    /* 0: 2 s; lease is three of them */
 	struct compute *compute;  /* NULL: no VMs */
+	uint32_t copy_depth;      /* repl_service_share */
 	bool no_repair;           /* tests */
 };
 

@@ -138,6 +138,11 @@ enum repl_op_kind {
 /* A WRITE whose sums need not fit: a block that no replica has any more is copied with the sum that it should have, so
  * that it goes on being found out. */
 #define REPL_F_ASIS 4u
+/* On the wire only: the class of a READ, WRITE or ZERO (lane.h). A WRITE or ZERO that is no copy has none. */
+#define REPL_F_CLASS_SHIFT 8
+#define REPL_F_CLASS (0xffu << REPL_F_CLASS_SHIFT)
+#define REPL_F_COPY (1u << REPL_F_CLASS_SHIFT)
+#define REPL_F_SCRUB (2u << REPL_F_CLASS_SHIFT)
 
 struct repl_op {
 	/* set by the caller, kept until done */
@@ -207,6 +212,8 @@ struct repl_service;
 
 struct repl_service *repl_service_new(struct env *e, struct rpc *r);
 void repl_service_free(struct repl_service *s);
+/* Of disks that are added from now on: how many copies go at a time while users have requests; 0: 2. */
+void repl_service_share(struct repl_service *s, uint32_t busy);
 /* The service serves requests for this disk from now on (until removed: open requests fail with HCI_E_NOTFOUND). */
 int repl_service_add(struct repl_service *s, struct repl_disk *d);
 void repl_service_remove(struct repl_service *s, struct repl_disk *d);

@@ -202,6 +202,7 @@ static int keep(struct call *c, struct repl_disk *d, struct repl_slot *slot, uin
 	h->s = c->s;
 	h->slot = slot;
 	h->d = d;
+	h->lane = svc_disk(c->s, &c->disk)->lane;
 	list_push(&c->s->handles, &h->link);
 	x->handles[*n] = h;
 	return 0;
@@ -433,6 +434,11 @@ void repl_service_free(struct repl_service *s)
 	svc_end(s);
 }
 
+void repl_service_share(struct repl_service *s, uint32_t busy)
+{
+	s->lane_busy = busy;
+}
+
 int repl_service_add(struct repl_service *s, struct repl_disk *d)
 {
 	struct repl_disk_info i;
@@ -442,8 +448,12 @@ int repl_service_add(struct repl_service *s, struct repl_disk *d)
 	if (svc_disk(s, &i.uuid))
 		return HCI_E_EXISTS;
 	x = MEM_NEW(struct svc_disk);
-	if (!x)
+	if (x)
+		x->lane = lane_new(s->e, s->lane_busy);
+	if (!x || !x->lane) {
+		mem_free(x);
 		return HCI_E_NOMEM;
+	}
 	x->d = d;
 	x->uuid = i.uuid;
 	list_push(&s->disks, &x->link);
@@ -461,6 +471,7 @@ void repl_service_remove(struct repl_service *s, struct repl_disk *d)
 		if (x->d != d)
 			continue;
 		list_del(&x->link);
+		lane_close(x->lane);
 		mem_free(x);
 	}
 	list_for_each(h, &s->handles, link) {

@@ -4,6 +4,7 @@
 #ifndef REPLICA_SERVICE_H
 #define REPLICA_SERVICE_H
 
+#include "replica/lane.h"
 #include "replica/replica.h"
 #include "replica/replica_proto.h"
 #include "rpc/rpc.h"
@@ -15,6 +16,7 @@ struct svc_disk {
 	struct list link;
 	struct repl_disk *d;
 	struct uuid uuid;
+	struct lane *lane;
 };
 
 /* One opening, made by one connection. */
@@ -22,7 +24,8 @@ struct handle {
 	struct list link; /* service.handles */
 	struct repl_service *s;
 	struct repl_slot *slot;
-	struct repl_disk *d; /* NULL: the disk was removed */
+	struct repl_disk *d; /* NULL: the disk was removed, and its lane with it */
+	struct lane *lane;
 	uint32_t ops;        /* under way */
 	bool closed;         /* goes when the last op ends */
 };
@@ -39,6 +42,7 @@ struct repl_service {
 	struct rpc *rpc;
 	struct list disks, conns, handles, free_ios;
 	uint32_t open; /* ops and fibers under way */
+	uint32_t lane_busy;
 	bool dead;     /* goes when the last of them ends */
 };
 

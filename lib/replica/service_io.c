@@ -8,6 +8,7 @@
 
 struct svc_io {
 	struct list link;
+	struct lane_item item;
 	struct repl_op op;
 	struct repl_service *s;
 	struct handle *h;
@@ -87,6 +88,7 @@ static void op_done(struct repl_op *op)
 {
 	struct svc_io *io = container_of(op, struct svc_io, op);
 
+	lane_end(&io->item);
 	svc_handle_put(io->h);
 	/* What is damaged goes out as well: it is the other end that compares, and finds which blocks. */
 	if (op->kind == REPL_READ && (op->status == 0 || op->status == HCI_E_CORRUPT)) {
@@ -120,11 +122,28 @@ static struct svc_io *io_new(struct repl_service *s, struct handle *h, struct rp
 	return io;
 }
 
-static void io_submit(struct svc_io *io)
+static void io_go(struct lane_item *x)
+{
+	repl_submit(&container_of(x, struct svc_io, item)->op);
+}
+
+static void io_refuse(struct lane_item *x)
+{
+	struct svc_io *io = container_of(x, struct svc_io, item);
+
+	svc_handle_put(io->h);
+	svc_reply(io->req, HCI_E_NOTFOUND, "the disk was taken out of service");
+	io_free(io);
+}
+
+static void io_submit(struct svc_io *io, enum lane_class c)
 {
 	io->s->open++;
 	io->h->ops++;
-	repl_submit(&io->op);
+	io->item.class_ = c;
+	io->item.go = io_go;
+	io->item.refuse = io_refuse;
+	lane_submit(io->h->lane, &io->item);
 }
 
 /* [handle, segment, off, len, ...]: NULL when it was answered already. */
@@ -167,15 +186,26 @@ static void give_up(struct svc_io *io, int status, const char *message)
 	list_push_front(&io->s->free_ios, &io->link);
 }
 
+/* Takes the class out of the flags; LANE_CLASSES: there is none like it. */
+static enum lane_class take_class(uint32_t *flags)
+{
+	uint32_t c = (*flags & REPL_F_CLASS) >> REPL_F_CLASS_SHIFT;
+
+	*flags &= ~REPL_F_CLASS;
+	return c < LANE_CLASSES ? (enum lane_class)c : LANE_CLASSES;
+}
+
 void svc_read(void *arg, struct rpc_req *req)
 {
 	struct repl_service *s = arg;
 	struct svc_io *io = begin(s, req, REPL_READ, 5);
+	enum lane_class c;
 
 	if (!io)
 		return;
 	io->op.flags = rd_u32(&req->args);
-	if (req->args.bad || io->op.flags & ~REPL_F_VERIFY) {
+	c = take_class(&io->op.flags);
+	if (req->args.bad || io->op.flags & ~REPL_F_VERIFY || c == LANE_CLASSES) {
 		give_up(io, HCI_E_PROTO, "the body is not what the method takes");
 		return;
 	}
@@ -184,7 +214,7 @@ void svc_read(void *arg, struct rpc_req *req)
 	if (!io->buf)
 		give_up(io, HCI_E_NOMEM, "out of memory for a read");
 	else
-		io_submit(io);
+		io_submit(io, c);
 }
 
 /* The writer's sums, one for each block; not aligned where they are. */
@@ -205,6 +235,7 @@ static void change(struct repl_service *s, struct rpc_req *req, enum repl_op_kin
 	struct rd *r = &req->args;
 	uint32_t flags = kind == REPL_WRITE ? REPL_F_SETSEQ | REPL_F_ASIS : REPL_F_SETSEQ;
 	struct svc_io *io = begin(s, req, kind, kind == REPL_WRITE ? 8 : 7);
+	enum lane_class c;
 	bool bad;
 
 	if (!io)
@@ -213,7 +244,9 @@ static void change(struct repl_service *s, struct rpc_req *req, enum repl_op_kin
 	io->op.stable = rd_u64(r);
 	io->op.flags = rd_u32(r);
 	io->op.buf = req->payload;
-	bad = r->bad || io->op.flags & ~flags;
+	c = take_class(&io->op.flags);
+	/* What is not a copy keeps its place among the writes. */
+	bad = r->bad || io->op.flags & ~flags || c == LANE_CLASSES || (c && !(io->op.flags & REPL_F_SETSEQ));
 	if (!bad && kind == REPL_WRITE)
 		bad = !take_sums(io, r);
 	if (bad)
@@ -221,7 +254,7 @@ static void change(struct repl_service *s, struct rpc_req *req, enum repl_op_kin
 	else if (kind == REPL_WRITE && req->payload_len != io->op.len)
 		give_up(io, HCI_E_PROTO, "the payload is not as long as the body says");
 	else
-		io_submit(io);
+		io_submit(io, c);
 }
 
 void svc_write(void *arg, struct rpc_req *req)
@@ -256,7 +289,7 @@ void svc_stable(void *arg, struct rpc_req *req)
 	io->op.segment = 0;
 	io->op.off = io->op.len = 0;
 	io->op.stable = stable;
-	io_submit(io);
+	io_submit(io, LANE_USER);
 }
 
 /* ---- regions ---- */

@@ -203,7 +203,7 @@ int copy_regions(struct vol *v, unsigned from, struct leg *to, uint32_t segment,
 		 uint64_t seq)
 {
 	uint32_t sums[COPY_MAX / HCI_BLOCK];
-	int rc = mend_read(v, segment, from, off, buf, len, sums);
+	int rc = mend_read(v, segment, from, off, buf, len, 0, sums);
 
 	if (rc && rc != HCI_E_CORRUPT)
 		return rc;
@@ -225,7 +225,7 @@ static int copy_read(struct copy_job *j, uint64_t off, uint32_t len, void *buf, 
 			return HCI_E_UNAVAILABLE;
 		from = seg_leg(v, &v->segs[j->segment], src);
 		from->load->copies++;
-		rc = mend_read(v, j->segment, src, off, buf, len, sums);
+		rc = mend_read(v, j->segment, src, off, buf, len, REPL_F_COPY, sums);
 		from->load->copies--;
 		if (!rc || rc == HCI_E_CORRUPT || rc == HCI_E_NOMEM || rc == HCI_E_UNAVAILABLE || v->closing || v->abandoned || v->fenced)
 			return rc;
@@ -253,7 +253,8 @@ int copy_run(struct copy_job *j, const struct repl_region *r, uint32_t n, void *
 	rc = copy_read(j, off, len, buf, sums);
 	ENV_MARK(v->e, "run between two replicas");
 	if (!rc || rc == HCI_E_CORRUPT)
-		rc = copy_out(j->to, j->segment, off, buf, len, seq, rc ? REPL_F_SETSEQ | REPL_F_ASIS : REPL_F_SETSEQ, sums);
+		rc = copy_out(j->to, j->segment, off, buf, len, seq,
+			      REPL_F_COPY | REPL_F_SETSEQ | (rc ? REPL_F_ASIS : 0), sums);
 	ENV_MARK_STATE(v->e, "region copied:yes,no", rc != 0, 2);
 	io_unlock(lock);
 	if (!rc) {

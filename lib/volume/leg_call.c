@@ -153,12 +153,18 @@ int leg_copy_in(struct leg *l, uint32_t segment, uint64_t off, const void *buf, 
 	c.payload_len = buf ? len : 0;
 	pk_array(&c.body, buf ? 8 : 7);
 	pack_io(&c.body, l, segment, off, len);
-	pack_seq(&c.body, seq, 0, buf ? flags : flags & REPL_F_SETSEQ);
+	pack_seq(&c.body, seq, 0, buf ? flags : flags & (REPL_F_SETSEQ | REPL_F_CLASS));
 	if (buf)
 		pk_bin(&c.body, sums, len / HCI_BLOCK * sizeof(sums[0]));
 	l->v->segs[segment].users++;
 	status = leg_call(l, &c);
 	l->v->segs[segment].users--;
+	/*
+	 * Unknown whether it took effect, or will. It may have waited behind others there, so what we write next could
+	 * come before it: the replica is opened anew, which makes it void.
+	 */
+	if (status == HCI_E_TIMEOUT || status == HCI_E_CANCELLED)
+		leg_fail(l, status, "no answer to a copy");
 	rpc_call_free(&c);
 	return status;
 }

@@ -139,15 +139,16 @@ int mend_fill(struct vol *v, uint32_t segment, unsigned from, uint64_t off, void
 	return unheard ? HCI_E_UNAVAILABLE : HCI_E_CORRUPT;
 }
 
-int mend_read(struct vol *v, uint32_t segment, unsigned from, uint64_t off, void *buf, uint32_t len, uint32_t *sums)
+int mend_read(struct vol *v, uint32_t segment, unsigned from, uint64_t off, void *buf, uint32_t len, uint32_t flags,
+	      uint32_t *sums)
 {
 	struct leg *l = seg_leg(v, &v->segs[segment], from);
-	int rc = leg_read(l, segment, off, buf, len, 0, sums);
+	int rc = leg_read(l, segment, off, buf, len, flags, sums);
 
 	if (rc || !block_sums_wrong(buf, len / HCI_BLOCK, sums))
 		return rc;
 	/* Again, so that its disk knows and counts; what was damaged on the way only is right now. */
-	rc = leg_read(l, segment, off, buf, len, REPL_F_VERIFY, sums);
+	rc = leg_read(l, segment, off, buf, len, flags | REPL_F_VERIFY, sums);
 	if (rc || !block_sums_wrong(buf, len / HCI_BLOCK, sums))
 		return rc;
 	queue_bad(v, l, segment, off, len, buf, sums);
@@ -177,7 +178,7 @@ static int piece_once(struct piece *p, unsigned pos, uint32_t *sums)
 			return HCI_E_AGAIN;
 		pos = other;
 	}
-	rc = mend_read(v, p->segment, pos, p->off, p->buf, (uint32_t)p->len, sums);
+	rc = mend_read(v, p->segment, pos, p->off, p->buf, (uint32_t)p->len, 0, sums);
 	if (!rc && env_now(v->e) >= v->lease_deadline)
 		rc = HCI_E_AGAIN;
 	return rc && rc != HCI_E_CORRUPT && rc != HCI_E_NOMEM ? HCI_E_AGAIN : rc;

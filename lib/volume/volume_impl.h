@@ -307,7 +307,8 @@ bool mend_piece(struct piece *p, uint8_t pos);
  * From a fiber: reads from the position, and what does not fit from others of the set; queues what is damaged.
  * HCI_E_CORRUPT: buf has all but some blocks that nobody has right; sums are those that they should have.
  */
-int mend_read(struct vol *v, uint32_t segment, unsigned from, uint64_t off, void *buf, uint32_t len, uint32_t *sums);
+int mend_read(struct vol *v, uint32_t segment, unsigned from, uint64_t off, void *buf, uint32_t len, uint32_t flags,
+	      uint32_t *sums);
 /* The second half of it: buf and sums are what `from` has. */
 int mend_fill(struct vol *v, uint32_t segment, unsigned from, uint64_t off, void *buf, uint32_t len, uint32_t *sums);
 void mend_fini(struct vol *v);
