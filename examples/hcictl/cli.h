@@ -43,7 +43,7 @@ struct noun {
 };
 
 extern const struct noun noun_cluster, noun_pki, noun_node, noun_disk, noun_pool, noun_volume,
-	noun_vm, noun_job, noun_event, noun_policy, noun_metrics, noun_cache;
+	noun_vm, noun_job, noun_event, noun_policy, noun_store, noun_metrics, noun_cache;
 
 #define OPTS_MAX 32
 

@@ -10,11 +10,12 @@
 
 static const struct noun *const nouns[] = { &noun_cluster, &noun_pki,    &noun_node,    &noun_disk,
 					    &noun_pool,    &noun_volume, &noun_vm,      &noun_job,
-					    &noun_event,   &noun_policy, &noun_metrics, &noun_cache,  NULL };
+					    &noun_event,   &noun_policy, &noun_store,   &noun_metrics,
+					    &noun_cache,   NULL };
 
 static const struct opt global_opts[] = {
 	{ "store", "URL",
-	  "metadata of the cluster, such as sqlite:/shared/cluster.db (HCI_STORE)" },
+	  "metadata of the cluster, such as sqlite:/shared/cluster.db or etcd://n1,n2,n3 (HCI_STORE)" },
 	{ "cert-dir", "DIR", "where ca.crt, node.crt and node.key are (HCI_CERT_DIR)" },
 	{ "name", "NAME", "in whose name we act: that of the certificate (HCI_NAME)" },
 	{ "config", "FILE", "lines \"store = URL\" and so on (default /etc/hci/hcictl.conf)" },

@@ -20,7 +20,7 @@ HCI_BEGIN_DECLS
 struct hci_cluster_opts {
 	uint32_t size;           /**< sizeof(struct hci_cluster_opts) */
 	int32_t log_level;       /**< HCI_LOG_*: lines above it are not made */
-	const char *store_url;   /**< "sqlite:/path/cluster.db"; required */
+	const char *store_url;   /**< "sqlite:/path/cluster.db" or "etcd://host:2379,host:2379"; required */
 	const char *client_name; /**< who we are to others (leases, messages), a name; NULL: "client-PID" */
 	const char *ca_file;     /**< PEM of the cluster CA; NULL: no TLS (tests only), then cert and key are NULL too */
 	const char *cert_file;   /**< PEM of our certificate, its common name is client_name or the node's name */
@@ -53,7 +53,8 @@ HCI_API int hci_cluster_create(const char *store_url, const char *name, struct h
  * @param opts  see struct hci_cluster_opts
  * @param err   NULL, or filled in on failure
  *
- * @return 0, HCI_E_INVAL (options), HCI_E_NOTFOUND (no cluster in that store), HCI_E_AUTH (certificates), HCI_E_VERSION,
+ * @return 0, HCI_E_INVAL (options), HCI_E_NOTFOUND (no cluster in that store), HCI_E_STATE (it was moved to another store, see
+ *   hci/store.h), HCI_E_AUTH (certificates), HCI_E_VERSION,
  *   HCI_E_CORRUPT, HCI_E_UNAVAILABLE, HCI_E_NOMEM, HCI_E_SYS.
  * Threads: any. Blocks until the store answered. Since 0.1.
  */

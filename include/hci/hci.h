@@ -21,6 +21,7 @@
 #include <hci/policy.h>
 #include <hci/pool.h>
 #include <hci/queue.h>
+#include <hci/store.h>
 #include <hci/types.h>
 #include <hci/version.h>
 #include <hci/vm.h>

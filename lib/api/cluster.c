@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "env/pki.h"
+#include "store/store_move.h"
 
 /* ---- the loop thread ---- */
 
@@ -215,6 +216,53 @@ int hci_cluster_open(hci_cluster **out, const struct hci_cluster_opts *opts, str
 	return 0;
 }
 
+/* ---- moving ---- */
+
+struct copy_args {
+	const char *from, *to;
+	struct hci_store_copy_info info;
+};
+
+static int copy_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
+{
+	struct copy_args *a = arg;
+	struct store_move m = { .from_url = a->from, .to_url = a->to };
+	int rc;
+
+	if (!store_present(a->from))
+		return err_set(err, HCI_E_NOTFOUND, "store %s: there is none", a->from);
+	rc = store_open(c->env, a->from, &c->store, err); /* closed with the handle */
+	if (!rc)
+		rc = store_open(c->env, a->to, &m.to, err);
+	if (rc)
+		return rc;
+	m.from = c->store;
+	rc = store_move(&m, err);
+	store_close(m.to);
+	a->info.keys = m.keys;
+	a->info.bytes = m.bytes;
+	return rc;
+}
+
+int hci_store_copy(const char *from_url, const char *to_url, struct hci_store_copy_info *out, uint64_t info_size,
+		   struct hci_error *err)
+{
+	struct copy_args a = { .from = from_url, .to = to_url };
+	hci_cluster *c;
+	int rc;
+
+	if (!from_url || !to_url)
+		return api_null(from_url ? "to_url" : "from_url", err);
+	rc = skeleton(&c, NULL, err);
+	if (rc)
+		return rc;
+	rc = api_call(c, copy_on_loop, &a, err);
+	hci_cluster_unref(c);
+	if (!rc && out)
+		rc = api_info_out(out, info_size, &a.info, sizeof(a.info), "hci_store_copy_info", err);
+	return rc;
+}
+
 /* ---- creating ---- */
 
 struct create_args {
@@ -228,6 +276,8 @@ static int create_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	uint8_t rnd[16];
 	int rc = store_open(c->env, a->url, &c->store, err);
 
+	if (!rc)
+		rc = store_check_moved(c->store, a->url, err);
 	if (rc)
 		return rc;
 	env_random(c->env, rnd, sizeof(rnd));

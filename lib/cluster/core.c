@@ -5,6 +5,7 @@
  * place the tables are read again and watchers are told with key == NULL: look at everything.
  */
 #include "cluster/core_impl.h"
+#include "store/store_move.h"
 
 /* ---- tables: sorted by key ---- */
 
@@ -333,8 +334,11 @@ static const struct rec_disk *ctx_disk(void *arg, const struct uuid *id)
 static int open_records(struct core *c, struct hci_error *err)
 {
 	uint64_t rev, first = 0;
-	int rc = rec_cluster_get(c->o.store, KEY_CLUSTER, &c->cluster, NULL, err);
+	int rc = store_check_moved(c->o.store, c->o.store_url ? c->o.store_url : "", err);
 
+	if (rc)
+		return rc;
+	rc = rec_cluster_get(c->o.store, KEY_CLUSTER, &c->cluster, NULL, err);
 	if (rc == HCI_E_NOTFOUND)
 		return err_set(err, rc, "store %s: holds no cluster: make one with hci_cluster_create() or hcictl cluster create", c->o.store_url ? c->o.store_url : "");
 	for (unsigned i = 0; i < TABLES && !rc; i++) {

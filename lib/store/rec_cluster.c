@@ -15,6 +15,11 @@ static const struct rec_field cluster_fields[] = {
 };
 REC_TYPE(cluster, cluster_fields, NULL);
 
+static const struct rec_field moved_fields[] = {
+	FIELD_STR(struct rec_moved, url, "url"),
+};
+REC_TYPE(moved, moved_fields, NULL);
+
 static const struct rec_field node_fields[] = {
 	FIELD_NAME(struct rec_node, name, "name"),
 	FIELD_STR(struct rec_node, addr, "addr"),

@@ -41,6 +41,12 @@ struct rec_cluster { /* meta/cluster */
 	uint32_t format; /* of all keys and records together: REC_VERSION */
 };
 
+#define REC_URL_MAX 1024u
+
+struct rec_moved { /* meta/moved: where the cluster went; meta/copying: where it is coming from */
+	char url[REC_URL_MAX];
+};
+
 enum rec_node_wanted { REC_NODE_UP, REC_NODE_MAINTENANCE };
 
 struct rec_node { /* node/<name> */
@@ -248,6 +254,8 @@ struct rec_policy { /* policy/<name> */
 #define REC_KEY (STORE_KEY_MAX + 1u)
 
 #define KEY_CLUSTER "meta/cluster"
+#define KEY_MOVED "meta/moved"
+#define KEY_COPYING "meta/copying"
 #define PREFIX_NODE "node/"
 #define PREFIX_ALIVE "alive/"
 #define PREFIX_DISK "disk/"
@@ -297,7 +305,7 @@ int rec_decode(const struct rec_type *t, const void *data, size_t len, void *rec
 	       struct hci_error *err);
 size_t rec_size(const struct rec_type *t); /* of the struct */
 const char *rec_type_name(const struct rec_type *t);
-#define REC_TYPES 17
+#define REC_TYPES 18
 /* All of them, for tests and dumps; NULL from REC_TYPES on. */
 const struct rec_type *rec_type_at(unsigned i);
 
@@ -377,6 +385,7 @@ void rec_list_free(struct rec_list *l);
 	}
 
 REC_DECLARE(cluster)
+REC_DECLARE(moved)
 REC_DECLARE(node)
 REC_DECLARE(alive)
 REC_DECLARE(disk)

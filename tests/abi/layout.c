@@ -411,6 +411,11 @@ AT(struct hci_volume_status, replicas_out, 80);
 AT(struct hci_volume_status, reserved, 84);
 SIZE(struct hci_volume_status, 88);
 
+/* hci/store.h */
+AT(struct hci_store_copy_info, keys, 0);
+AT(struct hci_store_copy_info, bytes, 8);
+SIZE(struct hci_store_copy_info, 16);
+
 /* hci/plugin_store.h */
 AT(struct hci_store_kv, key, 0);
 AT(struct hci_store_kv, value, 8);

@@ -36,7 +36,7 @@ page() {
 is() { [ "$1" = "$2" ] || { echo "'$1' is not '$2'"; return 1; }; }
 
 # ---- help, and wrong usage ----
-for words in "" cluster pki node disk pool volume vm job event policy metrics "volume import" "vm migrate" "disk add"; do
+for words in "" cluster pki node disk pool volume vm job event policy store metrics "volume import" "vm migrate" "disk add"; do
 	# shellcheck disable=SC2086
 	check "help: $words" ctl $words --help
 	check "help tells how: $words" grep -q usage: "$work/out"
@@ -82,9 +82,9 @@ refused 1 "HCI_E_EXISTS" ctl disk add n1 "$work/n1/d1" --pool main
 refused 1 "HCI_E_NOTFOUND" ctl disk add n9 "$work/n1/d1" --pool main
 refused 1 "HCI_E_STATE" ctl disk remove "$(value '.[0].uuid' disk list)"
 check "pool's disks" is "$(value '.[0] | "\(.disks) \(.spares)"' pool list)" "3 3"
-check "policies that need no adding" is "$(value 'map(.name) | join(" ")' policy list)" "balance pack spread"
+check "policies that need no adding" is "$(value 'map(.name) | join(" ")' policy list)" "balance chained copyset pack spread"
 check "a policy" ctl policy add tight "$HCI_PLUGIN_DIR/placement-pack.so"
-check "all of them" is "$(value 'map(.name) | join(" ")' policy list)" "balance pack spread tight"
+check "all of them" is "$(value 'map(.name) | join(" ")' policy list)" "balance chained copyset pack spread tight"
 refused 1 "HCI_E_PLUGIN" ctl policy add broken /etc/passwd
 check "explained" is "$(value 'map(select(.rank > 0)) | length' policy explain tight --pool main --replicas 3)" 3
 check "policy removed" ctl policy remove tight
@@ -153,4 +153,14 @@ for n in n1 n2 n3; do
 	unset "node_pid[$n]"
 done
 check "all down" is "$(value 'map(.state) | unique[]' node list)" down
+
+# ---- its metadata moves ----
+check "store copy" ctl store copy "$HCI_STORE" "sqlite:$work/moved.db"
+check "it says what it did" grep -q "keys with" "$work/out"
+refused 1 "HCI_E_STATE" ctl node list
+refused 1 "HCI_E_EXISTS" ctl cluster create again --store "sqlite:$work/moved.db"
+check "the nodes are there" is "$(HCI_STORE=sqlite:$work/moved.db value length node list)" 3
+refused 1 "HCI_E_NOTFOUND" ctl store copy "sqlite:$work/none.db" "sqlite:$work/more.db"
+refused 1 "HCI_E_STATE" ctl store copy "$HCI_STORE" "sqlite:$work/more.db"
+refused 2 "usage:" ctl store copy "$HCI_STORE"
 echo "$checks checks, all passed"

@@ -208,6 +208,8 @@ void sample_fill(const struct rec_type *t, void *rec, int full)
 {
 	if (t == &rec_cluster_type)
 		fill_cluster(rec, full);
+	else if (t == &rec_moved_type)
+		strcpy(((struct rec_moved *)rec)->url, full ? "etcd://a,b,c/hci" : "");
 	else if (t == &rec_node_type)
 		fill_node(rec, full);
 	else if (t == &rec_alive_type)
