@@ -34,7 +34,7 @@ def load_average():
 
 
 class Group:
-    """A control group of one controller, in version 1's or version 2's tree."""
+    """A control group of one controller, in version 1's or version 2's tree. Made outside, found again inside."""
 
     def __init__(self, controller, name):
         v1 = os.path.join(CGROUP, controller)
