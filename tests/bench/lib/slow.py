@@ -13,24 +13,29 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))
 
 
-def add_options(p, iops, mb_s):
+def add_options(p, iops=0, mb_s=0):
     p.add_argument("--build", default=f"{TOP}/build/release", help="build with the benchmarks (build/release)")
     p.add_argument("--dir", default="/var/tmp", help="folder for scratch files, on a fast disk (/var/tmp)")
+    p.add_argument("--scratch", help="(internal)")
+    if not iops:
+        return
     p.add_argument("--iops", type=int, default=iops, help=f"of a disk, reads and writes each ({iops})")
     p.add_argument("--mb-s", type=int, default=mb_s, help=f"of a disk, reads and writes each ({mb_s})")
-    p.add_argument("--scratch", help="(internal)")
 
 
 def disks(o, n, size):
-    """Inside: n of them, and a group that this process is in from now on. Their folders."""
+    """Inside: n of them, and a group that this process is in from now on. Their folders. Without --iops: as fast as they are."""
+    throttled = hasattr(o, "iops")
     group = Group("blkio" if os.path.isdir("/sys/fs/cgroup/blkio") else "io", os.path.basename(o.scratch))
     run("ip", "link", "set", "lo", "up")
     where = []
     for i in range(n):
         where.append(f"{o.scratch}/d{i + 1}")
         device = xfs_on_loop(f"{where[-1]}.img", size, where[-1])
-        group.throttle(device_number(device), o.iops, o.mb_s * 1000000)
-    group.join()
+        if throttled:
+            group.throttle(device_number(device), o.iops, o.mb_s * 1000000)
+    if throttled:
+        group.join()
     return where
 
 
