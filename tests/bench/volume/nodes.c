@@ -87,7 +87,8 @@ static void print(const struct result *all, const struct result *less, double no
 static int bench(const char *dir)
 {
 	struct world_opts o = { .name = "nodes", .nodes = opt.nodes, .replicas = 2, .bytes = opt.bytes,
-				.segment_bytes = opt.segment_bytes, .policy = opt.policy, .disks = opt.disks };
+				.segment_bytes = opt.segment_bytes, .policy = opt.policy, .disks = opt.disks,
+				.log_size = 16 * MiB_ }; /* formatting writes it, on slow disks */
 	struct world *w = world_up(dir, &o);
 	struct result all[LOADS], less[LOADS];
 	double noticed_ms = 0;
