@@ -259,6 +259,17 @@ void sim_run(struct sim *s, uint64_t ns)
 	sim_run_until(s, NULL, NULL, ns);
 }
 
+void sim_fail_nth(struct sim *s, enum sim_fail_kind k, uint64_t n)
+{
+	s->fail[k].at = n;
+	s->fail[k].made = 0;
+}
+
+uint64_t sim_fail_count(const struct sim *s, enum sim_fail_kind k)
+{
+	return s->fail[k].made;
+}
+
 struct sim_at {
 	struct sim_ev ev;
 	struct list link;

@@ -64,6 +64,19 @@ void sim_node_pause(struct sim_node *n, uint64_t until);
 /* Clock: the monotonic clock of this node runs faster or slower by ppm; realtime jumps by ns. */
 void sim_node_clock(struct sim_node *n, int64_t ppm, int64_t realtime_jump_ns);
 
+/* ---- fail the nth, for every n: as SQLite's tests do ---- */
+
+enum sim_fail_kind {
+	SIM_FAIL_IO,           /* a read, write, sync, open... of any file ends with -EIO */
+	SIM_FAIL_SEND,         /* a connection is reset when somebody sends on it */
+	SIM_FAIL_STORE,        /* a request to the store is lost on its way there */
+	SIM_FAIL_STORE_ANSWER, /* the store's answer is lost */
+	SIM_FAIL_KINDS,
+};
+/* The nth from now on, once; 0: none. Counting begins anew. */
+void sim_fail_nth(struct sim *s, enum sim_fail_kind k, uint64_t n);
+uint64_t sim_fail_count(const struct sim *s, enum sim_fail_kind k); /* how many there were since */
+
 /* ---- marked points (env/mark.h) ---- */
 
 struct env_mark;

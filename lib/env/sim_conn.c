@@ -211,6 +211,23 @@ static int64_t conn_recv(struct env_conn *base, void *buf, size_t len)
 	return 0;
 }
 
+static void reset_fire(void *arg)
+{
+	struct sim *s = arg;
+
+	sim_net_reset_conns(s, s->reset_a, s->reset_b);
+}
+
+/* Later, as we are in the middle of a call of one of its ends. */
+static void fail_send(struct sim_conn *c)
+{
+	struct sim *s = c->node->sim;
+
+	s->reset_a = c->link->node[0];
+	s->reset_b = c->link->node[1];
+	sim_at(s, s->now, reset_fire, s);
+}
+
 static int64_t conn_send(struct env_conn *base, const struct iovec *iov, int n)
 {
 	struct sim_conn *c = conn_of(base);
@@ -218,6 +235,8 @@ static int64_t conn_send(struct env_conn *base, const struct iovec *iov, int n)
 
 	if (c->dead)
 		return HCI_E_CLOSED;
+	if (sim_fail_now(c->node->sim, SIM_FAIL_SEND))
+		fail_send(c);
 	taken = c->open && !c->handshaking ? sim_pipe_send(outward(c), iov, n) : 0;
 	if (taken > 0)
 		return (int64_t)taken;

@@ -317,6 +317,8 @@ static void node_submit(struct env *e, struct env_io *io)
 	sim_inode_ref(i);
 	io->file->inflight++;
 	o->refused = io_refused(io);
+	if (sim_fail_now(s, SIM_FAIL_IO))
+		o->refused = -EIO;
 	o->seq = i->write_seq;
 	o->size = i->size;
 	o->size_seq = i->size_seq;
@@ -339,7 +341,7 @@ struct call_op {
 	struct sim_op op;
 	enum call_kind kind;
 	struct fiber *fiber;
-	bool done;
+	bool done, fails;
 	int result;
 	const char *rel, *rel2;
 	unsigned flags;
@@ -354,7 +356,7 @@ static int call_fault(const struct call_op *c)
 	bool reads = c->kind == CALL_LISTDIR || c->kind == CALL_SYNC_DIR ||
 		     (c->kind == CALL_OPEN && !(c->flags & ENV_O_CREATE));
 
-	if (c->op.disk->fault == SIM_DISK_EIO)
+	if (c->op.disk->fault == SIM_DISK_EIO || c->fails)
 		return -EIO;
 	if (c->op.disk->fault == SIM_DISK_READONLY && !reads)
 		return -EROFS;
@@ -457,6 +459,7 @@ static int call(struct env *e, struct call_op *c, enum call_kind kind)
 		abort();
 	}
 	c->op.drop = call_drop;
+	c->fails = sim_fail_now(s, SIM_FAIL_IO);
 	sim_op_start(&c->op, n, SIM_EV_NAMESPACE, call_fire,
 		     slow(c->op.disk, sim_range(s, s->o.work_min, s->o.work_max)));
 	while (!c->done)

@@ -71,6 +71,10 @@ struct sim {
 	struct list ats; /* sim_at events still to come */
 	void (*on_mark)(void *arg, struct sim_node *n, const struct env_mark *m, unsigned state);
 	void *mark_arg;
+	struct {
+		uint64_t at, made;
+	} fail[SIM_FAIL_KINDS];
+	struct sim_node *reset_a, *reset_b; /* SIM_FAIL_SEND struck between these */
 };
 
 struct sim_node {
@@ -133,6 +137,11 @@ void sim_ev_cancel(struct sim_ev *ev); /* fine when not queued */
 static inline bool sim_ev_queued(const struct sim_ev *ev)
 {
 	return ev->pos != SIM_NOT_QUEUED;
+}
+
+static inline bool sim_fail_now(struct sim *s, enum sim_fail_kind k)
+{
+	return ++s->fail[k].made == s->fail[k].at;
 }
 
 /* sim_node.c */

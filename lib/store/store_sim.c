@@ -31,6 +31,7 @@ struct travel {
 	struct client *client;
 	struct store_req *req;
 	bool applied, lost;
+	bool loses_request, loses_answer; /* injected, once */
 };
 
 struct simwatch {
@@ -117,13 +118,15 @@ static void arrived(struct sim_ev *ev)
 		t->req->code = err_set(&t->req->err, HCI_E_UNAVAILABLE, "store (sim): the connection broke");
 		finish(t);
 	} else if (!t->applied) {
-		if (cut || sim_chance(ss->sim, ss->lose_before)) {
+		if (cut || t->loses_request || sim_chance(ss->sim, ss->lose_before)) {
+			t->loses_request = false;
 			lose(t);
 			return;
 		}
 		apply(t);
 		sim_ev_in(ev, latency(ss));
-	} else if (cut || sim_chance(ss->sim, ss->lose_after)) {
+	} else if (cut || t->loses_answer || sim_chance(ss->sim, ss->lose_after)) {
+		t->loses_answer = false;
 		lose(t);
 	} else {
 		finish(t);
@@ -151,6 +154,8 @@ static void client_submit(void *d, struct store_req *req)
 	t->client = c;
 	t->req = req;
 	t->op.drop = travel_drop;
+	t->loses_request = sim_fail_now(c->ss->sim, SIM_FAIL_STORE);
+	t->loses_answer = sim_fail_now(c->ss->sim, SIM_FAIL_STORE_ANSWER);
 	list_push(&c->ss->ops, &t->all);
 	list_push(&c->ops, &t->mine);
 	sim_op_start(&t->op, c->node, SIM_EV_STORE, arrived, latency(c->ss));

@@ -23,7 +23,7 @@ static void fenced(void *arg, struct vol *v)
 static int attach(struct env *e, void *arg, void **handle)
 {
 	struct engine *g = arg;
-	struct attachment *a = MEM_NEW(struct attachment);
+	struct attachment *a = TRY_PTR(MEM_NEW(struct attachment));
 	struct vol_attach_opts o = { .purpose = REC_ATT_USER, .lease_ttl_ns = g->lease_ttl, .wait_ns = NS_PER_S,
 				     .steal_repair = true, .on_fenced = fenced, .arg = a };
 	struct hci_error err = { 0 };
@@ -98,6 +98,10 @@ static bool peek(struct comparing *c, const struct uuid *disk, uint32_t segment,
 	struct hci_error err = { 0 };
 	int rc = vol_peek(&l->vol, c->volume, disk, segment, off, buf, PEEK, &err);
 
+	for (unsigned tries = 0; rc && l->node->cl->injected && tries < 3; tries++) { /* it struck us: once */
+		fiber_sleep(l->env, NS_PER_S);
+		rc = vol_peek(&l->vol, c->volume, disk, segment, off, buf, PEEK, &err);
+	}
 	if (rc == 0)
 		return true;
 	if (rc == HCI_E_CORRUPT && c->may_be_lost)
@@ -138,9 +142,9 @@ static void compare_segment(struct comparing *c, const struct rec_volume *v, uin
 
 void engine_compare(struct life *l, const struct uuid *volume, bool may_be_lost)
 {
-	struct rec_volmap *map = MEM_NEW(struct rec_volmap);
+	struct rec_volmap *map = TRY_PTR(MEM_NEW(struct rec_volmap));
 	struct rec_volume v;
-	struct comparing c = { l, volume, may_be_lost, mem_alloc_aligned(2 * PEEK) };
+	struct comparing c = { l, volume, may_be_lost, TRY_PTR(mem_alloc_aligned(2 * PEEK)) };
 	struct hci_error err = { 0 };
 	char key[REC_KEY];
 	uint32_t nseg;

@@ -63,7 +63,7 @@ static int keep_open(struct keeper *k)
 		d->formatted = true;
 		rc = repl_disk_open(k->life->env, d->rec.path, &o, &k->open, &err);
 	}
-	if (rc && d->fault == SIM_DISK_OK && !d->full && !d->faulted_lately)
+	if (rc && d->fault == SIM_DISK_OK && !d->full && !d->faulted_lately && !c->injected)
 		cluster_fail(c, "node %s: disk %s cannot be opened: %s", d->rec.node, d->rec.path, err.message);
 	d->faulted_lately = d->fault != SIM_DISK_OK || d->full;
 	return rc;
@@ -80,8 +80,7 @@ static void keep_disk(void *arg)
 			fiber_sleep(l->env, 500 * NS_PER_MS);
 			continue;
 		}
-		if (repl_service_add(l->service, k->open))
-			abort();
+		TRY(repl_service_add(l->service, k->open));
 		d->serving = true;
 		while (!k->failed)
 			fiber_cond_wait(l->env, &k->changed);
@@ -157,7 +156,7 @@ static void open_cache(struct life *l)
 	if (!l->node->cache_disk || l->cache_tried)
 		return;
 	l->cache_tried = true;
-	if (cache_open(l->env, &o, &l->vol.cache, &err) && !l->node->cache_faulted)
+	if (cache_open(l->env, &o, &l->vol.cache, &err) && !l->node->cache_faulted && !c->injected)
 		cluster_fail(c, "%s: %s", l->node->name, err.message);
 }
 
@@ -175,14 +174,14 @@ static void live_fiber(void *arg)
 static void start_keepers(struct life *l)
 {
 	for (unsigned i = 0; i < l->node->ndisks; i++) {
-		struct keeper *k = MEM_NEW(struct keeper);
+		struct keeper *k = TRY_PTR(MEM_NEW(struct keeper));
 
 		l->node->disks[i]->serving = false;
 		k->life = l;
 		k->disk = l->node->disks[i];
 		fiber_cond_init(&k->changed);
-		if (!k->disk->dead && fiber_spawn(l->env, keep_disk, k, "disk"))
-			abort();
+		if (!k->disk->dead)
+			TRY(fiber_spawn(l->env, keep_disk, k, "disk"));
 	}
 }
 
@@ -190,7 +189,7 @@ static void live(struct env *e, void *arg)
 {
 	struct cl_node *n = arg;
 	struct cluster *c = n->cl;
-	struct life *l = MEM_NEW(struct life);
+	struct life *l = TRY_PTR(MEM_NEW(struct life));
 	struct rpc_opts ro = { .node_name = n->name, .cluster = c->uuid, .ping_interval_ns = c->o.ping_ns,
 			       .connect_timeout_ns = 2 * NS_PER_S };
 	struct hci_error err;
@@ -198,24 +197,22 @@ static void live(struct env *e, void *arg)
 
 	l->env = e;
 	l->node = n;
-	if (simstore_open(c->store, e, &l->store))
-		abort();
+	TRY(simstore_open(c->store, e, &l->store));
 	store_set_timeout(l->store, c->o.store_timeout_ns);
-	l->rpc = rpc_new(e, &ro);
-	l->peers = rpc_peers_new(l->rpc, resolve, l);
+	l->rpc = TRY_PTR(rpc_new(e, &ro));
+	l->peers = TRY_PTR(rpc_peers_new(l->rpc, resolve, l));
 	l->vol = (struct vol_ctx){ .env = e, .store = l->store, .peers = l->peers, .self = n->name,
 				   .choose_spare = choose_spare, .disk = disk_record, .arg = l,
 				   .mutate = c->o.mutate };
 	n->life = l;
 	if (!n->client) {
-		l->service = repl_service_new(e, l->rpc);
+		l->service = TRY_PTR(repl_service_new(e, l->rpc));
 		snprintf(addr, sizeof(addr), "tcp:%s:%d", n->name, PORT);
-		if (rpc_listen(l->rpc, addr, &err))
+		if (rpc_listen(l->rpc, addr, &err) && rpc_listen(l->rpc, addr, &err))
 			cluster_fail(c, "node %s: %s", n->name, err.message);
 		start_keepers(l);
 	}
-	if (fiber_spawn(e, live_fiber, l, "live"))
-		abort();
+	TRY(fiber_spawn(e, live_fiber, l, "live"));
 }
 
 void cluster_boot(struct cl_node *n)
@@ -279,8 +276,8 @@ void cluster_start_clients(struct cluster *c, void (*on_client)(struct life *l, 
 	for (unsigned i = 0; i < c->o.clients; i++) {
 		struct cl_node *n = &c->client[i];
 
-		if (n->life && fiber_spawn(n->life->env, live_fiber, n->life, "live"))
-			abort();
+		if (n->life)
+			TRY(fiber_spawn(n->life->env, live_fiber, n->life, "live"));
 	}
 }
 
@@ -303,8 +300,7 @@ static void call_fiber(void *arg)
 
 static void call_start(struct env *e, void *arg)
 {
-	if (fiber_spawn(e, call_fiber, arg, "call"))
-		abort();
+	TRY(fiber_spawn(e, call_fiber, arg, "call"));
 }
 
 static bool call_done(void *arg)

@@ -14,6 +14,7 @@
 #include "env/sim.h"
 #include "replica/replica.h"
 #include "rpc/rpc.h"
+#include "sim/try.h"
 #include "store/records.h"
 #include "store/store_sim.h"
 #include "volume/volume.h"
@@ -95,6 +96,7 @@ struct cluster {
 	void (*on_death)(struct cl_node *n, void *arg);
 	void *arg;
 	struct cache_info cache; /* counts of all clients' caches in all lives that are over */
+	bool injected;        /* a failure was injected: a disk may be refused once */
 	bool failed;          /* something happened that must not happen */
 	char why[512];
 };

@@ -23,8 +23,9 @@ uint32_t points_target(const struct points *p, const struct env_mark *m, unsigne
 void points_hit(struct points *p, uint32_t target);
 /* Name of the point, and of the state when there are several. */
 const char *points_name(const struct points *p, uint32_t target, char *out, size_t cap);
-uint64_t points_count(const struct points *p, uint32_t target);
-/* One line each, "count name"; returns how many were never reached. */
-uint32_t points_print(const struct points *p, FILE *f);
+/* Never reached, and there is no other test for it. */
+bool points_missing(const struct points *p, uint32_t target);
+/* One line each: "count name". */
+void points_print(const struct points *p, FILE *f);
 
 #endif

@@ -69,11 +69,10 @@ static void client_life(struct life *l, void *arg)
 	struct scene *s = arg;
 
 	for (unsigned k = 0; k < s->nvol; k++) {
-		struct load *x = MEM_NEW(struct load);
+		struct load *x = TRY_PTR(MEM_NEW(struct load));
 
 		*x = (struct load){ l->env, &s->vol[k].writer[l->node->index] };
-		if (fiber_spawn(l->env, load_fiber, x, "load"))
-			abort();
+		TRY(fiber_spawn(l->env, load_fiber, x, "load"));
 	}
 }
 
@@ -298,10 +297,83 @@ static void setup(struct scene *s, const struct scene_opts *o)
 	s->c->arg = s;
 	s->trouble = (struct trouble){ .c = s->c, .points = o->points, .mask = o->mask, .lies = o->seed % 8 == 7 };
 	trouble_init(&s->trouble);
-	s->nvol = pick(s, 3) ? 1 : 2 + (unsigned)pick(s, 2);
+	s->nvol = pick(s, 3) || o->rehearsed ? 1 : 2 + (unsigned)pick(s, 2);
 	replicas = 2 + (uint32_t)pick(s, 2);
 	for (unsigned k = 0; k < s->nvol; k++)
 		volume_init(s, k, pick(s, 4) ? replicas : 2 + (uint32_t)pick(s, 2), o);
+}
+
+/* ---- rehearsed trouble ---- */
+
+static void step_kill(void *arg)
+{
+	cluster_kill(&((struct scene *)arg)->c->node[0], false);
+}
+
+static void step_power(void *arg)
+{
+	struct cluster *c = ((struct scene *)arg)->c;
+
+	for (unsigned k = 0; k < c->o.nodes; k++)
+		cluster_kill(&c->node[k], true);
+}
+
+static void step_writer(void *arg)
+{
+	struct cluster *c = ((struct scene *)arg)->c;
+
+	for (unsigned k = 0; k < c->o.clients; k++)
+		cluster_kill(&c->client[k], false);
+}
+
+static void step_boot(void *arg)
+{
+	struct cluster *c = ((struct scene *)arg)->c;
+
+	for (unsigned k = 0; k < c->o.nodes; k++)
+		cluster_boot(&c->node[k]);
+	for (unsigned k = 0; k < c->o.clients; k++)
+		cluster_boot(&c->client[k]);
+}
+
+static void step_disk(void *arg)
+{
+	struct scene *s = arg;
+
+	fault_disk_dies(s->c->node[1].disks[0]);
+	death_removed(&s->trouble);
+}
+
+static void rehearse(struct scene *s)
+{
+	static const struct {
+		uint64_t ms;
+		void (*fn)(void *arg);
+	} steps[] = {
+		{ 300, step_kill }, { 700, step_boot }, { 1500, step_power }, { 1800, step_boot },
+		{ 2600, step_writer }, { 2700, step_boot }, { 5000, step_disk },
+	};
+
+	for (unsigned k = 0; k < ARRAY_SIZE(steps); k++)
+		sim_at(s->c->sim, sim_now(s->c->sim) + steps[k].ms * NS_PER_MS, steps[k].fn, s);
+}
+
+static void inject(struct scene *s, const struct scene_opts *o)
+{
+	s->c->injected = o->fail_nth != 0;
+	if (o->fail == SCENE_FAIL_MEMORY)
+		mem_fail_nth(o->fail_nth);
+	else if (o->fail)
+		sim_fail_nth(s->c->sim, (enum sim_fail_kind)(o->fail - SCENE_FAIL_IO), o->fail_nth);
+}
+
+static uint64_t could_fail(struct scene *s, const struct scene_opts *o)
+{
+	uint64_t allocations = mem_fail_nth(0);
+
+	if (o->fail == SCENE_FAIL_MEMORY)
+		return allocations;
+	return o->fail ? sim_fail_count(s->c->sim, (enum sim_fail_kind)(o->fail - SCENE_FAIL_IO)) : 0;
 }
 
 static void load_and_trouble(struct scene *s, const struct scene_opts *o)
@@ -322,8 +394,13 @@ static void load_and_trouble(struct scene *s, const struct scene_opts *o)
 	s->trouble.mean_ns = (100 + pick(s, 1500)) * NS_PER_MS;
 	s->trouble.deaths_left = 2;
 	cluster_start_clients(c, client_life, s);
-	sim_run(c->sim, pick(s, 3 * NS_PER_S));
-	trouble_start(&s->trouble);
+	inject(s, o);
+	if (o->rehearsed) {
+		rehearse(s);
+	} else {
+		sim_run(c->sim, pick(s, 3 * NS_PER_S));
+		trouble_start(&s->trouble);
+	}
 	cluster_run_until(c, broken, o->seconds * NS_PER_S);
 	trouble_end(&s->trouble);
 }
@@ -372,6 +449,7 @@ void scene_play(const struct scene_opts *o, struct scene_result *r)
 		load_and_trouble(s, o);
 	if (!s->c->failed && !broken(s->c))
 		finish(s);
+	r->could_fail = could_fail(s, o);
 	count(s, r);
 	cluster_free(s->c);
 	trouble_free(&s->trouble);

@@ -9,6 +9,8 @@
 #include "sim/engine.h"
 #include "sim/trouble.h"
 
+enum scene_fail { SCENE_FAIL_NONE, SCENE_FAIL_MEMORY, SCENE_FAIL_IO, SCENE_FAIL_SEND, SCENE_FAIL_STORE, SCENE_FAIL_ANSWER };
+
 struct scene_opts {
 	uint64_t seed;
 	uint64_t seconds;      /* of trouble */
@@ -18,11 +20,17 @@ struct scene_opts {
 	uint32_t mask;         /* kinds of trouble */
 	uint32_t mutate, mutate_replica, mutate_cache;
 	struct points *points; /* counted here */
+	/* Instead of random trouble: a node killed, power lost everywhere, the writer killed, a disk that dies, one after
+	 * the other; and the nth allocation or operation after the volumes were made fails. */
+	bool rehearsed;
+	enum scene_fail fail;
+	uint64_t fail_nth; /* 0: none */
 };
 
 struct scene_result {
 	char why[640]; /* the rule that was broken, "" for none */
 	uint64_t events, virtual_ns, digest;
+	uint64_t could_fail;   /* how many allocations or operations there were to fail */
 	uint64_t reads, writes, failed, attaches;
 	struct history_counts history;
 	uint64_t faults[TR_KINDS];

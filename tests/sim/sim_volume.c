@@ -119,7 +119,7 @@ static bool print_points(const struct params *p)
 	if (f)
 		points_print(p->scene.points, f);
 	for (uint32_t k = 0; k < points_targets(p->scene.points); k++) {
-		if (points_count(p->scene.points, k))
+		if (!points_missing(p->scene.points, k))
 			continue;
 		never++;
 		if (p->need_points)

@@ -3,6 +3,7 @@
 #include "sim/workload.h"
 
 #include "base/mem.h"
+#include "sim/try.h"
 
 /* Attachments come and go while the fiber that made them sleeps: this is one of them. */
 struct run {
@@ -131,12 +132,12 @@ static void lane_fire(struct env_timer *t)
 
 static void lane_new(struct run *r)
 {
-	struct lane *l = MEM_NEW(struct lane);
+	struct lane *l = TRY_PTR(MEM_NEW(struct lane));
 
 	l->run = r;
 	l->reader = r->busy % 3 == 2;
 	l->io.done = lane_done;
-	l->io.buf = mem_alloc_aligned((size_t)r->w->wl->max_blocks * HCI_BLOCK);
+	l->io.buf = TRY_PTR(mem_alloc_aligned((size_t)r->w->wl->max_blocks * HCI_BLOCK));
 	env_timer_init(&l->timer, lane_fire);
 	r->busy++;
 	lane_rest(l);
@@ -163,7 +164,7 @@ static void hold(struct run *r)
 void wl_writer_run(struct env *e, struct wl_writer *w)
 {
 	struct workload *wl = w->wl;
-	struct run *r = MEM_NEW(struct run);
+	struct run *r = TRY_PTR(MEM_NEW(struct run));
 
 	fiber_cond_init(&r->idle);
 	r->env = e;
@@ -217,7 +218,7 @@ int wl_verify(struct env *e, struct workload *wl, void *handle, bool may_be_lost
 	uint32_t session = history_session(wl->history);
 	int rc = 0;
 
-	w.io.buf = mem_alloc_aligned(64 * HCI_BLOCK);
+	w.io.buf = TRY_PTR(mem_alloc_aligned(64 * HCI_BLOCK));
 	w.io.done = wait_done;
 	for (uint64_t b = 0; b < wl->nblocks && rc == 0; b += 64) {
 		uint64_t n = MIN(wl->nblocks - b, (uint64_t)64);
