@@ -241,15 +241,21 @@ static uint64_t now_ns(void)
 }
 
 /* Looks for a completion for a moment, when that has paid lately; meanwhile nobody need wake us. */
-static void look(hci_queue *q, uint64_t until)
+static void look(hci_queue *q, uint64_t now, uint64_t until)
 {
 	uint32_t none = SIGNAL_NONE;
 
 	if (!q->spin.ns || q->nfree == q->depth || !ring_empty(&q->complete) ||
 	    !atomic_compare_exchange_strong(&q->signaled, &none, SIGNAL_AWAKE))
 		return;
-	while (ring_empty(&q->complete) && now_ns() < until)
+	while (ring_empty(&q->complete) && now < until) {
+		uint64_t then = now;
+
 		sched_yield();
+		now = now_ns();
+		if (!spin_goes_on(&q->spin, then, now))
+			return;
+	}
 }
 
 /* From here on the eventfd says again what is there. */
@@ -269,9 +275,10 @@ int hci_queue_reap(hci_queue *q, struct hci_completion *out, uint32_t max, int32
 
 	for (;;) {
 		struct pollfd p = { .fd = q->fd, .events = POLLIN };
+		uint64_t slept;
 
 		if (timeout_ms)
-			look(q, MIN(end, now + q->spin.ns));
+			look(q, now, MIN(end, now + q->spin.ns));
 		n = reap_some(q, out, max);
 		look_away(q);
 		/* With nothing open it would be for ever. */
@@ -281,7 +288,8 @@ int hci_queue_reap(hci_queue *q, struct hci_completion *out, uint32_t max, int32
 		if (now >= end)
 			return 0;
 		(void)poll(&p, 1, timeout_ms < 0 ? -1 : (int)((end - now + NS_PER_MS - 1) / NS_PER_MS));
-		spin_slept(&q->spin, now_ns() - now);
+		slept = now;
 		now = now_ns();
+		spin_slept(&q->spin, now, now - slept);
 	}
 }

@@ -176,7 +176,7 @@ static int sleep_until(struct real *r, struct epoll_event *ev, uint64_t now, uin
 	atomic_store_explicit(&r->sleeping, false, memory_order_relaxed);
 	r->env.now = real_clock();
 	if (sleeps && until)
-		spin_slept(&r->spin, r->env.now - now);
+		spin_slept(&r->spin, r->env.now, r->env.now - now);
 	return n;
 }
 

@@ -16,7 +16,7 @@ static bool something_to_do(struct real *r)
 
 bool spin_look(struct real *r, struct epoll_event *ev, int nev, uint64_t now, uint64_t until, int *n)
 {
-	uint64_t end = MIN(until, now + r->spin.ns);
+	uint64_t end = MIN(until, now + r->spin.ns), then;
 
 	*n = 0;
 	if (!r->spin.ns)
@@ -27,7 +27,9 @@ bool spin_look(struct real *r, struct epoll_event *ev, int nev, uint64_t now, ui
 		*n = epoll_wait(r->epfd, ev, nev, 0);
 		if (*n)
 			return true;
+		then = now;
 		sched_yield();
-	} while (real_clock() < end);
+		now = real_clock();
+	} while (spin_goes_on(&r->spin, then, now) && now < end);
 	return something_to_do(r);
 }

@@ -10,7 +10,7 @@ START_TEST(short_sleeps_make_it_look_as_long_as_allowed)
 	uint64_t last = 0;
 
 	for (int i = 0; i < 10; i++) {
-		spin_slept(&s, 50000);
+		spin_slept(&s, 0, 50000);
 		ck_assert_uint_ge(s.ns, last);
 		ck_assert_uint_gt(s.ns, 0);
 		last = s.ns;
@@ -24,7 +24,7 @@ START_TEST(long_sleeps_end_it)
 	struct spin s = { .max = 100000, .ns = 100000 };
 
 	for (int i = 0; i < 10; i++)
-		spin_slept(&s, 5000000);
+		spin_slept(&s, 0, 5000000);
 	ck_assert_uint_eq(s.ns, 0);
 }
 END_TEST
@@ -34,8 +34,41 @@ START_TEST(never_means_never)
 	struct spin s = { 0 };
 
 	for (int i = 0; i < 10; i++)
-		spin_slept(&s, 0);
+		spin_slept(&s, 0, 0);
 	ck_assert_uint_eq(s.ns, 0);
+}
+END_TEST
+
+#define MS UINT64_C(1000000)
+
+START_TEST(who_loses_the_processor_stops_for_a_while)
+{
+	struct spin s = { .max = 100000, .ns = 100000 };
+	uint64_t now = 1000 * MS, ban = 0;
+
+	ck_assert(spin_goes_on(&s, now, now + 5000));
+	ck_assert_uint_eq(s.ns, 100000);
+	for (int i = 0; i < 20; i++) {
+		uint64_t end;
+
+		ck_assert(!spin_goes_on(&s, now, now + 4 * MS));
+		now += 4 * MS;
+		ck_assert_uint_eq(s.ns, 0);
+		end = s.banned_until;
+		ck_assert_uint_ge(end - now, ban); /* never shorter than the last one */
+		ck_assert_uint_le(end - now, 1024 * MS);
+		ban = end - now;
+		spin_slept(&s, end - 1, 10);
+		ck_assert_uint_eq(s.ns, 0);
+		spin_slept(&s, end, 10);
+		ck_assert_uint_gt(s.ns, 0);
+		now = end;
+	}
+	ck_assert_uint_ge(ban, 1000 * MS);
+	/* Long after that, once does not count as again. */
+	now += 10000 * MS;
+	ck_assert(!spin_goes_on(&s, now, now + 4 * MS));
+	ck_assert_uint_le(s.banned_until - now, 25 * MS);
 }
 END_TEST
 
@@ -47,6 +80,7 @@ static Suite *suite(void)
 	tcase_add_test(t, short_sleeps_make_it_look_as_long_as_allowed);
 	tcase_add_test(t, long_sleeps_end_it);
 	tcase_add_test(t, never_means_never);
+	tcase_add_test(t, who_loses_the_processor_stops_for_a_while);
 	suite_add_tcase(s, t);
 	return s;
 }
