@@ -260,6 +260,9 @@ static const struct verb verbs[] = {
 		    { "tls", NULL, "clients need a certificate of the cluster's CA" },
 		    { "read-only", NULL, "clients may not write" },
 		    { "status", "TIME", "print the writer's view so often" },
+		    { "cache", "PATH", "read cache on an SSD: a file, made if need be, or a partition" },
+		    { "cache-size", "SIZE", "of it (default: all of what is there)" },
+		    { "cache-ram", "SIZE", "its blocks in memory (default 64M)" },
 		    OPT_WAIT } },
 	{ 0 },
 };

@@ -61,11 +61,27 @@ static int serve(struct cli *cli, hci_volume *vol)
 	return EXIT_FINE;
 }
 
+/* Of this process: before the volume is attached, so that it uses it. */
+static int cache_open(struct cli *cli)
+{
+	struct hci_cache_opts o = HCI_CACHE_OPTS_INIT;
+
+	o.path = opt_text(cli, "cache");
+	o.bytes = opt_size(cli, "cache-size", 0);
+	o.ram = opt_size(cli, "cache-ram", 0);
+	if (!o.path && !o.ram)
+		return 0;
+	return hci_cache_open(cli->cluster, &o, &cli->err);
+}
+
 int volume_export(struct cli *cli)
 {
-	hci_volume *vol = volume_attach(cli);
+	hci_volume *vol;
 	int rc;
 
+	if (cache_open(cli))
+		return failed(cli);
+	vol = volume_attach(cli);
 	if (!vol)
 		return EXIT_FAILED;
 	rc = serve(cli, vol);

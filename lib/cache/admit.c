@@ -135,7 +135,7 @@ void cache_admit(struct cache *c, uint32_t k)
 	uint32_t to;
 
 	if (!cache_ssd_ok(c) || !x->buf || x->slot != TAB_NONE || x->flags & CH_WRITING || c->closing ||
-	    c->nwrites + c->ncompares >= CACHE_WRITES)
+	    c->nwrites + c->ncompares >= MIN(CACHE_WRITES, c->bufs_max / 2))
 		return;
 	x->fp = fp_of(c->key, x->buf);
 	to = tab_fp_find(&c->t, x->fp);
