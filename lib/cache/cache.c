@@ -35,7 +35,8 @@ static void add_metrics(struct cache *c)
 	c->m_evict = metrics_counter(m, "hci_cache_evicted_total", "Blocks that left to make room.", "");
 	c->m_error = metrics_counter(m, "hci_cache_errors_total", "I/O of the cache's SSD that failed or took too long.", "");
 	c->m_corrupt = metrics_counter(m, "hci_cache_corrupt_total", "Blocks of the cache's SSD with wrong content.", "");
-	c->m_saved = metrics_gauge(m, "hci_cache_saved_milliseconds", "Time that misses would have taken, less that of the hits.", "");
+	c->m_saved = metrics_gauge(m, "hci_cache_saved_milliseconds",
+				   "Time that misses would have taken, less that of the hits.", "");
 	c->m_ram = metrics_gauge(m, "hci_cache_bytes", "Blocks in the read cache.", "tier=\"ram\"");
 	c->m_ssd = metrics_gauge(m, "hci_cache_bytes", "Blocks in the read cache.", "tier=\"ssd\"");
 }

@@ -64,7 +64,7 @@ struct cache_info {
 	uint64_t blocks;                   /* addresses cached; more than places when places are shared */
 	uint64_t hits_ram, hits_ssd, misses;
 	uint64_t fills, admitted, shared, evicted, invalidated;
-	uint64_t errors, corrupt;          /* of the SSD: I/O that failed or took too long; content that was not what was put there */
+	uint64_t errors, corrupt;          /* of the SSD: I/O that failed or took too long; wrong content */
 	uint64_t proven, outdated;         /* kept from before: current at the next attach, or not */
 	uint64_t saved_ns;                 /* time that misses would have taken, less that of the hits */
 };

@@ -23,7 +23,7 @@
 
 #define LOG_SUB "cache"
 
-#define CACHE_WRITES 256u                   /* blocks on their way to the SSD, and half of memory at most; no more are admitted then */
+#define CACHE_WRITES 256u                   /* blocks on their way to the SSD, also half of memory at most */
 #define CACHE_PATIENCE (250 * NS_PER_MS)    /* with a read of the SSD */
 #define CACHE_ERRORS_MAX 32u                /* after so many the SSD is passed by for good */
 #define CACHE_VOLS_MAX 65535u
