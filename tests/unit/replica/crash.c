@@ -5,6 +5,8 @@
  */
 #include <stdlib.h>
 
+#include "base/mem.h"
+#include "replica/log_format.h"
 #include "unit/replica/model.h"
 #include "unit/replica/world.h"
 
@@ -294,6 +296,83 @@ START_TEST(survives_crashes)
 }
 END_TEST
 
+/* ---- leftovers ---- */
+
+static void zero_then_write(struct env *e, void *arg)
+{
+	struct driver *dr = arg;
+	struct repl_disk_opts o = disk_opts();
+	struct repl_slot *s;
+
+	dr->d = must_format_open(e, "/d1", &o);
+	s = must_slot(dr->d, 0, 1, SEG_SIZE);
+	ck_assert_int_eq(io(e, s, REPL_ZERO, 0, 0, HCI_BLOCK, NULL, 1, 0), 0);
+	ck_assert_int_eq(write_fill(e, s, 0, 0, HCI_BLOCK, 'x', 2), 0);
+	fiber_sleep(e, NS_PER_S); /* the power goes before this is over */
+}
+
+/* As if the batch that zeroes had never reached the medium, but the one behind it had. */
+static void lose_the_first(struct env *e, void *arg)
+{
+	uint8_t *p = mem_alloc_aligned(HCI_BLOCK);
+	const struct logf_hdr *h = (void *)p;
+	struct env_file *f;
+	bool found = false;
+
+	(void)arg;
+	ck_assert_int_eq(env_open(e, "/d1/log", ENV_O_DIRECT, &f), 0);
+	for (uint64_t off = 2 * HCI_BLOCK; !found && off < 16 * HCI_BLOCK; off += HCI_BLOCK) {
+		const struct logf_entry *x = (const void *)(p + sizeof(*h) + sizeof(struct logf_vol));
+
+		ck_assert_int_eq(fiber_read(e, f, p, HCI_BLOCK, off), HCI_BLOCK);
+		found = h->magic == LOGF_MAGIC && h->nentries == 1 && x->kind == LOGF_ZERO;
+		memset(p, 0, found ? HCI_BLOCK : 0);
+		if (found)
+			ck_assert_int_eq(fiber_write(e, f, p, HCI_BLOCK, off, ENV_IO_DSYNC), HCI_BLOCK);
+	}
+	ck_assert(found);
+	env_close(e, f);
+	mem_free_aligned(p);
+}
+
+/* Its first batch is as long as the one that was lost, so what is left lies right behind it, with the right number. */
+static void open_only(struct env *e, void *arg)
+{
+	struct driver *dr = arg;
+	struct repl_disk_opts o = disk_opts();
+
+	dr->d = must_open(e, "/d1", &o);
+	(void)must_slot(dr->d, 0, 2, SEG_SIZE);
+	simw_crash_at(&dr->w, 0, true);
+	fiber_sleep(e, NS_PER_S);
+}
+
+static void nothing_is_there(struct env *e, void *arg)
+{
+	struct driver *dr = arg;
+	struct repl_disk_opts o = disk_opts();
+	struct repl_slot *s;
+
+	dr->d = must_open(e, "/d1", &o);
+	s = must_slot(dr->d, 0, 3, SEG_SIZE);
+	read_expect(e, s, 0, 0, HCI_BLOCK, 0);
+	repl_slot_put(s);
+	repl_disk_close(dr->d, false);
+}
+
+START_TEST(leftover_of_an_older_epoch_is_not_taken)
+{
+	struct driver *dr = driver_new(1, 64 * MiB);
+
+	simw_crash_at(&dr->w, 150 * NS_PER_MS, true); /* before it is written back */
+	ck_assert(!simw_run(&dr->w, zero_then_write, dr));
+	ck_assert(simw_run(&dr->w, lose_the_first, dr));
+	ck_assert(!simw_run(&dr->w, open_only, dr));
+	ck_assert(simw_run(&dr->w, nothing_is_there, dr));
+	driver_free(dr);
+}
+END_TEST
+
 /* ---- full ---- */
 
 static void squeeze(void *arg)
@@ -339,6 +418,7 @@ static Suite *suite(void)
 
 	tcase_set_timeout(t, 60);
 	tcase_add_loop_test(t, survives_crashes, first, first + (n ? n : 40));
+	tcase_add_test(t, leftover_of_an_older_epoch_is_not_taken);
 	tcase_add_loop_test(t, survives_full_disk, first, first + (n ? n : 16));
 	suite_add_tcase(s, t);
 	return s;
