@@ -9,6 +9,7 @@
 #include "etcd.h"
 
 #define READY_WITHIN (4 * SEC)  /* from the first packet to the first answer */
+#define TCP_WITHIN (1 * SEC)    /* of that, to be connected: no answer at all is a machine that is off */
 #define STALL_FIRST (1500 * MS) /* without an answer, though one is waited for; doubled while nobody answers */
 #define STALL_MOST (8 * SEC)
 #define PAUSE_FIRST (50 * MS)
@@ -260,6 +261,8 @@ void conn_step(struct etcd *e, uint64_t now)
 	}
 	if (!e->doom && e->state != CONN_DOWN && e->state != CONN_READY && now >= e->conn_at)
 		conn_fail(e, HCI_E_UNAVAILABLE, "no answer within 4 s");
+	if (!e->doom && e->state == CONN_CONNECTING && e->net.connecting && now + READY_WITHIN >= e->conn_at + TCP_WITHIN)
+		conn_fail(e, HCI_E_UNAVAILABLE, "it cannot be reached");
 	if (!e->doom && e->state == CONN_READY)
 		check_stall(e, now);
 	if (e->doom)

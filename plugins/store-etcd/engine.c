@@ -75,6 +75,8 @@ static int sleep_ms(struct etcd *e, uint64_t now, uint64_t until)
 
 	if (e->more || e->doom || e->queued)
 		return 0;
+	if (e->state == CONN_CONNECTING)
+		t = min_time(t, now + 100 * MS);
 	if (e->state != CONN_READY)
 		t = min_time(t, e->conn_at);
 	else

@@ -46,7 +46,7 @@ int h2_step(struct h2 *h);
 /* Only writes. May end streams that were not sent yet. */
 int h2_flush(struct h2 *h);
 
-/* Bytes of a gRPC stream to whole messages: used by h2.c, and by itself in tests. False: no gRPC, or no memory. */
+/* Bytes of a gRPC stream to whole messages: grpc.c. False: no gRPC, or no memory. */
 bool grpc_feed(struct buf *rx, const void *p, size_t n, void (*message)(void *arg, const void *p, size_t n), void *arg);
 
 #endif

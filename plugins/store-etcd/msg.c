@@ -161,7 +161,7 @@ bool msg_kv(struct pb_in in, size_t skip, struct hci_store_kv *kv)
 
 		if (n > UINT32_MAX)
 			return false;
-		if (f.number == 1 && n >= skip) {
+		if (f.number == 1 && f.sub.p && n >= skip) {
 			kv->key = (const char *)f.sub.p + skip;
 			kv->key_len = (uint32_t)(n - skip);
 		} else if (f.number == 2) {

@@ -271,6 +271,19 @@ acks_over() { [ "$(acks)" -gt "$1" ]; }
 virsh_on() { "$tb" exec "$1" virsh -q "${@:2}"; }
 shut_off() { [ -z "$(virsh_on "$1" list --name)" ]; }
 
+part_etcd() {
+	local url
+	check "up with three members of etcd" under 60 "$tb" up --nodes 4 --disks 0 --etcd --owner $$
+	url=$("$tb" etcd url)
+	check "its URL has three" [ "$url" = etcd://10.77.0.1:2379,10.77.0.2:2379,10.77.0.3:2379/hci ]
+	check "a member answers a node that has none" "$tb" exec n4 env ETCDCTL_API=3 etcdctl --endpoints http://n2:2379 put a b
+	check "kill of its node" "$tb" kill n1
+	check "two are enough" wait_until 10 "$tb" exec n4 env ETCDCTL_API=3 etcdctl --endpoints http://n2:2379,http://n3:2379 put a c
+	check "the third returns with its node" "$tb" restart n1
+	check "and catches up" "$tb" etcd wait
+	check "down with etcd" "$tb" down
+}
+
 part_libvirt() {
 	local n type=qemu
 	image=$("$here/image.sh" --quiet) || { check "guest image" false; return; }
@@ -383,7 +396,7 @@ killed_up() {
 }
 
 before=$(inventory)
-for part in up daemon network disk kill down libvirt pki leftovers; do
+for part in up daemon network disk kill down libvirt pki etcd leftovers; do
 	[[ $part =~ $only ]] || continue
 	case $part in
 	daemon | network | disk | kill) # a part alone needs its bed

@@ -49,16 +49,18 @@ start_node() {
 }
 
 # make_cluster "SERVERS" "CLIENTS" DISKS SPARES REBUILD_DELAY: all disks in pool p, their names d1.. s1..
+# With use_etcd=1 the metadata are in an etcd of three members, else in a file that all nodes see.
 make_cluster() {
 	local n d spare all
 	nodes="$1" client=${2:-n1}
 	# shellcheck disable=SC2086
 	all=$(set -- $1 $2; echo $#)
 	"$testbed" sweep >/dev/null 2>&1 || true
-	"$testbed" --quiet up --nodes "$all" --disks "$3" --spares "$4" --disk-size 1G --owner $$ >/dev/null
+	"$testbed" --quiet up --nodes "$all" --disks "$3" --spares "$4" --disk-size 1G ${use_etcd:+--etcd} --owner $$ >/dev/null
+	[ -z "${use_etcd:-}" ] || HCI_STORE=$("$testbed" etcd url)
 	pki=$bed/shared/pki
 	mkdir -p "$pki/ca" "$bed/shared/admin"
-	"$ctl" cluster create faults >/dev/null
+	on "$client" cluster create faults >/dev/null
 	"$ctl" pki ca "$pki/ca" faults >/dev/null
 	"$ctl" pki issue "$pki/ca" admin "$bed/shared/admin" >/dev/null
 	for n in $nodes; do

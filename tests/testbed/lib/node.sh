@@ -46,6 +46,7 @@ node_boot() {
 	port_plug "$node" "$(node_pid "$node")"
 	disk_apply_slow "$node"
 	[ "$LIBVIRT" = 0 ] || libvirt_start "$node"
+	! etcd_here "$node" || etcd_start "$node"
 }
 
 # All nodes at once: boot takes as long as the slowest.
