@@ -46,6 +46,7 @@ static void fail_task(struct env_task *t)
 	log_fail_all(d);
 	fiber_cond_signal(d->e, &d->opener);
 	fiber_cond_signal(d->e, &d->wb);
+	fiber_cond_signal(d->e, &d->scrub.changed);
 	fiber_cond_signal(d->e, &d->drained);
 	if (d->on_failed && !d->closing)
 		d->on_failed(d->arg, d, &d->fail_err);
@@ -180,6 +181,7 @@ static void init_lists(struct repl_disk *d)
 	list_init(&d->dying_vols);
 	list_init(&d->free_reads);
 	list_init(&d->sums_lru);
+	scrub_init(d);
 	fiber_mutex_init(&d->open_lock);
 	fiber_mutex_init(&d->wb_lock);
 	fiber_cond_init(&d->opener);
@@ -253,6 +255,7 @@ static void disk_end(struct repl_disk *d)
 {
 	free_vols(d);
 	wb_free(d->pass);
+	scrub_fini(d);
 	read_fini(d);
 	index_fini(d);
 	log_fini(d);
@@ -339,7 +342,9 @@ static int start_fibers(struct repl_disk *d, struct hci_error *err)
 		d->fibers++;
 	if (fiber_spawn(d->e, seg_opener, d, "replica-opener") == 0)
 		d->fibers++;
-	return d->fibers == 2
+	if (fiber_spawn(d->e, scrub_fiber, d, "replica-scrub") == 0)
+		d->fibers++;
+	return d->fibers == 3
 		       ? 0
 		       : err_set(err, HCI_E_NOMEM, "disk %s: out of memory for fibers", d->path);
 }
@@ -350,6 +355,7 @@ static void stop_fibers(struct repl_disk *d)
 	while (d->fibers) {
 		fiber_cond_signal(d->e, &d->wb);
 		fiber_cond_signal(d->e, &d->opener);
+		fiber_cond_signal(d->e, &d->scrub.changed);
 		fiber_cond_wait(d->e, &d->fibers_end);
 	}
 }

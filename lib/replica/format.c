@@ -26,7 +26,8 @@ static int fail(struct hci_error *err, const char *path, int rc, const char *wha
 static bool is_leftover(const char *name)
 {
 	return strcmp(name, "lost+found") == 0 || strcmp(name, "vol") == 0 ||
-	       strcmp(name, "lock") == 0 || strcmp(name, "log") == 0 || strcmp(name, NEW_SUPER) == 0;
+	       strcmp(name, "lock") == 0 || strcmp(name, "log") == 0 || strcmp(name, "scrub") == 0 ||
+	       strcmp(name, NEW_SUPER) == 0;
 }
 
 static int check_empty(struct env *e, const char *path, struct hci_error *err)

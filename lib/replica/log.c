@@ -430,7 +430,8 @@ void repl_submit(struct repl_op *op)
 	op_init(op);
 	p->vol = slot->vol;
 	d->open_ops++;
-	d->last_io = env_now(d->e);
+	if (!(op->flags & REPL_F_BACKGROUND))
+		d->last_io = env_now(d->e);
 	if (d->failed)
 		status = HCI_E_IO;
 	else if (d->closing)

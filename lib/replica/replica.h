@@ -100,6 +100,24 @@ struct repl_disk_info {
 };
 void repl_disk_info(const struct repl_disk *d, struct repl_disk_info *out);
 
+/* ---- scrub: reads everything and compares it with its checksums (scrub.c) ---- */
+
+/* period: from the beginning of a pass to that of the next; 0: a week, UINT64_MAX: only when asked. rate: bytes a second at
+ * most, 0: 32 MiB; a pass that is not asked for goes slower, so as to take half the period. */
+void repl_scrub_set(struct repl_disk *d, uint64_t period_ns, uint64_t rate);
+void repl_scrub_start(struct repl_disk *d); /* a pass from the beginning, now, at the full rate */
+
+struct repl_scrub_info {
+	bool running;
+	uint64_t started, finished; /* ns since 1970: of this pass or the last one; start of the last that came to its end */
+	uint64_t done, total;       /* bytes of this pass or the last one */
+	uint64_t corrupt;           /* blocks that it found damaged */
+	uint32_t rotten;            /* regions that no writer has taken for repair yet */
+	uint64_t passes;            /* that came to their end since the disk was opened */
+};
+void repl_scrub_info(const struct repl_disk *d, struct repl_scrub_info *out);
+bool repl_has_rotten(struct repl_disk *d, const struct uuid *volume);
+
 /* ---- fence ---- */
 
 struct repl_slot_state {
@@ -143,6 +161,8 @@ enum repl_op_kind {
 #define REPL_F_CLASS (0xffu << REPL_F_CLASS_SHIFT)
 #define REPL_F_COPY (1u << REPL_F_CLASS_SHIFT)
 #define REPL_F_SCRUB (2u << REPL_F_CLASS_SHIFT)
+/* Of the disk itself: does not count as somebody's request when it makes way for them. */
+#define REPL_F_BACKGROUND 8u
 
 struct repl_op {
 	/* set by the caller, kept until done */
@@ -184,6 +204,9 @@ struct repl_region {
  */
 uint32_t repl_regions(struct repl_slot *s, uint64_t since, uint32_t only_segment, struct repl_region *cursor,
 		      struct repl_region *out, uint32_t max);
+
+/* Regions of the slot with blocks that the scrub found damaged; they are the caller's to repair, and no longer listed. */
+uint32_t repl_rotten(struct repl_slot *s, struct repl_region *out, uint32_t max);
 
 struct repl_held {
 	struct uuid volume;

@@ -54,6 +54,8 @@ static inline bool loc_is_data(uint32_t loc)
 #define META_MAGIC UINT64_C(0x4154454d49434843)  /* "CHCIMETA" */
 #define MAP_MAGIC UINT64_C(0x50414d5249434843)   /* "CHCIRMAP" */
 #define SUM_MAGIC UINT64_C(0x534d555349434843)   /* "CHCISUMS" */
+#define SCRUB_MAGIC UINT64_C(0x4252435349434843) /* "CHCISCRB" */
+#define SCRUB_VERSION 1u
 #define SUPER_VERSION 2u
 #define CKPT_VERSION 1u
 #define META_VERSION 1u
@@ -281,6 +283,17 @@ struct throttle {
 	struct env_timer timer;
 };
 
+struct scrub {
+	struct list rotten;
+	uint32_t nrotten;
+	bool loaded, asked, fast;
+	uint64_t period, rate;
+	uint64_t started, finished, done, total, corrupt, passes, serial, saved_at;
+	struct uuid at_volume; /* where it is */
+	uint32_t at_segment, at_region;
+	struct fiber_cond changed;
+};
+
 struct repl_disk {
 	struct env *e;
 	char path[256];
@@ -329,6 +342,8 @@ struct repl_disk {
 	struct fiber_cond opener;
 	uint32_t fibers;
 	struct fiber_cond fibers_end;
+
+	struct scrub scrub;
 
 	/* sums.c */
 	struct list sums_lru;
@@ -572,6 +587,12 @@ int wb_wait(struct wb *w);
 struct sums *wb_sums(struct wb *w, struct seg *s, uint32_t page); /* brings it in and holds it; NULL: no memory */
 struct wb *wb_new(struct repl_disk *d);
 void wb_free(struct wb *w);
+
+/* scrub.c */
+void scrub_init(struct repl_disk *d);
+void scrub_fini(struct repl_disk *d);
+void scrub_fiber(void *disk);
+uint64_t seg_bytes(const struct seg *s); /* slot.c; regions are given room as a whole */
 
 /* rebuild.c */
 int rebuild_valid(struct seg *s, uint32_t page, bool lost); /* from a fiber: valid bits from the checksums; -errno */

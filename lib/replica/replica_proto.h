@@ -27,6 +27,9 @@ enum repl_method {
 	REPL_RPC_DROP = 0x107,
 	/* map {disk} -> map {state...}: for people and tests */
 	REPL_RPC_INFO = 0x108,
+	/* [handle] -> [segment, region, segment, region...]: what the scrub found damaged; the caller repairs it, it is not
+	 * listed again */
+	REPL_RPC_ROTTEN = 0x109,
 };
 
 #endif

@@ -382,7 +382,7 @@ static int register_all(struct repl_service *s)
 		{ REPL_RPC_READ, svc_read },       { REPL_RPC_WRITE, svc_write },
 		{ REPL_RPC_ZERO, svc_zero },       { REPL_RPC_STABLE, svc_stable },
 		{ REPL_RPC_REGIONS, svc_regions }, { REPL_RPC_DROP, svc_drop },
-		{ REPL_RPC_INFO, svc_info },
+		{ REPL_RPC_INFO, svc_info },       { REPL_RPC_ROTTEN, svc_rotten },
 	};
 	int rc = 0;
 

@@ -57,6 +57,8 @@ void svc_write(void *arg, struct rpc_req *req);
 void svc_zero(void *arg, struct rpc_req *req);
 void svc_stable(void *arg, struct rpc_req *req);
 void svc_regions(void *arg, struct rpc_req *req);
+void svc_rotten(void *arg, struct rpc_req *req);
+#define ROTTEN_MAX 512u /* entries of one reply */
 void svc_io_fini(struct repl_service *s);
 
 #endif

@@ -363,3 +363,30 @@ void svc_regions(void *arg, struct rpc_req *req)
 	}
 	send_regions(s, req, x, repl_regions(h->slot, since, only, &cursor, x->buf, max), max);
 }
+
+/* In the body: there are few, if any. */
+void svc_rotten(void *arg, struct rpc_req *req)
+{
+	struct repl_region *r = mem_alloc(ROTTEN_MAX * sizeof(*r));
+	bool bad = rd_array(&req->args) < 1;
+	struct handle *h = svc_handle(req->conn, rd_u64(&req->args));
+	struct buf b = BUF_INIT;
+	uint32_t n;
+
+	(void)arg;
+	if (bad || req->args.bad || !h || !r) {
+		svc_reply(req, bad || req->args.bad ? HCI_E_PROTO : !h ? HCI_E_NOTFOUND : HCI_E_NOMEM,
+			  "no such handle on this connection, or out of memory");
+		mem_free(r);
+		return;
+	}
+	n = repl_rotten(h->slot, r, ROTTEN_MAX);
+	pk_array(&b, 2 * n);
+	for (uint32_t i = 0; i < n; i++) {
+		pk_u64(&b, r[i].segment);
+		pk_u64(&b, r[i].region);
+	}
+	rpc_reply(req, b.failed ? HCI_E_NOMEM : 0, NULL, b.failed ? NULL : &b, NULL, 0, NULL, NULL);
+	buf_free(&b);
+	mem_free(r);
+}

@@ -221,8 +221,7 @@ uint32_t repl_regions(struct repl_slot *slot, uint64_t since, uint32_t only_segm
 	return n;
 }
 
-/* Regions are given room as a whole. */
-static uint64_t seg_bytes(const struct seg *s)
+uint64_t seg_bytes(const struct seg *s)
 {
 	uint64_t regions = 0;
 

@@ -478,6 +478,15 @@ int vol_reload(struct vol *v, struct hci_error *err)
 	return rc;
 }
 
+void vol_ask_scrubs(struct vol *v)
+{
+	for (uint32_t i = 0; i < v->nlegs; i++) {
+		v->legs[i]->rotten_at = 0;
+		v->legs[i]->rotten_heard = false;
+		fiber_cond_signal(v->e, &v->legs[i]->changed);
+	}
+}
+
 void vol_status(const struct vol *v, struct vol_status *out)
 {
 	*out = v->st;
@@ -485,6 +494,9 @@ void vol_status(const struct vol *v, struct vol_status *out)
 	out->seq = v->seq;
 	out->stable = io_stable(v);
 	out->mending = v->nmend;
+	out->scrubs_heard = true;
+	for (uint32_t i = 0; i < v->nlegs; i++)
+		out->scrubs_heard &= v->legs[i]->state != LEG_UP || v->legs[i]->rotten_heard;
 	out->segments = v->nsegs;
 	out->segments_degraded = 0;
 	out->out = 0;

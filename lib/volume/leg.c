@@ -13,6 +13,7 @@
 #define RETRY_MIN (100 * NS_PER_MS)
 #define RETRY_MAX (1 * NS_PER_S)
 #define IDLE_CHECK (500 * NS_PER_MS)
+#define ROTTEN_EVERY (30 * NS_PER_S)
 
 struct leg *leg_find(struct vol *v, const struct uuid *disk)
 {
@@ -243,6 +244,8 @@ static void leg_try(struct leg *l)
 	l->suspect = false;
 	l->down_since = 0;
 	l->last_status = 0;
+	l->rotten_at = 0;
+	l->rotten_heard = false;
 	l->ups++;
 	io_leg_up(l);
 	sync_check(v); /* others may leave now that this one is there */
@@ -259,6 +262,18 @@ static void leg_check_idle(struct leg *l)
 		leg_fail(l, HCI_E_IO, "its node says that the disk has failed");
 }
 
+/* What it finds by itself; what others find while they read comes with their replies. */
+static void leg_ask_rotten(struct leg *l)
+{
+	struct vol *v = l->v;
+
+	if (l->state != LEG_UP || !v->ready || env_now(v->e) < l->rotten_at)
+		return;
+	l->rotten_at = env_now(v->e) + ROTTEN_EVERY;
+	l->rotten_heard = !leg_rotten(l);
+	fiber_cond_signal(v->e, &v->changed);
+}
+
 static void leg_fiber(void *arg)
 {
 	struct leg *l = arg;
@@ -270,6 +285,7 @@ static void leg_fiber(void *arg)
 		if (l->state == LEG_UP) {
 			if (!fiber_cond_wait_until(e, &l->changed, env_now(e) + IDLE_CHECK) && l->state == LEG_UP)
 				leg_check_idle(l);
+			leg_ask_rotten(l);
 			backoff = RETRY_MIN;
 			continue;
 		}

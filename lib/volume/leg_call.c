@@ -245,6 +245,33 @@ int leg_regions(struct leg *l, uint64_t since, uint32_t segment, struct repl_reg
 	return 0;
 }
 
+int leg_rotten(struct leg *l)
+{
+	struct vol *v = l->v;
+	uint32_t n;
+	int status;
+
+	do {
+		struct rpc_call c = { .method = REPL_RPC_ROTTEN };
+		struct rd r;
+
+		pk_array(&c.body, 1);
+		pk_u64(&c.body, l->handle);
+		status = leg_call(l, &c);
+		r = c.reply;
+		n = status ? 0 : rd_array(&r) / 2;
+		for (uint32_t i = 0; i < n; i++) {
+			uint32_t segment = rd_u32(&r), region = rd_u32(&r);
+
+			if (r.bad || segment >= v->nsegs || region >= v->rec.segment_size / REPL_REGION)
+				continue; /* beyond the volume: nobody reads it */
+			mend_queue(v, segment, region, l);
+		}
+		rpc_call_free(&c);
+	} while (!status && n >= 512);
+	return status;
+}
+
 /* ---- things to say that nobody waits for ---- */
 
 int leg_next_segment(struct leg *l, uint32_t *segment)

@@ -119,6 +119,32 @@ static int fill_from(struct vol *v, struct leg *l, uint32_t segment, uint64_t of
 	return rc;
 }
 
+/*
+ * Replicas that are not in the set may be stale, but a block of theirs that has the very sum which one of the set knows
+ * to be right is the block that was lost. The target of a copy is the one that matters: it may be all that is left.
+ */
+static void fill_from_stale(struct vol *v, uint32_t segment, unsigned from, uint64_t off, void *buf, uint32_t len,
+			    const uint32_t *sums)
+{
+	uint32_t *other_sums = mem_alloc(len / HCI_BLOCK * sizeof(*other_sums));
+	void *other = mem_alloc_aligned(len);
+
+	for (unsigned k = 0; other && other_sums && k < v->segs[segment].n; k++) {
+		struct leg *l = seg_leg(v, &v->segs[segment], k);
+
+		if (k == from || v->segs[segment].pos[k] == POS_IN || l->state != LEG_UP ||
+		    leg_read(l, segment, off, other, len, 0, other_sums))
+			continue;
+		for (uint32_t i = 0; i < len / HCI_BLOCK; i++) {
+			if (!fits(buf, i, sums) && fits(other, i, sums))
+				memcpy((uint8_t *)buf + (size_t)i * HCI_BLOCK,
+				       (uint8_t *)other + (size_t)i * HCI_BLOCK, HCI_BLOCK);
+		}
+	}
+	mem_free_aligned(other);
+	mem_free(other_sums);
+}
+
 int mend_fill(struct vol *v, uint32_t segment, unsigned from, uint64_t off, void *buf, uint32_t len, uint32_t *sums)
 {
 	bool unheard = false;
@@ -134,6 +160,8 @@ int mend_fill(struct vol *v, uint32_t segment, unsigned from, uint64_t off, void
 		if (l->state != LEG_UP || fill_from(v, l, segment, off, buf, len, sums))
 			unheard = true;
 	}
+	if (block_sums_wrong(buf, len / HCI_BLOCK, sums))
+		fill_from_stale(v, segment, from, off, buf, len, sums);
 	if (!block_sums_wrong(buf, len / HCI_BLOCK, sums))
 		return 0;
 	return unheard ? HCI_E_UNAVAILABLE : HCI_E_CORRUPT;

@@ -194,8 +194,12 @@ struct vol_status {
 	uint64_t lost_blocks;                 /* that were read and are damaged on every replica of the set */
 	uint32_t mending;                     /* regions with damaged blocks that are to be repaired */
 	uint64_t reads_hedged; /* asked of a second replica, as the first had not answered in time */
+	bool scrubs_heard;                    /* every replica that is up has told what its scrub found */
 };
 void vol_status(const struct vol *v, struct vol_status *out);
+
+/* Ask all replicas at once what their scrubs have found, instead of within half a minute. */
+void vol_ask_scrubs(struct vol *v);
 
 /* Read one segment's bytes from one given replica, for comparing copies: from a fiber, any process, no lease. */
 int vol_peek(struct vol_ctx *x, const struct uuid *id, const struct uuid *disk, uint32_t segment, uint64_t off, void *buf,

@@ -124,6 +124,8 @@ struct leg {
 	uint64_t heal_at, replace_at; /* not before: after a failure */
 	uint32_t segments;      /* copies on it, when reconf.c counted last */
 	bool evacuating;        /* likewise */
+	uint64_t rotten_at;     /* when to ask next what its scrub has found */
+	bool rotten_heard;      /* it was asked since it came up */
 	struct disk_load *load; /* of its disk, shared by all volumes */
 	uint16_t turn;          /* of resync.c */
 };
@@ -273,6 +275,8 @@ int leg_copy_in(struct leg *l, uint32_t segment, uint64_t off, const void *buf_o
 int leg_regions(struct leg *l, uint64_t since, uint32_t segment, struct repl_region **out, size_t *n);
 /* The first segment from *segment on that the disk holds something of. HCI_E_NOTFOUND: there is none. */
 int leg_next_segment(struct leg *l, uint32_t *segment);
+/* From a fiber: what its scrub has found damaged is queued for repair. */
+int leg_rotten(struct leg *l);
 void leg_tell_stable(struct leg *l, uint64_t stable);
 void leg_tell_close(struct leg *l);
 

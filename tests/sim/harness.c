@@ -69,11 +69,28 @@ static int keep_open(struct keeper *k)
 	return rc;
 }
 
+/* Goes on until a pass that was begun by us has come to its end. */
+static void keep_scrub(struct keeper *k, bool *begun, uint64_t *passes)
+{
+	struct repl_scrub_info i;
+
+	repl_scrub_info(k->open, &i);
+	if (k->disk->scrub_wanted && !*begun) {
+		repl_scrub_start(k->open);
+		*begun = true;
+		*passes = i.passes;
+	} else if (*begun && i.passes > *passes) {
+		k->disk->scrub_wanted = *begun = false;
+		k->disk->scrubbed = true;
+	}
+}
+
 static void keep_disk(void *arg)
 {
 	struct keeper *k = arg;
 	struct life *l = k->life;
 	struct cl_disk *d = k->disk;
+	uint64_t passes = 0;
 
 	while (!d->dead) {
 		if (keep_open(k)) {
@@ -82,8 +99,11 @@ static void keep_disk(void *arg)
 		}
 		TRY(repl_service_add(l->service, k->open));
 		d->serving = true;
-		while (!k->failed)
-			fiber_cond_wait(l->env, &k->changed);
+		for (bool scrub = false; !k->failed;) {
+			fiber_cond_wait_until(l->env, &k->changed, env_now(l->env) + 500 * NS_PER_MS);
+			if (!k->failed)
+				keep_scrub(k, &scrub, &passes);
+		}
 		d->serving = false;
 		repl_service_remove(l->service, k->open);
 		repl_disk_close(k->open, true);

@@ -36,6 +36,8 @@ struct cl_disk {
 	enum sim_disk_fault fault;
 	bool full;            /* somebody else took its room */
 	bool faulted_lately;  /* a failure to open has its reason */
+	bool scrub_wanted;    /* by the test; its node begins soon */
+	bool scrubbed;        /* and was done with it */
 };
 
 /* What runs on a node; of its arena. */

@@ -25,6 +25,7 @@ struct scene {
 	struct scene_volume vol[TR_VOLUMES_MAX];
 	unsigned nvol;
 	struct trouble trouble;
+	uint64_t mended;
 };
 
 static uint64_t pick(struct scene *s, uint64_t n)
@@ -149,6 +150,39 @@ static void become_whole(struct scene *s, struct env *e, void **handle)
 	} while (!whole && env_now(e) < end);
 }
 
+static bool all_scrubbed(struct cluster *c)
+{
+	for (unsigned k = 0; k < c->ndisks; k++)
+		if (!c->disk[k].dead && !c->disk[k].scrubbed)
+			return false;
+	return true;
+}
+
+/* Every disk is scrubbed, and what was found is repaired. */
+static void become_sound(struct scene *s, struct env *e, void **handle)
+{
+	uint64_t end = env_now(e) + 120 * NS_PER_S;
+	struct vol_status st;
+
+	for (unsigned k = 0; k < s->c->ndisks; k++)
+		s->c->disk[k].scrub_wanted = true;
+	while (!all_scrubbed(s->c) && env_now(e) < end)
+		fiber_sleep(e, 100 * NS_PER_MS);
+	if (!all_scrubbed(s->c))
+		cluster_fail(s->c, "two minutes were not enough to scrub the disks");
+	for (unsigned k = 0; k < s->nvol && !s->c->failed; k++) {
+		vol_ask_scrubs(engine_vol(handle[k]));
+		do {
+			fiber_sleep(e, 100 * NS_PER_MS);
+			vol_status(engine_vol(handle[k]), &st);
+		} while ((!st.scrubs_heard || st.mending) && env_now(e) < end);
+		if (!st.scrubs_heard || st.mending)
+			cluster_fail(s->c, "volume %s: what the scrub found is not repaired: %u regions are left", s->vol[k].name,
+				     st.mending);
+		s->mended += st.mended_blocks;
+	}
+}
+
 static void *attach_again(struct scene *s, struct env *e, struct scene_volume *v)
 {
 	uint64_t end = env_now(e) + 120 * NS_PER_S;
@@ -194,6 +228,8 @@ static void final_check(struct life *l, void *arg)
 		return;
 	verify(s, l->env, handle, "after the last fault");
 	become_whole(s, l->env, handle);
+	if (!s->c->failed)
+		become_sound(s, l->env, handle);
 	verify(s, l->env, handle, "when all is whole");
 	for (unsigned k = 0; k < s->nvol && !s->c->failed; k++)
 		engine_compare(l, &s->vol[k].uuid, s->trouble.lies);
@@ -412,6 +448,7 @@ static void count(struct scene *s, struct scene_result *r)
 	r->digest = sim_digest(s->c->sim);
 	r->events = sim_events(s->c->sim);
 	r->virtual_ns = sim_now(s->c->sim);
+	r->mended = s->mended;
 	for (unsigned k = 0; k < s->nvol; k++) {
 		struct workload *wl = &s->vol[k].wl;
 

@@ -32,6 +32,7 @@ struct scene_result {
 	uint64_t events, virtual_ns, digest;
 	uint64_t could_fail;   /* how many allocations or operations there were to fail */
 	uint64_t reads, writes, failed, attaches;
+	uint64_t mended; /* blocks, at the end */
 	struct history_counts history;
 	uint64_t faults[TR_KINDS];
 	struct cache_info cache;

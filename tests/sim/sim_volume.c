@@ -60,6 +60,7 @@ static uint64_t play(struct params *p, uint64_t seed, struct totals *t)
 	s->writes += r.writes;
 	s->failed += r.failed;
 	s->attaches += r.attaches;
+	s->mended += r.mended;
 	s->history.uncertain += r.history.uncertain;
 	s->history.resolved += r.history.resolved;
 	s->history.checked += r.history.checked;
@@ -92,8 +93,9 @@ static void print_totals(const struct totals *t, double secs)
 	printf("%" PRIu64 " seeds, %" PRIu64 " violations; %.1f virtual hours and %" PRIu64 " events in %.1f s (%.0f/s)\n",
 	       t->seeds, t->broken, (double)s->virtual_ns / 3600e9, s->events, secs, (double)s->events / secs);
 	printf("%" PRIu64 " reads, %" PRIu64 " writes, %" PRIu64 " failed requests, %" PRIu64 " attaches, %" PRIu64
-	       " uncertain writes, %" PRIu64 " settled, %" PRIu64 " blocks checked\n",
-	       s->reads, s->writes, s->failed, s->attaches, s->history.uncertain, s->history.resolved, s->history.checked);
+	       " uncertain writes, %" PRIu64 " settled, %" PRIu64 " blocks checked, %" PRIu64 " mended by scrubs\n",
+	       s->reads, s->writes, s->failed, s->attaches, s->history.uncertain, s->history.resolved, s->history.checked,
+	       s->mended);
 	printf("read cache: %" PRIu64 " hits in memory, %" PRIu64 " on the SSD, %" PRIu64 " misses; %" PRIu64
 	       " blocks admitted, %" PRIu64 " shared, %" PRIu64 " evicted; %" PRIu64 " kept, %" PRIu64 " outdated; %" PRIu64
 	       " errors, %" PRIu64 " rotten\n",
