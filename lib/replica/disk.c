@@ -12,7 +12,7 @@
 
 #define CACHE_MAX (64 * MiB)
 #define SUMS_CACHE (32 * MiB)
-#define SUMS_CACHE_MIN (4 * MiB) /* a pass and many reads at a time must get on */
+#define SUMS_CACHE_MIN MiB /* a pass and many reads at a time must get on */
 #define FRAME_SLAB (256 * KiB)
 
 char *disk_path(struct repl_disk *d, const char *name)

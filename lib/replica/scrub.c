@@ -380,6 +380,15 @@ static void run(struct repl_disk *d)
 	save(d);
 }
 
+/* The clock may jump: not too long without a look. */
+static uint64_t next_look(const struct repl_disk *d)
+{
+	const struct scrub *s = &d->scrub;
+	uint64_t now = env_realtime(d->e), due = s->period ? s->finished + s->period : UINT64_MAX;
+
+	return env_now(d->e) + (due > now ? MIN(due - now, LOOK_EVERY) : 1);
+}
+
 void scrub_fiber(void *disk)
 {
 	struct repl_disk *d = disk;
@@ -395,7 +404,8 @@ void scrub_fiber(void *disk)
 				continue;
 		}
 		if (!d->stop)
-			fiber_cond_wait_until(d->e, &s->changed, env_now(d->e) + LOOK_EVERY);
+			fiber_cond_wait_until(d->e, &s->changed, d->failed || d->closing ? env_now(d->e) + LOOK_EVERY
+											 : next_look(d));
 	}
 	d->fibers--;
 	fiber_cond_signal(d->e, &d->fibers_end);

@@ -248,7 +248,7 @@ REAL(a_small_cache_is_enough)
 {
 	struct rig r;
 	uint8_t *p = mem_alloc_aligned(HCI_BLOCK);
-	const unsigned segs = 1200;
+	const unsigned segs = 320;
 
 	r = (struct rig){ .e = e, .path = path, .o = disk_opts() };
 	r.o.log_size = 32 * MiB;
@@ -296,9 +296,8 @@ REAL(a_scrub_goes_on)
 	do {
 		fiber_sleep(e, 10 * NS_PER_MS);
 		repl_scrub_info(r.d, &i);
-		ck_assert(i.passes || !i.done || i.done >= done);
+		ck_assert(i.passes || !i.done || i.done >= done); /* not from the beginning */
 	} while (!i.passes);
-	ck_assert_uint_ge(i.done, 64 * MiB);
 	while (i.passes < 2) {
 		fiber_sleep(e, 10 * NS_PER_MS);
 		repl_scrub_info(r.d, &i);
