@@ -61,11 +61,36 @@ static int list(struct cli *cli)
 	return table_print(t);
 }
 
+static int evacuate(struct cli *cli)
+{
+	hci_job *job;
+
+	return hci_disk_evacuate(cli->cluster, cli->args[0], &job, &cli->err) ? failed(cli) : follow_job(cli, job);
+}
+
+static int activate(struct cli *cli)
+{
+	if (hci_disk_activate(cli->cluster, cli->args[0], &cli->err))
+		return failed(cli);
+	return done(cli, "disk %s is for use", cli->args[0]);
+}
+
+static int set(struct cli *cli)
+{
+	const char *pool = opt_text(cli, "pool");
+
+	if (!pool == !opt_flag(cli, "no-pool"))
+		usage_error("disk %s: give either --pool NAME or --no-pool", cli->args[0]);
+	if (hci_disk_set_pool(cli->cluster, cli->args[0], pool, &cli->err))
+		return failed(cli);
+	return done(cli, pool ? "disk %s serves pool %s" : "disk %s serves no pool", cli->args[0], pool);
+}
+
 static int remove_disk(struct cli *cli)
 {
 	if (hci_disk_remove(cli->cluster, cli->args[0], &cli->err))
 		return failed(cli);
-	return done(cli, "disk %s removed: what it held is rebuilt elsewhere", cli->args[0]);
+	return done(cli, "disk %s removed: if it held anything, that is rebuilt elsewhere", cli->args[0]);
 }
 
 static const struct verb verbs[] = {
@@ -89,13 +114,35 @@ static const struct verb verbs[] = {
 		    { "log-level", "PERCENT", "of the log from which on it is moved to the disk (default 50)" },
 		    { "timeout", "TIME", "how long to wait for the node (default 30s)" } } },
 	{ .name = "list", .args = "", .summary = "List the disks", .run = list },
+	{ .name = "evacuate",
+	  .args = "UUID",
+	  .summary = "Move what a disk holds elsewhere, while volumes are in use",
+	  .run = evacuate,
+	  .min = 1,
+	  .max = 1,
+	  .more = "Then it can be removed (disk remove), leave its pool (disk set), or be used again (disk activate). Ctrl-C ends the\n"
+		  "watching; hcictl job cancel ends the job: what has moved stays. Example:\n  hcictl disk evacuate 3fa0 && hcictl disk remove 3fa0",
+	  .opts = { OPT_NO_WAIT } },
+	{ .name = "activate",
+	  .args = "UUID",
+	  .summary = "Use an evacuated disk again",
+	  .run = activate,
+	  .min = 1,
+	  .max = 1 },
+	{ .name = "set",
+	  .args = "UUID",
+	  .summary = "Put a disk into a pool, or take an evacuated one out",
+	  .run = set,
+	  .min = 1,
+	  .max = 1,
+	  .opts = { { "pool", "NAME", "pool it is to serve" }, { "no-pool", NULL, "none" } } },
 	{ .name = "remove",
 	  .args = "UUID",
-	  .summary = "Take a failed or offline disk out for good",
+	  .summary = "Take a failed, offline or evacuated disk out for good",
 	  .run = remove_disk,
 	  .min = 1,
 	  .max = 1,
-	  .more = "A unique beginning of the UUID is enough. What it held is rebuilt at once." },
+	  .more = "A unique beginning of the UUID is enough. What a failed or offline one held is rebuilt at once." },
 	{ 0 },
 };
 

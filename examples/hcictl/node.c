@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* node list, remove */
+/* node list, evacuate, activate, remove */
 #include "cli.h"
 
 static int list(struct cli *cli)
@@ -26,6 +26,20 @@ static int list(struct cli *cli)
 	return table_print(t);
 }
 
+static int evacuate(struct cli *cli)
+{
+	hci_job *job;
+
+	return hci_node_evacuate(cli->cluster, cli->args[0], &job, &cli->err) ? failed(cli) : follow_job(cli, job);
+}
+
+static int activate(struct cli *cli)
+{
+	if (hci_node_activate(cli->cluster, cli->args[0], &cli->err))
+		return failed(cli);
+	return done(cli, "node %s is for use", cli->args[0]);
+}
+
 static int remove_node(struct cli *cli)
 {
 	if (hci_node_remove(cli->cluster, cli->args[0], &cli->err))
@@ -39,6 +53,21 @@ static const struct verb verbs[] = {
 	  .summary = "List the nodes",
 	  .run = list,
 	  .more = "A node joins by itself when hci-node starts on it." },
+	{ .name = "evacuate",
+	  .args = "NAME",
+	  .summary = "Move what a node's disks hold to other nodes, while volumes are in use",
+	  .run = evacuate,
+	  .min = 1,
+	  .max = 1,
+	  .more = "Nothing new is placed on it from then on. VMs stay: hcictl vm migrate. hcictl job cancel ends it; hcictl node activate\n"
+		  "uses the node again.",
+	  .opts = { OPT_NO_WAIT } },
+	{ .name = "activate",
+	  .args = "NAME",
+	  .summary = "Use an evacuated node again",
+	  .run = activate,
+	  .min = 1,
+	  .max = 1 },
 	{ .name = "remove",
 	  .args = "NAME",
 	  .summary = "Forget a node that is down and has no disks",

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pool create, list, delete */
+/* pool create, list, balance, delete */
 #include "cli.h"
 
 static int create(struct cli *cli)
@@ -39,6 +39,32 @@ static int list(struct cli *cli)
 	return table_print(t);
 }
 
+static int balance_plan(struct cli *cli)
+{
+	struct hci_pool_balance_info i;
+	struct table *t;
+
+	if (hci_pool_balance_plan(cli->cluster, cli->args[0], &i, sizeof(i), &cli->err))
+		return failed(cli);
+	t = table_new(cli, true);
+	cell_number(t, "COPIES TO MOVE", i.copies);
+	cell_size(t, "AT MOST", i.bytes);
+	cell_real(t, "LARGEST SHARE %", i.most_before);
+	cell_real(t, "SMALLEST SHARE %", i.least_before);
+	cell_real(t, "LARGEST AFTER %", i.most_after);
+	cell_real(t, "SMALLEST AFTER %", i.least_after);
+	return table_print(t);
+}
+
+static int balance(struct cli *cli)
+{
+	hci_job *job;
+
+	if (opt_flag(cli, "dry-run"))
+		return balance_plan(cli);
+	return hci_pool_balance(cli->cluster, cli->args[0], &job, &cli->err) ? failed(cli) : follow_job(cli, job);
+}
+
 static int delete_pool(struct cli *cli)
 {
 	if (hci_pool_delete(cli->cluster, cli->args[0], &cli->err))
@@ -60,6 +86,15 @@ static const struct verb verbs[] = {
 		    { "rebuild-delay", "TIME",
 		      "from a copy's loss to its rebuild elsewhere (default 10m)" } } },
 	{ .name = "list", .args = "", .summary = "List the pools", .run = list },
+	{ .name = "balance",
+	  .args = "NAME",
+	  .summary = "Even out how full the disks are, moving as little as that takes",
+	  .run = balance,
+	  .min = 1,
+	  .max = 1,
+	  .more = "After disks were added, for example; volumes are in use meanwhile. What counts is which part of a disk's capacity\n"
+		  "segments are placed on. Ctrl-C ends the watching, hcictl job cancel the job: what has moved stays.",
+	  .opts = { { "dry-run", NULL, "only say how much would move" }, OPT_NO_WAIT } },
 	{ .name = "delete",
 	  .args = "NAME",
 	  .summary = "Remove a pool that has neither disks nor volumes",

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* volume create, list, show, resize, delete; and the table of the verbs that move data */
+/* volume create, list, show, set, resize, delete; and the table of the verbs that move data */
 #include "volume.h"
 
 #include <string.h>
@@ -139,6 +139,20 @@ static int resize(struct cli *cli)
 	return done(cli, "volume %s resized", cli->args[0]);
 }
 
+static int set(struct cli *cli)
+{
+	struct hci_volume_set_opts o = HCI_VOLUME_SET_OPTS_INIT;
+	hci_job *job;
+
+	o.replicas = (uint32_t)opt_number(cli, "replicas", 0);
+	o.policy = opt_text(cli, "policy");
+	if (opt_flag(cli, "replicas") && !o.replicas)
+		usage_error("volume %s: 1 to 5 replicas", cli->args[0]);
+	if (!o.replicas && !o.policy)
+		usage_error("volume %s: give --replicas N, --policy NAME, or both", cli->args[0]);
+	return hci_volume_set(cli->cluster, cli->args[0], &o, &job, &cli->err) ? failed(cli) : follow_job(cli, job);
+}
+
 static int delete_volume(struct cli *cli)
 {
 	if (hci_volume_delete(cli->cluster, cli->args[0], &cli->err))
@@ -195,6 +209,18 @@ static const struct verb verbs[] = {
 	  .min = 1,
 	  .max = 1,
 	  .opts = { { "replicas", NULL, "each segment's copies and their states" } } },
+	{ .name = "set",
+	  .args = "NAME",
+	  .summary = "Change the number of copies or their placement, also while it is in use",
+	  .run = set,
+	  .min = 1,
+	  .max = 1,
+	  .more = "New copies are made before others go. hcictl job cancel brings back what was. Examples:\n"
+		  "  hcictl volume set v1 --replicas 3\n"
+		  "  hcictl volume set v1 --policy chained",
+	  .opts = { { "replicas", "N", "copies on distinct nodes, 1 to 5" },
+		    { "policy", "NAME", "placement; the copies move to where it wants them (\"\": the pool's)" },
+		    OPT_NO_WAIT } },
 	{ .name = "resize",
 	  .args = "NAME SIZE",
 	  .summary = "Grow a volume, also while it is in use",

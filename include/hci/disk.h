@@ -22,7 +22,7 @@ HCI_BEGIN_DECLS
 #define HCI_DISK_ONLINE 1
 #define HCI_DISK_OFFLINE 2 /**< its node is away, or has not opened it */
 #define HCI_DISK_FAILED 3  /**< it returned errors; its segments are rebuilt elsewhere after the pool's delay */
-#define HCI_DISK_EVACUATING 4
+#define HCI_DISK_EVACUATING 4 /**< what it holds moves elsewhere, or has moved; it gets nothing new */
 #define HCI_DISK_REMOVED 5
 
 /** Options of hci_disk_add(). */
@@ -59,8 +59,30 @@ struct hci_disk_opts {
  */
 HCI_API int hci_disk_add(hci_cluster *c, const struct hci_disk_opts *opts, char uuid[HCI_UUID_STR], struct hci_error *err);
 
-/** Take a failed or offline disk out of the cluster: what it held is rebuilt at once. @p uuid may be shortened to a unique
- * prefix. @return 0, HCI_E_NOTFOUND, HCI_E_STATE (it is online). Threads: any. Blocks for store I/O. Since 0.1. */
+/**
+ * Move what a disk holds to other disks, while volumes are in use; then it can be removed, or leave its pool. It gets nothing new
+ * meanwhile and after, until hci_disk_activate(). Cancelled, the disk is for use again; what has moved stays where it is.
+ *
+ * @param c     the cluster
+ * @param uuid  of the disk, or a unique beginning of it
+ * @param job   set to the job ("disk-evacuate", in copies), hci_job_unref() it; NULL: wait for the end here
+ * @param err   NULL, or filled in on failure
+ * @return 0, HCI_E_NOTFOUND, HCI_E_STATE (it is neither online nor evacuating), HCI_E_BUSY (such a job is at it),
+ *   HCI_E_UNAVAILABLE, HCI_E_NOMEM; when waiting the job's error. Threads: any. Blocks for store I/O. Since 0.1.
+ */
+HCI_API int hci_disk_evacuate(hci_cluster *c, const char *uuid, hci_job **job, struct hci_error *err);
+
+/** Use an evacuated disk again. No error when it is in use. @return 0, HCI_E_NOTFOUND, HCI_E_BUSY (its evacuation is under way:
+ * cancel that). Threads: any. Blocks for store I/O. Since 0.1. */
+HCI_API int hci_disk_activate(hci_cluster *c, const char *uuid, struct hci_error *err);
+
+/** Put a disk into a pool, or, @p pool NULL, take it out of its pool. One that serves a pool must be evacuated first; afterwards it
+ * is for use again. @return 0, HCI_E_NOTFOUND, HCI_E_STATE (not evacuated), HCI_E_BUSY (it still holds something), HCI_E_CONFLICT.
+ * Threads: any. Blocks for store I/O. Since 0.1. */
+HCI_API int hci_disk_set_pool(hci_cluster *c, const char *uuid, const char *pool, struct hci_error *err);
+
+/** Take a failed, offline or evacuated disk out of the cluster: what a failed or offline one held is rebuilt at once. @p uuid may be
+ * shortened to a unique prefix. @return 0, HCI_E_NOTFOUND, HCI_E_STATE (it is online), HCI_E_BUSY (its evacuation has not ended). Threads: any. Blocks for store I/O. Since 0.1. */
 HCI_API int hci_disk_remove(hci_cluster *c, const char *uuid, struct hci_error *err);
 
 struct hci_disk_info {

@@ -76,6 +76,23 @@ struct hci_node_info {
  */
 HCI_API int hci_node_list(hci_cluster *c, struct hci_node_info **out, uint64_t *n, uint64_t info_size, struct hci_error *err);
 
+/**
+ * Move what a node's disks hold to other nodes, while volumes are in use, and place nothing new on it (HCI_NODE_MAINTENANCE). VMs are not
+ * moved: migrate them. Cancelled, node and disks are for use again; what has moved stays where it is.
+ *
+ * @param c     the cluster
+ * @param name  of the node
+ * @param job   set to the job ("node-evacuate", in copies), hci_job_unref() it; NULL: wait for the end here
+ * @param err   NULL, or filled in on failure
+ * @return 0, HCI_E_NOTFOUND (the node, or it has no disks), HCI_E_BUSY (such a job is at it), HCI_E_UNAVAILABLE, HCI_E_NOMEM; when
+ *   waiting the job's error. Threads: any. Blocks for store I/O. Since 0.1.
+ */
+HCI_API int hci_node_evacuate(hci_cluster *c, const char *name, hci_job **job, struct hci_error *err);
+
+/** Use a node and its evacuated disks again. @return 0, HCI_E_NOTFOUND, HCI_E_BUSY (its evacuation is under way). Threads: any. Blocks
+ * for store I/O. Since 0.1. */
+HCI_API int hci_node_activate(hci_cluster *c, const char *name, struct hci_error *err);
+
 /** Forget a node that is down and has no disks. @return 0, HCI_E_NOTFOUND, HCI_E_STATE. Threads: any. Blocks. Since 0.1. */
 HCI_API int hci_node_remove(hci_cluster *c, const char *name, struct hci_error *err);
 

@@ -41,5 +41,31 @@ struct hci_pool_info {
 /** All pools, by name. As hci_node_list(). Since 0.1. */
 HCI_API int hci_pool_list(hci_cluster *c, struct hci_pool_info **out, uint64_t *n, uint64_t info_size, struct hci_error *err);
 
+/** What hci_pool_balance() would do. */
+struct hci_pool_balance_info {
+	uint64_t copies; /**< that would move */
+	uint64_t bytes;  /**< of their segments, as if they were full: at most so much is copied */
+	double most_before, least_before; /**< percent of a data disk's capacity that segments are placed on: the largest, the smallest */
+	double most_after, least_after;
+};
+
+/** Look how evenly a pool's data disks are used, and how much it would take to even that out. Nothing changes. @return 0,
+ * HCI_E_NOTFOUND, HCI_E_NOPLACE (no disks), HCI_E_UNAVAILABLE, HCI_E_NOMEM. Threads: any. Blocks for store I/O. Since 0.1. */
+HCI_API int hci_pool_balance_plan(hci_cluster *c, const char *name, struct hci_pool_balance_info *out, uint64_t info_size,
+				  struct hci_error *err);
+
+/**
+ * Even out how much of each data disk is used by segments, while volumes are in use: after disks were added, say. Moves as little as
+ * that takes, and only to where the volumes' policies agree. Spares stay free. Cancelled, what has moved stays.
+ *
+ * @param c     the cluster
+ * @param name  of the pool
+ * @param job   set to the job ("pool-balance", in copies), hci_job_unref() it; NULL: wait for the end here
+ * @param err   NULL, or filled in on failure
+ * @return 0, HCI_E_NOTFOUND, HCI_E_BUSY (such a job is at it), HCI_E_UNAVAILABLE, HCI_E_NOMEM; when waiting the job's error.
+ * Threads: any. Blocks for store I/O. Since 0.1.
+ */
+HCI_API int hci_pool_balance(hci_cluster *c, const char *name, hci_job **job, struct hci_error *err);
+
 HCI_END_DECLS
 #endif

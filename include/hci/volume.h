@@ -53,6 +53,34 @@ HCI_API int hci_volume_delete(hci_cluster *c, const char *name, struct hci_error
 /** Grow a volume to @p bytes, also while it is attached. @return 0, HCI_E_NOTFOUND, HCI_E_INVAL (smaller than now), HCI_E_NOPLACE, HCI_E_NOSPACE. Threads: any. Blocks. Since 0.1. */
 HCI_API int hci_volume_resize(hci_cluster *c, const char *name, uint64_t bytes, struct hci_error *err);
 
+/** Options of hci_volume_set(). */
+struct hci_volume_set_opts {
+	uint32_t size;      /**< sizeof(struct hci_volume_set_opts) */
+	uint32_t replicas;  /**< 1..5; 0: as it is */
+	const char *policy; /**< placement; "": the pool's; NULL: as it is */
+};
+#define HCI_VOLUME_SET_OPTS_INIT { (uint32_t)sizeof(struct hci_volume_set_opts), 0, NULL }
+
+/**
+ * Change how many replicas a volume has, and which policy places them, also while it is in use. Copies are made before others
+ * go: at no time a segment has fewer in sync than the smaller number. With another policy the copies move to where it would place
+ * a new volume.
+ *
+ * Cancelled, the volume is to have its former number and policy again: copies that came too many go at once, those that
+ * are missing are made; what moved stays.
+ *
+ * @param c     the cluster
+ * @param name  of the volume, or its UUID
+ * @param opts  see struct hci_volume_set_opts
+ * @param job   set to the job ("volume-set", in segments, then copies), hci_job_unref() it; NULL: wait for the end here
+ * @param err   NULL, or filled in on failure
+ * @return 0, HCI_E_INVAL, HCI_E_NOTFOUND (volume or policy), HCI_E_NOPLACE (not enough nodes with disks), HCI_E_BUSY (another such
+ *   job is at it), HCI_E_STATE (being made or deleted), HCI_E_PLUGIN, HCI_E_UNAVAILABLE, HCI_E_NOMEM; when waiting the job's error.
+ * Threads: any. Blocks for store I/O. Since 0.1.
+ */
+HCI_API int hci_volume_set(hci_cluster *c, const char *name, const struct hci_volume_set_opts *opts, hci_job **job,
+			   struct hci_error *err);
+
 struct hci_volume_info {
 	char name[HCI_NAME_MAX];
 	char uuid[HCI_UUID_STR];

@@ -64,6 +64,10 @@ int api_info_out(void *out, uint64_t info_size, const void *info, uint64_t ours,
 /* Copies a text that comes from the store or a caller into an info field. */
 #define API_TEXT(dst, src) snprintf((dst), sizeof(dst), "%s", (src))
 
+/* disk.c: a UUID or the beginning of one: is it? whose? */
+int api_disk_prefix(const char *uuid, struct hci_error *err);
+int api_disk_find(hci_cluster *c, const char *prefix, struct uuid *out, struct hci_error *err);
+
 /* events.c: NULL is fine; the loop is over. */
 void api_events_free(struct api_events *e);
 

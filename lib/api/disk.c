@@ -4,6 +4,8 @@
 
 #include "api/api_impl.h"
 
+#include "cluster/plan.h"
+
 #define ADD_TIMEOUT 30000u
 
 struct add_args {
@@ -170,26 +172,62 @@ static bool find_one(void *arg, const struct rec_disk *d)
 	return true;
 }
 
+int api_disk_prefix(const char *uuid, struct hci_error *err)
+{
+	if (strlen(uuid) < 4 || strlen(uuid) > 36 || strspn(uuid, "0123456789abcdef-") != strlen(uuid))
+		return err_set(err, HCI_E_INVAL, "disk %.40s: give the UUID or at least its first 4 characters", uuid);
+	return 0;
+}
+
+int api_disk_find(hci_cluster *c, const char *prefix, struct uuid *out, struct hci_error *err)
+{
+	struct find f = { .prefix = prefix };
+
+	core_each_disk(c->core, find_one, &f);
+	if (f.n != 1)
+		return err_set(err, HCI_E_NOTFOUND, "disk %s: %s", prefix,
+			       f.n ? "several begin like this: give more of the UUID" : "there is none of this UUID");
+	*out = f.id;
+	return 0;
+}
+
+/* A disk that works may go when nothing is on it. */
+static int check_empty(hci_cluster *c, const struct rec_disk *r, struct hci_error *err)
+{
+	uint64_t copies = 0;
+	int rc;
+
+	if (r->state == REC_DISK_ONLINE && core_alive(c->core, r->node))
+		return err_set(err, HCI_E_STATE,
+			       "disk %s of node %s: it is online: empty it first with hcictl disk evacuate, or wait until it has failed",
+			       r->path, r->node);
+	if (r->state != REC_DISK_EVACUATING)
+		return 0;
+	rc = plan_count_copies(c->core, &r->uuid, 1, &copies, err);
+	if (!rc && copies)
+		rc = err_set(err, HCI_E_BUSY, "disk %s of node %s: it still has %llu copies: wait for the end of its evacuation",
+			     r->path, r->node, (unsigned long long)copies);
+	return rc;
+}
+
 static int remove_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 {
-	struct find f = { .prefix = arg };
+	struct uuid id;
 	struct rec_disk *r;
 	char key[REC_KEY];
 	uint64_t rev;
 	int rc;
 
-	core_each_disk(c->core, find_one, &f);
-	if (f.n != 1)
-		return err_set(err, HCI_E_NOTFOUND, "disk %s: %s", f.prefix,
-			       f.n ? "several begin like this: give more of the UUID" : "there is none of this UUID");
+	rc = api_disk_find(c, arg, &id, err);
+	if (rc)
+		return rc;
 	r = MEM_NEW(struct rec_disk);
 	if (!r)
-		return err_set(err, HCI_E_NOMEM, "disk %s: out of memory", f.prefix);
-	key_disk(key, &f.id);
+		return err_set(err, HCI_E_NOMEM, "disk %s: out of memory", (const char *)arg);
+	key_disk(key, &id);
 	rc = rec_disk_get(c->store, key, r, &rev, err);
-	if (!rc && r->state == REC_DISK_ONLINE && core_alive(c->core, r->node))
-		rc = err_set(err, HCI_E_STATE, "disk %s of node %s: it is online: stop its node, or wait until it has failed",
-			     r->path, r->node);
+	if (!rc)
+		rc = check_empty(c, r, err);
 	if (!rc) {
 		r->state = REC_DISK_REMOVED;
 		r->state_since = env_realtime(c->env);
@@ -202,11 +240,12 @@ static int remove_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 
 int hci_disk_remove(hci_cluster *c, const char *uuid, struct hci_error *err)
 {
+	int rc;
+
 	if (!c || !uuid)
 		return api_null(c ? "uuid" : "c", err);
-	if (strlen(uuid) < 4 || strlen(uuid) > 36 || strspn(uuid, "0123456789abcdef-") != strlen(uuid))
-		return err_set(err, HCI_E_INVAL, "disk %.40s: give the UUID or at least its first 4 characters", uuid);
-	return api_call_fresh(c, remove_on_loop, (void *)(uintptr_t)uuid, err);
+	rc = api_disk_prefix(uuid, err);
+	return rc ? rc : api_call_fresh(c, remove_on_loop, (void *)(uintptr_t)uuid, err);
 }
 
 /* ---- list ---- */

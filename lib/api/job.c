@@ -21,6 +21,28 @@ int api_job_new(hci_job **out, hci_cluster *c, const char *id, struct hci_error 
 	return 0;
 }
 
+int api_job_start(hci_cluster *c, int (*fn)(hci_cluster *c, void *arg, struct hci_error *err), void *arg, const char *id,
+		  hci_job **out, struct hci_error *err)
+{
+	hci_job *j;
+	int rc;
+
+	if (out)
+		*out = NULL;
+	rc = api_call_fresh(c, fn, arg, err);
+	if (!rc)
+		rc = api_job_new(&j, c, id, err);
+	if (rc)
+		return rc;
+	if (out) {
+		*out = j;
+		return 0;
+	}
+	rc = hci_job_wait(j, -1, err);
+	hci_job_unref(j);
+	return rc;
+}
+
 void hci_job_unref(hci_job *j)
 {
 	if (!j)

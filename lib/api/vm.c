@@ -201,25 +201,9 @@ static int job_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 
 static int job(hci_cluster *c, struct job_args *a, hci_job **out, struct hci_error *err)
 {
-	hci_job *j;
-	int rc;
+	int rc = name_check(a->name, "VM", err);
 
-	if (out)
-		*out = NULL;
-	rc = name_check(a->name, "VM", err);
-	if (!rc)
-		rc = api_call_fresh(c, job_on_loop, a, err);
-	if (!rc)
-		rc = api_job_new(&j, c, a->id, err);
-	if (rc)
-		return rc;
-	if (out) {
-		*out = j;
-		return 0;
-	}
-	rc = hci_job_wait(j, -1, err);
-	hci_job_unref(j);
-	return rc;
+	return rc ? rc : api_job_start(c, job_on_loop, a, a->id, out, err);
 }
 
 int hci_vm_start(hci_cluster *c, const char *name, hci_job **out, struct hci_error *err)

@@ -108,12 +108,15 @@ struct core_job {
 	struct rec_job *rec;
 	uint64_t rev;
 	uint64_t last_write;
+	bool lost; /* another node has taken it over: nothing is written any more */
 };
 /* Makes a job record. args: pairs key, value, ..., NULL. id is written to rec. */
 int core_job_create(struct core *c, const char *type, const char *target, const char *node, const char *const *args,
 		    char id[HCI_NAME_MAX], struct hci_error *err);
 /* Takes over a pending (or, after a restart, running) job as its executor. */
 int core_job_begin(struct core *c, const char *id, struct core_job *j, struct hci_error *err);
+/* The same for a job that any node may do: also one whose node is down. HCI_E_BUSY: a node that is alive has it. */
+int core_job_take(struct core *c, const char *id, struct core_job *j, struct hci_error *err);
 /* Writes progress at most every 300 ms; returns true when the job is to be cancelled. */
 bool core_job_progress(struct core_job *j, uint64_t done, uint64_t total, const char *phase);
 /* Ends it: status 0, HCI_E_CANCELLED or an error; message: the error's, or the result. Frees j->rec. */

@@ -12,6 +12,8 @@
 
 #define LOG_SUB "cluster"
 
+#define CORE_SENT 128u
+
 enum { T_NODE, T_ALIVE, T_DISK, T_DISKSTAT, T_POOL, T_POLICY, TABLES };
 
 struct ent {
@@ -42,6 +44,12 @@ struct core {
 	struct fiber_cond changed;
 	struct list policies; /* loaded ones: struct loaded_policy of place.c */
 	struct fiber_mutex policy_lock;
+	/* Disks that copies were sent to lately: their fill level does not show it yet. */
+	struct {
+		struct uuid disk;
+		uint64_t at, bytes;
+	} sent[CORE_SENT];
+	unsigned sent_next;
 	bool reloading, closing;
 };
 

@@ -38,7 +38,7 @@ int core_job_create(struct core *c, const char *type, const char *target, const 
 	return rc;
 }
 
-int core_job_begin(struct core *c, const char *id, struct core_job *j, struct hci_error *err)
+static int job_take(struct core *c, const char *id, bool over, struct core_job *j, struct hci_error *err)
 {
 	char key[REC_KEY];
 	int rc;
@@ -52,7 +52,11 @@ int core_job_begin(struct core *c, const char *id, struct core_job *j, struct hc
 	rc = rec_job_get(c->o.store, key, j->rec, &j->rev, err);
 	if (!rc && j->rec->state != REC_JOB_PENDING && j->rec->state != REC_JOB_RUNNING)
 		rc = err_set(err, HCI_E_STATE, "job %s: it has ended", id);
+	if (!rc && over && *j->rec->node && strcmp(j->rec->node, c->self) && core_alive(c, j->rec->node))
+		rc = err_set(err, HCI_E_BUSY, "job %s: node %s has it", id, j->rec->node);
 	if (!rc) {
+		if (over)
+			snprintf(j->rec->node, sizeof(j->rec->node), "%s", c->self);
 		j->rec->state = REC_JOB_RUNNING;
 		j->rec->updated = env_realtime(c->o.env);
 		rc = rec_job_put(c->o.store, key, j->rec, j->rev, 0, &j->rev, err);
@@ -62,6 +66,16 @@ int core_job_begin(struct core *c, const char *id, struct core_job *j, struct hc
 		j->rec = NULL;
 	}
 	return rc;
+}
+
+int core_job_begin(struct core *c, const char *id, struct core_job *j, struct hci_error *err)
+{
+	return job_take(c, id, false, j, err);
+}
+
+int core_job_take(struct core *c, const char *id, struct core_job *j, struct hci_error *err)
+{
+	return job_take(c, id, true, j, err);
 }
 
 /* Writes what j->rec says; somebody who asked for cancelling meanwhile is heard. */
@@ -81,6 +95,10 @@ static int job_write(struct core_job *j, struct hci_error *err)
 	if (!seen)
 		return HCI_E_NOMEM;
 	rc = rec_job_get(j->core->o.store, key, seen, &j->rev, err);
+	if (!rc && strcmp(seen->node, j->rec->node)) {
+		j->lost = true; /* another has gone on with it */
+		rc = HCI_E_FENCED;
+	}
 	if (!rc) {
 		j->rec->cancel_requested |= seen->cancel_requested;
 		rc = rec_job_put(j->core->o.store, key, j->rec, j->rev, 0, &j->rev, err);
@@ -112,7 +130,7 @@ void core_job_end(struct core_job *j, int status, const char *message)
 	if (!status && j->rec->total)
 		j->rec->done = j->rec->total;
 	snprintf(j->rec->message, sizeof(j->rec->message), "%s", message ? message : "");
-	while (job_write(j, &err) && ++tries < 20) {
+	while (!j->lost && job_write(j, &err) && !j->lost && ++tries < 20) {
 		log_warn(env_log(j->core->o.env), "job %s: its end cannot be written yet: %s", j->rec->id, err.message);
 		fiber_sleep(j->core->o.env, 500 * NS_PER_MS);
 	}

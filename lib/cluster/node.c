@@ -206,6 +206,8 @@ int node_start(struct core *c, const struct node_opts *o, struct node **out, str
 		rc = node_job_start(n);
 	if (!rc && !o->no_repair)
 		rc = node_repair_start(n);
+	if (!rc)
+		rc = node_reconf_start(n);
 	if (rc) {
 		node_stop(n);
 		return rc == HCI_E_NOMEM ? err_set(err, rc, "node: out of memory") : rc;

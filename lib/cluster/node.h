@@ -7,6 +7,7 @@
  *   node_disk.c    opens and formats the disks the store gives it, tells their state, drops what moved away
  *   node_disk_log.c  waits for write logs that are away, gives up the content of disks that lost theirs
  *   node_repair.c  attaches degraded volumes that nobody has, so that they heal
+ *   node_reconf.c  does the jobs that change where copies are: replicas, policies, evacuation, balance
  *   node_vm.c      makes domains match the VM records; exports for them
  *   node_job.c     executes jobs addressed to this node
  *   handover.c     moves a volume's writer from node to node during live migration

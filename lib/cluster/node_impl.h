@@ -59,6 +59,7 @@ int node_disk_replace(struct node_disk *d, struct hci_error *err);
 int node_disk_start(struct node *n);
 void node_disk_stop(struct node *n);
 int node_repair_start(struct node *n);
+int node_reconf_start(struct node *n);
 /* Both are no-ops without n->o.compute. */
 int node_vm_start(struct node *n, struct hci_error *err);
 void node_vm_stop(struct node *n);

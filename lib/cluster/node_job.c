@@ -7,6 +7,7 @@
  */
 #include <stdlib.h>
 
+#include "cluster/node_reconf.h"
 #include "cluster/node_vm_impl.h"
 
 /* ---- the kinds ---- */
@@ -186,7 +187,7 @@ static int scan(struct node *n, bool first)
 
 		if (is_ours(n, r) && (r->state == REC_JOB_PENDING || (running && first)))
 			job_begin(n, r->id, running);
-		else if (running && first && !strcmp(r->node, n->name) && r->updated + 5 * NS_PER_S < started)
+		else if (running && first && !strcmp(r->node, n->name) && !reconf_is_job(r->type) && r->updated + 5 * NS_PER_S < started)
 			end_job(n, r->id);
 	}
 	rec_list_free(&l);

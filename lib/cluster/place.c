@@ -9,7 +9,7 @@
 #include <hci/disk.h>
 
 #include "base/crc32c.h"
-#include "cluster/core_impl.h"
+#include "cluster/place.h"
 #include "store/records.h"
 
 struct loaded_policy {
@@ -137,17 +137,6 @@ void core_policies_free(struct core *c)
 
 /* ---- snapshots ---- */
 
-struct snap {
-	struct core *c;
-	const char *pool;
-	uint32_t purpose;
-	struct hci_placement_snapshot s;
-	struct hci_placement_disk *disks;
-	struct uuid *ids;
-	uint32_t n, cap;
-	bool failed;
-};
-
 static void why_unusable(struct core *c, struct snap *x, const struct rec_disk *r, struct hci_placement_disk *d)
 {
 	const struct rec_node *n = core_node(c, r->node);
@@ -203,7 +192,7 @@ static bool snap_disk(void *arg, const struct rec_disk *r)
 	return true;
 }
 
-static int snap_make(struct core *c, const char *pool, uint32_t purpose, struct snap *x, struct hci_error *err)
+int snap_make(struct core *c, const char *pool, uint32_t purpose, struct snap *x, struct hci_error *err)
 {
 	memset(x, 0, sizeof(*x));
 	x->c = c;
@@ -221,14 +210,14 @@ static int snap_make(struct core *c, const char *pool, uint32_t purpose, struct 
 	return 0;
 }
 
-static void snap_free(struct snap *x)
+void snap_free(struct snap *x)
 {
 	mem_free(x->disks);
 	mem_free(x->ids);
 }
 
 /* A copy: loading the plugin lets other fibers run, and the pool's record may change under them. */
-static const char *policy_name(struct core *c, const char *pool, const char *policy, char out[HCI_NAME_MAX])
+const char *place_policy_name(struct core *c, const char *pool, const char *policy, char out[HCI_NAME_MAX])
 {
 	const struct rec_pool *p = core_pool(c, pool);
 
@@ -238,7 +227,7 @@ static const char *policy_name(struct core *c, const char *pool, const char *pol
 	return out;
 }
 
-static int ask(struct core *c, struct policy *p, struct snap *x, struct hci_placement_request *r, uint32_t *out,
+int place_ask(struct core *c, struct policy *p, struct snap *x, struct hci_placement_request *r, uint32_t *out,
 	       struct hci_error *err)
 {
 	if (c->o.place) {
@@ -257,7 +246,7 @@ static uint64_t seed_of(const struct uuid *v, uint32_t segment)
 	return (s ^ segment) * UINT64_C(0x9e3779b97f4a7c15);
 }
 
-static void request_init(struct hci_placement_request *r, uint32_t purpose, const struct uuid *volume, uint32_t segment,
+void place_request_init(struct hci_placement_request *r, uint32_t purpose, const struct uuid *volume, uint32_t segment,
 			 uint32_t replicas, uint64_t segment_bytes)
 {
 	memset(r, 0, sizeof(*r));
@@ -298,7 +287,7 @@ int core_place(void *arg, const struct vol_create *v, const struct uuid *volume,
 	int rc = 0;
 
 	if (!c->o.place)
-		rc = core_policy_get(c, policy_name(c, v->pool, v->policy, name), &p, err);
+		rc = core_policy_get(c, place_policy_name(c, v->pool, v->policy, name), &p, err);
 	if (rc)
 		return rc;
 	if (!core_pool(c, v->pool))
@@ -310,8 +299,8 @@ int core_place(void *arg, const struct vol_create *v, const struct uuid *volume,
 		struct hci_placement_request r;
 		uint32_t chosen[REC_REPLICAS_MAX];
 
-		request_init(&r, HCI_PLACE_NEW, volume, first + i, v->replicas, ss);
-		rc = ask(c, p, &x, &r, chosen, err);
+		place_request_init(&r, HCI_PLACE_NEW, volume, first + i, v->replicas, ss);
+		rc = place_ask(c, p, &x, &r, chosen, err);
 		for (uint32_t k = 0; !rc && k < v->replicas; k++) {
 			struct hci_placement_disk *d = &x.disks[chosen[k]];
 
@@ -325,12 +314,37 @@ int core_place(void *arg, const struct vol_create *v, const struct uuid *volume,
 	return rc;
 }
 
-static uint32_t snap_find(const struct snap *x, const struct uuid *id)
+uint32_t snap_find(const struct snap *x, const struct uuid *id)
 {
 	for (uint32_t i = 0; i < x->n; i++)
 		if (uuid_eq(&x->ids[i], id))
 			return i;
 	return UINT32_MAX;
+}
+
+#define SENT_COUNTS (15 * NS_PER_S)
+
+static void count_sent(const struct core *c, struct snap *x)
+{
+	for (unsigned i = 0; i < CORE_SENT; i++) {
+		uint32_t k = UINT32_MAX;
+
+		if (c->sent[i].bytes && env_now(c->o.env) < c->sent[i].at + SENT_COUNTS)
+			k = snap_find(x, &c->sent[i].disk);
+		if (k == UINT32_MAX)
+			continue;
+		x->disks[k].segments++;
+		x->disks[k].free -= MIN(x->disks[k].free, c->sent[i].bytes);
+	}
+}
+
+static void note_sent(struct core *c, const struct uuid *disk, uint64_t bytes)
+{
+	unsigned i = c->sent_next++ % CORE_SENT;
+
+	c->sent[i].disk = *disk;
+	c->sent[i].bytes = bytes;
+	c->sent[i].at = env_now(c->o.env);
 }
 
 int core_choose_spare(void *arg, const struct rec_volume *v, uint32_t segment, const struct uuid *keep, size_t nkeep,
@@ -348,13 +362,14 @@ int core_choose_spare(void *arg, const struct rec_volume *v, uint32_t segment, c
 	int rc = 0;
 
 	if (!c->o.place)
-		rc = core_policy_get(c, policy_name(c, v->pool, v->policy, name), &p, err);
+		rc = core_policy_get(c, place_policy_name(c, v->pool, v->policy, name), &p, err);
 	if (rc)
 		return rc;
 	do {
 		uint32_t purpose = spare_last ? HCI_PLACE_NEW : HCI_PLACE_REBUILD;
 
 		rc = snap_make(c, v->pool, purpose, &x, err);
+		count_sent(c, &x);
 		n = 0;
 		for (size_t k = 0; !rc && k < nkeep && n < ARRAY_SIZE(at); k++) {
 			i = snap_find(&x, &keep[k]);
@@ -366,14 +381,16 @@ int core_choose_spare(void *arg, const struct rec_volume *v, uint32_t segment, c
 			x.disks[i].usable = 0;
 			snprintf(x.disks[i].why_not, sizeof(x.disks[i].why_not), "it is the one to be replaced");
 		}
-		request_init(&r, purpose, &v->uuid, segment, v->replicas, v->segment_size);
+		place_request_init(&r, purpose, &v->uuid, segment, v->replicas, v->segment_size);
 		r.want = 1;
 		r.keep = at;
 		r.nkeep = n;
 		if (!rc)
-			rc = ask(c, p, &x, &r, &chosen, err);
-		if (!rc)
+			rc = place_ask(c, p, &x, &r, &chosen, err);
+		if (!rc) {
 			*out = x.ids[chosen];
+			note_sent(c, out, v->segment_size);
+		}
 		snap_free(&x);
 		if (purpose == HCI_PLACE_REBUILD)
 			break;
@@ -398,7 +415,7 @@ int core_explain(struct core *c, const char *policy, const char *pool, uint32_t 
 
 	if (!replicas || replicas > REC_REPLICAS_MAX)
 		return err_set(err, HCI_E_INVAL, "%u replicas: choose 1..%u", replicas, REC_REPLICAS_MAX);
-	rc = core_policy_get(c, policy_name(c, pool, policy, name), &p, err);
+	rc = core_policy_get(c, place_policy_name(c, pool, policy, name), &p, err);
 	if (rc)
 		return rc;
 	rc = snap_make(c, pool, HCI_PLACE_NEW, &x, err);
@@ -410,7 +427,7 @@ int core_explain(struct core *c, const char *policy, const char *pool, uint32_t 
 			rc = err_set(err, HCI_E_NOMEM, "pool %s: out of memory", pool);
 	}
 	if (!rc) {
-		request_init(&r, HCI_PLACE_NEW, &any, 0, replicas, 256 * MiB);
+		place_request_init(&r, HCI_PLACE_NEW, &any, 0, replicas, 256 * MiB);
 		rc = policy_place(p, &x.s, &r, chosen, replicas, reasons, scores, err);
 		for (uint32_t i = 0; i < x.n; i++) {
 			e[i].disk = x.ids[i];

@@ -110,7 +110,8 @@ static bool change(struct vol *v, uint32_t segment, struct rec_segment *r, void 
 		if (t->segment != segment || segment >= v->nsegs)
 			continue;
 		reconf_judge(v, segment, &now);
-		if (now.step != t->step || (t->step == STEP_REMOVE && !uuid_eq(&now.disk, &t->disk)))
+		if (now.step != t->step || now.pos != t->pos ||
+		    (t->step == STEP_REMOVE && !uuid_eq(&now.disk, &t->disk)))
 			continue;
 		if (t->step == STEP_ADD)
 			change_add(v, r, t, now.pos);
@@ -124,8 +125,13 @@ static bool change(struct vol *v, uint32_t segment, struct rec_segment *r, void 
 static void count_legs(struct vol *v)
 {
 	for (uint32_t i = 0; i < v->nlegs; i++) {
-		v->legs[i]->segments = 0;
-		v->legs[i]->evacuating = reconf_evacuating(v->legs[i]);
+		struct leg *l = v->legs[i];
+		const struct rec_disk *d = v->x->disk(v->x->arg, &l->disk);
+
+		l->segments = 0;
+		l->evacuating = d && d->state == REC_DISK_EVACUATING;
+		if (d && !l->node[0]) /* not opened yet */
+			snprintf(l->node, sizeof(l->node), "%s", d->node);
 	}
 	for (uint32_t i = 0; i < v->nsegs; i++)
 		for (unsigned k = 0; k < v->segs[i].n; k++)

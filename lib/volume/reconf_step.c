@@ -51,25 +51,57 @@ static bool good(struct vol *v, const struct seg *s, unsigned k)
 	return s->pos[k] == POS_IN && l->state == LEG_UP && !l->suspect && !l->out;
 }
 
+static bool on_one_node(struct vol *v, const struct seg *s, unsigned a, unsigned b)
+{
+	const char *x = seg_leg(v, s, a)->node, *y = seg_leg(v, s, b)->node;
+
+	return *x && !strcmp(x, y);
+}
+
+/* Would two of the copies that are left without this one be on one node? */
+static bool clash_without(struct vol *v, const struct seg *s, unsigned gone)
+{
+	for (unsigned a = 0; a < s->n; a++)
+		for (unsigned b = 0; b < a; b++)
+			if (a != gone && b != gone && s->leg[a] != LEG_NONE && s->leg[b] != LEG_NONE && on_one_node(v, s, a, b))
+				return true;
+	return false;
+}
+
+/* A copy that is to leave, and the one in its place is there: of those that move, not one whose move has not begun. */
+static bool replaced(struct vol *v, uint32_t segment, unsigned k)
+{
+	const struct seg *s = &v->segs[segment];
+	struct leg *l = seg_leg(v, s, k);
+	const struct rec_move *m = reconf_move(v, segment, &l->disk);
+
+	return l->evacuating || (m && (s->joining[k] || map_pos(v, s, &m->to) >= 0));
+}
+
 /*
  * Which copy of too many can go now; -1: none yet. One that holds something goes only when as many good ones are left as
- * the volume is to have. While a copy is to leave, no other goes in its place.
+ * the volume is to have, and those that are left stay on distinct nodes.
  */
-static int victim(struct vol *v, uint32_t segment, unsigned in, int leaving)
+static int victim(struct vol *v, uint32_t segment, unsigned in)
 {
 	struct seg *s = &v->segs[segment];
 	int best = -1, best_score = -1;
 	uint32_t best_load = 0;
+	bool apart = false, some_replaced = false;
 
+	/* While a copy is being replaced, no other goes for it. */
+	for (unsigned k = 0; k < s->n; k++)
+		some_replaced |= s->leg[k] != LEG_NONE && replaced(v, segment, k);
+	for (unsigned k = 0; k < s->n; k++)
+		apart |= s->leg[k] != LEG_NONE && (!some_replaced || replaced(v, segment, k)) && !clash_without(v, s, k);
 	for (unsigned k = 0; k < s->n; k++) {
 		struct leg *l = seg_leg(v, s, k);
-		bool leaves = is_leaving(v, segment, k);
 		int score;
 
-		if (s->leg[k] == LEG_NONE || (leaving >= 0 && !leaves) ||
+		if (s->leg[k] == LEG_NONE || (some_replaced && !replaced(v, segment, k)) || (apart && clash_without(v, s, k)) ||
 		    (!s->joining[k] && in - good(v, s, k) < v->rec.replicas))
 			continue;
-		score = 2 * s->joining[k] + !good(v, s, k);
+		score = 4 * is_leaving(v, segment, k) + 2 * s->joining[k] + !good(v, s, k);
 		if (score < best_score || (score == best_score && l->segments <= best_load))
 			continue;
 		best = (int)k;
@@ -96,11 +128,16 @@ void reconf_judge(struct vol *v, uint32_t segment, struct todo *t)
 		if (is_leaving(v, segment, k))
 			leaving = (int)k;
 	}
+	/* A copy that came to take its neighbour's place, and then both were to stay: one of them goes to another node. */
+	for (unsigned a = 0; a < s->n && n == v->rec.replicas && leaving < 0; a++)
+		for (unsigned b = 0; b < a; b++)
+			if (s->leg[a] != LEG_NONE && s->leg[b] != LEG_NONE && on_one_node(v, s, a, b))
+				leaving = (int)(good(v, s, a) ? b : a);
 	if (n == v->rec.replicas && leaving < 0)
 		return;
 	t->step = STEP_WAIT;
 	if (n > v->rec.replicas) {
-		t->pos = victim(v, segment, in, leaving);
+		t->pos = victim(v, segment, in);
 		if (t->pos >= 0) {
 			t->step = STEP_REMOVE;
 			t->disk = seg_leg(v, s, (unsigned)t->pos)->disk;

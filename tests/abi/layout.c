@@ -363,6 +363,19 @@ AT(struct hci_volume_opts, read_timeout_ms, 64);
 AT(struct hci_volume_opts, rebuild_impact, 68);
 SIZE(struct hci_volume_opts, 72);
 
+AT(struct hci_volume_set_opts, size, 0);
+AT(struct hci_volume_set_opts, replicas, 4);
+AT(struct hci_volume_set_opts, policy, 8);
+SIZE(struct hci_volume_set_opts, 16);
+
+AT(struct hci_pool_balance_info, copies, 0);
+AT(struct hci_pool_balance_info, bytes, 8);
+AT(struct hci_pool_balance_info, most_before, 16);
+AT(struct hci_pool_balance_info, least_before, 24);
+AT(struct hci_pool_balance_info, most_after, 32);
+AT(struct hci_pool_balance_info, least_after, 40);
+SIZE(struct hci_pool_balance_info, 48);
+
 AT(struct hci_volume_info, name, 0);
 AT(struct hci_volume_info, uuid, 64);
 AT(struct hci_volume_info, reserved, 101);

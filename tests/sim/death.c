@@ -80,6 +80,12 @@ static bool segment_whole(struct trouble *t, const struct records *r, uint32_t s
 			return not_whole(t, "copy joining", s, d);
 		if (!d || d->dead)
 			return not_whole(t, "copy on a failed disk", s, d);
+		for (uint32_t i = 0; i < k; i++) {
+			struct cl_disk *o = cluster_disk(t->c, &r->map.seg[s].r[i].disk);
+
+			if (o && o->node == d->node)
+				return not_whole(t, "two copies on one node", s, d);
+		}
 	}
 	return r->sync.n == 0 || not_whole(t, "disks are out of the in-sync set", s, NULL);
 }

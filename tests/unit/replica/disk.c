@@ -367,6 +367,34 @@ REAL(drops)
 	repl_disk_close(d, false);
 }
 
+/* A writer's own drop: in the order of its requests, not after another opening, and the fence stays. */
+REAL(a_writers_drop_is_bound_to_its_opening)
+{
+	struct repl_disk_opts o = disk_opts();
+	struct repl_disk *d = must_format_open(e, path, &o);
+	struct repl_slot *s = must_slot(d, 1, 2, SEG), *again, *old = NULL;
+	struct uuid u = vol_uuid(1);
+	struct hci_error err;
+
+	ck_assert_int_eq(write_fill(e, s, 0, 0, 8192, 5, 1), 0);
+	ck_assert_int_eq(repl_slot_drop(s, 0, &err), 0);
+	read_expect(e, s, 0, 0, 8192, 0);
+	ck_assert_int_eq(write_fill(e, s, 0, 0, 4096, 6, 2), 0);
+	again = must_slot(d, 1, 2, SEG);
+	ck_assert_int_eq(write_fill(e, again, 0, 4096, 4096, 7, 3), 0);
+	ck_assert_int_eq(repl_slot_drop(s, 0, &err), HCI_E_CLOSED);
+	read_expect(e, again, 0, 0, 4096, 6);
+	read_expect(e, again, 0, 4096, 4096, 7);
+	/* Its last segment: the disk still knows that writers of generation 1 are over. */
+	ck_assert_int_eq(repl_slot_drop(again, 0, &err), 0);
+	repl_slot_put(s);
+	repl_slot_put(again);
+	repl_disk_close(d, false);
+	d = must_open(e, path, &o);
+	ck_assert_int_eq(repl_slot_open(d, &u, 1, SEG, &old, NULL, &err), HCI_E_FENCED);
+	repl_disk_close(d, true);
+}
+
 REAL(zeroing_reads_as_zeroes)
 {
 	struct repl_disk_opts o = disk_opts();
@@ -406,6 +434,7 @@ static Suite *suite(void)
 	tcase_add_test(t, fences_older_writers);
 	tcase_add_test(t, remembers_who_wrote_last);
 	tcase_add_test(t, drops);
+	tcase_add_test(t, a_writers_drop_is_bound_to_its_opening);
 	tcase_add_test(t, zeroing_reads_as_zeroes);
 	suite_add_tcase(s, t);
 	return s;

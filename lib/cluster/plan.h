@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which copies are to move: to even out a pool, or to bring a volume to where its policy would place it today. Plans are
+ * made from the store as it is and change nothing; who carries one out (node_reconf.c) may stop at any point and make a new
+ * one, which has what is left to do.
+ */
+#ifndef CLUSTER_PLAN_H
+#define CLUSTER_PLAN_H
+
+#include "cluster/core.h"
+
+struct plan_move {
+	uint32_t vol; /* in plan.vols */
+	struct rec_move m;
+};
+
+struct plan {
+	struct uuid *vols;
+	uint32_t nvols;
+	struct plan_move *moves; /* by volume */
+	uint32_t n, cap;
+	uint64_t bytes; /* of the segments that move, as if they were full */
+	/* Of a pool: the largest and smallest part of a data disk's capacity that segments are placed on, in percent. */
+	double most, least, most_after, least_after;
+};
+
+/*
+ * From a fiber. Evens out which part of each data disk is taken by segments, full or not, with as few moves as that takes: a copy
+ * only leaves a disk that has more than its share, for one that has less and that the volume's policy agrees to.
+ */
+int plan_balance(struct core *c, const char *pool, struct plan *out, struct hci_error *err);
+/* From a fiber. The volume's policy places it as if it were new; copies that are on one of the disks chosen stay. */
+int plan_replace(struct core *c, const struct uuid *volume, struct plan *out, struct hci_error *err);
+void plan_free(struct plan *p);
+
+/* From a fiber: how many copies the volumes have on these disks. */
+int plan_count_copies(struct core *c, const struct uuid *disks, size_t n, uint64_t *copies, struct hci_error *err);
+
+#endif
