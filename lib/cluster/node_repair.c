@@ -11,6 +11,7 @@
 #define NO_PROGRESS (20 * NS_PER_S)
 #define TRY_AGAIN (10 * NS_PER_S)
 #define GRACE (1 * NS_PER_S)
+#define REPAIRS 8u /* volumes at a time; what they copy together is the budget of lib/volume/sched.c */
 
 /* Of the nodes that are alive, the one with the highest hash of (volume, name): so that not all rush at once. */
 struct elect {
@@ -76,22 +77,43 @@ static bool any_bad_disk(struct node *n)
 	return x.best;
 }
 
-/* A copy that is being made, or one on a disk that is not there. */
-static bool map_needs_repair(struct node *n, const struct rec_volume *v, bool look_for_bad)
+static bool is_out(const struct rec_volsync *s, const struct uuid *disk)
+{
+	for (uint32_t i = 0; i < s->n; i++)
+		if (uuid_eq(&s->out[i].disk, disk))
+			return true;
+	return false;
+}
+
+/*
+ * A copy that is being made, or one on a disk that is not there. *left: good copies of the segment that has the fewest,
+ * as far as the map was looked at.
+ */
+static bool map_needs_repair(struct node *n, const struct rec_volume *v, const struct rec_volsync *out, bool look_for_bad,
+			     unsigned *left)
 {
 	struct rec_volmap *m = MEM_NEW(struct rec_volmap);
 	uint32_t nseg = (uint32_t)((v->size + v->segment_size - 1) / v->segment_size);
 	bool found = false;
 	char key[REC_KEY];
 
-	for (uint32_t c = 0; m && !found && c * REC_VOLMAP_CHUNK < nseg; c++) {
+	*left = v->replicas;
+	for (uint32_t c = 0; m && c * REC_VOLMAP_CHUNK < nseg; c++) {
 		key_volmap(key, &v->uuid, c);
 		if (rec_volmap_get(core_store(n->core), key, m, NULL, NULL))
 			break;
-		for (uint32_t i = 0; i < m->n; i++)
-			for (uint32_t k = 0; k < m->seg[i].n; k++)
-				found |= m->seg[i].r[k].joining ||
-					 (look_for_bad && disk_is_bad(n, &m->seg[i].r[k].disk));
+		for (uint32_t i = 0; i < m->n; i++) {
+			unsigned good = 0;
+
+			for (uint32_t k = 0; k < m->seg[i].n; k++) {
+				const struct rec_replica *r = &m->seg[i].r[k];
+				bool bad = look_for_bad && disk_is_bad(n, &r->disk);
+
+				found |= r->joining || bad;
+				good += !r->joining && !bad && !is_out(out, &r->disk);
+			}
+			*left = MIN(*left, good);
+		}
 	}
 	mem_free(m);
 	return found;
@@ -133,12 +155,13 @@ static bool old_copies(struct node *n, const struct uuid *volume)
 	return yes;
 }
 
-static bool needs_repair(struct node *n, const struct rec_volume *v, bool bad_disks)
+/* *left: how endangered it is, the fewer the more. */
+static bool needs_repair(struct node *n, const struct rec_volume *v, bool bad_disks, unsigned *left)
 {
 	struct rec_volsync *s;
 	struct rec_volatt a;
 	char key[REC_KEY];
-	bool out;
+	bool need;
 
 	if (v->state != REC_VOLUME_READY)
 		return false;
@@ -149,9 +172,10 @@ static bool needs_repair(struct node *n, const struct rec_volume *v, bool bad_di
 	if (!s)
 		return false;
 	key_volsync(key, &v->uuid);
-	out = !rec_volsync_get(core_store(n->core), key, s, NULL, NULL) && s->n;
+	need = !rec_volsync_get(core_store(n->core), key, s, NULL, NULL) && s->n;
+	need |= map_needs_repair(n, v, s, bad_disks, left);
 	mem_free(s);
-	return out || moves(n, &v->uuid) || map_needs_repair(n, v, bad_disks) || old_copies(n, &v->uuid);
+	return need || moves(n, &v->uuid) || old_copies(n, &v->uuid);
 }
 
 /* ---- doing it ---- */
@@ -209,47 +233,75 @@ static bool repair(struct node *n, const struct rec_volume *rec)
 	return useful;
 }
 
-struct skip {
+/* ---- several at a time, the most endangered first ---- */
+
+/* A volume that is being repaired, or was in vain and rests. */
+struct task {
 	struct list link;
-	struct uuid volume;
-	uint64_t until;
+	struct repairs *r;
+	struct rec_volume rec;
+	unsigned left;
+	bool bad, running;
+	uint64_t until; /* rests */
 };
 
-static bool skipped(struct node *n, struct list *skips, const struct uuid *volume)
+struct repairs {
+	struct node *n;
+	struct list tasks;
+	uint32_t running;
+};
+
+static bool known(struct repairs *r, const struct uuid *volume)
 {
-	struct skip *s, *tmp;
+	struct task *t, *tmp;
 	bool found = false;
 
-	list_for_each_safe(s, tmp, skips, link) {
-		if (env_now(n->e) >= s->until) {
-			list_del(&s->link);
-			mem_free(s);
+	list_for_each_safe(t, tmp, &r->tasks, link) {
+		if (!t->running && env_now(r->n->e) >= t->until) {
+			list_del(&t->link);
+			mem_free(t);
 		} else {
-			found |= uuid_eq(&s->volume, volume);
+			found |= uuid_eq(&t->rec.uuid, volume);
 		}
 	}
 	return found;
 }
 
-static void skip_for(struct node *n, struct list *skips, const struct uuid *volume)
-{
-	struct skip *s = MEM_NEW(struct skip);
-
-	if (!s)
-		return;
-	s->volume = *volume;
-	s->until = env_now(n->e) + TRY_AGAIN;
-	list_push(skips, &s->link);
-}
-
 /* A writer that only stalled renews its lease as soon as it runs again: it must not find a repair in its place. */
-static bool still_free(struct node *n, const struct rec_volume *v, bool bad)
+static bool still_free(struct node *n, const struct task *t)
 {
 	uint64_t end = env_now(n->e) + GRACE;
+	unsigned left;
 
 	while (!n->stopping && env_now(n->e) < end)
 		fiber_cond_wait_until(n->e, &n->wake, end);
-	return !n->stopping && needs_repair(n, v, bad);
+	return !n->stopping && needs_repair(n, &t->rec, t->bad, &left);
+}
+
+static void task_fiber(void *arg)
+{
+	struct task *t = arg;
+	struct repairs *r = t->r;
+	struct node *n = r->n;
+
+	t->until = !still_free(n, t) || repair(n, &t->rec) ? 0 : env_now(n->e) + TRY_AGAIN;
+	t->running = false;
+	r->running--;
+	fiber_cond_signal(n->e, &n->wake);
+	node_fiber_end(n);
+}
+
+static void task_start(struct repairs *r, struct task *t)
+{
+	t->running = true;
+	r->running++;
+	r->n->fibers++;
+	list_push(&r->tasks, &t->link);
+	if (fiber_spawn(r->n->e, task_fiber, t, "node-repair-one")) {
+		t->running = false;
+		r->running--;
+		node_fiber_end(r->n);
+	}
 }
 
 /* Its creator died half-way: nobody can have used it, so it goes. Volumes are created in seconds. */
@@ -267,37 +319,65 @@ static void drop_unfinished(struct node *n, const struct rec_volume *v)
 		log_info(env_log(n->e), "node %s: volume %s was never finished and is removed", n->name, v->name);
 }
 
+/* Of those that need it and are ours, as many as may be at work; the rest in a later round. */
+static void round_of(struct repairs *r, struct rec_list *vols)
+{
+	struct node *n = r->n;
+	bool bad = any_bad_disk(n);
+	struct list found, *l;
+
+	list_init(&found);
+	for (size_t i = 0; i < vols->n && !n->stopping; i++) {
+		struct rec_volume *v = REC_AT(vols, i, struct rec_volume);
+		struct task *t, *at;
+		unsigned left;
+
+		if (!elected(n, &v->uuid))
+			continue;
+		drop_unfinished(n, v);
+		if (known(r, &v->uuid) || !needs_repair(n, v, bad, &left) || !(t = MEM_NEW(struct task)))
+			continue;
+		t->r = r;
+		t->rec = *v;
+		t->left = left;
+		t->bad = bad;
+		list_for_each(at, &found, link)
+			if (at->left > left)
+				break;
+		list_insert_(&t->link, at->link.prev, &at->link);
+	}
+	while ((l = list_pop(&found))) {
+		struct task *t = list_entry(l, struct task, link);
+
+		if (r->running < REPAIRS && !n->stopping)
+			task_start(r, t);
+		else
+			mem_free(t);
+	}
+}
+
 static void repair_fiber(void *arg)
 {
 	struct node *n = arg;
-	struct list skips, *l;
+	struct repairs r = { .n = n };
+	struct list *l;
 
-	list_init(&skips);
+	list_init(&r.tasks);
 	while (!n->stopping) {
 		struct rec_list vols;
 		uint64_t next = env_now(n->e) + ROUND;
-		bool bad;
 
 		while (!n->stopping && env_now(n->e) < next)
 			fiber_cond_wait_until(n->e, &n->wake, next);
-		if (n->stopping || rec_volume_list(core_store(n->core), PREFIX_VOLUME, &vols, NULL))
+		if (n->stopping || r.running == REPAIRS || rec_volume_list(core_store(n->core), PREFIX_VOLUME, &vols, NULL))
 			continue;
-		bad = any_bad_disk(n);
-		for (size_t i = 0; i < vols.n && !n->stopping; i++) {
-			struct rec_volume *v = REC_AT(&vols, i, struct rec_volume);
-
-			if (!elected(n, &v->uuid))
-				continue;
-			drop_unfinished(n, v);
-			if (skipped(n, &skips, &v->uuid) || !needs_repair(n, v, bad) || !still_free(n, v, bad))
-				continue;
-			if (!repair(n, v))
-				skip_for(n, &skips, &v->uuid);
-		}
+		round_of(&r, &vols);
 		rec_list_free(&vols);
 	}
-	while ((l = list_pop(&skips)))
-		mem_free(list_entry(l, struct skip, link));
+	while (r.running)
+		fiber_cond_wait_until(n->e, &n->wake, env_now(n->e) + 100 * NS_PER_MS);
+	while ((l = list_pop(&r.tasks)))
+		mem_free(list_entry(l, struct task, link));
 	node_fiber_end(n);
 }
 
