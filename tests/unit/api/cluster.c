@@ -252,6 +252,56 @@ START_TEST(a_lost_node_is_rebuilt_elsewhere)
 }
 END_TEST
 
+/* Copies of all volumes that are not good, or on that node. */
+static unsigned bad_copies(const char *node)
+{
+	struct hci_volume_info *v;
+	struct hci_replica_info *r;
+	uint64_t nv, nr;
+	unsigned bad = 0;
+
+	ok(hci_volume_list(w.client, &v, &nv, sizeof(*v), &w.err));
+	for (uint64_t i = 0; i < nv; i++) {
+		ok(hci_volume_replicas(w.client, v[i].name, &r, &nr, sizeof(*r), &w.err));
+		for (uint64_t k = 0; k < nr; k++)
+			bad += r[k].state != HCI_REPLICA_IN_SYNC || !strcmp(r[k].node, node);
+		hci_list_free(r);
+	}
+	hci_list_free(v);
+	return bad;
+}
+
+START_TEST(volumes_that_nobody_has_heal)
+{
+	uint8_t *buf = malloc(MiB), *got = malloc(MiB);
+	char name[16];
+	hci_volume *v;
+
+	world_up(&w, 0);
+	world_pool(&w, 1000);
+	fill(buf, MiB, 1);
+	for (int i = 0; i < 3; i++) {
+		snprintf(name, sizeof(name), "v%d", i);
+		v = make_volume(name, 8 * MiB, 2);
+		ok(hci_volume_pwrite(v, buf, MiB, 4 * MiB - 65536, &w.err));
+		hci_volume_unref(v);
+	}
+	ck_assert_uint_gt(bad_copies("n2"), 0);
+	world_node_stop(&w, 1);
+	for (int i = 0; i < 900 && bad_copies("n2"); i++)
+		usleep(100000);
+	ck_assert_uint_eq(bad_copies("n2"), 0);
+	ok(hci_volume_attach(&v, w.client, "v1", NULL, &w.err));
+	ok(hci_volume_pread(v, got, MiB, 4 * MiB - 65536, &w.err));
+	ck_assert(!memcmp(buf, got, MiB));
+	hci_volume_unref(v);
+	compare("v1");
+	world_down(&w);
+	free(buf);
+	free(got);
+}
+END_TEST
+
 START_TEST(wrong_calls_name_the_object)
 {
 	struct hci_volume_opts o = HCI_VOLUME_OPTS_INIT;
@@ -310,6 +360,7 @@ static Suite *suite(void)
 	tcase_add_test(t, the_descriptor_tells_of_what_a_reap_left);
 	tcase_add_test(t, a_node_that_returns_gets_what_it_missed);
 	tcase_add_test(t, a_lost_node_is_rebuilt_elsewhere);
+	tcase_add_test(t, volumes_that_nobody_has_heal);
 	tcase_add_test(t, wrong_calls_name_the_object);
 	suite_add_tcase(s, t);
 	return s;
