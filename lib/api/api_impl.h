@@ -56,7 +56,10 @@ struct api_list {
 	uint8_t *data; /* becomes the caller's; hci_list_free() */
 	uint64_t n, cap, stride, min;
 };
-int api_list_init(struct api_list *l, const void *out, const void *n, uint64_t info_size, uint64_t ours, struct hci_error *err);
+/* The whole of a listing call: runs fn, which fills l with api_list_add(), on the loop and hands the array over; out is
+ * the address of the caller's pointer. arg is what fn gets. */
+int api_list_call(hci_cluster *c, int (*fn)(hci_cluster *c, void *arg, struct hci_error *err), void *arg, struct api_list *l,
+		  void *out, uint64_t *n, uint64_t info_size, uint64_t ours, struct hci_error *err);
 int api_list_add(struct api_list *l, const void *info, uint64_t ours, struct hci_error *err);
 /* One struct out, sized by the caller. */
 int api_info_out(void *out, uint64_t info_size, const void *info, uint64_t ours, const char *what, struct hci_error *err);

@@ -83,16 +83,26 @@ int api_null(const char *what, struct hci_error *err)
 	return err_set(err, HCI_E_INVAL, "argument %s must not be NULL", what);
 }
 
-int api_list_init(struct api_list *l, const void *out, const void *n, uint64_t info_size, uint64_t ours, struct hci_error *err)
+int api_list_call(hci_cluster *c, int (*fn)(hci_cluster *c, void *arg, struct hci_error *err), void *arg, struct api_list *l,
+		  void *out, uint64_t *n, uint64_t info_size, uint64_t ours, struct hci_error *err)
 {
+	int rc;
+
 	memset(l, 0, sizeof(*l));
-	if (!out || !n)
-		return api_null(out ? "n" : "out", err);
+	if (!c || !out || !n)
+		return api_null(!c ? "c" : out ? "n" : "out", err);
 	if (info_size < 8 || info_size > 65536)
 		return err_set(err, HCI_E_INVAL, "info_size %llu: pass sizeof of the info struct",
 			       (unsigned long long)info_size);
 	l->stride = info_size;
 	l->min = MIN(info_size, ours);
+	rc = api_call_fresh(c, fn, arg, err);
+	if (rc) {
+		mem_free(l->data);
+		return rc;
+	}
+	memcpy(out, &l->data, sizeof(l->data));
+	*n = l->n;
 	return 0;
 }
 

@@ -307,20 +307,9 @@ static int by_place(const void *x, const void *y)
 int hci_disk_list(hci_cluster *c, struct hci_disk_info **out, uint64_t *n, uint64_t info_size, struct hci_error *err)
 {
 	struct list_args a = { 0 };
-	int rc;
+	int rc = api_list_call(c, list_on_loop, &a, &a.l, out, n, info_size, sizeof(struct hci_disk_info), err);
 
-	if (!c)
-		return api_null("c", err);
-	rc = api_list_init(&a.l, out, n, info_size, sizeof(struct hci_disk_info), err);
-	if (!rc)
-		rc = api_call_fresh(c, list_on_loop, &a, err);
-	if (rc) {
-		mem_free(a.l.data);
-		return rc;
-	}
-	if (a.l.n && info_size >= offsetof(struct hci_disk_info, pool))
-		qsort(a.l.data, a.l.n, info_size, by_place);
-	*out = (void *)a.l.data;
-	*n = a.l.n;
-	return 0;
+	if (!rc && *n && info_size >= offsetof(struct hci_disk_info, pool))
+		qsort(*out, *n, info_size, by_place);
+	return rc;
 }

@@ -178,20 +178,8 @@ static int list_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 int hci_policy_list(hci_cluster *c, struct hci_policy_info **out, uint64_t *n, uint64_t info_size, struct hci_error *err)
 {
 	struct api_list l;
-	int rc;
 
-	if (!c)
-		return api_null("c", err);
-	rc = api_list_init(&l, out, n, info_size, sizeof(struct hci_policy_info), err);
-	if (!rc)
-		rc = api_call_fresh(c, list_on_loop, &l, err);
-	if (rc) {
-		mem_free(l.data);
-		return rc;
-	}
-	*out = (void *)l.data;
-	*n = l.n;
-	return 0;
+	return api_list_call(c, list_on_loop, &l, &l, out, n, info_size, sizeof(struct hci_policy_info), err);
 }
 
 /* ---- explain ---- */
@@ -251,17 +239,7 @@ static int explain_vm(hci_cluster *c, void *arg, struct hci_error *err)
 static int explain(hci_cluster *c, int (*fn)(hci_cluster *, void *, struct hci_error *), struct explain_args *a,
 		   struct hci_policy_candidate **out, uint64_t *n, uint64_t info_size, struct hci_error *err)
 {
-	int rc = api_list_init(&a->l, out, n, info_size, sizeof(struct hci_policy_candidate), err);
-
-	if (!rc)
-		rc = api_call_fresh(c, fn, a, err);
-	if (rc) {
-		mem_free(a->l.data);
-		return rc;
-	}
-	*out = (void *)a->l.data;
-	*n = a->l.n;
-	return 0;
+	return api_list_call(c, fn, a, &a->l, out, n, info_size, sizeof(struct hci_policy_candidate), err);
 }
 
 int hci_policy_explain_placement(hci_cluster *c, const char *policy, const char *pool, uint32_t replicas,

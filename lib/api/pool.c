@@ -120,20 +120,8 @@ static int list_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 int hci_pool_list(hci_cluster *c, struct hci_pool_info **out, uint64_t *n, uint64_t info_size, struct hci_error *err)
 {
 	struct list_args a = { 0 };
-	int rc;
 
-	if (!c)
-		return api_null("c", err);
-	rc = api_list_init(&a.l, out, n, info_size, sizeof(struct hci_pool_info), err);
-	if (!rc)
-		rc = api_call_fresh(c, list_on_loop, &a, err);
-	if (rc) {
-		mem_free(a.l.data);
-		return rc;
-	}
-	*out = (void *)a.l.data;
-	*n = a.l.n;
-	return 0;
+	return api_list_call(c, list_on_loop, &a, &a.l, out, n, info_size, sizeof(struct hci_pool_info), err);
 }
 
 static int delete_on_loop(hci_cluster *c, void *arg, struct hci_error *err)

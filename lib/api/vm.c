@@ -297,18 +297,6 @@ static int list_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 int hci_vm_list(hci_cluster *c, struct hci_vm_info **out, uint64_t *n, uint64_t info_size, struct hci_error *err)
 {
 	struct api_list l;
-	int rc;
 
-	if (!c)
-		return api_null("c", err);
-	rc = api_list_init(&l, out, n, info_size, sizeof(struct hci_vm_info), err);
-	if (!rc)
-		rc = api_call_fresh(c, list_on_loop, &l, err);
-	if (rc) {
-		mem_free(l.data);
-		return rc;
-	}
-	*out = (void *)l.data;
-	*n = l.n;
-	return 0;
+	return api_list_call(c, list_on_loop, &l, &l, out, n, info_size, sizeof(struct hci_vm_info), err);
 }

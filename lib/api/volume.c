@@ -212,20 +212,8 @@ static int list_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 int hci_volume_list(hci_cluster *c, struct hci_volume_info **out, uint64_t *n, uint64_t info_size, struct hci_error *err)
 {
 	struct list_args a = { 0 };
-	int rc;
 
-	if (!c)
-		return api_null("c", err);
-	rc = api_list_init(&a.l, out, n, info_size, sizeof(struct hci_volume_info), err);
-	if (!rc)
-		rc = api_call_fresh(c, list_on_loop, &a, err);
-	if (rc) {
-		mem_free(a.l.data);
-		return rc;
-	}
-	*out = (void *)a.l.data;
-	*n = a.l.n;
-	return 0;
+	return api_list_call(c, list_on_loop, &a, &a.l, out, n, info_size, sizeof(struct hci_volume_info), err);
 }
 
 /* ---- where it is ---- */
@@ -291,20 +279,10 @@ int hci_volume_replicas(hci_cluster *c, const char *name, struct hci_replica_inf
 			struct hci_error *err)
 {
 	struct list_args a = { .name = name };
-	int rc;
 
 	if (!c || !name)
 		return api_null(c ? "name" : "c", err);
-	rc = api_list_init(&a.l, out, n, info_size, sizeof(struct hci_replica_info), err);
-	if (!rc)
-		rc = api_call_fresh(c, replicas_on_loop, &a, err);
-	if (rc) {
-		mem_free(a.l.data);
-		return rc;
-	}
-	*out = (void *)a.l.data;
-	*n = a.l.n;
-	return 0;
+	return api_list_call(c, replicas_on_loop, &a, &a.l, out, n, info_size, sizeof(struct hci_replica_info), err);
 }
 
 /* ---- one replica's bytes ---- */
