@@ -3,8 +3,9 @@
  * The plan that evens out a pool. What is evened out is the part of each data disk's capacity that segments are placed on,
  * written or not: it is known exactly, without asking disks, and what volumes will write in the end follows it.
  *
- * Every move goes from a disk above the common share to one below it, and stops half a segment short of crossing it, so
- * what moves is what disks have too much and not more. The volume's policy says to which of those below.
+ * Every move goes from a disk above the common share to one below it, which stays below it but for half a segment, or at
+ * least below the one it comes from: so what moves is what disks have too much and not more. The volume's policy says to
+ * which of those below.
  */
 #include "cluster/plan_impl.h"
 
@@ -139,9 +140,14 @@ static bool too_much(const struct balance *b, uint32_t i, uint64_t seg)
 	return (double)b->placed[i] - (double)seg / 2 >= b->share * (double)b->snap.disks[i].capacity;
 }
 
-static bool has_room(const struct balance *b, uint32_t i, uint64_t seg)
+static bool has_room(const struct balance *b, uint32_t i, uint32_t from, uint64_t seg, bool last)
 {
-	return (double)b->placed[i] + (double)seg / 2 <= b->share * (double)b->snap.disks[i].capacity;
+	double cap = (double)b->snap.disks[i].capacity, to = (double)b->placed[i];
+
+	if (to + (double)seg / 2 <= b->share * cap)
+		return true;
+	return last && to < b->share * cap &&
+	       (to + (double)seg) / cap <= ((double)b->placed[from] - (double)seg) / (double)b->snap.disks[from].capacity;
 }
 
 /* ---- moving ---- */
@@ -155,7 +161,7 @@ static int position(const struct copy *s, uint32_t disk)
 }
 
 /* Asks the policy for one of the disks that have too little; the snapshot says what the plan has placed so far. */
-static int ask(struct balance *b, const struct copy *s, uint32_t from, uint32_t *to)
+static int ask(struct balance *b, const struct copy *s, uint32_t from, bool last, uint32_t *to)
 {
 	const struct rec_volume *v = REC_AT(&b->vols, s->vol, struct rec_volume);
 	struct hci_placement_request r;
@@ -172,7 +178,7 @@ static int ask(struct balance *b, const struct copy *s, uint32_t from, uint32_t 
 	for (uint32_t i = 0; i < b->snap.n; i++) {
 		struct hci_placement_disk *d = &b->snap.disks[i];
 
-		d->usable = b->could[i] && has_room(b, i, v->segment_size);
+		d->usable = b->could[i] && i != from && has_room(b, i, from, v->segment_size, last);
 		any |= d->usable != 0;
 		d->free = d->capacity - MIN(d->capacity, b->placed[i]);
 		d->segments = b->placed[i] / v->segment_size;
@@ -192,8 +198,8 @@ static int ask(struct balance *b, const struct copy *s, uint32_t from, uint32_t 
 	return rc;
 }
 
-/* One copy off this disk; false: there is none that can go. */
-static bool move_one(struct balance *b, uint32_t from, bool *nomem)
+/* One copy off this disk; false: there is none that can go. last: also to where half a segment is too much. */
+static bool move_one(struct balance *b, uint32_t from, bool last, bool *nomem)
 {
 	for (uint32_t i = 0; i < b->nsegs; i++) {
 		struct copy *s = &b->segs[i];
@@ -201,7 +207,7 @@ static bool move_one(struct balance *b, uint32_t from, bool *nomem)
 		int k = position(s, from);
 		uint32_t to;
 
-		if (k < 0 || !too_much(b, from, bytes) || ask(b, s, from, &to))
+		if (k < 0 || !too_much(b, from, bytes) || ask(b, s, from, last, &to))
 			continue;
 		if (!plan_add(b->p, s->vol, s->segment, &b->snap.ids[from], &b->snap.ids[to])) {
 			*nomem = true;
@@ -259,7 +265,7 @@ int plan_balance(struct core *c, const char *pool, struct plan *out, struct hci_
 		common_share(&b);
 		spread_of(&b, &out->most, &out->least);
 		while ((from = fullest(&b)) != UINT32_MAX && !nomem)
-			b.even[from] = !move_one(&b, from, &nomem);
+			b.even[from] = !move_one(&b, from, false, &nomem) && !move_one(&b, from, true, &nomem);
 		spread_of(&b, &out->most_after, &out->least_after);
 		if (out->n)
 			qsort(out->moves, out->n, sizeof(*out->moves), by_volume);
