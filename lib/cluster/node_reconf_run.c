@@ -211,6 +211,30 @@ static bool volume_there(struct node *n, const struct uuid *id)
 	return rc != HCI_E_NOTFOUND;
 }
 
+/* How many of these moves came about: a disk may have failed meanwhile, or another copy have come to its node first. */
+static uint32_t came_about(struct node *n, const struct uuid *id, const struct plan_move *moves, uint32_t cnt)
+{
+	struct rec_volmap *m = MEM_NEW(struct rec_volmap);
+	uint32_t chunk = UINT32_MAX, found = 0;
+	char key[REC_KEY];
+
+	for (uint32_t i = 0; m && i < cnt; i++) {
+		const struct rec_move *v = &moves[i].m;
+		const struct rec_segment *s = &m->seg[v->segment % REC_VOLMAP_CHUNK];
+
+		if (v->segment / REC_VOLMAP_CHUNK != chunk) {
+			chunk = v->segment / REC_VOLMAP_CHUNK;
+			key_volmap(key, id, chunk);
+			if (rec_volmap_get(core_store(n->core), key, m, NULL, NULL))
+				break;
+		}
+		for (uint32_t k = 0; k < s->n; k++)
+			found += uuid_eq(&s->r[k].disk, &v->to);
+	}
+	mem_free(m);
+	return found;
+}
+
 /* Puts the next moves of a volume into the store when those before are done. 0: it is through; 1: at work. */
 static int feed(struct moving *m, unsigned k, struct hci_error *err)
 {
@@ -236,7 +260,7 @@ static int feed(struct moving *m, unsigned k, struct hci_error *err)
 	}
 	if (m->asked[k]) {
 		cnt = MIN(MOVES_AT_ONCE, m->end[k] - m->next[k]);
-		m->done += cnt;
+		m->done += came_about(n, &m->plan.vols[m->plan.moves[m->next[k]].vol], &m->plan.moves[m->next[k]], cnt);
 		m->next[k] += cnt;
 		m->asked[k] = false;
 	}
