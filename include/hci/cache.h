@@ -27,7 +27,7 @@ struct hci_cache_opts {
  * Open the read cache of an open cluster. Volumes that are attached from now on use it, until the cluster is
  * closed; what it holds then is there again for the next process that opens the same path.
  *
- * Besides @p opts.ram its index takes about 8 MiB a GiB of SSD with blocks of 16 KiB, 30 MiB with 4 KiB.
+ * Besides @p opts.ram its index takes 8.5 MiB a GiB of SSD with blocks of 16 KiB, 34 MiB with 4 KiB.
  * An SSD that is missing, full or failed is passed by: the cache then works in memory alone, and the log and
  * hci_cache_info() say so. What must not be overwritten is refused.
  *

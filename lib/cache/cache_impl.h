@@ -34,7 +34,7 @@ struct known_vol {
 	struct uuid volume;
 	uint16_t id;
 	struct cache_vol *owner; /* the attachment; NULL: all its maps are doubtful */
-	uint64_t doubtful;       /* maps */
+	uint64_t maps, doubtful; /* how many, and of these */
 };
 
 /* One attachment; cut off when there is a later one. */

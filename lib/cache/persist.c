@@ -63,6 +63,7 @@ static void claim_load(struct cache *c, uint32_t m, const struct claim *q)
 	tab_map_put(&c->t, m, v->id, q->block, k);
 	c->t.maps[m].flags = MAP_DOUBT;
 	c->t.maps[m].stamp = q->stamp;
+	v->maps++;
 	v->doubtful++;
 	c->wr = MAX(c->wr, q->wr);
 }

@@ -29,6 +29,7 @@ void cache_unmap(struct cache *c, uint32_t m)
 	struct map *x = &c->t.maps[m];
 	uint32_t k = x->chunk;
 
+	c->vols[x->vol]->maps--;
 	if (x->flags & MAP_DOUBT)
 		c->vols[x->vol]->doubtful--;
 	if (c->t.chunks[k].slot != TAB_NONE)
@@ -73,7 +74,10 @@ bool cache_map(struct cache *c, struct cache_vol *cv, uint64_t block, uint32_t k
 		return false;
 	if (c->t.free_map == TAB_NONE && !map_room(c))
 		return false;
-	return tab_map_add(&c->t, cv->v->id, block, k) != TAB_NONE;
+	if (tab_map_add(&c->t, cv->v->id, block, k) == TAB_NONE)
+		return false;
+	cv->v->maps++;
+	return true;
 }
 
 /* ---- buffers ---- */

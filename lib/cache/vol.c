@@ -39,7 +39,8 @@ static void retire(struct cache_vol *cv)
 	struct cache *c = cv->c;
 	uint64_t stamp = cache_stamp(cv);
 
-	for (uint32_t m = 0; m < c->t.nmaps; m++) {
+	/* One that is attached for a repair alone has none, and costs nothing. */
+	for (uint32_t m = 0; m < c->t.nmaps && cv->v->doubtful < cv->v->maps; m++) {
 		struct map *x = &c->t.maps[m];
 
 		if (x->chunk == TAB_NONE || x->vol != cv->v->id || x->flags & MAP_DOUBT)
