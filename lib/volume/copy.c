@@ -55,6 +55,8 @@ int region_union(struct repl_region *a, size_t na, struct repl_region *b, size_t
 		if (!u) {
 			mem_free(a);
 			mem_free(b);
+			*out = NULL; /* often where a was */
+			*n = 0;
 			return HCI_E_NOMEM;
 		}
 		if (na)
