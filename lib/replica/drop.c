@@ -17,6 +17,7 @@ void seg_detach(struct seg *s)
 	struct repl_disk *d = s->d;
 
 	index_forget_seg(s);
+	direct_forget(s);
 	if (s->dirty) {
 		s->dirty = false;
 		list_del(&s->dirty_link);
@@ -42,6 +43,7 @@ void drop_apply(struct vol *v, uint32_t segment)
 {
 	struct repl_disk *d = v->d;
 
+	d->drop_lsn = d->log.applied;
 	for (uint32_t i = v->nsegs; i-- > 0;) {
 		if (segment == LOGF_ALL || v->segs[i]->no == segment)
 			detach_at(v, i);

@@ -288,6 +288,24 @@ int index_write(struct seg *s, uint32_t block, uint32_t n, uint32_t pos, const u
 	return 0;
 }
 
+int index_direct(struct seg *s, uint32_t block, uint32_t n, unsigned side, const uint32_t *sums, uint64_t lsn)
+{
+	for (uint32_t r = block / REGION_BLOCKS; r < (block + n) / REGION_BLOCKS; r++) {
+		struct mpage *p = s->pages[r / MAP_REGIONS];
+		struct node *x = node_get(s, r);
+		unsigned i = r % MAP_REGIONS;
+
+		if (!x)
+			return HCI_E_NOMEM;
+		for (unsigned k = 0; k < REGION_BLOCKS; k++)
+			node_set(x, k, LOC_FILE, *sums++, NULL);
+		x->direct = true;
+		p->side[i / 8] = (uint8_t)((p->side[i / 8] & ~(1u << (i % 8))) | side << (i % 8));
+		node_touched(x, lsn);
+	}
+	return 0;
+}
+
 /*
  * A block that is neither in the file nor on its way there reads as zeroes already: no node needed.
  * One that a pass is writing at this moment must be zeroed after it.
@@ -312,7 +330,7 @@ int index_zero(struct seg *s, uint32_t block, uint32_t n, uint64_t lsn)
 			return HCI_E_NOMEM;
 		for (; b < stop; b++) {
 			unsigned i = b % REGION_BLOCKS;
-			bool needed = x->snap || node_valid(x, i);
+			bool needed = x->snap || x->direct || node_valid(x, i);
 
 			node_set(x, i, needed ? LOC_ZERO : 0, SUM_NONE, NULL);
 		}
@@ -366,6 +384,7 @@ void index_node_done(struct node *n, uint64_t lsn, struct list *before)
 
 	snap_frames(n, sn);
 	n->snap = NULL;
+	n->direct = false;
 	for (unsigned i = 0; i < REGION_BLOCKS; i++) {
 		if (n->loc[i] && n->loc[i] == sn->loc[i])
 			node_set(n, i, 0, SUM_NONE, NULL);

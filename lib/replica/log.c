@@ -22,13 +22,14 @@ void op_init(struct repl_op *op)
 	op->status = 0;
 }
 
-/* Reads that stood behind a write go on; whatever became of it, those before it are over. */
-static void wake_waiters(struct op_priv *p)
+/* Reads that stood behind a write go on, or wait for one before it: writes do not end in order, one that was refused is
+ * over at once, and one that passes the log takes longer. */
+static void wake_waiters(struct op_priv *p, struct list *before)
 {
 	struct list *l;
 
 	while ((l = list_pop(&p->waiters)))
-		read_go(list_entry(l, struct repl_op, link));
+		read_behind(list_entry(l, struct repl_op, link), before);
 }
 
 void op_finish(struct repl_disk *d, struct repl_op *op, int status)
@@ -39,9 +40,11 @@ void op_finish(struct repl_disk *d, struct repl_op *op, int status)
 	list_del(&op->link);
 	list_push(&d->finished, &op->link);
 	if (p->data) {
+		struct list *before = p->pend.prev;
+
 		p->data = false;
 		list_del(&p->pend);
-		wake_waiters(p);
+		wake_waiters(p, before);
 	}
 	env_defer(d->e, &d->finish_task);
 }
@@ -67,7 +70,7 @@ static void finish_task(struct env_task *t)
 
 /* ---- admission ---- */
 
-static void unadmit(struct repl_disk *d, struct op_priv *p)
+void log_unadmit(struct repl_disk *d, struct op_priv *p)
 {
 	d->resv_pending -= p->resv;
 	p->resv = 0;
@@ -81,7 +84,7 @@ static void unadmit(struct repl_disk *d, struct op_priv *p)
 }
 
 /* All that a write can fail for is found out here, before it is in the log. */
-static int admit(struct repl_disk *d, struct repl_op *op)
+int log_admit(struct repl_disk *d, struct repl_op *op, uint32_t more)
 {
 	struct op_priv *p = op_priv(op);
 	uint32_t block = (uint32_t)(op->off / HCI_BLOCK), n = (uint32_t)(op->len / HCI_BLOCK);
@@ -89,9 +92,12 @@ static int admit(struct repl_disk *d, struct repl_op *op)
 	struct seg *s = seg_find(p->vol, op->segment);
 	uint64_t need = op->kind == REPL_WRITE ? index_new_blocks(s, block, n) : 0;
 
+	need += more;
 	if (!s || !s->real)
 		need += seg_files_blocks(p->vol->segsize);
 	if (need && !space_has(d, need)) {
+		if (more)
+			return HCI_E_NOSPACE; /* there is another way */
 		ENV_MARK(d->e, "write refused for space");
 		d->short_of_space = true;
 		fiber_cond_signal(d->e, &d->wb);
@@ -118,6 +124,14 @@ static bool is_control(const struct repl_op *op)
 
 static uint32_t data_blocks(const struct repl_op *op)
 {
+	return op->kind == REPL_WRITE && op_priv((struct repl_op *)(uintptr_t)op)->direct != DIRECT_DONE
+		       ? (uint32_t)(op->len / HCI_BLOCK)
+		       : 0;
+}
+
+/* How many sums it has in the header. */
+static uint32_t sum_blocks(const struct repl_op *op)
+{
 	return op->kind == REPL_WRITE ? (uint32_t)(op->len / HCI_BLOCK) : 0;
 }
 
@@ -125,7 +139,7 @@ static uint32_t blocks_with(const struct logf_batch *f, const struct repl_op *op
 {
 	uint32_t data = f->data_blocks + data_blocks(op);
 
-	return logf_hdr_blocks(f->nvols + 1, f->nentries + 1, data) + data;
+	return logf_hdr_blocks(f->nvols + 1, f->nentries + 1, f->data_blocks + f->direct_blocks + sum_blocks(op)) + data;
 }
 
 enum fit { FIT, FIT_NEXT, FIT_WAIT };
@@ -136,7 +150,7 @@ static enum fit fits(struct repl_disk *d, const struct batch *b, const struct re
 	uint32_t pos;
 
 	if (f->nentries == LOGF_ENTRIES_MAX || f->nvols == LOGF_VOLS_MAX ||
-	    f->data_blocks + data_blocks(op) > LOGF_DATA_MAX)
+	    f->data_blocks + f->direct_blocks + sum_blocks(op) > LOGF_DATA_MAX)
 		return FIT_NEXT;
 	if (ring_place(&d->log, blocks_with(f, op), is_control(op) ? 0 : CTL_RESERVE, &pos))
 		return FIT;
@@ -164,12 +178,16 @@ static uint16_t batch_vol(struct repl_disk *d, struct logf_batch *f, struct vol 
 
 static void add_data(struct batch *b, const struct repl_op *op)
 {
-	uint32_t n = data_blocks(op), *sums = b->f->crcs + b->f->data_blocks;
+	uint32_t n = sum_blocks(op), *sums = b->f->crcs + b->f->data_blocks + b->f->direct_blocks;
 
 	if (op->sums)
 		memcpy(sums, op->sums, n * sizeof(sums[0]));
 	else
 		block_sums(op->buf, n, sums);
+	if (op_priv((struct repl_op *)(uintptr_t)op)->direct == DIRECT_DONE) {
+		b->f->direct_blocks += n;
+		return;
+	}
 	b->f->data_blocks += n;
 	b->iov[b->niov].iov_base = op->buf;
 	b->iov[b->niov++].iov_len = (size_t)op->len;
@@ -191,9 +209,10 @@ static void add(struct repl_disk *d, struct batch *b, struct repl_op *op)
 		x->kind = op->kind == (enum repl_op_kind)OP_FENCE ? LOGF_FENCE : LOGF_DROP;
 		p->vol->drops += x->kind == LOGF_DROP;
 	} else {
-		x->kind = kinds[op->kind];
+		x->kind = p->direct == DIRECT_DONE ? LOGF_DIRECT : kinds[op->kind];
 		x->flags = (op->flags & REPL_F_SETSEQ ? LOGF_F_SETSEQ : 0) |
-			   (op->flags & REPL_F_ASIS ? LOGF_F_ASIS : 0);
+			   (op->flags & REPL_F_ASIS ? LOGF_F_ASIS : 0) |
+			   (p->direct == DIRECT_DONE && p->side ? LOGF_F_SIDE : 0);
 		x->block = (uint32_t)(op->off / HCI_BLOCK);
 		x->nblocks = (uint32_t)(op->len / HCI_BLOCK);
 		x->seq = op->seq & REPL_SEQ_MASK;
@@ -215,11 +234,17 @@ static bool gather(struct repl_disk *d, struct batch *b, uint32_t budget)
 		enum fit fit;
 
 		if (op_stale(op, &status)) {
+			log_unadmit(d, op_priv(op));
 			op_finish(d, op, status);
 			continue;
 		}
+		if (!is_control(op) && d->ndirect && direct_blocks(op))
+			break;
+		if (direct_take(d, op))
+			continue;
 		fit = fits(d, b, op);
 		if (fit == FIT_WAIT && d->full) {
+			log_unadmit(d, op_priv(op));
 			op_finish(d, op, HCI_E_NOSPACE);
 			continue;
 		}
@@ -233,9 +258,10 @@ static bool gather(struct repl_disk *d, struct batch *b, uint32_t budget)
 		if (op_priv(op)->vol->drops)
 			break;
 		status = ring_reserve(&d->log);
-		if (!status && !is_control(op))
-			status = admit(d, op);
+		if (!status && !is_control(op) && op_priv(op)->direct != DIRECT_DONE)
+			status = log_admit(d, op, 0);
 		if (status) {
+			log_unadmit(d, op_priv(op));
 			op_finish(d, op, status);
 			continue;
 		}
@@ -282,7 +308,7 @@ void log_kick(struct repl_disk *d)
 
 		if (!budget)
 			break;
-		b->f->nvols = b->f->nentries = b->f->data_blocks = 0;
+		b->f->nvols = b->f->nentries = b->f->data_blocks = b->f->direct_blocks = 0;
 		b->niov = 1;
 		b->done = false;
 		if (!gather(d, b, budget))
@@ -328,7 +354,9 @@ static int apply_op(struct repl_disk *d, struct repl_op *op, uint32_t *pos, cons
 	seg_real(s);
 	index_unpromise(d, p->promised);
 	p->promised = 0;
-	if (op->kind == REPL_WRITE)
+	if (p->direct == DIRECT_DONE)
+		rc = index_direct(s, block, n, p->side, *sums, d->log.applied);
+	else if (op->kind == REPL_WRITE)
 		rc = index_write(s, block, n, *pos, op->buf, *sums, d->log.applied);
 	else
 		rc = index_zero(s, block, n, d->log.applied);
@@ -336,7 +364,7 @@ static int apply_op(struct repl_disk *d, struct repl_op *op, uint32_t *pos, cons
 	p->vol->last = MAX(p->vol->last, seq);
 	p->vol->meta_dirty = true;
 	*pos += data_blocks(op);
-	*sums += data_blocks(op);
+	*sums += sum_blocks(op);
 	return rc;
 }
 
@@ -356,7 +384,7 @@ static void batch_apply(struct repl_disk *d, struct batch *b)
 
 		if (ok && apply_op(d, op, &pos, &sums))
 			disk_fail(d, 0, "out of memory for the index of the log");
-		unadmit(d, op_priv(op));
+		log_unadmit(d, op_priv(op));
 		metric_add(d->m_writes, 1);
 		op_finish(d, op, ok ? 0 : HCI_E_IO);
 	}
@@ -489,8 +517,10 @@ void log_fail_all(struct repl_disk *d)
 {
 	struct list *l;
 
-	while ((l = list_pop(&d->queue)))
+	while ((l = list_pop(&d->queue))) {
+		log_unadmit(d, op_priv(list_entry(l, struct repl_op, link)));
 		op_finish(d, list_entry(l, struct repl_op, link), HCI_E_IO);
+	}
 }
 
 /* ---- beginning and end ---- */
@@ -501,6 +531,7 @@ int log_init(struct repl_disk *d)
 	list_init(&d->inflight);
 	list_init(&d->free_batches);
 	list_init(&d->finished);
+	list_init(&d->free_directs);
 	env_task_init(&d->kick_task, kick_task);
 	env_task_init(&d->finish_task, finish_task);
 	fiber_cond_init(&d->drained);
@@ -527,6 +558,7 @@ void log_fini(struct repl_disk *d)
 	env_undefer(d->e, &d->kick_task);
 	env_undefer(d->e, &d->finish_task);
 	throttle_fini(d);
+	direct_fini(d);
 	for (unsigned i = 0; i < BATCHES; i++) {
 		if (!d->batches[i])
 			continue;

@@ -32,16 +32,17 @@ uint32_t logf_encode(const struct logf_batch *b, void *out)
 	h->epoch = b->epoch;
 	h->tail_lsn = b->tail_lsn;
 	h->data_blocks = b->data_blocks;
+	h->direct_blocks = b->direct_blocks;
 	h->nvols = (uint16_t)b->nvols;
 	h->nentries = (uint16_t)b->nentries;
-	h->hdr_bytes = logf_hdr_bytes(b->nvols, b->nentries, b->data_blocks);
-	h->hdr_blocks = (uint16_t)logf_hdr_blocks(b->nvols, b->nentries, b->data_blocks);
+	h->hdr_bytes = logf_hdr_bytes(b->nvols, b->nentries, b->data_blocks + b->direct_blocks);
+	h->hdr_blocks = (uint16_t)logf_hdr_blocks(b->nvols, b->nentries, b->data_blocks + b->direct_blocks);
 	memcpy(p, b->vols, b->nvols * sizeof(b->vols[0]));
 	p += b->nvols * sizeof(b->vols[0]);
 	memcpy(p, b->entries, b->nentries * sizeof(b->entries[0]));
 	p += b->nentries * sizeof(b->entries[0]);
-	memcpy(p, b->crcs, b->data_blocks * sizeof(b->crcs[0]));
-	p += b->data_blocks * sizeof(b->crcs[0]);
+	memcpy(p, b->crcs, (b->data_blocks + b->direct_blocks) * sizeof(b->crcs[0]));
+	p += (b->data_blocks + b->direct_blocks) * sizeof(b->crcs[0]);
 	memset(p, 0, (size_t)((uint8_t *)out + h->hdr_blocks * HCI_BLOCK - p));
 	h->crc = logf_crc(h, h->hdr_bytes);
 	return h->hdr_blocks;
@@ -51,8 +52,9 @@ static bool sizes_ok(const struct logf_hdr *h)
 {
 	return h->magic == LOGF_MAGIC && h->version == LOGF_VERSION && h->nvols <= LOGF_VOLS_MAX &&
 	       h->nentries <= LOGF_ENTRIES_MAX && h->data_blocks <= LOGF_DATA_MAX &&
-	       h->hdr_bytes == logf_hdr_bytes(h->nvols, h->nentries, h->data_blocks) &&
-	       h->hdr_blocks == logf_hdr_blocks(h->nvols, h->nentries, h->data_blocks);
+	       h->direct_blocks <= LOGF_DATA_MAX - h->data_blocks &&
+	       h->hdr_bytes == logf_hdr_bytes(h->nvols, h->nentries, h->data_blocks + h->direct_blocks) &&
+	       h->hdr_blocks == logf_hdr_blocks(h->nvols, h->nentries, h->data_blocks + h->direct_blocks);
 }
 
 static bool vol_ok(const struct logf_vol *v)
@@ -61,7 +63,7 @@ static bool vol_ok(const struct logf_vol *v)
 	       v->segsize % LOGF_SEGMENT_MIN == 0 && v->generation > 0;
 }
 
-static bool entry_ok(const struct logf_view *v, const struct logf_entry *e, uint64_t *data)
+static bool entry_ok(const struct logf_view *v, const struct logf_entry *e, uint64_t *data, uint64_t *direct)
 {
 	uint64_t blocks;
 
@@ -69,8 +71,13 @@ static bool entry_ok(const struct logf_view *v, const struct logf_entry *e, uint
 		return false;
 	blocks = v->vols[e->vol].segsize / HCI_BLOCK;
 	switch (e->kind) {
+	case LOGF_DIRECT:
+		*direct += e->nblocks;
+		if (e->block % REGION_BLOCKS || e->nblocks % REGION_BLOCKS)
+			return false;
+		/* fallthrough */
 	case LOGF_WRITE:
-		*data += e->nblocks;
+		*data += e->kind == LOGF_WRITE ? e->nblocks : 0;
 		/* fallthrough */
 	case LOGF_ZERO:
 		return e->nblocks > 0 && e->block < blocks && e->nblocks <= blocks - e->block &&
@@ -85,17 +92,17 @@ static bool entry_ok(const struct logf_view *v, const struct logf_entry *e, uint
 
 static bool body_ok(const struct logf_view *v)
 {
-	uint64_t data = 0;
+	uint64_t data = 0, direct = 0;
 
 	for (uint32_t i = 0; i < v->hdr->nvols; i++) {
 		if (!vol_ok(&v->vols[i]))
 			return false;
 	}
 	for (uint32_t i = 0; i < v->hdr->nentries; i++) {
-		if (!entry_ok(v, &v->entries[i], &data))
+		if (!entry_ok(v, &v->entries[i], &data, &direct))
 			return false;
 	}
-	return data == v->hdr->data_blocks;
+	return data == v->hdr->data_blocks && direct == v->hdr->direct_blocks;
 }
 
 static bool data_ok(const struct logf_view *v, const uint8_t *data)
@@ -105,6 +112,8 @@ static bool data_ok(const struct logf_view *v, const uint8_t *data)
 	for (uint32_t i = 0; i < v->hdr->nentries; i++) {
 		const struct logf_entry *e = &v->entries[i];
 
+		if (e->kind == LOGF_DIRECT)
+			sums += e->nblocks;
 		if (e->kind != LOGF_WRITE)
 			continue;
 		if (!(e->flags & LOGF_F_ASIS) && block_sums_wrong(data, e->nblocks, sums))

@@ -25,9 +25,11 @@ enum logf_kind {
 	LOGF_ZERO = 2,
 	LOGF_FENCE = 3, /* its meaning is in the volume's record: generation */
 	LOGF_DROP = 4,
+	LOGF_DIRECT = 5, /* whole regions whose data are in the segment file already, durably */
 };
 
 #define LOGF_F_SETSEQ 1u
+#define LOGF_F_SIDE 4u /* of DIRECT: in the second half of the file */
 #define LOGF_F_ASIS 2u /* the data need not have their sums */
 
 struct logf_hdr {
@@ -44,7 +46,8 @@ struct logf_hdr {
 	uint32_t hdr_bytes;
 	uint16_t nvols;
 	uint16_t nentries;
-	uint32_t zero[7];
+	uint32_t direct_blocks; /* of all DIRECT entries: they have sums, but no data here */
+	uint32_t zero[6];
 };
 _Static_assert(sizeof(struct logf_hdr) == 96, "on disk");
 
@@ -76,20 +79,20 @@ _Static_assert(sizeof(struct logf_hdr) + LOGF_VOLS_MAX * sizeof(struct logf_vol)
 struct logf_batch {
 	struct uuid disk;
 	uint64_t lsn, epoch, tail_lsn;
-	uint32_t nvols, nentries, data_blocks;
+	uint32_t nvols, nentries, data_blocks, direct_blocks; /* at most LOGF_DATA_MAX together */
 	struct logf_vol vols[LOGF_VOLS_MAX];
 	struct logf_entry entries[LOGF_ENTRIES_MAX];
-	uint32_t crcs[LOGF_DATA_MAX]; /* block_sum() of each data block, in the order of the entries */
+	uint32_t crcs[LOGF_DATA_MAX]; /* block_sum() of each data and direct block, in the order of the entries */
 };
 
-static inline uint32_t logf_hdr_bytes(uint32_t nvols, uint32_t nentries, uint32_t data_blocks)
+static inline uint32_t logf_hdr_bytes(uint32_t nvols, uint32_t nentries, uint32_t nsums)
 {
 	return (uint32_t)(sizeof(struct logf_hdr) + nvols * sizeof(struct logf_vol) +
-			  nentries * sizeof(struct logf_entry) + data_blocks * 4);
+			  nentries * sizeof(struct logf_entry) + nsums * 4);
 }
-static inline uint32_t logf_hdr_blocks(uint32_t nvols, uint32_t nentries, uint32_t data_blocks)
+static inline uint32_t logf_hdr_blocks(uint32_t nvols, uint32_t nentries, uint32_t nsums)
 {
-	return (logf_hdr_bytes(nvols, nentries, data_blocks) + HCI_BLOCK - 1) / HCI_BLOCK;
+	return (logf_hdr_bytes(nvols, nentries, nsums) + HCI_BLOCK - 1) / HCI_BLOCK;
 }
 
 /* Writes the header blocks to out (LOGF_HDR_MAX blocks of room); returns how many. */

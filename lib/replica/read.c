@@ -23,7 +23,7 @@ struct part {
 	bool of_log;
 };
 
-enum source { SRC_ZERO, SRC_MEM, SRC_LOG, SRC_FILE };
+enum source { SRC_ZERO, SRC_MEM, SRC_LOG, SRC_FILE, SRC_DIRECT /* the file, too, with its sum in the index */ };
 
 static void read_finish(struct repl_disk *d, struct repl_op *op, int status)
 {
@@ -103,17 +103,21 @@ static enum source source(const struct seg *s, uint32_t block, const uint8_t **m
 		return seg_valid(s, block / REGION_BLOCKS) >> i & 1 ? SRC_FILE : SRC_ZERO;
 	if (*loc == LOC_ZERO)
 		return SRC_ZERO;
+	if (*loc == LOC_FILE)
+		return SRC_DIRECT;
 	*mem = n->mem[i];
 	return *mem ? SRC_MEM : SRC_LOG;
 }
 
-static bool needs_file(const struct seg *s, uint32_t block, uint32_t n)
+static bool needs(const struct seg *s, uint32_t block, uint32_t n, bool sums)
 {
 	const uint8_t *mem;
 	uint32_t loc;
 
 	for (uint32_t b = block; b < block + n; b++) {
-		if (source(s, b, &mem, &loc) == SRC_FILE)
+		enum source src = source(s, b, &mem, &loc);
+
+		if (src == SRC_FILE || (src == SRC_DIRECT && !sums))
 			return true;
 	}
 	return false;
@@ -140,7 +144,7 @@ static bool have_sums(struct repl_op *op, struct seg *s)
 	while (block < end) {
 		uint32_t page = block / SUM_BLOCKS, stop = MIN(end, (page + 1) * SUM_BLOCKS);
 
-		if (!sums_ready(s, page) && needs_file(s, block, stop - block)) {
+		if (!sums_ready(s, page) && needs(s, block, stop - block, true)) {
 			struct sums *x = sums_want(s, page);
 
 			if (x && !x->ready) {
@@ -167,7 +171,9 @@ static uint32_t run_length(const struct seg *s, uint32_t b, uint32_t end, enum s
 	const uint8_t *mem;
 
 	while (b + n < end && src != SRC_MEM && source(s, b + n, &mem, &next) == src &&
-	       (src != SRC_LOG || next == loc + n))
+	       (src != SRC_LOG || next == loc + n) &&
+	       ((src != SRC_FILE && src != SRC_DIRECT) ||
+		seg_off(s, b + n) == seg_off(s, b) + (uint64_t)n * HCI_BLOCK))
 		n++;
 	return n;
 }
@@ -194,7 +200,7 @@ static void assemble(struct repl_disk *d, struct repl_op *op, struct seg *s)
 			part_submit(d, op, true, d->logf, ring_off(loc - 1), to,
 				    (uint64_t)n * HCI_BLOCK);
 		else
-			part_submit(d, op, false, s->data, (uint64_t)b * HCI_BLOCK, to,
+			part_submit(d, op, false, s->data, seg_off(s, b), to,
 				    (uint64_t)n * HCI_BLOCK);
 	}
 }
@@ -227,7 +233,7 @@ void read_go(struct repl_op *op)
 		return;
 	}
 	if (!s->data &&
-	    needs_file(s, (uint32_t)(op->off / HCI_BLOCK), (uint32_t)(op->len / HCI_BLOCK))) {
+	    needs(s, (uint32_t)(op->off / HCI_BLOCK), (uint32_t)(op->len / HCI_BLOCK), false)) {
 		seg_want_file(s, op);
 		return;
 	}
@@ -252,14 +258,12 @@ static bool overlap(const struct repl_op *a, const struct repl_op *b)
 	return a->segment == b->segment && a->off < b->off + b->len && b->off < a->off + a->len;
 }
 
-void read_submit(struct repl_op *op)
+/* Waits for the last write of the same blocks up to `last`, in the order of submission; or goes on. */
+void read_behind(struct repl_op *op, struct list *last)
 {
-	struct op_priv *p = op_priv(op);
-	struct vol *v = p->vol;
+	struct vol *v = op_priv(op)->vol;
 
-	metric_add(v->d->m_reads, 1);
-	/* Writes end in order, so the last one that matters is enough. */
-	for (struct list *l = v->pending.prev; l != &v->pending; l = l->prev) {
+	for (struct list *l = last; l != &v->pending; l = l->prev) {
 		struct op_priv *w = list_entry(l, struct op_priv, pend);
 
 		if (overlap(container_of(w, struct repl_op, priv), op)) {
@@ -268,6 +272,14 @@ void read_submit(struct repl_op *op)
 		}
 	}
 	read_go(op);
+}
+
+void read_submit(struct repl_op *op)
+{
+	struct vol *v = op_priv(op)->vol;
+
+	metric_add(v->d->m_reads, 1);
+	read_behind(op, v->pending.prev);
 }
 
 void readers_wait(struct repl_disk *d)

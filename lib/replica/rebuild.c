@@ -15,7 +15,7 @@
 #include "base/mem.h"
 #include "replica/replica_impl.h"
 
-static void from_sums(struct seg *s, struct mpage *p, uint32_t first, uint32_t page, const uint32_t *sums)
+static void from_sums(struct seg *s, struct mpage *p, uint32_t first, uint32_t page, const uint32_t *sums, uint64_t side)
 {
 	uint32_t regions = seg_blocks(s) / REGION_BLOCKS;
 
@@ -24,7 +24,10 @@ static void from_sums(struct seg *s, struct mpage *p, uint32_t first, uint32_t p
 
 		if (region < first || region >= MIN(first + MAP_REGIONS, regions) || sums[i] == SUM_NONE)
 			continue;
-		p->valid[region - first] |= (uint16_t)(1u << i % REGION_BLOCKS);
+		region -= first;
+		p->valid[region] |= (uint16_t)(1u << i % REGION_BLOCKS);
+		p->side[region / 8] = (uint8_t)((p->side[region / 8] & ~(1u << region % 8)) |
+						(side >> i / REGION_BLOCKS & 1u) << region % 8);
 	}
 }
 
@@ -44,16 +47,16 @@ static void all_valid(const struct seg *s, struct mpage *p, uint32_t first, uint
 static int merge_page(struct seg *s, struct env_file *f, struct mpage *p, uint32_t first, uint32_t page, bool lost,
 		      uint8_t *pair, uint32_t *sums)
 {
-	uint64_t serial;
+	uint64_t serial, side;
 	int64_t n = fiber_read(s->d->e, f, pair, PAGE_PAIR, sums_off(s, page));
 
 	if (n < 0)
 		return (int)n;
 	memset(pair + n, 0, PAGE_PAIR - (size_t)n);
-	if (sums_parse(s, page, pair, sums, &serial) && !serial && lost)
+	if (sums_parse(s, page, pair, sums, &serial, &side) && !serial && lost)
 		all_valid(s, p, first, page);
 	else
-		from_sums(s, p, first, page, sums);
+		from_sums(s, p, first, page, sums, side);
 	return 0;
 }
 

@@ -140,6 +140,7 @@ static int load_map_page(struct rec *r, struct seg *s, const char *path, const u
 		return 0;
 	memcpy(p->seq, m->seq, sizeof(p->seq));
 	memcpy(p->valid, m->valid, sizeof(p->valid));
+	memcpy(p->side, m->side, sizeof(p->side));
 	p->serial = m->h.serial;
 	return 0;
 }
@@ -355,7 +356,12 @@ static int apply_data(struct rec *r, struct vol *v, const struct logf_entry *x, 
 	if (rc)
 		return rc;
 	seg_real(s);
-	rc = zero ? index_zero(s, x->block, x->nblocks, lsn)
+	/* Unless it is dropped later on in the log. */
+	s->broken |= x->kind == LOGF_DIRECT && !s->on_disk;
+	if (x->kind == LOGF_DIRECT)
+		rc = index_direct(s, x->block, x->nblocks, !!(x->flags & LOGF_F_SIDE), sums, lsn);
+	else
+		rc = zero ? index_zero(s, x->block, x->nblocks, lsn)
 		  : index_write(s, x->block, x->nblocks, pos, NULL, sums, lsn);
 	if (rc)
 		return rc;
@@ -399,10 +405,10 @@ static int apply_batch(struct rec *r, const struct logf_view *b, uint32_t pos)
 			drop_apply(vols[x->vol], x->segment);
 		else if (x->kind != LOGF_FENCE && !vols[x->vol]->gone)
 			rc = apply_data(r, vols[x->vol], x, pos, sums);
-		if (x->kind != LOGF_WRITE)
-			continue;
-		pos += x->nblocks;
-		sums += x->nblocks;
+		if (x->kind == LOGF_WRITE)
+			pos += x->nblocks;
+		if (x->kind == LOGF_WRITE || x->kind == LOGF_DIRECT)
+			sums += x->nblocks;
 	}
 	mem_free(vols);
 	if (rc == HCI_E_NOMEM)

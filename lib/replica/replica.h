@@ -74,6 +74,12 @@ struct repl_disk_opts {
 #define REPL_MUTATE_SEQ_FORGOTTEN 0x40u
 /* Admits a writer before its generation is durable. */
 #define REPL_MUTATE_FENCE_UNSYNCED 0x80u
+/* Data that pass the log are not synced before their entry. */
+#define REPL_MUTATE_DIRECT_UNSYNCED 0x100u
+/* They are written over those that count. */
+#define REPL_MUTATE_DIRECT_IN_PLACE 0x200u
+/* They are written while a drop of the segment is in the log. */
+#define REPL_MUTATE_DIRECT_AFTER_DROP 0x400u
 
 /* From a fiber. The directory must be empty (lost+found aside), a device for the log all zeroes at its beginning, or
  * HCI_E_EXISTS. */

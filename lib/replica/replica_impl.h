@@ -8,7 +8,7 @@
  *   sums    a page of checksums, of 62 regions; in memory while it is of use
  *   pass    one round of write-back: data, region tables, slot records, then the log's tail
  *
- * Who owns what: log.c the queue and the batches, index.c nodes and frames, segment.c files and
+ * Who owns what: log.c the queue and the batches, direct.c writes that pass the log, index.c nodes and frames, segment.c files and
  * region tables, sums.c the checksums, read.c reads, writeback.c the passes (wb_take.c what they take, wb_data.c their
  * data), throttle.c the pace of writers, recover.c the way
  * back from the medium, slot.c openings and the fence, drop.c forgetting, space.c what is left,
@@ -40,11 +40,13 @@
 #define VOL_BUCKETS 256u
 #define OPEN_SEGS_MAX 256u /* segments with open files */
 
-/* A block's place: 0 none, LOC_ZERO to be zeroed, else its block in the ring + 1. */
+/* A block's place: 0 none, LOC_ZERO to be zeroed, LOC_FILE in the segment file (direct.c), else its block in the
+ * ring + 1. */
 #define LOC_ZERO 0x80000000u
+#define LOC_FILE 0x80000001u
 static inline bool loc_is_data(uint32_t loc)
 {
-	return loc && loc != LOC_ZERO;
+	return loc && loc < LOC_ZERO;
 }
 
 /* ---- on disk ---- */
@@ -56,7 +58,7 @@ static inline bool loc_is_data(uint32_t loc)
 #define SUM_MAGIC UINT64_C(0x534d555349434843)   /* "CHCISUMS" */
 #define SCRUB_MAGIC UINT64_C(0x4252435349434843) /* "CHCISCRB" */
 #define SCRUB_VERSION 1u
-#define SUPER_VERSION 2u
+#define SUPER_VERSION 3u
 #define CKPT_VERSION 1u
 #define META_VERSION 1u
 #define MAP_VERSION 1u
@@ -100,6 +102,7 @@ struct map_page {
 	uint64_t seq[MAP_REGIONS];   /* with REPL_SEQ_ZERO and REPL_SEQ_COPIED */
 	uint16_t valid[MAP_REGIONS]; /* bit per block: the segment file has it; without it, it is
 					zeroes */
+	uint8_t side[MAP_REGIONS / 8]; /* bit per region: it is in the second half of the file */
 };
 
 /* Behind the region tables in the same file, pairs as well. */
@@ -108,6 +111,7 @@ struct sum_page {
 	struct uuid volume;
 	uint32_t segment, first_region;
 	uint32_t regions, zero;
+	uint64_t side;            /* bit per region, as in the region table, whose second witness this is */
 	uint32_t sum[SUM_BLOCKS]; /* SUM_NONE: the block is not valid */
 };
 _Static_assert(sizeof(struct sum_page) <= HCI_BLOCK, "a page");
@@ -126,6 +130,7 @@ struct node {
 	uint32_t region;   /* of the segment */
 	uint32_t live;     /* blocks with a place */
 	uint32_t data;     /* of these, in the log */
+	bool direct;       /* its side changed, which is not in the tables yet: the other one is to be punched */
 	uint8_t part;      /* throttle.c: where it is counted */
 	uint32_t loc[REGION_BLOCKS];
 	uint32_t sum[REGION_BLOCKS]; /* of what is at loc */
@@ -135,6 +140,7 @@ struct node {
 struct mpage {
 	uint64_t seq[MAP_REGIONS];
 	uint16_t valid[MAP_REGIONS];
+	uint8_t side[MAP_REGIONS / 8];
 	struct node **nodes; /* MAP_REGIONS, or NULL: none */
 	uint64_t serial;
 	uint64_t dirty_lsn; /* the oldest batch whose effects are not in the page on disk */
@@ -228,6 +234,7 @@ struct op_priv {
 	uint32_t phase;
 	int err;
 	bool data; /* in vol.pending */
+	uint8_t direct, side; /* direct.c: DIRECT_* */
 	bool own_sums; /* made by read.c */
 };
 _Static_assert(sizeof(struct op_priv) <= sizeof(((struct repl_op *)0)->priv), "fits");
@@ -236,6 +243,14 @@ static inline struct op_priv *op_priv(struct repl_op *op)
 {
 	return (struct op_priv *)op->priv;
 }
+
+enum { DIRECT_UNTRIED, DIRECT_RUNS, DIRECT_DONE, DIRECT_NOT };
+
+struct direct_io {
+	struct list link;
+	struct env_io io;
+	struct repl_op *op;
+};
 
 /* A control entry: the fiber that made it waits. */
 struct ctl {
@@ -315,6 +330,10 @@ struct repl_disk {
 	struct batch *batches[BATCHES];
 	struct env_task kick_task, finish_task, fail_task;
 	struct list finished;
+	uint64_t drop_lsn; /* of the last DROP that was applied */
+	struct list free_directs;
+	uint32_t ndirect;
+	bool early;        /* a record of a slot is wanted on disk before its time */
 	uint64_t open_ops; /* requests, and control calls under way */
 	struct throttle throttle;
 	unsigned level;    /* percent of the log from which on it is written back under load, and writers are held back */
@@ -401,8 +420,20 @@ void log_kick(struct repl_disk *d);
 void log_fail_all(struct repl_disk *d);
 void op_init(struct repl_op *op);
 void op_finish(struct repl_disk *d, struct repl_op *op, int status);
+/* more: blocks of the file system that it takes besides. */
+int log_admit(struct repl_disk *d, struct repl_op *op, uint32_t more);
+void log_unadmit(struct repl_disk *d, struct op_priv *p);
 /* From a fiber: appends a control entry and waits until it is durable and applied. */
 int log_control(struct repl_disk *d, struct ctl *c);
+
+/* direct.c */
+/* Takes the op at the head of the queue, if it can pass the log; it comes back to the head of the queue with
+ * DIRECT_DONE, or DIRECT_NOT. */
+bool direct_take(struct repl_disk *d, struct repl_op *op);
+bool direct_blocks(const struct repl_op *op); /* it has to wait for one on its way */
+void direct_forget(struct seg *s); /* it was dropped: what was written for the queue is of no use, it takes the usual way */
+void direct_opened(struct repl_op *op); /* the files it waited for are open, or cannot be */
+void direct_fini(struct repl_disk *d);
 
 /* throttle.c */
 void throttle_init(struct repl_disk *d);
@@ -443,6 +474,8 @@ int seg_prepare(struct seg *s, uint32_t block, uint32_t n);
 /* n blocks are in the ring from pos on; data NULL: not in memory (recovery). */
 int index_write(struct seg *s, uint32_t block, uint32_t n, uint32_t pos, const uint8_t *data,
 		const uint32_t *sums, uint64_t lsn);
+/* Whole regions that are in the segment file, on that side. */
+int index_direct(struct seg *s, uint32_t block, uint32_t n, unsigned side, const uint32_t *sums, uint64_t lsn);
 int index_zero(struct seg *s, uint32_t block, uint32_t n, uint64_t lsn);
 void index_seq(struct seg *s, uint32_t block, uint32_t n, bool zero, uint64_t seq, bool set);
 void index_valid(struct seg *s, uint32_t region, uint16_t mask);
@@ -461,6 +494,23 @@ static inline uint16_t seg_valid(const struct seg *s, uint32_t region)
 	const struct mpage *p = s->pages[region / MAP_REGIONS];
 
 	return p ? p->valid[region % MAP_REGIONS] : 0;
+}
+
+static inline unsigned seg_side(const struct seg *s, uint32_t region)
+{
+	const struct mpage *p = s->pages[region / MAP_REGIONS];
+	unsigned i = region % MAP_REGIONS;
+
+	return p ? p->side[i / 8] >> (i % 8) & 1u : 0;
+}
+static inline uint64_t seg_place(const struct seg *s, unsigned side, uint64_t off)
+{
+	return (side ? s->vol->segsize : 0) + off;
+}
+/* Where a block is in the segment file. */
+static inline uint64_t seg_off(const struct seg *s, uint32_t block)
+{
+	return seg_place(s, seg_side(s, block / REGION_BLOCKS), (uint64_t)block * HCI_BLOCK);
 }
 
 /* sums.c */
@@ -496,7 +546,7 @@ void sums_trim(struct repl_disk *d); /* down to what is allowed */
 void sums_fill_page(const struct sums *x, struct sum_page *out);
 void sums_free_seg(struct seg *s);
 /* What the pair says, SUM_LOST where it says nothing of a valid block. True: something is wrong with it. */
-bool sums_parse(const struct seg *s, uint32_t page, const uint8_t *pair, uint32_t *out, uint64_t *serial);
+bool sums_parse(const struct seg *s, uint32_t page, const uint8_t *pair, uint32_t *out, uint64_t *serial, uint64_t *side);
 
 /* segment.c */
 struct seg *seg_find(const struct vol *v, uint32_t no);
@@ -536,6 +586,7 @@ static inline bool vol_real(const struct vol *v)
 /* read.c */
 void read_submit(struct repl_op *op);
 void read_go(struct repl_op *op);
+void read_behind(struct repl_op *op, struct list *last);
 void readers_wait(struct repl_disk *d); /* until all reads of before are over; one at a time */
 void read_fini(struct repl_disk *d);
 
@@ -562,8 +613,9 @@ struct snap {
 	uint32_t loc[REGION_BLOCKS];
 	uint32_t sum[REGION_BLOCKS];
 	uint8_t *mem[REGION_BLOCKS];
-	uint16_t written,
-		cleared; /* blocks that the pass put in the file, that are zeroes from now on */
+	uint16_t written, filed,
+		cleared; /* blocks that the pass put in the file, that were there, that are zeroes from now on */
+	bool direct;     /* of the node */
 };
 struct wb {
 	struct repl_disk *d;

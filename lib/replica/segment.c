@@ -195,7 +195,7 @@ static int create_files(struct seg *s, struct env_file *data, struct env_file *m
 	int rc = dir ? 0 : -ENOMEM;
 
 	if (!rc)
-		rc = env_truncate(e, data, s->vol->segsize);
+		rc = env_truncate(e, data, 2 * s->vol->segsize);
 	if (!rc)
 		rc = fiber_falloc(e, map, 0, seg_map_bytes(s));
 	if (!rc)
@@ -299,8 +299,12 @@ static void serve_waiting(struct seg *s)
 	while ((l = list_pop(&ops))) {
 		struct repl_op *op = list_entry(l, struct repl_op, link);
 
-		op_priv(op)->seg = NULL;
-		read_go(op); /* which sees that the disk failed */
+		if (op->kind == REPL_WRITE) {
+			direct_opened(op);
+		} else {
+			op_priv(op)->seg = NULL;
+			read_go(op); /* which sees that the disk failed */
+		}
 		seg_unref(s);
 	}
 }
@@ -312,6 +316,7 @@ void seg_opener(void *disk)
 	while (!d->stop) {
 		struct list *l = list_pop(&d->to_open);
 		struct seg *s;
+		bool made;
 		int rc;
 
 		if (!l) {
@@ -320,8 +325,10 @@ void seg_opener(void *disk)
 		}
 		s = list_entry(l, struct seg, opening);
 		s->refs++;
-		rc = d->failed ? -EIO : seg_open_files(s, false);
-		if (rc && !d->failed && !s->dead)
+		made = !s->on_disk;
+		rc = d->failed ? -EIO : seg_open_files(s, made);
+		/* Only a write waits for files that are still to be made: it takes the usual way then. */
+		if (rc && !d->failed && !s->dead && !made)
 			disk_fail(d, -rc, "cannot open a segment's file");
 		serve_waiting(s);
 		seg_unref(s);

@@ -87,10 +87,12 @@ void sums_fill_page(const struct sums *x, struct sum_page *out)
 	out->segment = s->no;
 	out->first_region = x->page * SUM_REGIONS;
 	out->regions = SUM_REGIONS;
+	for (uint32_t i = 0; i < SUM_REGIONS && (out->first_region + i) * REGION_BLOCKS < seg_blocks(s); i++)
+		out->side |= (uint64_t)seg_side(s, out->first_region + i) << i;
 	memcpy(out->sum, x->sum, sizeof(out->sum));
 }
 
-bool sums_parse(const struct seg *s, uint32_t page, const uint8_t *pair, uint32_t *out, uint64_t *serial)
+bool sums_parse(const struct seg *s, uint32_t page, const uint8_t *pair, uint32_t *out, uint64_t *serial, uint64_t *side)
 {
 	const struct sum_page *m;
 	unsigned which = 0;
@@ -102,6 +104,7 @@ bool sums_parse(const struct seg *s, uint32_t page, const uint8_t *pair, uint32_
 				 m->first_region != page * SUM_REGIONS || m->regions != SUM_REGIONS))
 		st = PAGE_BAD;
 	*serial = st == PAGE_VALID ? m->h.serial : 0;
+	*side = st == PAGE_VALID ? m->side : 0;
 	if (st == PAGE_VALID)
 		memcpy(out, m->sum, sizeof(m->sum));
 	else
@@ -156,6 +159,7 @@ static void load_done(struct env_io *io)
 {
 	struct sums *x = container_of(io, struct sums, io);
 	struct seg *s = x->seg;
+	uint64_t side;
 	int err = 0;
 
 	if (io->result < 0) {
@@ -164,7 +168,7 @@ static void load_done(struct env_io *io)
 	} else {
 		/* Of a file that was cut short the rest is damaged like any other. */
 		memset(x->pair + io->result, 0, PAGE_PAIR - (size_t)io->result);
-		x->dirty = sums_parse(s, x->page, x->pair, x->sum, &s->sums_serial[x->page]);
+		x->dirty = sums_parse(s, x->page, x->pair, x->sum, &s->sums_serial[x->page], &side);
 		if (x->dirty)
 			log_warn(env_log(s->d->e),
 				 "disk %s: a page of checksums is damaged: what it covers is checked against other "

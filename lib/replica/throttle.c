@@ -122,7 +122,7 @@ static uint64_t speed(const struct repl_disk *d)
 	const struct throttle *p = &d->throttle;
 	uint64_t done = MIN(p->done, p->steps), ns = elapsed(d), now, most;
 
-	if (!p->learn || !p->steps || !p->speed)
+	if (!p->learn || !p->blocks || !p->steps || !p->speed)
 		return p->speed;
 	now = p->blocks * done / p->steps * NS_PER_S / ns;
 	most = p->blocks * (done + p->steps / 16 + 1) / p->steps * NS_PER_S / ns;

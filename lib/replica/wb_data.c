@@ -24,7 +24,8 @@ struct unit {
 	struct list link;
 	struct env_io io;
 	struct wb *w;
-	uint32_t block, n, reading;
+	uint64_t off; /* in the segment file */
+	uint32_t n, reading;
 	uint8_t *tmp;
 	const uint8_t *mem[UNIT_BLOCKS]; /* NULL: in the log, at loc */
 	uint32_t loc[UNIT_BLOCKS];
@@ -238,8 +239,7 @@ static void unit_send(struct unit *u, struct seg *s)
 
 	for (uint32_t i = 0; i < u->n; i++)
 		missing += !u->mem[i];
-	env_io_prep(&u->io, ENV_WRITE, s->data, NULL, 0, (uint64_t)u->block * HCI_BLOCK,
-		    unit_written);
+	env_io_prep(&u->io, ENV_WRITE, s->data, NULL, 0, u->off, unit_written);
 	u->w->inflight++;
 	u->reading = 1;
 	if (missing)
@@ -253,7 +253,7 @@ static uint32_t depth(const struct repl_disk *d)
 	return d->open_ops > 0 ? UNITS_BUSY + (UNITS_MAX - UNITS_BUSY) * throttle_urgency(d) / 100 : UNITS_MAX;
 }
 
-static struct unit *unit_new(struct wb *w, uint32_t block)
+static struct unit *unit_new(struct wb *w, uint64_t off)
 {
 	struct list *l;
 	struct unit *u;
@@ -266,7 +266,7 @@ static struct unit *unit_new(struct wb *w, uint32_t block)
 		return NULL;
 	list_init(&u->link);
 	u->w = w;
-	u->block = block;
+	u->off = off;
 	u->n = 0;
 	u->tmp = NULL;
 	return u;
@@ -279,7 +279,8 @@ struct walk {
 	struct seg *seg;
 	struct unit *u;
 	enum env_io_op op; /* ALLOC or PUNCH of a run */
-	uint32_t first, n; /* its regions */
+	uint64_t off;      /* in the file */
+	uint32_t n;        /* regions */
 };
 
 static void flush_unit(struct walk *k)
@@ -294,20 +295,20 @@ static int flush_run(struct walk *k)
 	int rc = 0;
 
 	if (k->n)
-		rc = wb_io(k->w, k->op, k->seg->data, NULL, (uint64_t)k->n * REPL_REGION,
-			   (uint64_t)k->first * REPL_REGION);
+		rc = wb_io(k->w, k->op, k->seg->data, NULL, (uint64_t)k->n * REPL_REGION, k->off);
 	k->n = 0;
 	return rc;
 }
 
-static int put_region(struct walk *k, enum env_io_op op, uint32_t region)
+static int put_region(struct walk *k, enum env_io_op op, uint32_t region, unsigned side)
 {
+	uint64_t off = seg_place(k->seg, side, (uint64_t)region * REPL_REGION);
 	int rc = 0;
 
-	if (k->n && (k->op != op || k->first + k->n != region))
+	if (k->n && (k->op != op || k->off + (uint64_t)k->n * REPL_REGION != off))
 		rc = flush_run(k);
 	if (!k->n)
-		k->first = region;
+		k->off = off;
 	k->op = op;
 	k->n++;
 	return rc;
@@ -316,13 +317,14 @@ static int put_region(struct walk *k, enum env_io_op op, uint32_t region)
 static int put_block(struct walk *k, uint32_t block, const uint8_t *mem, uint32_t loc)
 {
 	struct unit *u = k->u;
+	uint64_t off = seg_off(k->seg, block);
 
-	if (u && (u->n == UNIT_BLOCKS || u->block + u->n != block)) {
+	if (u && (u->n == UNIT_BLOCKS || u->off + (uint64_t)u->n * HCI_BLOCK != off)) {
 		flush_unit(k);
 		u = NULL;
 	}
 	if (!u)
-		u = k->u = unit_new(k->w, block);
+		u = k->u = unit_new(k->w, off);
 	if (!u)
 		return -ENOMEM;
 	u->mem[u->n] = mem;
@@ -359,21 +361,28 @@ static int prepare(struct walk *k, struct snap *sn)
 {
 	uint32_t region = sn->node->region;
 	uint16_t zero = 0, valid = seg_valid(k->seg, region);
+	unsigned side = seg_side(k->seg, region);
+	int rc = 0;
 
 	for (unsigned i = 0; i < REGION_BLOCKS; i++) {
 		if (loc_is_data(sn->loc[i]))
 			sn->written |= (uint16_t)(1u << i);
+		else if (sn->loc[i] == LOC_FILE)
+			sn->filed |= (uint16_t)(1u << i);
 		else if (sn->loc[i])
 			zero |= (uint16_t)(1u << i);
 	}
 	sn->cleared = zero & valid;
-	if ((sn->written || sn->cleared) && !wb_sums(k->w, k->seg, sums_page(region)))
+	if ((sn->written || sn->filed || sn->cleared) && !wb_sums(k->w, k->seg, sums_page(region)))
 		return -ENOMEM;
-	if (sn->written && !valid)
-		return put_region(k, ENV_ALLOC, region);
-	if (!sn->written && valid && !(valid & ~zero))
-		return put_region(k, ENV_PUNCH, region);
-	return 0;
+	/* What was in the other half counts no more since the entry is in the log: see direct.c. */
+	if (sn->direct)
+		rc = put_region(k, ENV_PUNCH, region, !side);
+	if (!rc && sn->written && !valid && !sn->direct)
+		return put_region(k, ENV_ALLOC, region, side);
+	if (!rc && !sn->written && !sn->filed && (valid || sn->direct) && !(valid & ~zero))
+		return put_region(k, ENV_PUNCH, region, side);
+	return rc;
 }
 
 /* Second round: the blocks. */

@@ -27,7 +27,8 @@ static void take(struct take *t, struct node *n)
 	memcpy(sn->loc, n->loc, sizeof(sn->loc));
 	memcpy(sn->sum, n->sum, sizeof(sn->sum));
 	memcpy(sn->mem, n->mem, sizeof(sn->mem));
-	sn->written = sn->cleared = 0;
+	sn->written = sn->filed = sn->cleared = 0;
+	sn->direct = n->direct;
 	n->snap = sn;
 	n->seg->refs++;
 	t->bytes += (uint64_t)n->live * HCI_BLOCK;

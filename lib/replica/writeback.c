@@ -76,10 +76,10 @@ static void set_sums(struct snap *sn)
 	struct seg *s = sn->node->seg;
 	uint32_t region = sn->node->region;
 
-	if (!(sn->written | sn->cleared) || !sums_ready(s, sums_page(region)))
+	if (!(sn->written | sn->filed | sn->cleared) || !sums_ready(s, sums_page(region)))
 		return; /* the latter: the segment was dropped */
 	for (unsigned i = 0; i < REGION_BLOCKS; i++) {
-		if (sn->written >> i & 1)
+		if ((sn->written | sn->filed) >> i & 1)
 			*sums_at(s, region * REGION_BLOCKS + i) = sn->sum[i];
 		else if (sn->cleared >> i & 1)
 			*sums_at(s, region * REGION_BLOCKS + i) = SUM_NONE;
@@ -94,9 +94,9 @@ static void mark_valid(struct repl_disk *d, struct wb *w)
 		struct snap *sn = &w->snaps[i];
 		struct seg *s = sn->node->seg;
 		uint16_t was = seg_valid(s, sn->node->region);
-		uint16_t now = (uint16_t)((was | sn->written) & ~sn->cleared);
+		uint16_t now = (uint16_t)((was | sn->written | sn->filed) & ~sn->cleared);
 
-		if (!was && now)
+		if (!was && now && !sn->direct)
 			d->fs_free -= MIN(d->fs_free, REPL_REGION);
 		index_valid(s, sn->node->region, now);
 		set_sums(sn);
@@ -117,6 +117,7 @@ static int write_map_page(struct wb *w, struct seg *s, uint32_t i)
 	m->regions = MAP_REGIONS;
 	memcpy(m->seq, p->seq, sizeof(m->seq));
 	memcpy(m->valid, p->valid, sizeof(m->valid));
+	memcpy(m->side, p->side, sizeof(m->side));
 	page_seal(m, MAP_MAGIC, MAP_VERSION, ++p->serial, &s->d->uuid);
 	p->dirty = false;
 	return wb_io(w, ENV_WRITE, s->map, m, HCI_BLOCK,
@@ -370,6 +371,7 @@ int wb_pass(struct repl_disk *d)
 	int rc;
 
 	d->passes++;
+	d->early = false;
 	w->err = 0;
 	throttle_pass_begin(d);
 	rc = drop_unlink(d);
@@ -414,7 +416,7 @@ static bool wanted(const struct repl_disk *d)
 	if (d->failed || !log_live(d))
 		return false;
 	/* Short of space: what is zeroed in the log gives some back once it is applied. */
-	return d->drain || d->log_waits || d->short_of_space || ring_used(&d->log) > throttle_level(d) ||
+	return d->drain || d->early || d->log_waits || d->short_of_space || ring_used(&d->log) > throttle_level(d) ||
 	       env_now(d->e) - d->last_io >= IDLE_NS;
 }
 

@@ -91,6 +91,10 @@ static void step_io(struct driver *dr)
 	r->n = 1 + (uint32_t)rnd(dr, rnd(dr, 4) ? 8 : BUF_BLOCKS);
 	r->first = (uint32_t)rnd(dr, BLOCKS - r->n);
 	r->op.kind = what < 6 ? REPL_WRITE : what < 7 ? REPL_ZERO : REPL_READ;
+	if (r->op.kind == REPL_WRITE && rnd(dr, 5) == 0) { /* whole regions: passes the log */
+		r->n = 16 * (2 + (uint32_t)rnd(dr, BUF_BLOCKS / 16 - 1));
+		r->first = 16 * (uint32_t)rnd(dr, (BLOCKS - r->n) / 16 + 1);
+	}
 	if (r->op.kind == REPL_ZERO && rnd(dr, 3) == 0) {
 		r->first = 0;
 		r->n = BLOCKS;

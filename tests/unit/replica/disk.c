@@ -155,6 +155,56 @@ REAL(leftovers_do_not_come_back)
 	repl_disk_close(d, false);
 }
 
+static uint64_t log_used(struct repl_disk *d)
+{
+	struct repl_disk_info i;
+
+	repl_disk_info(d, &i);
+	return i.log_used;
+}
+
+/* Whole regions: their data are not in the log, which is seen by its fill, and is all the same after each kind of end. */
+REAL(large_writes_pass_the_log)
+{
+	struct repl_disk_opts o = disk_opts();
+	struct repl_disk *d = must_format_open(e, path, &o);
+	struct repl_slot *s = must_slot(d, 1, 1, 4 * SEG);
+	uint64_t seq = 0;
+
+	ck_assert_int_eq(write_fill(e, s, 0, 0, 4096, 1, ++seq), 0); /* makes the volume's folder, in time */
+	settle(e, d);
+	for (unsigned round = 0; round < 4; round++) {
+		for (unsigned k = 0; k < 4; k++)
+			ck_assert_int_eq(write_fill(e, s, 1, k * SEG, SEG, (int)(10 * round + k + 1), ++seq), 0);
+		ck_assert_uint_le(log_used(d), 8 * 8192);
+		for (unsigned k = 0; k < 4; k++)
+			read_expect(e, s, 1, k * SEG, SEG, (int)(10 * round + k + 1));
+		/* On top of it, the usual way, and where there is nothing any more. */
+		ck_assert_int_eq(write_fill(e, s, 1, 8192, 4096, 99, ++seq), 0);
+		ck_assert_int_eq(io(e, s, REPL_ZERO, 1, 2 * SEG, SEG, NULL, ++seq, 0), 0);
+		ck_assert_int_eq(write_fill(e, s, 1, SEG, SEG, 77, ++seq), 0); /* over what is in the log still: through the log */
+		for (unsigned pass = 0; pass < 3; pass++) {
+			read_expect(e, s, 1, 0, 8192, (int)(10 * round + 1));
+			read_expect(e, s, 1, 8192, 4096, 99);
+			read_expect(e, s, 1, 12288, SEG - 12288, (int)(10 * round + 1));
+			read_expect(e, s, 1, SEG, SEG, 77);
+			read_expect(e, s, 1, 2 * SEG, SEG, 0);
+			read_expect(e, s, 1, 3 * SEG, SEG, (int)(10 * round + 4));
+			if (pass == 0 && round % 2) {
+				repl_slot_put(s);
+				repl_disk_close(d, true);
+				d = must_open(e, path, &o);
+				s = must_slot(d, 1, round + 2, 4 * SEG);
+			} else {
+				settle(e, d);
+			}
+		}
+		settle(e, d);
+	}
+	repl_slot_put(s);
+	repl_disk_close(d, false);
+}
+
 REAL(checks_requests)
 {
 	struct repl_disk_opts o = disk_opts();
@@ -430,6 +480,7 @@ static Suite *suite(void)
 	tcase_add_test(t, keeps_what_was_written);
 	tcase_add_test(t, replays_its_log);
 	tcase_add_test(t, leftovers_do_not_come_back);
+	tcase_add_test(t, large_writes_pass_the_log);
 	tcase_add_test(t, checks_requests);
 	tcase_add_test(t, fences_older_writers);
 	tcase_add_test(t, remembers_who_wrote_last);

@@ -29,6 +29,9 @@ static uint32_t mutation(void)
 		{ "recovery-unsynced", REPL_MUTATE_RECOVERY_UNSYNCED },
 		{ "seq-forgotten", REPL_MUTATE_SEQ_FORGOTTEN },
 		{ "fence-unsynced", REPL_MUTATE_FENCE_UNSYNCED },
+		{ "direct-unsynced", REPL_MUTATE_DIRECT_UNSYNCED },
+		{ "direct-in-place", REPL_MUTATE_DIRECT_IN_PLACE },
+		{ "direct-after-drop", REPL_MUTATE_DIRECT_AFTER_DROP },
 	};
 	const char *name = getenv("HCI_MUTATE");
 
