@@ -59,7 +59,7 @@ void load_init(void);
 int load_run(struct target *t, const struct load *l, double seconds, struct result *out,
 	     struct series *series);
 /* Once over everything, 1 MiB at a time. */
-int load_fill(struct target *t);
+int load_pass(struct target *t, bool write);
 /* From a signal handler: loads end soon. */
 void load_stop(int sig);
 bool load_stopped(void);
@@ -86,6 +86,8 @@ struct world_opts {
 	const char *const *disks; /* by node; NULL: folders of our own */
 	const char *log;          /* where the disks' write logs go; NULL: on the disks */
 	uint64_t log_size;        /* 0: the default */
+	const char *cache;        /* file of our read cache; NULL: none */
+	uint64_t cache_size, cache_ram;
 	uint32_t rebuild_delay_ms; /* 0: the default */
 };
 struct world;
@@ -93,6 +95,8 @@ struct world *world_up(const char *dir, const struct world_opts *o);
 struct target *world_target(struct world *w);
 hci_cluster *world_cluster(struct world *w);
 hci_volume *world_volume(struct world *w);
+/* Hits and misses of the read cache so far. */
+int world_cache(struct world *w, uint64_t *hits, uint64_t *misses);
 void world_kill(struct world *w, unsigned node);
 void world_down(struct world *w);
 

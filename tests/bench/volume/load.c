@@ -119,8 +119,9 @@ static int start_one(struct run *r, uint32_t tag)
 	uint64_t units = span_of(r) / r->l->len;
 	uint64_t at = (r->l->seq ? r->next++ : rnd()) % units * r->l->len;
 
-	if (r->l->write)
-		*(uint64_t *)(void *)buf[tag].p = rnd();
+	/* No block equals another: a cache that shares by content would hold them all in one place. */
+	for (uint32_t i = 0; i < r->l->len && r->l->write; i += 4096)
+		*(uint64_t *)(void *)(buf[tag].p + i) = rnd();
 	r->start[tag] = now_s();
 	return r->t->submit(r->t, r->l->write, buf[tag].p, r->l->len, at, tag);
 }
@@ -208,9 +209,9 @@ int load_run(struct target *t, const struct load *l, double seconds, struct resu
 	return 0;
 }
 
-int load_fill(struct target *t)
+int load_pass(struct target *t, bool write)
 {
-	static const struct load l = { "fill", true, true, (uint32_t)MiB_, 8, 0 };
+	const struct load l = { "pass", write, true, (uint32_t)MiB_, 8, 0 };
 	struct run r = { .t = t, .l = &l };
 
 	need(l.depth, l.len);

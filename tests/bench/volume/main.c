@@ -35,12 +35,12 @@ static struct row rows[TARGETS * (LOADS + 1)];
 static unsigned nrows;
 
 static struct {
-	const char *dir, *only_target, *only_load, *disks[2], *log;
+	const char *dir, *only_target, *only_load, *disks[2], *log, *cache;
 	double seconds, sustained_s;
 	unsigned rounds;
-	uint64_t bytes, log_bytes;
+	uint64_t bytes, log_bytes, cache_bytes, cache_ram;
 	bool no_settle;
-} opt = { "/var/tmp", NULL, NULL, { NULL, NULL }, NULL, 2, 20, 5, 2048 * MiB_, 0, false };
+} opt = { "/var/tmp", NULL, NULL, { NULL, NULL }, NULL, NULL, 2, 20, 5, 2048 * MiB_, 0, 0, 0, false };
 
 static const char usage[] =
 	"bench_volume [options]: a two-replica volume beside the raw disk, as JSON on stdout\n"
@@ -56,6 +56,9 @@ static const char usage[] =
 	"  --disks A,B      folders on the disks of the two nodes; the raw file lies on the first\n"
 	"  --log DIR        the disks' write logs go there\n"
 	"  --log-size MIB   of each disk's write log\n"
+	"  --cache FILE     the writer's read cache, warmed before the loads\n"
+	"  --cache-size MIB of that file\n"
+	"  --cache-ram MIB  of the cache's part in memory\n"
 	"  --no-settle      do not wait between loads until the write logs are moved\n"
 	"  --help           this\n"
 	"Targets: a raw file (O_DIRECT, Linux AIO), the same with O_DSYNC, and a volume of two\n"
@@ -152,10 +155,14 @@ static int fill_all(void)
 		for (unsigned k = 0; k < targets[i]->nprocs; k++)
 			fprintf(stderr, " %d", (int)targets[i]->procs[k]);
 		fprintf(stderr, "\n");
-		if (load_fill(targets[i]))
+		if (load_pass(targets[i], true))
 			return -1;
 		if (targets[i]->settle)
 			targets[i]->settle(targets[i]);
+		/* Twice: what is read once only need not be kept by a cache. */
+		for (int k = 0; k < 2 && opt.cache && i >= PLAIN; k++)
+			if (load_pass(targets[i], false))
+				return -1;
 	}
 	return 0;
 }
@@ -163,6 +170,7 @@ static int fill_all(void)
 static int bench(const char *dir)
 {
 	struct world *w[TARGETS] = { NULL };
+	uint64_t hits, misses;
 	char file[300];
 	int rc = -1;
 
@@ -175,7 +183,8 @@ static int bench(const char *dir)
 		struct world_opts o = { .name = names[i], .tls = i != PLAIN, .local = i == LOCAL,
 					.nodes = 2, .replicas = 2, .bytes = opt.bytes,
 					.disks = opt.disks[0] ? opt.disks : NULL,
-					.log = opt.log, .log_size = opt.log_bytes };
+					.log = opt.log, .log_size = opt.log_bytes, .cache = opt.cache,
+					.cache_size = opt.cache_bytes, .cache_ram = opt.cache_ram };
 
 		if (!want(names[i], opt.only_target))
 			continue;
@@ -188,6 +197,10 @@ static int bench(const char *dir)
 	if (!rc)
 		rc = run_all();
 	/* What was measured before something failed is worth having, too. */
+	for (unsigned i = PLAIN; i < TARGETS && opt.cache; i++)
+		if (w[i] && !world_cache(w[i], &hits, &misses))
+			fprintf(stderr, "%-10s read cache: %llu hits, %llu misses\n", names[i], (unsigned long long)hits,
+				(unsigned long long)misses);
 	report(rows, nrows, opt.seconds, opt.rounds, opt.bytes);
 out:
 	for (unsigned i = PLAIN; i < TARGETS; i++)
@@ -205,6 +218,7 @@ static int options(int argc, char **argv)
 		{ "rounds", 1, NULL, 'r' },   { "target", 1, NULL, 't' }, { "load", 1, NULL, 'l' },
 		{ "sustained", 1, NULL, 'u' }, { "disks", 1, NULL, 'D' },  { "log", 1, NULL, 'L' },
 		{ "log-size", 1, NULL, 'S' }, { "help", 0, NULL, 'h' },   { "no-settle", 0, NULL, 'n' },
+		{ "cache", 1, NULL, 'C' },    { "cache-size", 1, NULL, 'c' }, { "cache-ram", 1, NULL, 'R' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int c;
@@ -243,6 +257,15 @@ static int options(int argc, char **argv)
 			break;
 		case 'S':
 			opt.log_bytes = strtoull(optarg, NULL, 10) * MiB_;
+			break;
+		case 'C':
+			opt.cache = optarg;
+			break;
+		case 'c':
+			opt.cache_bytes = strtoull(optarg, NULL, 10) * MiB_;
+			break;
+		case 'R':
+			opt.cache_ram = strtoull(optarg, NULL, 10) * MiB_;
 			break;
 		case 'n':
 			opt.no_settle = true;

@@ -99,7 +99,7 @@ static int bench(const char *dir)
 	for (unsigned i = 0; i < LOADS; i++)
 		loads[i].depth = opt.depth;
 	fprintf(stderr, "filling\n");
-	if (load_fill(world_target(w)))
+	if (load_pass(world_target(w), true))
 		goto out;
 	world_target(w)->settle(world_target(w));
 	if (measure(world_target(w), "all", all) || load_stopped())

@@ -134,6 +134,29 @@ static void count_cpu(struct world *w, pid_t pid, const char *who)
 	w->t.who[w->t.nprocs++] = who;
 }
 
+static int open_cache(struct world *w)
+{
+	struct hci_cache_opts o = HCI_CACHE_OPTS_INIT;
+	struct hci_error err;
+
+	o.path = w->o.cache;
+	o.bytes = w->o.cache_size;
+	o.ram = w->o.cache_ram;
+	return hci_cache_open(w->c, &o, &err) ? failed("cache", &err) : 0;
+}
+
+int world_cache(struct world *w, uint64_t *hits, uint64_t *misses)
+{
+	struct hci_cache_info i;
+	struct hci_error err;
+
+	if (hci_cache_info(w->c, &i, sizeof(i), &err))
+		return failed("cache", &err);
+	*hits = i.hits_ram + i.hits_ssd;
+	*misses = i.misses;
+	return 0;
+}
+
 static int start_nodes(struct world *w)
 {
 	const char *us = w->o.local ? w->names[0] : "client";
@@ -149,6 +172,8 @@ static int start_nodes(struct world *w)
 	}
 	pki_dir(w, us, pki, sizeof(pki));
 	if (cluster_open_as(&w->c, w->store, us, pki))
+		return -1;
+	if (w->o.cache && open_cache(w))
 		return -1;
 	return w->o.local ? node_start_here(&w->node, w->c, us, w->dir) : 0;
 }
