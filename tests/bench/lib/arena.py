@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 CGROUP = "/sys/fs/cgroup"
 
@@ -146,14 +147,19 @@ class Arena:
         for line in open("/proc/self/mounts"):
             if line.split()[1].startswith(path + "/"):
                 raise Failed(f"{line.split()[1]} is still mounted: unmount it, then remove {path}")
-        shutil.rmtree(path, ignore_errors=True)
         tag = os.path.basename(path)
-        for controller in os.listdir(CGROUP):
-            for group in (f"{CGROUP}/{controller}/{tag}", f"{CGROUP}/{tag}"):
+        groups = [g for g in [f"{CGROUP}/{c}/{tag}" for c in os.listdir(CGROUP)] + [f"{CGROUP}/{tag}"] if os.path.isdir(g)]
+        end = time.monotonic() + 10  # a group is busy until the last of what was killed is gone
+        for group in groups:
+            while os.path.isdir(group):
                 try:
                     os.rmdir(group)
                 except OSError:
-                    pass
+                    if time.monotonic() > end:
+                        print(f"{group} cannot be removed yet: remove it with rmdir", file=sys.stderr)
+                        break
+                    time.sleep(0.1)
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def xfs_on_loop(image, size, where):
