@@ -13,6 +13,7 @@
 
 /* The records of one volume as the store has them now. */
 struct records {
+	unsigned volume;
 	uint32_t replicas;
 	struct rec_volsync sync;
 	struct rec_volmap map;
@@ -43,6 +44,7 @@ static bool all_segments(struct trouble *t, segment_fn *fn, const struct cl_disk
 	for (unsigned k = 0; k < t->nvolumes && ok; k++) {
 		ok = reconf_volume(t, k, &rec);
 		r->replicas = rec.replicas;
+		r->volume = k;
 		key_volsync(key, &t->volume[k].uuid);
 		v = simstore_peek(t->c->store, key, &len);
 		ok = ok && v && rec_volsync_decode(v, len, &r->sync, NULL) == 0;
@@ -61,9 +63,9 @@ static bool all_segments(struct trouble *t, segment_fn *fn, const struct cl_disk
 }
 
 /* Why it is not whole, for people: the last reason found. */
-static bool not_whole(struct trouble *t, const char *what, uint32_t segment, const struct cl_disk *d)
+static bool not_whole(struct trouble *t, const struct records *r, const char *what, uint32_t segment, const struct cl_disk *d)
 {
-	snprintf(t->why, sizeof(t->why), "segment %u: %s on %s%s", segment, what, d ? d->rec.node : "?",
+	snprintf(t->why, sizeof(t->why), "v%u, segment %u: %s on %s%s", r->volume, segment, what, d ? d->rec.node : "?",
 		 d ? d->rec.path : "");
 	return false;
 }
@@ -72,22 +74,22 @@ static bool segment_whole(struct trouble *t, const struct records *r, uint32_t s
 {
 	(void)without;
 	if (r->map.seg[s].n != r->replicas)
-		return not_whole(t, "not as many copies as wanted", s, NULL);
+		return not_whole(t, r, "not as many copies as wanted", s, NULL);
 	for (uint32_t k = 0; k < r->map.seg[s].n; k++) {
 		struct cl_disk *d = cluster_disk(t->c, &r->map.seg[s].r[k].disk);
 
 		if (r->map.seg[s].r[k].joining)
-			return not_whole(t, "copy joining", s, d);
+			return not_whole(t, r, "copy joining", s, d);
 		if (!d || d->dead)
-			return not_whole(t, "copy on a failed disk", s, d);
+			return not_whole(t, r, "copy on a failed disk", s, d);
 		for (uint32_t i = 0; i < k; i++) {
 			struct cl_disk *o = cluster_disk(t->c, &r->map.seg[s].r[i].disk);
 
 			if (o && o->node == d->node)
-				return not_whole(t, "two copies on one node", s, d);
+				return not_whole(t, r, "two copies on one node", s, d);
 		}
 	}
-	return r->sync.n == 0 || not_whole(t, "disks are out of the in-sync set", s, NULL);
+	return r->sync.n == 0 || not_whole(t, r, "disks are out of the in-sync set", s, NULL);
 }
 
 bool trouble_volumes_whole(struct trouble *t)

@@ -150,7 +150,8 @@ void engine_compare(struct life *l, const struct uuid *volume, bool may_be_lost)
 	uint32_t nseg;
 
 	key_volume(key, volume);
-	if (rec_volume_get(l->store, key, &v, NULL, &err)) {
+	/* Twice: a failure may be injected. */
+	if (rec_volume_get(l->store, key, &v, NULL, &err) && rec_volume_get(l->store, key, &v, NULL, &err)) {
 		cluster_fail(l->node->cl, "%s", err.message);
 		return;
 	}
@@ -158,7 +159,8 @@ void engine_compare(struct life *l, const struct uuid *volume, bool may_be_lost)
 	for (uint32_t i = 0; i < nseg && !l->node->cl->failed; i++) {
 		if (i % REC_VOLMAP_CHUNK == 0) {
 			key_volmap(key, volume, i / REC_VOLMAP_CHUNK);
-			if (rec_volmap_get(l->store, key, map, NULL, &err)) {
+			if (rec_volmap_get(l->store, key, map, NULL, &err) &&
+			    rec_volmap_get(l->store, key, map, NULL, &err)) {
 				cluster_fail(l->node->cl, "%s", err.message);
 				return;
 			}

@@ -141,7 +141,9 @@ static void become_whole(struct scene *s, struct env *e, void **handle)
 		whole = trouble_volumes_whole(&s->trouble);
 		for (unsigned k = 0; k < s->nvol; k++) {
 			whole &= volume_whole(engine_vol(handle[k]));
-			if (env_now(e) < end || whole)
+			if (env_now(e) < end || (k + 1 < s->nvol && volume_whole(engine_vol(handle[k]))))
+				continue; /* the one that is told is one that is not whole, if its writer knows */
+			if (whole)
 				continue;
 			describe(engine_vol(handle[k]), text, sizeof(text));
 			cluster_fail(s->c, "five minutes after the last fault volume %s is not whole: %s; %s",
