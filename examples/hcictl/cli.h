@@ -42,7 +42,7 @@ struct noun {
 	const struct verb *verbs;
 };
 
-extern const struct noun noun_cluster, noun_pki, noun_node, noun_disk, noun_pool, noun_volume,
+extern const struct noun noun_cluster, noun_pki, noun_node, noun_disk, noun_scrub, noun_pool, noun_volume,
 	noun_vm, noun_job, noun_event, noun_policy, noun_store, noun_metrics, noun_cache;
 
 #define OPTS_MAX 32

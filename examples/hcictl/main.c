@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct noun *const nouns[] = { &noun_cluster, &noun_pki,    &noun_node,    &noun_disk,
+static const struct noun *const nouns[] = { &noun_cluster, &noun_pki,    &noun_node,    &noun_disk, &noun_scrub,
 					    &noun_pool,    &noun_volume, &noun_vm,      &noun_job,
 					    &noun_event,   &noun_policy, &noun_store,   &noun_metrics,
 					    &noun_cache,   NULL };

@@ -85,6 +85,28 @@ HCI_API int hci_disk_set_pool(hci_cluster *c, const char *uuid, const char *pool
  * shortened to a unique prefix. @return 0, HCI_E_NOTFOUND, HCI_E_STATE (it is online), HCI_E_BUSY (its evacuation has not ended). Threads: any. Blocks for store I/O. Since 0.1. */
 HCI_API int hci_disk_remove(hci_cluster *c, const char *uuid, struct hci_error *err);
 
+/** Options of hci_disk_scrub(). */
+struct hci_scrub_opts {
+	uint32_t size;      /**< sizeof(struct hci_scrub_opts) */
+	uint32_t start;     /**< 1: begin a pass now, at the full rate; 0: only change the settings below */
+	uint64_t rate;      /**< bytes a second at most; 0: as it is (at first 32 MiB) */
+	uint64_t period_ms; /**< from the beginning of a pass to that of the next; 0: as it is (at first a week); UINT64_MAX: only when asked */
+};
+#define HCI_SCRUB_OPTS_INIT { (uint32_t)sizeof(struct hci_scrub_opts), 1, 0, 0 }
+
+/**
+ * Scrub a disk, or change the pace of its scrubs: everything on it is read and compared with its checksums, beside other
+ * requests, which come first. What is damaged is repaired from other replicas. hci_disk_list() tells how far it is.
+ *
+ * @param c     the cluster
+ * @param uuid  of the disk, or a unique beginning of it; NULL: all disks
+ * @param opts  NULL for the defaults
+ * @param err   NULL, or filled in on failure
+ * @return 0: its node will do it. HCI_E_NOTFOUND, HCI_E_INVAL, HCI_E_UNAVAILABLE.
+ * Threads: any. Blocks for store I/O, not for the scrub. Since 0.1.
+ */
+HCI_API int hci_disk_scrub(hci_cluster *c, const char *uuid, const struct hci_scrub_opts *opts, struct hci_error *err);
+
 struct hci_disk_info {
 	char uuid[HCI_UUID_STR];
 	char reserved[3];
@@ -101,6 +123,12 @@ struct hci_disk_info {
 	uint64_t segments;     /**< that hold data on it */
 	uint64_t state_since;  /**< ns since 1970 */
 	char log[256];         /**< as in hci_disk_opts; "": on the disk itself */
+	uint64_t scrub_started;  /**< ns since 1970: when the pass of the scrub that is under way began, or the last one */
+	uint64_t scrub_finished; /**< the same of the last one that was completed; equal: none is under way */
+	uint64_t scrub_done;     /**< bytes read by it, as of a few seconds ago */
+	uint64_t scrub_total;    /**< bytes that it has to read */
+	uint64_t scrub_corrupt;  /**< blocks of 4 KiB that it found damaged; they are repaired from other replicas */
+	uint64_t scrub_waiting;  /**< regions of 64 KiB of these whose repair has not begun */
 };
 
 /** All disks, by node and path. As hci_node_list(). Since 0.1. */

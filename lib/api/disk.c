@@ -248,6 +248,90 @@ int hci_disk_remove(hci_cluster *c, const char *uuid, struct hci_error *err)
 	return rc ? rc : api_call_fresh(c, remove_on_loop, (void *)(uintptr_t)uuid, err);
 }
 
+/* ---- scrub ---- */
+
+#define SCRUB_MAX 1024u
+
+struct scrub_args {
+	const char *prefix; /* NULL: all */
+	struct hci_scrub_opts o;
+	struct uuid *ids;
+	uint32_t n;
+};
+
+static bool scrub_collect(void *arg, const struct rec_disk *d)
+{
+	struct scrub_args *a = arg;
+	char id[HCI_UUID_STR];
+
+	uuid_print(&d->uuid, id);
+	if (d->state != REC_DISK_REMOVED && (!a->prefix || !strncmp(id, a->prefix, strlen(a->prefix))) && a->n < SCRUB_MAX)
+		a->ids[a->n++] = d->uuid;
+	return true;
+}
+
+static int scrub_one(hci_cluster *c, const struct uuid *id, const struct hci_scrub_opts *o, struct hci_error *err)
+{
+	struct rec_disk *r = MEM_NEW(struct rec_disk);
+	char key[REC_KEY];
+	uint64_t rev;
+	int rc;
+
+	if (!r)
+		return err_set(err, HCI_E_NOMEM, "disk: out of memory");
+	key_disk(key, id);
+	do {
+		rc = rec_disk_get(c->store, key, r, &rev, err);
+		if (rc)
+			break;
+		if (o->start)
+			r->scrub_asked = MAX(env_realtime(c->env), r->scrub_asked + 1);
+		if (o->rate)
+			r->scrub_rate = o->rate;
+		if (o->period_ms)
+			r->scrub_period_ns = o->period_ms > UINT64_MAX / NS_PER_MS ? UINT64_MAX : o->period_ms * NS_PER_MS;
+		rc = rec_disk_put(c->store, key, r, rev, 0, NULL, err);
+	} while (rc == HCI_E_CONFLICT);
+	mem_free(r);
+	return rc;
+}
+
+static int scrub_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
+{
+	struct scrub_args *a = arg;
+	int rc = 0;
+
+	a->ids = mem_calloc(SCRUB_MAX, sizeof(*a->ids));
+	if (!a->ids)
+		return err_set(err, HCI_E_NOMEM, "disks: out of memory");
+	core_each_disk(c->core, scrub_collect, a);
+	if (a->prefix && a->n != 1)
+		rc = err_set(err, HCI_E_NOTFOUND, "disk %s: %s", a->prefix,
+			     a->n ? "several begin like this: give more of the UUID" : "there is none of this UUID");
+	for (uint32_t i = 0; i < a->n && !rc; i++)
+		rc = scrub_one(c, &a->ids[i], &a->o, err);
+	mem_free(a->ids);
+	return rc;
+}
+
+int hci_disk_scrub(hci_cluster *c, const char *uuid, const struct hci_scrub_opts *opts, struct hci_error *err)
+{
+	static const struct hci_scrub_opts defaults = HCI_SCRUB_OPTS_INIT;
+	struct scrub_args a = { .prefix = uuid };
+	int rc;
+
+	if (!c)
+		return api_null("c", err);
+	rc = opts_take(&a.o, &defaults, sizeof(a.o), opts, OPTS_UP_TO(struct hci_scrub_opts, period_ms), "hci_scrub_opts", err);
+	if (rc)
+		return rc;
+	if (uuid && (strlen(uuid) < 4 || strlen(uuid) > 36 || strspn(uuid, "0123456789abcdef-") != strlen(uuid)))
+		return err_set(err, HCI_E_INVAL, "disk %.40s: give the UUID or at least its first 4 characters", uuid);
+	if (a.o.start > 1)
+		return err_set(err, HCI_E_INVAL, "scrub: start is 0 or 1, not %u", a.o.start);
+	return api_call_fresh(c, scrub_on_loop, &a, err);
+}
+
 /* ---- list ---- */
 
 struct list_args {
@@ -282,6 +366,14 @@ static bool list_one(void *arg, const struct rec_disk *d)
 	i.segments = st ? st->segments : 0;
 	i.state_since = d->state_since;
 	API_TEXT(i.log, d->log);
+	if (st) {
+		i.scrub_started = st->scrub_started;
+		i.scrub_finished = st->scrub_finished;
+		i.scrub_done = st->scrub_done;
+		i.scrub_total = st->scrub_total;
+		i.scrub_corrupt = st->scrub_corrupt;
+		i.scrub_waiting = st->scrub_waiting;
+	}
 	a->rc = api_list_add(&a->l, &i, sizeof(i), a->err);
 	return !a->rc;
 }

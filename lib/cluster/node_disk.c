@@ -64,7 +64,7 @@ static void put_stat(struct node_disk *d)
 	repl_disk_info(d->disk, &info);
 	d->stat_at = env_now(d->node->e) + STAT_EVERY;
 	/* A percent either way matters to nobody; the store is spared. */
-	if (old && old->capacity == info.capacity && old->segments == info.segments &&
+	if (!node_scrub_put(d, &s, old) && old && old->capacity == info.capacity && old->segments == info.segments &&
 	    MAX(old->free, info.free) - MIN(old->free, info.free) < info.capacity / 100)
 		return;
 	s.capacity = info.capacity;
@@ -142,6 +142,8 @@ static int try_open(struct node_disk *d, const struct how *h, struct hci_error *
 	int rc, formatted = 0;
 
 	d->failed = false;
+	d->scrub_period = d->scrub_rate = d->scrub_asked = 0; /* the new opening knows none of it */
+	d->rot_told = true; /* by an earlier life, perhaps */
 	if (h->fresh) {
 		formatted = repl_disk_format(n->e, d->path, &h->o, &taken);
 		/* Formatted by us before a crash that kept the store from knowing: opening tells, by the UUID. */
@@ -351,6 +353,9 @@ static void disk_turn(struct node_disk *d, enum rec_disk_state state)
 	if (state == REC_DISK_FAILED || state == REC_DISK_OFFLINE || state == REC_DISK_NEW)
 		(void)put_state(n, &d->uuid, REC_DISK_ONLINE, "", 0);
 	probe(d);
+	node_scrub_turn(d);
+	if (!d->disk || d->failed)
+		return;
 	if (now >= d->stat_at)
 		put_stat(d);
 	if (d->disk && !d->failed && now >= d->gc_at)

@@ -23,6 +23,8 @@ struct node_disk {
 	struct node *node;
 	uint64_t retry_at, gc_at, stat_at, probe_at;
 	uint64_t replace_at; /* when to look again whether its lost content may be given up */
+	uint64_t scrub_asked, scrub_period, scrub_rate; /* as the disk was told */
+	bool rot_told;                                  /* a volrot/ record of ours may be there */
 	bool probing; /* a fiber is reading from it: d stays until that ends */
 	struct env_task fail_task;
 };
@@ -58,6 +60,10 @@ int node_disk_replace(struct node_disk *d, struct hci_error *err);
 
 int node_disk_start(struct node *n);
 void node_disk_stop(struct node *n);
+/* node_scrub.c: tells the disk what its record says, and the store what the scrub found. */
+void node_scrub_turn(struct node_disk *d);
+bool node_scrub_put(struct node_disk *d, struct rec_diskstat *s, const struct rec_diskstat *old); /* worth telling? */
+#define PREFIX_VOLROT "volrot/" /* <volume>/<disk>: damaged blocks were found there; its value is text for people */
 int node_repair_start(struct node *n);
 int node_reconf_start(struct node *n);
 /* Both are no-ops without n->o.compute. */

@@ -155,6 +155,22 @@ static bool old_copies(struct node *n, const struct uuid *volume)
 	return yes;
 }
 
+/* A scrub found damaged blocks, see node_scrub.c. */
+static bool rotten(struct node *n, const struct uuid *volume)
+{
+	char prefix[REC_KEY], id[HCI_UUID_STR];
+	struct store_result r;
+	bool yes;
+
+	uuid_print(volume, id);
+	snprintf(prefix, sizeof(prefix), PREFIX_VOLROT "%s/", id);
+	if (store_range(core_store(n->core), prefix, NULL, 1, &r, NULL))
+		return false;
+	yes = r.n > 0;
+	store_result_free(&r);
+	return yes;
+}
+
 /* *left: how endangered it is, the fewer the more. */
 static bool needs_repair(struct node *n, const struct rec_volume *v, bool bad_disks, unsigned *left)
 {
@@ -175,7 +191,7 @@ static bool needs_repair(struct node *n, const struct rec_volume *v, bool bad_di
 	need = !rec_volsync_get(core_store(n->core), key, s, NULL, NULL) && s->n;
 	need |= map_needs_repair(n, v, s, bad_disks, left);
 	mem_free(s);
-	return need || moves(n, &v->uuid) || old_copies(n, &v->uuid);
+	return need || moves(n, &v->uuid) || old_copies(n, &v->uuid) || rotten(n, &v->uuid);
 }
 
 /* ---- doing it ---- */
@@ -217,9 +233,10 @@ static bool repair(struct node *n, const struct rec_volume *rec)
 
 		fiber_cond_wait_until(n->e, &n->wake, env_now(n->e) + 100 * NS_PER_MS);
 		vol_status(v, &st);
-		if (!st.segments_degraded && !st.out && !st.unsettled && !st.dropping && !st.strays)
+		if (!st.segments_degraded && !st.out && !st.unsettled && !st.dropping && !st.strays &&
+		    st.scrubs_heard && !st.mending)
 			break;
-		now_moved = st.resync_copied + st.copies_added + st.copies_removed;
+		now_moved = st.resync_copied + st.copies_added + st.copies_removed + st.mended_blocks;
 		if (now_moved != moved) {
 			moved = now_moved;
 			moved_at = env_now(n->e);

@@ -114,6 +114,7 @@ void repl_scrub_set(struct repl_disk *d, uint64_t period_ns, uint64_t rate);
 void repl_scrub_start(struct repl_disk *d); /* a pass from the beginning, now, at the full rate */
 
 struct repl_scrub_info {
+	bool known;   /* not yet in the first moment after the opening */
 	bool running;
 	uint64_t started, finished; /* ns since 1970: of this pass or the last one; start of the last that came to its end */
 	uint64_t done, total;       /* bytes of this pass or the last one */

@@ -445,6 +445,7 @@ void repl_scrub_info(const struct repl_disk *d, struct repl_scrub_info *out)
 	const struct scrub *s = &d->scrub;
 
 	memset(out, 0, sizeof(*out));
+	out->known = s->loaded;
 	out->running = s->asked || (s->loaded && under_way(s));
 	out->started = s->started;
 	out->finished = s->finished;

@@ -51,6 +51,9 @@ static const struct rec_field disk_fields[] = {
 	FIELD_U64(struct rec_disk, log_size, "log_size", 0, 0),
 	FIELD_U64(struct rec_disk, log_wait_ns, "log_wait", 0, 0),
 	FIELD_U32(struct rec_disk, log_level, "log_level", 0, 90),
+	FIELD_U64(struct rec_disk, scrub_asked, "scrub_asked", 0, 0),
+	FIELD_U64(struct rec_disk, scrub_period_ns, "scrub_period", 0, 0),
+	FIELD_U64(struct rec_disk, scrub_rate, "scrub_rate", 0, 0),
 	FIELD_UUID_OPT(struct rec_disk, replaces, "replaces"),
 };
 REC_TYPE(disk, disk_fields, NULL);
@@ -60,6 +63,12 @@ static const struct rec_field diskstat_fields[] = {
 	FIELD_U64(struct rec_diskstat, free, "free", 0, 0),
 	FIELD_U64(struct rec_diskstat, segments, "segments", 0, 0),
 	FIELD_U64(struct rec_diskstat, at, "at", 0, 0),
+	FIELD_U64(struct rec_diskstat, scrub_started, "scrub_started", 0, 0),
+	FIELD_U64(struct rec_diskstat, scrub_finished, "scrub_finished", 0, 0),
+	FIELD_U64(struct rec_diskstat, scrub_done, "scrub_done", 0, 0),
+	FIELD_U64(struct rec_diskstat, scrub_total, "scrub_total", 0, 0),
+	FIELD_U64(struct rec_diskstat, scrub_corrupt, "scrub_corrupt", 0, 0),
+	FIELD_U64(struct rec_diskstat, scrub_waiting, "scrub_waiting", 0, 0),
 };
 REC_TYPE(diskstat, diskstat_fields, NULL);
 

@@ -89,6 +89,9 @@ struct rec_disk { /* disk/<uuid> */
 	uint64_t log_size;         /* bytes, 0: as repl_disk_format() chooses */
 	uint64_t log_wait_ns;      /* how long it waits for a log that is away before its content counts as lost, 0: 10 minutes */
 	uint32_t log_level;        /* percent of the log from which on it is moved to its place, 0: 50 */
+	uint64_t scrub_asked;      /* when somebody asked for a scrub, ns since 1970; 0: never */
+	uint64_t scrub_period_ns;  /* 0: a week; UINT64_MAX: only when asked */
+	uint64_t scrub_rate;       /* bytes a second at most, 0: 32 MiB */
 	struct uuid replaces;      /* the disk that was here and lost its log; null: none */
 };
 
@@ -96,6 +99,10 @@ struct rec_diskstat {            /* diskstat/<uuid> */
 	uint64_t capacity, free; /* bytes */
 	uint64_t segments;       /* that hold data on it */
 	uint64_t at;
+	uint64_t scrub_started, scrub_finished; /* ns since 1970: of this pass or the last; start of the last that was completed */
+	uint64_t scrub_done, scrub_total;       /* bytes of it */
+	uint64_t scrub_corrupt;                 /* blocks that it found damaged */
+	uint64_t scrub_waiting;                 /* regions of these that no writer has taken for repair yet */
 };
 
 struct rec_cachestat {           /* cachestat/<holder>, leased: a read cache, as its process told lately */

@@ -96,7 +96,19 @@ AT(struct hci_disk_info, free, 704);
 AT(struct hci_disk_info, segments, 712);
 AT(struct hci_disk_info, state_since, 720);
 AT(struct hci_disk_info, log, 728);
-SIZE(struct hci_disk_info, 984);
+AT(struct hci_disk_info, scrub_started, 984);
+AT(struct hci_disk_info, scrub_finished, 992);
+AT(struct hci_disk_info, scrub_done, 1000);
+AT(struct hci_disk_info, scrub_total, 1008);
+AT(struct hci_disk_info, scrub_corrupt, 1016);
+AT(struct hci_disk_info, scrub_waiting, 1024);
+SIZE(struct hci_disk_info, 1032);
+
+AT(struct hci_scrub_opts, size, 0);
+AT(struct hci_scrub_opts, start, 4);
+AT(struct hci_scrub_opts, rate, 8);
+AT(struct hci_scrub_opts, period_ms, 16);
+SIZE(struct hci_scrub_opts, 24);
 
 /* hci/error.h */
 AT(struct hci_error, code, 0);

@@ -61,6 +61,9 @@ static void fill_disk(struct rec_disk *r, int full)
 	r->log_size = NUMBER(1 << 30);
 	r->log_wait_ns = NUMBER(600000000000);
 	r->log_level = full ? 90 : 0;
+	r->scrub_asked = NUMBER(1700000000000000000);
+	r->scrub_period_ns = NUMBER(604800000000000);
+	r->scrub_rate = NUMBER(1 << 25);
 	if (full)
 		r->replaces = id(4);
 }
@@ -71,6 +74,12 @@ static void fill_diskstat(struct rec_diskstat *r, int full)
 	r->free = NUMBER(50);
 	r->segments = NUMBER(3);
 	r->at = NUMBER(1);
+	r->scrub_started = NUMBER(2);
+	r->scrub_finished = NUMBER(3);
+	r->scrub_done = NUMBER(4);
+	r->scrub_total = NUMBER(5);
+	r->scrub_corrupt = NUMBER(6);
+	r->scrub_waiting = NUMBER(7);
 }
 
 static void fill_cachestat(struct rec_cachestat *r, int full)
