@@ -38,9 +38,10 @@ static struct rec_out *out_find(struct rec_volsync *s, const struct uuid *disk)
 
 static void out_remove(struct rec_volsync *s, const struct uuid *disk)
 {
-	struct rec_out *o = out_find(s, disk);
+	struct rec_out *o;
 
-	if (o)
+	/* A disk that was forgotten, came back and left again may be there twice. */
+	while ((o = out_find(s, disk)))
 		*o = s->out[--s->n];
 }
 
