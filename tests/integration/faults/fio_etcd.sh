@@ -16,8 +16,8 @@ command -v etcd >/dev/null || { echo "no etcd: skipped"; exit 77; }
 
 use_etcd=1
 make_cluster "n1 n2 n3" "n4" 1 0 10m
-make_volume 256M 2
-start_fio "$duration" 200M
+make_volume 128M 2
+start_fio "$duration" 100M
 for n in n1 n2 n3; do
 	sleep 2
 	fio_runs || at "(fio had ended by then)"
