@@ -161,7 +161,7 @@ static int run(const char *dir, bool load, struct outcome *o)
 
 	memset(&before, 0, sizeof(before));
 	memset(&during, 0, sizeof(during));
-	if (!w || load_fill(world_target(w)))
+	if (!w || load_pass(world_target(w), true))
 		goto out;
 	world_target(w)->settle(world_target(w));
 	o->mb = (double)held(w, "n3") / 1e6;
