@@ -21,6 +21,7 @@
 #define BLOCKS_MAX (REPL_IO_MAX / HCI_BLOCK)
 #define QUEUE_MAX 4096u
 #define RETRY (100 * NS_PER_MS)
+#define LOST_RETRY (60 * NS_PER_S)
 
 struct mend_region {
 	struct list link;
@@ -53,12 +54,29 @@ static bool queued(const struct vol *v, uint32_t segment, uint32_t region, uint1
 	return false;
 }
 
+/* Nobody has it right: without this the bad copies would send each other to be mended for ever. */
+static bool lost_lately(const struct vol *v, uint32_t segment, uint32_t region)
+{
+	for (unsigned i = 0; i < MEND_LOST; i++) {
+		const struct mend_lost *x = &v->lost[i];
+
+		if (x->segment == segment && x->region == region && env_now(v->e) < x->until)
+			return true;
+	}
+	return false;
+}
+
+static void remember_lost(struct vol *v, uint32_t segment, uint32_t region)
+{
+	v->lost[v->nlost++ % MEND_LOST] = (struct mend_lost){ segment, region, env_now(v->e) + LOST_RETRY };
+}
+
 /* What is forgotten here for want of memory or room is found again by the next read or scrub. */
 void mend_queue(struct vol *v, uint32_t segment, uint32_t region, const struct leg *l)
 {
 	struct mend_region *m;
 
-	if (v->nmend >= QUEUE_MAX || queued(v, segment, region, l->idx))
+	if (v->nmend >= QUEUE_MAX || lost_lately(v, segment, region) || queued(v, segment, region, l->idx))
 		return;
 	m = MEM_NEW(struct mend_region);
 	if (!m)
@@ -314,6 +332,8 @@ static int mend_locked(struct vol *v, const struct mend_region *m, uint8_t *buf)
 	rc = mend_fill(v, m->segment, pos, off, buf, REPL_REGION, sums);
 	if (rc && rc != HCI_E_CORRUPT)
 		return rc;
+	if (rc)
+		remember_lost(v, m->segment, m->region);
 	log_warn(env_log(v->e), "volume %s: disk on node %s: %u blocks of segment %u, region %u, were damaged: %s",
 		 v->rec.name, l->node, wrong, m->segment, m->region,
 		 rc ? "no other replica has all of them" : "repaired from another replica");

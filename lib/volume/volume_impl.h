@@ -184,6 +184,8 @@ struct leg_op {
 	uint64_t sent_at; /* reads */
 };
 
+#define MEND_LOST 64u
+
 struct vol {
 	struct vol_ctx *x;
 	struct env *e;
@@ -231,6 +233,11 @@ struct vol {
 	struct vol_status st;
 	struct list mend;            /* regions with damaged blocks: struct mend_region */
 	uint32_t nmend;
+	struct mend_lost {
+		uint32_t segment, region;
+		uint64_t until;
+	} lost[MEND_LOST]; /* regions that no replica has right, the latest ones; tried again after that */
+	unsigned nlost; /* places taken in turn */
 	bool mending;                /* its fiber runs */
 	struct metric *m_read, *m_write, *m_resync, *m_mended, *m_lost;
 };
