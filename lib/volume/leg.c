@@ -266,11 +266,16 @@ static void leg_check_idle(struct leg *l)
 static void leg_ask_rotten(struct leg *l)
 {
 	struct vol *v = l->v;
+	int rc;
 
 	if (l->state != LEG_UP || !v->ready || env_now(v->e) < l->rotten_at)
 		return;
 	l->rotten_at = env_now(v->e) + ROTTEN_EVERY;
-	l->rotten_heard = !leg_rotten(l);
+	rc = leg_rotten(l);
+	l->rotten_heard = !rc;
+	/* The disk was closed, and perhaps opened again, between two looks at its state. */
+	if (l->state == LEG_UP && (rc == HCI_E_NOTFOUND || rc == HCI_E_CLOSED || rc == HCI_E_IO))
+		leg_fail(l, rc, "its opening is over");
 	fiber_cond_signal(v->e, &v->changed);
 }
 

@@ -374,10 +374,15 @@ static void step_boot(void *arg)
 		cluster_boot(&c->client[k]);
 }
 
+/* Not while what was made to fail has taken a copy away: that would be more than two replicas promise. */
 static void step_disk(void *arg)
 {
 	struct scene *s = arg;
 
+	if (!trouble_volumes_whole(&s->trouble) || cluster_disks_missing(s->c)) {
+		sim_at(s->c->sim, sim_now(s->c->sim) + 100 * NS_PER_MS, step_disk, s);
+		return;
+	}
 	fault_disk_dies(s->c->node[1].disks[0]);
 	death_removed(&s->trouble);
 }
