@@ -156,7 +156,7 @@ static int run(const char *dir, bool load, struct outcome *o)
 	struct world_opts wo = { .name = load ? "load" : "idle", .tls = opt.tls, .local = true, .nodes = 3, .replicas = 2,
 				 .bytes = opt.bytes, .segment_bytes = opt.segment, .rebuild_delay_ms = 100 };
 	struct world *w = world_up(dir, &wo);
-	double killed, begin = 0, d;
+	double killed, looked, begin = 0, d;
 	int rc = -1;
 
 	memset(&before, 0, sizeof(before));
@@ -175,10 +175,13 @@ static int run(const char *dir, bool load, struct outcome *o)
 	killed = now_s();
 	/* From when the first copy is wanted: until then nobody knew that the node does not come back. */
 	while (!load_stopped()) {
+		looked = now_s();
 		if (load ? slice(w, 0.25, &during) : usleep(20000) && false)
 			goto out;
 		if (begin == 0 && !whole(w))
 			begin = now_s();
+		else if (begin == 0 && !held(w, "n3"))
+			begin = looked; /* a small one began and ended between two looks */
 		if (begin > 0 && whole(w))
 			break;
 		if (begin == 0 && now_s() > killed + 60) {
