@@ -177,7 +177,7 @@ static struct repl_disk *call_disk(struct call *c)
 		return x->d;
 	uuid_print(&c->disk, u);
 	snprintf(text, sizeof(text), "disk %s is not served by this node", u);
-	svc_reply(c->req, HCI_E_NOTFOUND, text);
+	svc_reply(c->req, HCI_E_UNAVAILABLE, text);
 	return NULL;
 }
 

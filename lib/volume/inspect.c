@@ -167,7 +167,11 @@ int vol_peek(struct vol_ctx *x, const struct uuid *id, const struct uuid *disk, 
 	}
 	if (!rc)
 		rc = peek_open(conn, r, disk, &handle, err);
-	if (!rc) {
+	/* Nobody has written there yet, or opened it for that: all of it reads as zeroes. */
+	if (rc == HCI_E_NOTFOUND && conn) {
+		memset(buf, 0, len);
+		rc = 0;
+	} else if (!rc) {
 		rc = peek_read(conn, handle, segment, off, buf, len, err);
 		peek_close(conn, handle);
 	}

@@ -144,7 +144,7 @@ static void io_body(struct env *e, void *arg)
 
 	(void)arg;
 	begin(&w, e);
-	ck_assert_int_eq(open_slot(&w, w.c, &cluster_uuid, 1, false, &h, NULL), HCI_E_NOTFOUND);
+	ck_assert_int_eq(open_slot(&w, w.c, &cluster_uuid, 1, false, &h, NULL), HCI_E_UNAVAILABLE);
 	ck_assert_int_eq(open_slot(&w, w.c, &disk_uuid, 1, true, &h, NULL), HCI_E_NOTFOUND);
 	ck_assert_int_eq(open_slot(&w, w.c, &disk_uuid, 4, false, &h, &last), 0);
 	memset(p, 3, SEG);
@@ -236,7 +236,7 @@ static void life_body(struct env *e, void *arg)
 	ck_assert_int_eq(call_ints(&w, REPL_RPC_WRITE, INTS(h, 0, 0, 4096, 10, 0, 0), p, 4096, NULL,
 				   0, NULL),
 			 HCI_E_NOTFOUND);
-	ck_assert_int_eq(open_slot(&w, w.c, &disk_uuid, 5, false, &h, NULL), HCI_E_NOTFOUND);
+	ck_assert_int_eq(open_slot(&w, w.c, &disk_uuid, 5, false, &h, NULL), HCI_E_UNAVAILABLE);
 	ck_assert_int_eq(repl_service_add(w.svc, w.d), 0);
 	ck_assert_int_eq(open_slot(&w, w.c, &disk_uuid, 6, false, &h, NULL), 0);
 	ck_assert_int_eq(call_ints(&w, REPL_RPC_WRITE, INTS(h, 0, 0, 4096, 10, 0, 0), p, 4096, NULL,
