@@ -488,6 +488,7 @@ START_TEST(a_job_outlives_its_node)
 {
 	struct hci_job_info info = { 0 };
 	struct hci_disk_info d;
+	char before[HCI_NAME_MAX];
 	struct user *u;
 	hci_job *job;
 	int node;
@@ -504,10 +505,11 @@ START_TEST(a_job_outlives_its_node)
 	node = info.node[1] - '1';
 	world_node_stop(&w, node);
 	usleep(2500000);
-	if (info.state == HCI_JOB_RUNNING && strcmp(info.node, d.node)) {
-		ok(hci_job_wait(job, 60000, &w.err));
+	/* Whether it can end there depends on where the copies were: with two nodes left, a copy of each is all there is. */
+	snprintf(before, sizeof(before), "%s", info.node);
+	for (int i = 0; i < 600 && info.state == HCI_JOB_RUNNING && !strcmp(info.node, before); i++, usleep(100000))
 		ok(hci_job_info(job, &info, sizeof(info), &w.err));
-	}
+	ck_assert(info.state == HCI_JOB_DONE || strcmp(info.node, before));
 	world_node_start(&w, node);
 	ok(hci_job_wait(job, 60000, &w.err));
 	hci_job_unref(job);
