@@ -283,12 +283,12 @@ static void rx_ended(struct rpc_conn *c)
 	const struct rx *rx = &c->rx;
 	struct hci_error err;
 
-	/* An alert is the shortest of TLS records (RFC 8446, 5.1): it never fills a header. */
-	if (c->state != CONN_READY && rx->part == RX_HEADER && rx->tail - rx->head >= 2 && rx->stage[rx->head] == 0x15 &&
-	    rx->stage[rx->head + 1] == 0x03)
-		err_set(&err, HCI_E_AUTH, "it wants TLS: open the cluster with the files of the CA, a certificate and its key");
-	else if (rx->part != RX_HEADER || rx->head != rx->tail)
+	if (rx->part != RX_HEADER || rx->head != rx->tail)
 		err_set(&err, HCI_E_CLOSED, "closed by the peer in the middle of a frame");
+	else if (c->state != CONN_READY && !c->inbound && c->rpc && !c->rpc->o.tls)
+		/* OpenSSL ends a connection that does not begin with a TLS record without an alert. */
+		err_set(&err, HCI_E_CLOSED, "closed by the peer before its hello: if it wants TLS, open the cluster with the files "
+					    "of the CA, a certificate and its key");
 	else
 		err_set(&err, HCI_E_CLOSED, "closed by the peer");
 	rpc_conn_lost(c, &err);

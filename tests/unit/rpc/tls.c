@@ -126,8 +126,8 @@ static void plain_body(struct world *w)
 	struct hci_error err;
 	struct rpc_conn *c = rpc_connect(w->cli, x.addr, "srv", &err), *d;
 
-	ck_assert_int_eq(rpc_conn_wait(c, &err), HCI_E_AUTH);
-	ck_assert_ptr_nonnull(strstr(err.message, "it wants TLS"));
+	ck_assert_int_lt(rpc_conn_wait(c, &err), 0);
+	ck_assert_msg(strstr(err.message, "if it wants TLS"), "%s", err.message);
 	rpc_conn_unref(c);
 	d = rpc_connect(x.cli, w->addr, "srv", &err);
 	ck_assert_int_lt(rpc_conn_wait(d, &err), 0);
