@@ -8,10 +8,10 @@
 
 #include "env/env.h"
 
-#define PACE_LEAST (64u << 10)      /* bytes in flight; then gaps are made between copies */
+#define PACE_LEAST (256u << 10)     /* bytes in flight; then gaps are made between copies */
 #define PACE_MAX (16 * MiB)
 #define PACE_START (2 * MiB)
-#define PACE_GAP_MAX (16 * NS_PER_MS) /* so that a copy always ends: 4 MiB/s at the least */
+#define PACE_GAP_MAX (8 * NS_PER_MS) /* so that a copy always ends, and soon: 32 MiB/s at the least */
 #define PACE_TICK (100 * NS_PER_MS)
 #define PACE_CLASSES 6u  /* reads and writes, small, middle and large */
 #define PACE_BUCKETS 200u /* of latency: eight an octave from 1 us on */
