@@ -47,7 +47,8 @@ struct hci_volume_opts {
  */
 HCI_API int hci_volume_create(hci_cluster *c, const struct hci_volume_opts *opts, struct hci_error *err);
 
-/** Delete a volume that nobody has attached; its space is given back soon. @return 0, HCI_E_NOTFOUND, HCI_E_BUSY. Threads: any. Blocks. Since 0.1. */
+/** Delete a volume that nobody has attached; its space is given back soon. A node that only repairs it is asked to let go, for up to
+ * ten seconds. @return 0, HCI_E_NOTFOUND, HCI_E_BUSY. Threads: any. Blocks. Since 0.1. */
 HCI_API int hci_volume_delete(hci_cluster *c, const char *name, struct hci_error *err);
 
 /** Grow a volume to @p bytes, also while it is attached. @return 0, HCI_E_NOTFOUND, HCI_E_INVAL (smaller than now), HCI_E_NOPLACE, HCI_E_NOSPACE. Threads: any. Blocks. Since 0.1. */

@@ -98,15 +98,14 @@ static int busy(const struct vol *v, const struct rec_volatt *a, struct hci_erro
 		       v->rec.name, a->holder, (unsigned long long)a->generation, rec_att_purpose_name(a->purpose));
 }
 
-/* A repair attachment goes when somebody says that he wants the volume. */
-static void want_volume(struct vol *v)
+void vol_want(struct vol_ctx *x, const struct uuid *id)
 {
-	char key[REC_KEY], id[HCI_UUID_STR];
-	struct store_op op = { STORE_PUT, key, v->x->self, (uint32_t)strlen(v->x->self), 0 };
+	char key[REC_KEY], text[HCI_UUID_STR];
+	struct store_op op = { STORE_PUT, key, x->self, (uint32_t)strlen(x->self), 0 };
 
-	uuid_print(&v->rec.uuid, id);
-	snprintf(key, sizeof(key), PREFIX_VOLWANT "%s", id);
-	(void)store_txn(v->x->store, NULL, 0, &op, 1, NULL, NULL);
+	uuid_print(id, text);
+	snprintf(key, sizeof(key), PREFIX_VOLWANT "%s", text);
+	(void)store_txn(x->store, NULL, 0, &op, 1, NULL, NULL);
 }
 
 /* One try: 0, HCI_E_BUSY (err says who), HCI_E_CONFLICT (look again). */
@@ -125,7 +124,7 @@ static int take_lease_once(struct vol *v, struct hci_error *err)
 	rc = rec_volatt_get(v->x->store, attkey, &other, NULL, err);
 	if (!rc) {
 		if (other.purpose == REC_ATT_REPAIR && v->opts.steal_repair)
-			want_volume(v);
+			vol_want(v->x, &v->rec.uuid);
 		return busy(v, &other, err);
 	}
 	if (rc != HCI_E_NOTFOUND)

@@ -10,6 +10,8 @@
 #include "base/mem.h"
 #include "base/names.h"
 
+#define DELETE_RETRY (100 * NS_PER_MS)
+#define DELETE_WAIT (10 * NS_PER_S) /* for a repair to let go */
 #define SEGMENT_DEFAULT (256 * MiB)
 
 static int check_create(const struct vol_create *c, struct hci_error *err)
@@ -124,9 +126,9 @@ static int put_new(struct vol_ctx *x, const struct rec_volume *r, struct hci_err
 static int put_tombstone(struct vol_ctx *x, const struct rec_volume *r, uint64_t rev, struct hci_error *err)
 {
 	char vkey[REC_KEY], nkey[REC_KEY], skey[REC_KEY], mprefix[REC_KEY], akey[REC_KEY], tkey[REC_KEY], id[HCI_UUID_STR];
-	char movekey[REC_KEY], straykey[REC_KEY];
+	char movekey[REC_KEY], straykey[REC_KEY], wantkey[REC_KEY];
 	struct store_cmp cmps[2];
-	struct store_op ops[7];
+	struct store_op ops[8];
 
 	uuid_print(&r->uuid, id);
 	key_volume(vkey, &r->uuid);
@@ -137,6 +139,7 @@ static int put_tombstone(struct vol_ctx *x, const struct rec_volume *r, uint64_t
 	key_volmove(movekey, &r->uuid);
 	key_stray(straykey, &r->uuid, NULL);
 	snprintf(tkey, sizeof(tkey), PREFIX_TOMB "%s", id);
+	snprintf(wantkey, sizeof(wantkey), PREFIX_VOLWANT "%s", id);
 	cmps[0] = (struct store_cmp){ STORE_CMP_MOD_REV, akey, 0 };
 	cmps[1] = (struct store_cmp){ STORE_CMP_MOD_REV, vkey, rev };
 	ops[0] = (struct store_op){ STORE_PUT, tkey, r->name, (uint32_t)strlen(r->name), 0 };
@@ -146,7 +149,8 @@ static int put_tombstone(struct vol_ctx *x, const struct rec_volume *r, uint64_t
 	ops[4] = (struct store_op){ STORE_DELETE_PREFIX, mprefix, NULL, 0, 0 };
 	ops[5] = (struct store_op){ STORE_DELETE, movekey, NULL, 0, 0 };
 	ops[6] = (struct store_op){ STORE_DELETE_PREFIX, straykey, NULL, 0, 0 };
-	return store_txn(x->store, cmps, 2, ops, 7, NULL, err);
+	ops[7] = (struct store_op){ STORE_DELETE, wantkey, NULL, 0, 0 };
+	return store_txn(x->store, cmps, 2, ops, 8, NULL, err);
 }
 
 int vol_create(struct vol_ctx *x, const struct vol_create *c, struct uuid *id, struct hci_error *err)
@@ -230,26 +234,40 @@ int vol_resize(struct vol_ctx *x, const struct uuid *id, uint64_t size, const st
 	return rc;
 }
 
+/* Its holder only repairs it, and was asked to let go: worth another try. */
+static bool repair_lets_go(struct vol_ctx *x, const struct uuid *id, const struct rec_volatt *a, uint64_t until)
+{
+	if (a->purpose != REC_ATT_REPAIR || env_now(x->env) >= until)
+		return false;
+	vol_want(x, id);
+	fiber_sleep(x->env, DELETE_RETRY);
+	return true;
+}
+
 int vol_delete(struct vol_ctx *x, const struct uuid *id, struct hci_error *err)
 {
 	struct rec_volume *r = MEM_NEW(struct rec_volume);
 	struct rec_volatt *a = MEM_NEW(struct rec_volatt);
+	uint64_t rev, until = env_now(x->env) + DELETE_WAIT;
 	char key[REC_KEY], akey[REC_KEY];
-	uint64_t rev;
+	bool held;
 	int rc;
 
 	key_volume(key, id);
 	key_volatt(akey, id);
-	rc = r && a ? rec_volume_get(x->store, key, r, &rev, err) : err_set(err, HCI_E_NOMEM, "volume: out of memory");
-	if (!rc)
-		rc = put_tombstone(x, r, rev, err);
-	if (rc == HCI_E_CONFLICT) {
-		if (!rec_volatt_get(x->store, akey, a, NULL, NULL))
-			rc = err_set(err, HCI_E_BUSY, "volume %s: attached by %s: detach it there first", r->name,
-				     a->holder);
-		else
-			rc = err_set(err, HCI_E_CONFLICT, "volume %s: changed meanwhile: try again", r->name);
-	}
+	do {
+		held = false;
+		rc = r && a ? rec_volume_get(x->store, key, r, &rev, err)
+			    : err_set(err, HCI_E_NOMEM, "volume: out of memory");
+		if (!rc)
+			rc = put_tombstone(x, r, rev, err);
+		if (rc == HCI_E_CONFLICT)
+			held = !rec_volatt_get(x->store, akey, a, NULL, NULL);
+	} while (held && repair_lets_go(x, id, a, until));
+	if (held)
+		rc = err_set(err, HCI_E_BUSY, "volume %s: attached by %s: detach it there first", r->name, a->holder);
+	else if (rc == HCI_E_CONFLICT)
+		rc = err_set(err, HCI_E_CONFLICT, "volume %s: changed meanwhile: try again", r->name);
 	mem_free(r);
 	mem_free(a);
 	return rc;

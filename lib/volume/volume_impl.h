@@ -387,4 +387,7 @@ static inline void vol_fiber_end(struct vol *v)
 	fiber_cond_signal(v->e, &v->changed);
 }
 
+/* A repair attachment goes when somebody says that he wants the volume (attach.c). */
+void vol_want(struct vol_ctx *x, const struct uuid *id);
+
 #endif
