@@ -112,7 +112,10 @@ int follow_job(struct cli *cli, hci_job *job)
 			break;
 		p.bytes = !strcmp(info.unit, "bytes");
 		progress_to(&p, info.done, info.total, info.phase);
-	} while (!interrupted && info.state <= HCI_JOB_RUNNING && (rc == HCI_E_TIMEOUT || !rc));
+	} while (!interrupted && info.state <= HCI_JOB_RUNNING && rc == HCI_E_TIMEOUT);
+	/* It may have ended between the two calls. */
+	if (rc == HCI_E_TIMEOUT && info.state > HCI_JOB_RUNNING)
+		rc = hci_job_wait(job, 0, &cli->err);
 	seconds = progress_end(&p);
 	hci_job_unref(job);
 	if (info.state <= HCI_JOB_RUNNING && interrupted) {

@@ -11,13 +11,14 @@ export BIN_NODE=$build/examples/hci-node/hci-node BIN_CTL=$build/examples/hcictl
 
 value() { ctl "${@:2}" --json | jq -r "$1"; }
 on_disk() { value "[.[] | select(.disk == \"$1\")] | length" volume show v --replicas; }
+job_taken() { [ -n "$(value .node job show "$1")" ]; }
 job_is() { [[ $(value .state job show "$1") == "$2" ]]; }
 whole() { [ "$(value '.[0].out + .[0].rebuilding' volume list)" = 0 ]; }
 
 # kill_executor JOB: kills the node that does it, and starts it again after a while
 kill_executor() {
 	local node
-	until_true 30 test -n "$(value .node job show "$1")" || fail "nobody takes job $1"
+	until_true 30 job_taken "$1" || fail "nobody takes job $1"
 	node=$(value .node job show "$1")
 	[ -n "${node_pid[$node]:-}" ] || fail "job $1 is at '$node'"
 	node_kill "$node"
