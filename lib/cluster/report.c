@@ -20,8 +20,11 @@ static void job_start(struct core_report *r)
 	struct hci_error err;
 
 	if (core_job_create(r->c, "resync", vol_record(r->v)->name, core_self(r->c), NULL, id, &err) ||
-	    core_job_begin(r->c, id, &r->job, &err))
+	    core_job_begin(r->c, id, &r->job, &err)) {
+		log_info(env_log(r->c->o.env), "volume %s: its resync has no job record yet: %s", vol_record(r->v)->name,
+			 err.message);
 		return;
+	}
 	snprintf(r->job.rec->unit, sizeof(r->job.rec->unit), "bytes");
 	r->have_job = true;
 	r->start_ns = r->idle_ns;
@@ -39,6 +42,8 @@ static void job_stop(struct core_report *r, const struct vol_status *st)
 		 (unsigned long long)(ns / NS_PER_MS), st->segments_degraded);
 	core_job_end(&r->job, whole || !r->stop ? 0 : HCI_E_CANCELLED, text);
 	r->have_job = false;
+	r->idle_ns = env_now(r->c->o.env);
+	r->idle_copied = st->resync_copied;
 }
 
 static void report_fiber(void *arg)
@@ -58,10 +63,9 @@ static void report_fiber(void *arg)
 		vol_status(r->v, &st); /* the store parked us */
 		if (r->have_job && !st.resync_total)
 			job_stop(r, &st);
-		if (!r->have_job && !st.resync_total) {
+		/* A record that could not be made is made at the next look. */
+		if (!r->have_job && !st.resync_total && st.resync_copied == r->idle_copied)
 			r->idle_ns = env_now(e);
-			r->idle_copied = st.resync_copied;
-		}
 		if (!r->stop)
 			fiber_cond_wait_until(e, &r->cond, env_now(e) + 100 * NS_PER_MS);
 	}

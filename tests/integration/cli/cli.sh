@@ -136,7 +136,8 @@ wait $events_pid || fail "event follow"
 check "an event says it is whole" jq -e '.type == "volume-healthy"' "$work/events"
 until_true 30 value 'if .out + .rebuilding == 0 then 1 else error end' volume show v >/dev/null 2>&1 || fail "not whole after 30 s"
 check "compare after that" ctl volume compare v
-job=$(value '.[0].id' job list --type resync)
+resync_job() { job=$(value '.[0].id // empty' job list --type resync) && [ -n "$job" ]; }
+until_true 5 resync_job || fail "the resync has no job"
 check "job" ctl job show "$job"
 check "job's wait" ctl job wait "$job"
 refused 1 "HCI_E_STATE" ctl job cancel "$job"
