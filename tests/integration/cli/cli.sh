@@ -128,10 +128,11 @@ wait $export_pid || fail "the export ended with status $?"
 # ---- a node that dies and returns; events and jobs tell ----
 "$BIN_CTL" event follow --json --for 60s --count 1 --type volume-healthy >"$work/events" 2>&1 &
 events_pid=$!
-node_kill n3
+copies_at=$(value 'map(.node) | unique | last' volume show v --replicas)
+node_kill "$copies_at"
 head -c 30000000 /dev/urandom >"$work/img2"
 check "import with a node away" ctl volume import v "$work/img2"
-node_up n3
+node_up "$copies_at"
 wait $events_pid || fail "event follow"
 check "an event says it is whole" jq -e '.type == "volume-healthy"' "$work/events"
 until_true 30 value 'if .out + .rebuilding == 0 then 1 else error end' volume show v >/dev/null 2>&1 || fail "not whole after 30 s"
