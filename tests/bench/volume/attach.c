@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What an attached volume costs: time to attach a thin one, and memory of the process that has it attached and
- * of the nodes; then memory by what is served: blocks are written all over so many segments, and over as many again.
+ * of the nodes; then memory by what is served: blocks are written all over so many segments, when all that is bounded
+ * for each disk is in use.
  *
  * Memory is what malloc has handed out (mallinfo2), which does not depend on what happened before, and the
  * resident set, which does. The nodes are processes of their own: there it is the resident set only.
@@ -33,7 +34,7 @@ static const char usage[] =
 	"                 tests/bench/attach makes them (folders of the first option)\n"
 	"  --volumes N    attached at once (100)\n"
 	"  --size GIB     of each (1024)\n"
-	"  --segments N   of 256 MiB, in which blocks are written, twice as many (256)\n"
+	"  --segments N   of 256 MiB, in which blocks are written, after three times as many to warm up (256)\n"
 	"  --help         this\n";
 
 struct memory {
@@ -110,7 +111,7 @@ static int attach(hci_cluster *c, unsigned i, hci_volume **v, double *ms)
 }
 
 /* One block in each 16 MiB: the disks then have files and tables for all of it. */
-static int touch(hci_volume *v, uint64_t first)
+static int touch(hci_volume *v, uint64_t first, uint64_t segments)
 {
 	void *block;
 	struct hci_error err;
@@ -118,11 +119,11 @@ static int touch(hci_volume *v, uint64_t first)
 	if (hci_buffer_alloc(&block, 4096, &err))
 		return failed("buffer", &err);
 	memset(block, 1, 4096);
-	for (uint64_t i = first * 16; i < (first + opt.segments) * 16 && !load_stopped(); i++)
+	for (uint64_t i = first * 16; i < (first + segments) * 16 && !load_stopped(); i++)
 		if (hci_volume_pwrite(v, block, 4096, i * 16 * MiB_, &err))
 			return failed("write", &err);
 	hci_buffer_free(block);
-	for (unsigned i = 0; i < 30; i++) /* until it is in its place */
+	for (unsigned i = 0; i < 150; i++) /* until it is in its place, and what that took is free again */
 		usleep(100000);
 	return 0;
 }
@@ -160,10 +161,10 @@ static int measure(struct world *w)
 	cpu = cpu_ms() - cpu;
 	all = memory(t);
 	if (!rc && !load_stopped())
-		rc = touch(v[0], 0); /* the logs' memory is there from now on */
+		rc = touch(v[0], 0, opt.segments * 3); /* from now on the logs' memory is there, and the cache of checksums is full */
 	warm = memory(t);
 	if (!rc && !load_stopped())
-		rc = touch(v[0], opt.segments);
+		rc = touch(v[0], opt.segments * 3, opt.segments);
 	touched = memory(t);
 	if (!rc && !load_stopped()) {
 		qsort(ms, opt.volumes, sizeof(ms[0]), by_value);
@@ -218,7 +219,7 @@ static int options(int argc, char **argv)
 		}
 	}
 	return optind == argc && opt.volumes >= 1 && opt.volumes <= VOLUMES_MAX && opt.bytes && opt.segments >= 1 &&
-	       opt.segments <= opt.bytes / (512 * MiB_) ? 0 : -1;
+	       opt.segments <= opt.bytes / (1024 * MiB_) ? 0 : -1;
 }
 
 int main(int argc, char **argv)

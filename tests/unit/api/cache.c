@@ -96,6 +96,22 @@ static struct hci_cache_info info(hci_cluster *c)
 	return i;
 }
 
+/* Hits of one more round. On a busy machine the cache takes less than all it is shown, or is late to write it. */
+static unsigned hits_of_a_round(hci_cluster *c, hci_volume *v, unsigned changed, unsigned wanted)
+{
+	unsigned hits = 0;
+
+	for (unsigned i = 0; i < 20 && hits < wanted; i++) {
+		struct hci_cache_info before = info(c), after;
+
+		usleep(300000);
+		read_all(v, changed);
+		after = info(c);
+		hits = (unsigned)(after.hits_ram + after.hits_ssd - before.hits_ram - before.hits_ssd);
+	}
+	return hits;
+}
+
 static void what_is_read_again_comes_from_the_cache_also_in_the_next_process(void)
 {
 	hci_cluster *c = open_cached("reader");
@@ -105,10 +121,8 @@ static void what_is_read_again_comes_from_the_cache_also_in_the_next_process(voi
 	read_all(v, 0);
 	i = info(c);
 	ck_assert_uint_ge(i.misses, BLOCKS);
-	usleep(300000); /* what is admitted is written */
-	read_all(v, 0);
+	ck_assert_uint_ge(hits_of_a_round(c, v, 0, BLOCKS * 9 / 10), BLOCKS * 9 / 10);
 	i = info(c);
-	ck_assert_uint_ge(i.hits_ram + i.hits_ssd, BLOCKS * 9 / 10);
 	ck_assert_uint_gt(i.hits_ssd, 0);
 	ck_assert_uint_gt(i.saved_ms + 1, 0);
 	ck_assert_str_eq(i.path, path);
@@ -117,10 +131,10 @@ static void what_is_read_again_comes_from_the_cache_also_in_the_next_process(voi
 
 	c = open_cached("reader");
 	v = attach(c);
-	usleep(300000); /* what was kept is proven */
+	sleep(1); /* what was kept is proven */
 	read_all(v, 0);
 	i = info(c);
-	ck_assert_uint_ge(i.hits_ssd + i.hits_ram, BLOCKS * 8 / 10);
+	ck_assert_uint_ge(i.hits_ssd + i.hits_ram, BLOCKS * 8 / 10); /* nobody has filled it since */
 	ck_assert_uint_eq(i.corrupt, 0);
 	hci_volume_unref(v);
 	hci_cluster_unref(c);
@@ -142,9 +156,7 @@ static void what_another_wrote_meanwhile_is_read_anew(void)
 	hci_volume_unref(v);
 	v = attach(c);
 	read_all(v, 16);
-	usleep(300000);
-	read_all(v, 16);
-	ck_assert_uint_gt(info(c).hits_ssd + info(c).hits_ram, BLOCKS / 2);
+	ck_assert_uint_gt(hits_of_a_round(c, v, 16, BLOCKS / 2 + 1), BLOCKS / 2);
 	hci_volume_unref(v);
 	hci_cluster_unref(c);
 }
