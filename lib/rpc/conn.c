@@ -220,6 +220,7 @@ static void clean_up(struct rpc_conn *c)
 	c->cleaned = true;
 	rpc_calls_fail_all(c);
 	rpc_calls_run_done(c);
+	rpc_stream_conn_gone(c);
 	drop_output(c);
 	rpc_rx_drop(c);
 	if (c->was_ready) {

@@ -9,6 +9,7 @@
  *	loop.c   the connection of a node with itself
  *	call.c   calls we make: slots, timeouts, cancel
  *	serve.c  requests we got: dispatch and reply
+ *	stream*.c  streams, each on a connection of its own; they stand on calls and requests
  */
 #ifndef RPC_IMPL_H
 #define RPC_IMPL_H
@@ -32,6 +33,8 @@
 #define RPC_SEND_IOV 96
 #define RPC_DRAIN_NS NS_PER_S /* to let a goodbye get through */
 #define RPC_DRAIN_BYTES (1u << 20)
+
+struct rpc_stream;
 
 /* ---- frames on their way out ---- */
 
@@ -137,6 +140,7 @@ struct rpc_conn {
 	uint32_t version;
 	uint64_t features;
 	void *slot;
+	struct rpc_stream *stream; /* of stream.c, NULL: none */
 	struct hci_error err; /* why it is closed */
 	struct fiber_cond cond;
 	struct env_timer timer; /* connect, keep-alive, drain */
@@ -180,6 +184,11 @@ struct rpc {
 		void *arg;
 	} hooks[8];
 	unsigned nhooks;
+	struct rpc_service {
+		void (*fn)(void *arg, struct rpc_stream *s, struct rd *args);
+		void *arg;
+		char name[32];
+	} services[8];
 	char listen_addr[160];
 	struct metric *m_calls, *m_requests, *m_conns, *m_failed, *m_tx, *m_rx;
 };
@@ -244,6 +253,10 @@ void rpc_calls_run_done(struct rpc_conn *c);
 struct rpc_slot *rpc_call_find(struct rpc_conn *c, uint64_t id); /* NULL: no such call was made */
 /* The reply in c->rx is complete. */
 void rpc_call_reply(struct rpc_conn *c);
+
+/* stream.c */
+int rpc_stream_register(struct rpc *r);
+void rpc_stream_conn_gone(struct rpc_conn *c);
 
 /* serve.c */
 struct req *rpc_req_new(struct rpc_conn *c, const struct frame *f);

@@ -153,3 +153,20 @@ struct rpc_conn *rpc_peers_lane(struct rpc_peers *p, const char *node, unsigned 
 	}
 	return attempt(p, it, err);
 }
+
+struct rpc_conn *rpc_peers_connect(struct rpc_peers *p, const char *node, struct hci_error *err)
+{
+	char addr[256];
+	int rc;
+
+	if (rpc_is_self(p->rpc, node)) {
+		err_set(err, HCI_E_INVAL, "node %s: that is this node", node);
+		return NULL;
+	}
+	rc = p->resolve(p->arg, node, addr, sizeof(addr));
+	if (rc < 0) {
+		err_set(err, rc, "node %s: its address is not known", node);
+		return NULL;
+	}
+	return rpc_connect(p->rpc, addr, node, err);
+}

@@ -67,7 +67,8 @@ struct rpc *rpc_new(struct env *e, const struct rpc_opts *o)
 	list_init(&r->listeners);
 	set_defaults(r);
 	r->pool = rpc_pool_new(sizeof(struct req));
-	if (!r->pool || rpc_register(r, RPC_PING, serve_ping, NULL) < 0) {
+	if (!r->pool || rpc_register(r, RPC_PING, serve_ping, NULL) < 0 ||
+	    rpc_stream_register(r) < 0) {
 		rpc_free(r);
 		return NULL;
 	}
@@ -207,6 +208,10 @@ void rpc_forget(struct rpc *r, void *arg)
 			if (r->methods.page[i][k].arg == arg)
 				r->methods.page[i][k].fn = NULL;
 		}
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(r->services); i++) {
+		if (r->services[i].arg == arg)
+			r->services[i].fn = NULL;
 	}
 	for (unsigned i = 0; i < r->nhooks; i++) {
 		if (r->hooks[i].arg != arg)

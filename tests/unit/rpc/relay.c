@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A socket carried to another node: every byte, the ends, the pace, and what breaks on the way. */
+#include "base/mem.h"
+#include "rpc/relay.h"
+#include "unit/harness.h"
+#include "unit/rpc/raw.h"
+
+/* program a -- relay out -- (cli) ... (srv) -- relay in -- program b */
+struct way {
+	struct world *w;
+	struct env_listener *door;
+	struct raw *a, *b, *bl;
+	struct rpc_relay *out, *in;
+	const char *to; /* where b listens */
+	struct fiber_cond cond;
+	bool out_over, in_over;
+	struct hci_error out_err, in_err;
+	unsigned before_to, before_from;
+};
+
+static const char *any(struct world *w)
+{
+	return w->kind == WORLD_SIM ? "tcp:n1:0" : "tcp:127.0.0.1:0";
+}
+
+static void before(void *arg, bool to_socket)
+{
+	struct way *y = arg;
+
+	*(to_socket ? &y->before_to : &y->before_from) += 1;
+}
+
+static void on_over(void *arg, struct rpc_relay *r, const struct hci_error *err)
+{
+	struct way *y = arg;
+
+	if (r == y->out) {
+		y->out_over = true;
+		y->out_err = *err;
+	} else {
+		y->in_over = true;
+		y->in_err = *err;
+	}
+	fiber_cond_signal(y->w->e, &y->cond);
+}
+
+static const char service[] = "relay";
+
+static struct rpc_relay_opts opts(struct way *y)
+{
+	return (struct rpc_relay_opts){ .before = before, .on_over = on_over, .arg = y, .pace_ns = 50 * NS_PER_MS };
+}
+
+static void on_accept(void *arg, struct env_conn *c)
+{
+	struct way *y = arg;
+	struct rpc_stream_opts so = { .service = service, .window = RPC_STREAM_WINDOW_MIN };
+	struct rpc_relay_opts o = opts(y);
+	struct hci_error err;
+
+	y->out = rpc_relay_out(y->w->e, c, rpc_connect(y->w->cli, y->w->addr, "srv", &err), &so, &o, &err);
+	ck_assert_ptr_nonnull(y->out);
+}
+
+static void on_offer(void *arg, struct rpc_stream *s, struct rd *args)
+{
+	struct way *y = arg;
+	struct rpc_relay_opts o = opts(y);
+
+	(void)args;
+	y->in = rpc_relay_in(y->w->e, s, y->to, &o);
+}
+
+static void way_open(struct world *w, struct way *y)
+{
+	struct hci_error err;
+
+	memset(y, 0, sizeof(*y));
+	y->w = w;
+	fiber_cond_init(&y->cond);
+	y->bl = raw_listen(w);
+	y->to = env_listener_addr(y->bl->listener);
+	ck_assert_int_eq(rpc_stream_serve(w->srv, service, on_offer, y), 0);
+	y->door = env_listen(w->e, any(w), NULL, on_accept, y, &err);
+	ck_assert_ptr_nonnull(y->door);
+	y->a = raw_connect(w, env_listener_addr(y->door));
+	y->b = y->bl;
+	raw_accept(y->b);
+}
+
+static void way_close(struct way *y)
+{
+	rpc_relay_free(y->out, NULL);
+	rpc_relay_free(y->in, NULL);
+	raw_free(y->a);
+	raw_free(y->b);
+	env_listener_close(y->door);
+	rpc_forget(y->w->srv, y);
+}
+
+static void wait_over(struct way *y)
+{
+	while (!y->out_over || !y->in_over)
+		fiber_cond_wait(y->w->e, &y->cond);
+}
+
+struct pump {
+	struct raw *r;
+	unsigned n, seed;
+	bool ok, done;
+};
+
+static void pump_fiber(void *arg)
+{
+	struct pump *p = arg;
+	uint8_t *b = mem_alloc(65536);
+
+	p->ok = true;
+	for (unsigned i = 0; i < p->n && p->ok; i++) {
+		uint32_t len = i % 3 ? 65536 - i * 37 % 60000 : 1 + i % 50;
+
+		fill(b, len, p->seed + i);
+		p->ok = raw_send(p->r, b, len);
+	}
+	mem_free(b);
+	p->done = true;
+}
+
+static bool arrives(struct raw *r, unsigned n, unsigned seed)
+{
+	uint8_t *b = mem_alloc(65536);
+	bool ok = true;
+
+	for (unsigned i = 0; i < n && ok; i++) {
+		uint32_t len = i % 3 ? 65536 - i * 37 % 60000 : 1 + i % 50;
+
+		ok = raw_read(r, b, len) && filled(b, len, seed + i);
+	}
+	mem_free(b);
+	return ok;
+}
+
+BOTH(every_byte_arrives_both_ways)
+{
+	struct way y;
+	struct pump pa, pb;
+	struct rpc_relay_stat st;
+	uint8_t c;
+
+	way_open(w, &y);
+	pa = (struct pump){ .r = y.a, .n = 200, .seed = 1 };
+	pb = (struct pump){ .r = y.b, .n = 100, .seed = 5000 };
+	ck_assert_int_eq(fiber_spawn(w->e, pump_fiber, &pa, "a"), 0);
+	ck_assert(arrives(y.b, 200, 1));
+	ck_assert_int_eq(fiber_spawn(w->e, pump_fiber, &pb, "b"), 0);
+	ck_assert(arrives(y.a, 100, 5000));
+	ck_assert(pa.done && pb.done);
+	rpc_relay_stat(y.out, &st);
+	ck_assert_uint_gt(st.from_socket, 200 * 10000);
+	ck_assert_uint_gt(st.to_socket, 100 * 10000);
+	ck_assert(y.before_to && y.before_from);
+	raw_close(y.a, false);
+	ck_assert(!raw_read(y.b, &c, 1));
+	raw_close(y.b, false);
+	wait_over(&y);
+	ck_assert_int_eq(y.out_err.code, 0);
+	ck_assert_int_eq(y.in_err.code, 0);
+	way_close(&y);
+}
+
+BOTH(what_was_sent_before_the_end_arrives)
+{
+	struct way y;
+	struct pump pa;
+	uint8_t c;
+
+	way_open(w, &y);
+	pa = (struct pump){ .r = y.a, .n = 50 };
+	pump_fiber(&pa);
+	raw_close(y.a, false);
+	ck_assert(arrives(y.b, 50, 0));
+	ck_assert(!raw_read(y.b, &c, 1));
+	wait_over(&y);
+	ck_assert_int_eq(y.out_err.code, 0);
+	way_close(&y);
+}
+
+BOTH(a_reader_that_stands_still_stops_the_writer)
+{
+	struct way y;
+	struct pump pa;
+	struct rpc_relay_stat st;
+
+	way_open(w, &y);
+	raw_hold(y.b, true);
+	pa = (struct pump){ .r = y.a, .n = 1000 };
+	ck_assert_int_eq(fiber_spawn(w->e, pump_fiber, &pa, "a"), 0);
+	fiber_sleep(w->e, 15 * NS_PER_S);
+	ck_assert(!pa.done && !y.out_over);
+	rpc_relay_stat(y.out, &st);
+	ck_assert_uint_lt(st.from_socket, 16u << 20);
+	raw_hold(y.b, false);
+	ck_assert(arrives(y.b, 1000, 0));
+	raw_close(y.b, false);
+	wait_over(&y);
+	way_close(&y);
+}
+
+BOTH(nobody_listens_at_the_other_end)
+{
+	struct way y;
+	uint8_t c;
+	struct hci_error err;
+
+	memset(&y, 0, sizeof(y));
+	y.w = w;
+	fiber_cond_init(&y.cond);
+	y.to = w->kind == WORLD_SIM ? "tcp:n1:9999" : "unix:/nonexistent/socket";
+	ck_assert_int_eq(rpc_stream_serve(w->srv, service, on_offer, &y), 0);
+	y.door = env_listen(w->e, any(w), NULL, on_accept, &y, &err);
+	y.a = raw_connect(w, env_listener_addr(y.door));
+	ck_assert(!raw_read(y.a, &c, 1));
+	while (!y.out_over)
+		fiber_cond_wait(w->e, &y.cond);
+	ck_assert_int_eq(y.out_err.code, HCI_E_UNAVAILABLE);
+	rpc_relay_free(y.out, NULL);
+	rpc_relay_free(y.in, NULL);
+	raw_free(y.a);
+	env_listener_close(y.door);
+}
+
+BOTH(given_up_at_any_moment_both_programs_see_the_end)
+{
+	for (unsigned i = 0; i < 30; i++) {
+		struct hci_error why = { .code = HCI_E_CANCELLED, .message = "enough" };
+		struct way y;
+		struct pump pa;
+		uint8_t c[100];
+
+		way_open(w, &y);
+		pa = (struct pump){ .r = y.a, .n = 1000 };
+		ck_assert_int_eq(fiber_spawn(w->e, pump_fiber, &pa, "a"), 0);
+		fiber_sleep(w->e, i * NS_PER_MS / 4);
+		if (i & 1) {
+			rpc_relay_free(y.in, &why);
+			y.in = NULL;
+			while (!y.out_over)
+				fiber_cond_wait(w->e, &y.cond);
+		} else {
+			rpc_relay_free(y.out, &why);
+			y.out = NULL;
+			while (!y.in_over)
+				fiber_cond_wait(w->e, &y.cond);
+		}
+		while (raw_read(y.b, c, sizeof(c)))
+			;
+		while (!pa.done)
+			fiber_sleep(w->e, NS_PER_MS);
+		ck_assert(!pa.ok);
+		way_close(&y);
+	}
+}
+
+static Suite *suite(void)
+{
+	Suite *s = suite_create("rpc_relay");
+	TCase *tc = tcase_create("relay");
+
+	tcase_set_timeout(tc, 120);
+	add_both(tc, every_byte_arrives_both_ways);
+	add_both(tc, what_was_sent_before_the_end_arrives);
+	tcase_add_loop_test(tc, a_reader_that_stands_still_stops_the_writer, WORLD_SIM, WORLD_KINDS);
+	add_both(tc, nobody_listens_at_the_other_end);
+	add_both(tc, given_up_at_any_moment_both_programs_see_the_end);
+	suite_add_tcase(s, tc);
+	return s;
+}
+
+HARNESS_MAIN(suite)
