@@ -28,9 +28,6 @@ static const char help[] =
 	"only)\n"
 	"  --run-dir DIR        export sockets and console logs (default /run/hci)\n"
 	"  --libvirt URI        run VMs with this libvirt, such as qemu:///system\n"
-	"  --migrate-uri URI    where other nodes' QEMU reach this one, such as tcp://10.0.0.1\n"
-	"  --peer-uri URI       libvirt of this node as the others reach it, such as "
-	"qemu+tls://n1/system\n"
 	"  --heartbeat MS       dead after three without one (default 2000)\n"
 	"  --cache PATH         read cache on an SSD: a file, made if need be, or a partition\n"
 	"  --cache-size SIZE    of it, such as 64G (default: all of what is there)\n"
@@ -156,7 +153,6 @@ static void parse(int argc, char **argv, struct hci_cluster_opts *co, struct hci
 		{ "listen", &no->listen },     { "ca", &co->ca_file },
 		{ "cert", &co->cert_file },    { "key", &co->key_file },
 		{ "run-dir", &no->run_dir },   { "libvirt", &no->libvirt_uri },
-		{ "peer-uri", &no->peer_uri }, { "migrate-uri", &no->migrate_uri },
 		{ "metrics", metrics },        { "heartbeat", &heartbeat },
 		{ "cache", &cache->path },     { "cache-size", &cache->size },
 		{ "cache-ram", &cache->ram },  { "cache-block", &cache->block },

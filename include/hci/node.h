@@ -18,13 +18,11 @@ struct hci_node_opts {
 	const char *name;        /**< of this node; required */
 	const char *listen;      /**< "tcp:ADDRESS:PORT" that the other nodes reach; required */
 	const char *run_dir;     /**< an existing directory for export sockets and console logs; NULL: "/run/hci" */
-	const char *libvirt_uri; /**< NULL: this node runs no VMs */
-	const char *migrate_uri; /**< address other nodes' QEMU reach this one at, such as "tcp://10.0.0.1"; NULL: none */
-	const char *peer_uri;    /**< libvirt URI that other nodes use for this one, such as "qemu+tls://n1/system"; NULL: none */
+	const char *libvirt_uri; /**< of this machine, such as "qemu:///system"; NULL: this node runs no VMs */
 	uint32_t copy_depth;     /**< requests of rebuilds and scrubs that a disk works on at a time while users have some; 0: 2 */
 	uint32_t reserved;
 };
-#define HCI_NODE_OPTS_INIT { (uint32_t)sizeof(struct hci_node_opts), 0, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0 }
+#define HCI_NODE_OPTS_INIT { (uint32_t)sizeof(struct hci_node_opts), 0, NULL, NULL, NULL, NULL, 0, 0 }
 
 /**
  * Start the node service in this process: it joins the cluster, serves its disks, and makes the machine

@@ -26,8 +26,6 @@ static int start_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 		.name = a->o->name,
 		.listen = a->o->listen,
 		.run_dir = a->o->run_dir ? a->o->run_dir : "/run/hci",
-		.migrate_uri = a->o->migrate_uri,
-		.peer_uri = a->o->peer_uri,
 		.heartbeat_ns = (uint64_t)a->o->heartbeat_ms * NS_PER_MS,
 		.compute = a->h->compute,
 		.copy_depth = a->o->copy_depth,
@@ -70,7 +68,7 @@ int hci_node_start(hci_node **out, hci_cluster *cluster, const struct hci_node_o
 	if (!out || !cluster)
 		return api_null(out ? "cluster" : "out", err);
 	*out = NULL;
-	rc = opts_take(&o, &defaults, sizeof(o), opts, OPTS_UP_TO(struct hci_node_opts, peer_uri),
+	rc = opts_take(&o, &defaults, sizeof(o), opts, OPTS_UP_TO(struct hci_node_opts, libvirt_uri),
 		       "hci_node_opts", err);
 	if (!rc)
 		rc = check_opts(&o, err);
@@ -81,7 +79,7 @@ int hci_node_start(hci_node **out, hci_cluster *cluster, const struct hci_node_o
 		return err_set(err, HCI_E_NOMEM, "node %s: out of memory", o.name);
 	a.h->c = hci_cluster_ref(cluster);
 	if (o.libvirt_uri) {
-		struct compute_opts co = { .uri = o.libvirt_uri, .migrate_uri = o.migrate_uri, .log = *env_log(cluster->env) };
+		struct compute_opts co = { .uri = o.libvirt_uri, .log = *env_log(cluster->env) };
 
 		rc = compute_open(&co, &a.h->compute, err);
 	}

@@ -22,9 +22,10 @@ struct handover_out {
 	bool failed;   /* and will not be any more */
 	unsigned users; /* requests that look at this */
 	/* what the destination said */
-	char peer_uri[REC_PATH_MAX], migrate_uri[REC_PATH_MAX], console[REC_PATH_MAX];
+	char memory[COMPUTE_SOCKET_MAX], libvirt[64], console[REC_PATH_MAX];
 	char sockets[REC_VM_DISKS_MAX][108];
 	uint32_t nsockets;
+	struct ho_out *path;
 	/* with the thread that migrates */
 	struct compute *compute;
 	struct compute_migrate cm;
@@ -74,10 +75,10 @@ static int read_plan(struct handover_out *o, struct rd *r)
 	while (n--) {
 		struct rd_key k = rd_key(r);
 
-		if (rd_is(k, "peer_uri")) {
-			rd_strcpy(r, o->peer_uri, sizeof(o->peer_uri));
-		} else if (rd_is(k, "migrate_uri")) {
-			rd_strcpy(r, o->migrate_uri, sizeof(o->migrate_uri));
+		if (rd_is(k, "memory")) {
+			rd_strcpy(r, o->memory, sizeof(o->memory));
+		} else if (rd_is(k, "libvirt")) {
+			rd_strcpy(r, o->libvirt, sizeof(o->libvirt));
 		} else if (rd_is(k, "console")) {
 			rd_strcpy(r, o->console, sizeof(o->console));
 		} else if (rd_is(k, "sockets")) {
@@ -108,10 +109,14 @@ static int prepare(struct nvm *m, struct handover_out *o, const char *job, struc
 	rpc_call_free(&call);
 	if (rc)
 		return err_prefix(err, "VM %s: node %s cannot take it", m->name, o->to);
-	if (!*o->peer_uri)
-		return err_set(err, HCI_E_STATE,
-			       "VM %s: node %s has no peer_uri: its service must be started with one to receive migrations",
-			       m->name, o->to);
+	rc = ho_out_open(m->n,
+			 &(struct ho_out_opts){
+				 .to = o->to, .vm = m->name, .job = job, .memory = o->memory, .libvirt = o->libvirt },
+			 &o->path, err);
+	if (rc)
+		return rc;
+	o->cm.peer_uri = ho_out_peer_uri(o->path);
+	o->cm.migrate_uri = ho_out_migrate_uri(o->path);
 	for (uint32_t i = 0; i < m->ndisks; i++)
 		if (strcmp(o->sockets[i], m->disks[i].socket))
 			o->paths[o->cm.npaths++] = (struct compute_path){ m->disks[i].socket, o->sockets[i] };
@@ -426,6 +431,10 @@ static int run(struct nvm *m, struct handover_out *o, struct core_job *j, struct
 	}
 	m->out = o;
 	rc = migrate(m, o, j, err);
+	if (rc) { /* before the destination is told, so that its libvirt, too, has seen the end */
+		ho_out_close(o->path, err);
+		o->path = NULL;
+	}
 	/* Not ours any more: fine if the destination has it, as it should. */
 	if (!m->owned && (rc || nvm_runner(m, runner, NULL) || strcmp(runner, o->to))) {
 		m->out = NULL;
@@ -467,8 +476,6 @@ int handover_run(struct nvm *m, const struct handover_opts *opts, struct core_jo
 	o->compute = m->n->o.compute;
 	o->cm = (struct compute_migrate){
 		.name = m->name,
-		.peer_uri = o->peer_uri,
-		.migrate_uri = o->migrate_uri,
 		.bandwidth = opts->bandwidth,
 		.max_downtime_ms = opts->max_downtime_ms,
 		.timeout_ns = opts->timeout_ns,
@@ -477,6 +484,7 @@ int handover_run(struct nvm *m, const struct handover_opts *opts, struct core_jo
 		.arg = o,
 	};
 	rc = run(m, o, j, &f, err);
+	ho_out_close(o->path, rc ? err : NULL);
 	while (o->users)
 		fiber_sleep(m->n->e, NS_PER_MS);
 	mem_free(o);

@@ -4,6 +4,7 @@
  *
  *   handover.c     the source: runs the job, owns the decision
  *   handover_in.c  the destination: holds the guest's I/O until it may have the volumes
+ *   handover_path.c  both: how libvirt's and QEMU's bytes get from here to there
  *
  * The messages between them, and who owns the VM when: docs/compute.md and docs/wire-format.md.
  */
@@ -41,6 +42,7 @@ int handover_recover(struct nvm *m, const char *to, char *result, size_t cap, st
 void handover_in_look(struct nvm *m);
 /* Gives it up and frees it. With the VM's lock held. NULL is fine. */
 void handover_in_drop(struct nvm *m);
+void handover_in_free(struct nvm *m); /* only frees it, at the end of the service */
 
 /* One call and its answer, from a fiber. body is freed. reply: the call is the caller's, rpc_call_free(). */
 int handover_call(struct node *n, const char *to, uint32_t method, struct buf *body, uint64_t timeout_ns,

@@ -75,8 +75,10 @@ static void on_first_io(void *arg, struct nbd_export *x, int status)
 
 /* ---- taken over, or given up; all with the VM's lock held ---- */
 
-static void in_free(struct nvm *m)
+void handover_in_free(struct nvm *m)
 {
+	if (m->in)
+		ho_in_close(m->in->path, NULL);
 	mem_free(m->in);
 	m->in = NULL;
 }
@@ -90,7 +92,7 @@ void handover_in_drop(struct nvm *m)
 	if (vm_compute_stop(m->n, m->name, HCI_VM_STOP_DESTROY, &err))
 		log_warn(env_log(m->n->e), "VM %s: %s", m->name, err.message);
 	nvm_unexport(m);
-	in_free(m);
+	handover_in_free(m);
 }
 
 /* from: who may have vmrun now; NULL: nobody. */
@@ -122,7 +124,7 @@ static int take_over(struct nvm *m, const char *from, uint64_t *pause_ms, struct
 	if (m->in && m->in->asked_at)
 		*pause_ms = (env_now(m->n->e) - m->in->asked_at) / NS_PER_MS;
 	m->running = true;
-	in_free(m);
+	handover_in_free(m);
 	log_info(env_log(m->n->e), "VM %s: runs here now", m->name);
 	rc = nvm_write(m, REC_VM_RUNNING, m->n->name, m->console, err);
 	if (rc)
@@ -217,14 +219,16 @@ static int do_prepare(struct request *q, struct nvm *m, struct buf *reply, struc
 	env_random(n->e, &m->in->id, sizeof(m->in->id));
 	snprintf(m->in->source, sizeof(m->in->source), "%s", q->peer);
 	snprintf(m->in->job, sizeof(m->in->job), "%s", q->job);
-	rc = nvm_export(m, on_first_io, err);
+	rc = ho_in_open(n, &m->in->path, err);
+	if (!rc)
+		rc = nvm_export(m, on_first_io, err);
 	if (rc) {
-		in_free(m);
+		handover_in_free(m);
 		return rc;
 	}
 	pk_map(reply, 4);
-	pk_kv_str(reply, "peer_uri", n->peer_uri);
-	pk_kv_str(reply, "migrate_uri", n->migrate_uri);
+	pk_kv_str(reply, "memory", ho_in_memory(m->in->path));
+	pk_kv_str(reply, "libvirt", ho_in_libvirt(m->in->path));
 	pk_kv_str(reply, "console", m->console);
 	pk_str(reply, "sockets");
 	pk_array(reply, m->ndisks);
@@ -339,12 +343,29 @@ static void on_cancel(void *arg, struct rpc_req *req)
 	on_request(arg, req, do_cancel);
 }
 
+/* ---- the streams of the source's libvirt and QEMU ---- */
+
+static struct ho_in *find_path(void *arg, const struct ho_offer *o)
+{
+	struct node_vm_state *s = arg;
+	struct nvm *m = nvm_find(s->n, o->vm);
+
+	if (!m || !m->in || strcmp(m->in->job, o->job) || strcmp(m->in->source, o->source) || s->n->stopping)
+		return NULL;
+	return m->in->path;
+}
+
+static void on_stream(void *arg, struct rpc_stream *s, struct rd *args)
+{
+	ho_in_take(s, args, find_path, arg);
+}
+
 int handover_in_register(struct node *n, struct hci_error *err)
 {
 	struct rpc *r = core_rpc(n->core);
 
 	if (rpc_register(r, HO_PREPARE, on_prepare, n->vms) || rpc_register(r, HO_FINISH, on_finish, n->vms) ||
-	    rpc_register(r, HO_CANCEL, on_cancel, n->vms))
+	    rpc_register(r, HO_CANCEL, on_cancel, n->vms) || rpc_stream_serve(r, HO_SERVICE, on_stream, n->vms))
 		return err_set(err, HCI_E_NOMEM, "node %s: out of memory", n->name);
 	return 0;
 }

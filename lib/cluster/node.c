@@ -177,8 +177,6 @@ int node_start(struct core *c, const struct node_opts *o, struct node **out, str
 		n->o.heartbeat_ns = HEARTBEAT;
 	snprintf(n->name, sizeof(n->name), "%s", o->name);
 	snprintf(n->run_dir, sizeof(n->run_dir), "%s", o->run_dir ? o->run_dir : "");
-	snprintf(n->migrate_uri, sizeof(n->migrate_uri), "%s", o->migrate_uri ? o->migrate_uri : "");
-	snprintf(n->peer_uri, sizeof(n->peer_uri), "%s", o->peer_uri ? o->peer_uri : "");
 	list_init(&n->disks);
 	list_init(&n->watcher.link);
 	fiber_cond_init(&n->wake);

@@ -25,7 +25,6 @@ struct node_opts {
 	const char *name;
 	const char *listen;       /* env address */
 	const char *run_dir;      /* for sockets and console logs; NULL in the simulator */
-	const char *migrate_uri, *peer_uri;
 	uint64_t heartbeat_ns;    /* 0: 2 s; lease is three of them */
 	struct compute *compute;  /* NULL: no VMs */
 	uint32_t copy_depth;      /* repl_service_share */

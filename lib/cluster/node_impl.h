@@ -35,7 +35,7 @@ struct node {
 	struct core *core;
 	struct env *e;
 	struct node_opts o;
-	char name[HCI_NAME_MAX], listen[REC_PATH_MAX], run_dir[REC_PATH_MAX], migrate_uri[REC_PATH_MAX], peer_uri[REC_PATH_MAX];
+	char name[HCI_NAME_MAX], listen[REC_PATH_MAX], run_dir[REC_PATH_MAX];
 	uint64_t nonce, lease;
 	struct repl_service *service;
 	struct list disks; /* struct node_disk */

@@ -398,6 +398,7 @@ int node_vm_start(struct node *n, struct hci_error *err)
 	rc = env_mkdir(n->e, n->run_dir);
 	if (rc)
 		return err_sys(err, HCI_E_SYS, -rc, "node %s: run directory %s cannot be made", n->name, n->run_dir);
+	ho_clean(n);
 	rc = lease_new(n, err);
 	if (!rc)
 		rc = handover_register(n, err);
@@ -435,7 +436,7 @@ void node_vm_stop(struct node *n)
 	while ((l = list_pop(&s->vms))) {
 		struct nvm *m = list_entry(l, struct nvm, link);
 
-		mem_free(m->in);
+		handover_in_free(m);
 		nvm_unexport(m);
 		mem_free(m);
 	}

@@ -8,6 +8,7 @@
 #include <hci/vm.h>
 
 #include "cluster/handover.h"
+#include "cluster/handover_path.h"
 #include "cluster/node_impl.h"
 #include "cluster/report.h"
 #include "compute/compute.h"
@@ -56,6 +57,7 @@ struct handover_in {
 	uint64_t id;               /* tells two of them apart after parking */
 	char source[HCI_NAME_MAX]; /* node */
 	char job[HCI_NAME_MAX];
+	struct ho_in *path;
 	uint64_t asked_at;         /* when the guest's first request was held; 0: none was yet */
 };
 

@@ -18,8 +18,7 @@
 struct compute;
 
 struct compute_opts {
-	const char *uri;            /* "qemu:///system" */
-	const char *migrate_uri;    /* may be NULL */
+	const char *uri; /* "qemu:///system" */
 	struct log log;
 };
 
@@ -69,8 +68,8 @@ struct compute_path {
 };
 struct compute_migrate {
 	const char *name;
-	const char *peer_uri;      /* libvirt of the destination */
-	const char *migrate_uri;   /* where its QEMU listens, "tcp://10.0.0.2" */
+	const char *peer_uri;      /* libvirt of the destination, as our libvirtd reaches it */
+	const char *migrate_uri;   /* where our QEMU sends its memory to: "unix:///PATH" */
 	uint64_t bandwidth;        /* bytes/s, 0: none */
 	uint32_t max_downtime_ms;  /* 0: default */
 	uint64_t timeout_ns;       /* 0: none */
@@ -88,6 +87,28 @@ struct compute_migrate {
  * unless m->gone says otherwise. HCI_E_CANCELLED when progress said so, HCI_E_TIMEOUT.
  */
 int compute_migrate(struct compute *c, struct compute_migrate *m, struct hci_error *err);
+/* Where libvirtd of a URI listens on this machine. HCI_E_UNSUPPORTED: the URI is not one of this machine. */
+#define COMPUTE_SOCKET_MAX 108u /* as long as a unix socket's path may be */
+struct compute_local {
+	char socket[COMPUTE_SOCKET_MAX];
+	char path[64]; /* "/system": what is asked for there */
+};
+int compute_local(const char *uri, struct compute_local *out, struct hci_error *err);
+const char *compute_uri(const struct compute *c);
+
+/*
+ * meet.c: the unix path that both QEMUs of a migration are given, see there. These do not block, and may be called on the loop.
+ * Destination: makes the directory and names the path; moves QEMU's socket aside if it listens by now: false: not yet; removes all.
+ */
+int compute_meet_make(const char *dir, char path[COMPUTE_SOCKET_MAX], struct hci_error *err);
+bool compute_meet_take(const char *path, char at[COMPUTE_SOCKET_MAX]);
+void compute_meet_remove(const char *path);
+void compute_meet_clean(const char *dir); /* the same, of an earlier life */
+/* Source: makes directories that are missing (how many: made); makes path lead to a socket of ours; removes that. */
+int compute_meet_prepare(const char *path, unsigned *made, struct hci_error *err);
+void compute_meet_link(const char *path, const char *to);
+void compute_meet_unlink(const char *path, unsigned made);
+
 struct compute_migrated {
 	uint64_t total_ms, downtime_ms, bytes;
 };

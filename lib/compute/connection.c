@@ -153,3 +153,8 @@ void compute_close(struct compute *c)
 	mem_free(c->uri);
 	mem_free(c);
 }
+
+const char *compute_uri(const struct compute *c)
+{
+	return c->uri;
+}

@@ -158,11 +158,9 @@ AT(struct hci_node_opts, name, 8);
 AT(struct hci_node_opts, listen, 16);
 AT(struct hci_node_opts, run_dir, 24);
 AT(struct hci_node_opts, libvirt_uri, 32);
-AT(struct hci_node_opts, migrate_uri, 40);
-AT(struct hci_node_opts, peer_uri, 48);
-AT(struct hci_node_opts, copy_depth, 56);
-AT(struct hci_node_opts, reserved, 60);
-SIZE(struct hci_node_opts, 64);
+AT(struct hci_node_opts, copy_depth, 40);
+AT(struct hci_node_opts, reserved, 44);
+SIZE(struct hci_node_opts, 48);
 
 AT(struct hci_node_info, name, 0);
 AT(struct hci_node_info, address, 64);

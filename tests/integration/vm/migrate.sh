@@ -26,6 +26,7 @@ check "says that it was cancelled" [ $? = 3 ]
 check "still on n2" vm_is_on n2
 check "nothing is left on n1" no_domain_on n1
 check "no socket is left on n1" [ ! -e "$(run_dir n1)/v1-vol.sock" ]
+check "nothing of the migration's path is left" no_path
 check "the guest writes" writes
 
 echo "# broken: QEMU dies at the destination"
@@ -56,6 +57,7 @@ check "nothing is left on n2" wait_for 15 no_domain_on n2
 check "running" wait_for 15 running_on n1
 check "the guest writes" writes
 
+check "nothing of the migration's path is left" wait_for 5 no_path
 check "shuts down" ctl stop v1 shutdown
 check "is gone" no_domain_on n1
 check "no record is lost or stale" verify

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The path of a live migration between two nodes: libvirt's own conversation and QEMU's memory stream, each over
+ * streams of the nodes' channel (docs/wire-stream.md). libvirt and QEMU see unix sockets of their own machine only.
+ *
+ *	libvirtd  -> NAME.ctl  -> libhci  ==== control ====>  libhci -> libvirtd's socket
+ *	QEMU      -> the path  -> libhci  ==== memory  ====>  libhci -> the path's socket, where QEMU listens
+ *
+ * All on the loop. The source has one from PREPARE until it knows how it ended, the destination as long as its hand-over.
+ */
+#ifndef CLUSTER_HANDOVER_PATH_H
+#define CLUSTER_HANDOVER_PATH_H
+
+#include "cluster/node.h"
+#include "compute/compute.h"
+#include "rpc/stream.h"
+
+struct ho_out;
+struct ho_in;
+
+/* ---- source ---- */
+
+struct ho_out_opts {
+	const char *to, *vm, *job;
+	const char *memory;  /* path, as the destination named it */
+	const char *libvirt; /* likewise: "/system" */
+};
+int ho_out_open(struct node *n, const struct ho_out_opts *o, struct ho_out **out, struct hci_error *err);
+/* What libvirt is to be given; valid as long as *o. */
+const char *ho_out_peer_uri(const struct ho_out *o);
+const char *ho_out_migrate_uri(const struct ho_out *o);
+/* why: NULL, or what the other end is told. NULL is fine for o. */
+void ho_out_close(struct ho_out *o, const struct hci_error *why);
+
+struct ho_stat {
+	uint64_t memory; /* bytes of QEMU's stream so far */
+	uint64_t rate;   /* what the way carries, bytes/s */
+	struct hci_error err; /* code: what broke a stream, 0 nothing */
+};
+void ho_out_stat(const struct ho_out *o, struct ho_stat *out);
+
+/* ---- destination ---- */
+
+int ho_in_open(struct node *n, struct ho_in **out, struct hci_error *err);
+/* What the source is to be told; valid as long as *i. */
+const char *ho_in_memory(const struct ho_in *i);
+const char *ho_in_libvirt(const struct ho_in *i);
+void ho_in_close(struct ho_in *i, const struct hci_error *why);
+
+/* A stream that a source opens. */
+#define HO_SERVICE "migrate"
+struct ho_offer {
+	char vm[HCI_NAME_MAX], job[HCI_NAME_MAX], kind[16];
+	const char *source;
+};
+/* find: the hand-over that it is for; NULL: none such is prepared, and the stream is refused. */
+void ho_in_take(struct rpc_stream *s, struct rd *args, struct ho_in *(*find)(void *arg, const struct ho_offer *o), void *arg);
+
+/* At the start: what an earlier life left in the run directory. From a fiber. */
+void ho_clean(struct node *n);
+
+#endif

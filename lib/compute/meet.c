@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The place where two QEMUs meet without seeing each other. libvirt gives both ends of a migration the same unix
+ * path: the destination's QEMU listens there, the source's connects there. On two machines these are two files; on
+ * machines that share a directory (or one machine in a test) they are one. So each side makes it its own:
+ *
+ *   destination  as soon as its QEMU listens, and before the source can hear of that, the socket is moved aside
+ *   source       the path is a link to libhci's own socket, made again whenever it is missing
+ *
+ * The name is random and its directory cannot be listed, so that the hypervisor's user may make a socket there.
+ */
+#include "compute/compute_impl.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define NAME "/m"
+#define ASIDE "/i"
+
+static void dir_of(const char *path, char out[COMPUTE_SOCKET_MAX])
+{
+	const char *slash = strrchr(path, '/');
+
+	snprintf(out, COMPUTE_SOCKET_MAX, "%.*s", slash ? (int)(slash - path) : 0, path);
+}
+
+static void aside_of(const char *path, char out[COMPUTE_SOCKET_MAX])
+{
+	char dir[COMPUTE_SOCKET_MAX];
+
+	dir_of(path, dir);
+	snprintf(out, COMPUTE_SOCKET_MAX, "%.*s" ASIDE, (int)(COMPUTE_SOCKET_MAX - sizeof(ASIDE)), dir);
+}
+
+/* ---- destination ---- */
+
+int compute_meet_make(const char *dir, char path[COMPUTE_SOCKET_MAX], struct hci_error *err)
+{
+	if (strlen(dir) + sizeof(NAME) > COMPUTE_SOCKET_MAX)
+		return err_set(err, HCI_E_RANGE, "directory %s is too long for sockets: at most %zu bytes", dir,
+			       COMPUTE_SOCKET_MAX - sizeof(NAME));
+	if (mkdir(dir, 0700) || chmod(dir, 01733))
+		return err_sys(err, HCI_E_SYS, errno, "directory %s cannot be made", dir);
+	snprintf(path, COMPUTE_SOCKET_MAX, "%s" NAME, dir);
+	return 0;
+}
+
+bool compute_meet_take(const char *path, char at[COMPUTE_SOCKET_MAX])
+{
+	struct stat st;
+
+	aside_of(path, at);
+	if (!lstat(path, &st) && S_ISSOCK(st.st_mode))
+		(void)!rename(path, at);
+	return !lstat(at, &st) && S_ISSOCK(st.st_mode);
+}
+
+void compute_meet_remove(const char *path)
+{
+	char s[COMPUTE_SOCKET_MAX];
+
+	aside_of(path, s);
+	unlink(s);
+	unlink(path);
+	dir_of(path, s);
+	rmdir(s);
+}
+
+void compute_meet_clean(const char *dir)
+{
+	char path[COMPUTE_SOCKET_MAX];
+
+	if (snprintf(path, sizeof(path), "%s" NAME, dir) < (int)sizeof(path))
+		compute_meet_remove(path);
+}
+
+/* ---- source ---- */
+
+int compute_meet_prepare(const char *path, unsigned *made, struct hci_error *err)
+{
+	char dir[COMPUTE_SOCKET_MAX];
+
+	*made = 0;
+	dir_of(path, dir);
+	if (dir[0] != '/' || strlen(path) >= COMPUTE_SOCKET_MAX)
+		return err_set(err, HCI_E_PROTO, "the path %.120s is none for a socket", path);
+	for (char *p = dir + 1;; p++) {
+		char c = *p;
+
+		if (c && c != '/')
+			continue;
+		*p = '\0';
+		if (!mkdir(dir, 0711))
+			++*made;
+		else if (errno != EEXIST)
+			return err_sys(err, HCI_E_SYS, errno, "directory %s, which the destination of a migration uses, cannot be made",
+				       dir);
+		if (!c)
+			return 0;
+		*p = c;
+	}
+}
+
+void compute_meet_link(const char *path, const char *to)
+{
+	struct stat st;
+
+	/* What else is there is the other end's, which moves it away. */
+	if (lstat(path, &st) && errno == ENOENT)
+		(void)!symlink(to, path);
+}
+
+void compute_meet_unlink(const char *path, unsigned made)
+{
+	char dir[COMPUTE_SOCKET_MAX];
+	struct stat st;
+
+	if (!lstat(path, &st) && S_ISLNK(st.st_mode))
+		unlink(path);
+	dir_of(path, dir);
+	while (made-- && dir[0] && !rmdir(dir))
+		dir_of(dir, dir);
+}
