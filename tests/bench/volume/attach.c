@@ -5,12 +5,11 @@
  * for each disk is in use.
  *
  * Memory is what malloc has handed out (mallinfo2), which does not depend on what happened before, and the
- * resident set, which does. The nodes are processes of their own: there it is the resident set only.
+ * resident set, which does.
  */
 #include "bench.h"
 
 #include <getopt.h>
-#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,7 +37,7 @@ static const char usage[] =
 	"  --help         this\n";
 
 struct memory {
-	double heap, rss, nodes_rss; /* MiB */
+	double heap, rss, nodes_heap, nodes_rss; /* MiB */
 };
 
 static double rss_of(pid_t pid)
@@ -56,10 +55,11 @@ static double rss_of(pid_t pid)
 	return (double)kib / 1024;
 }
 
-static struct memory memory(const struct target *t)
+static struct memory memory(struct world *w)
 {
-	struct mallinfo2 m = mallinfo2();
-	struct memory out = { (double)(m.uordblks + m.hblkhd) / (double)MiB_, rss_of(getpid()), 0 };
+	const struct target *t = world_target(w);
+	struct memory out = { (double)heap_used() / (double)MiB_, rss_of(getpid()),
+			      (double)world_nodes_heap(w) / (double)MiB_, 0 };
 
 	for (unsigned i = 1; i < t->nprocs; i++)
 		out.nodes_rss += rss_of(t->procs[i]);
@@ -130,15 +130,14 @@ static int touch(hci_volume *v, uint64_t first, uint64_t segments)
 
 static void print(const char *what, struct memory a, struct memory b, double per)
 {
-	printf(", \"%s\": {\"client_heap\": %.3f, \"client_rss\": %.3f, \"nodes_rss\": %.3f}", what, (b.heap - a.heap) / per,
-	       (b.rss - a.rss) / per, (b.nodes_rss - a.nodes_rss) / per);
+	printf(", \"%s\": {\"client_heap\": %.3f, \"client_rss\": %.3f, \"nodes_heap\": %.3f, \"nodes_rss\": %.3f}", what, (b.heap - a.heap) / per,
+	       (b.rss - a.rss) / per, (b.nodes_heap - a.nodes_heap) / per, (b.nodes_rss - a.nodes_rss) / per);
 }
 
 static int measure(struct world *w)
 {
 	static hci_volume *v[VOLUMES_MAX];
 	static double ms[VOLUMES_MAX], create_ms;
-	const struct target *t = world_target(w);
 	struct memory none, one, all, warm, touched;
 	double begin = now_s(), first = 0, cpu;
 	int rc = 0;
@@ -149,29 +148,29 @@ static int measure(struct world *w)
 		return rc;
 	create_ms = (now_s() - begin) * 1e3 / opt.volumes;
 	fprintf(stderr, "made %u volumes, %.1f ms each\n", opt.volumes, create_ms);
-	none = one = memory(t);
+	none = one = memory(w);
 	cpu = cpu_ms();
 	for (unsigned i = 0; i < opt.volumes && !rc && !load_stopped(); i++) {
 		rc = attach(world_cluster(w), i, &v[i], &ms[i]);
 		if (i == 0) {
 			first = ms[0];
-			one = memory(t);
+			one = memory(w);
 		}
 	}
 	cpu = cpu_ms() - cpu;
-	all = memory(t);
+	all = memory(w);
 	if (!rc && !load_stopped())
 		rc = touch(v[0], 0, opt.segments * 3); /* from now on the logs' memory is there, and the cache of checksums is full */
-	warm = memory(t);
+	warm = memory(w);
 	if (!rc && !load_stopped())
 		rc = touch(v[0], opt.segments * 3, opt.segments);
-	touched = memory(t);
+	touched = memory(w);
 	if (!rc && !load_stopped()) {
 		qsort(ms, opt.volumes, sizeof(ms[0]), by_value);
 		printf("{\"volumes\": %u, \"bytes\": %llu, \"create_ms\": %.1f, \"attach_ms\": {\"first\": %.1f, \"median\": %.1f, "
-		       "\"most\": %.1f, \"client_cpu\": %.1f},\n \"unit\": \"MiB\", \"base\": {\"client_heap\": %.1f, \"client_rss\": %.1f, \"nodes_rss\": %.1f}",
+		       "\"most\": %.1f, \"client_cpu\": %.1f},\n \"unit\": \"MiB\", \"base\": {\"client_heap\": %.1f, \"client_rss\": %.1f, \"nodes_heap\": %.1f, \"nodes_rss\": %.1f}",
 		       opt.volumes, (unsigned long long)opt.bytes, create_ms, first, ms[opt.volumes / 2],
-		       ms[opt.volumes - 1], cpu / opt.volumes, none.heap, none.rss, none.nodes_rss);
+		       ms[opt.volumes - 1], cpu / opt.volumes, none.heap, none.rss, none.nodes_heap, none.nodes_rss);
 		print("first_volume", none, one, 1);
 		print("each_further_volume", one, all, opt.volumes > 1 ? opt.volumes - 1 : 1);
 		print("each_tib_served", warm, touched, opt.segments / 4096.0);

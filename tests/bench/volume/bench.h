@@ -97,15 +97,19 @@ hci_cluster *world_cluster(struct world *w);
 hci_volume *world_volume(struct world *w);
 /* Hits and misses of the read cache so far. */
 int world_cache(struct world *w, uint64_t *hits, uint64_t *misses);
+/* heap_used() of all nodes together. */
+uint64_t world_nodes_heap(struct world *w);
 void world_kill(struct world *w, unsigned node);
 void world_down(struct world *w);
 
 /* ---- node.c: a node's process ---- */
 int cluster_open_as(hci_cluster **out, const char *store, const char *name, const char *pki);
 int node_start_here(hci_node **out, hci_cluster *c, const char *name, const char *run_dir);
-/* What it does, until its standard input ends. */
+/* What malloc has handed out in this process, bytes. */
+uint64_t heap_used(void);
+/* What it does, until its standard input ends. Each byte that comes there is answered with heap_used(). */
 int node_main(char **argv);
-/* Starts one; *in is that input. Negative, or its process id. */
+/* Starts one; *in is that input, and its output. Negative, or its process id. */
 pid_t node_spawn(const char *store, const char *name, const char *run_dir, const char *pki, int *in);
 int failed(const char *what, const struct hci_error *err);
 

@@ -2,11 +2,12 @@
 /* A node of the benchmark's cluster: in a process of its own, or in ours. Public API only. */
 #include "bench.h"
 
-#include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static void say(void *arg, int32_t level, const char *subsystem, const char *line)
@@ -54,19 +55,30 @@ int node_start_here(hci_node **out, hci_cluster *c, const char *name, const char
 	return hci_node_start(out, c, &o, &err) ? failed("node", &err) : 0;
 }
 
+uint64_t heap_used(void)
+{
+	struct mallinfo2 m = mallinfo2();
+
+	return m.uordblks + m.hblkhd;
+}
+
 int node_main(char **argv)
 {
 	const char *store = argv[0], *name = argv[1], *run_dir = argv[2], *pki = argv[3];
 	hci_cluster *c;
+	uint64_t heap;
 	hci_node *n;
-	char sink[16];
+	char ask;
 
 	if (cluster_open_as(&c, store, name, pki) || node_start_here(&n, c, name, run_dir))
 		return 1;
 	if (write(STDOUT_FILENO, "up\n", 3) != 3)
 		return 1;
-	while (read(STDIN_FILENO, sink, sizeof(sink)) > 0)
-		;
+	while (read(STDIN_FILENO, &ask, 1) == 1) {
+		heap = heap_used();
+		if (write(STDOUT_FILENO, &heap, sizeof(heap)) != sizeof(heap))
+			return 1;
+	}
 	hci_node_stop(n);
 	hci_cluster_unref(c);
 	return 0;
@@ -74,27 +86,25 @@ int node_main(char **argv)
 
 pid_t node_spawn(const char *store, const char *name, const char *run_dir, const char *pki, int *in)
 {
-	int to[2], from[2];
-	char up[8];
+	char up[3];
+	int s[2];
 	pid_t pid;
 	ssize_t n;
 
-	if (pipe2(to, O_CLOEXEC) || pipe2(from, O_CLOEXEC))
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s))
 		return -1;
 	pid = fork();
 	if (pid == 0) {
-		dup2(to[0], STDIN_FILENO);
-		dup2(from[1], STDOUT_FILENO);
+		dup2(s[1], STDIN_FILENO);
+		dup2(s[1], STDOUT_FILENO);
 		/* An interrupt at the terminal is for the benchmark, which then ends its nodes. */
 		signal(SIGINT, SIG_IGN);
 		signal(SIGTERM, SIG_DFL);
 		execl("/proc/self/exe", "bench-node", "--node", store, name, run_dir, pki, (char *)NULL);
 		_exit(127);
 	}
-	close(to[0]);
-	close(from[1]);
-	*in = to[1];
-	n = pid > 0 ? read(from[0], up, sizeof(up)) : -1;
-	close(from[0]);
-	return n > 0 ? pid : -1;
+	close(s[1]);
+	*in = s[0];
+	n = pid > 0 ? recv(s[0], up, sizeof(up), MSG_WAITALL) : -1;
+	return n == sizeof(up) ? pid : -1;
 }

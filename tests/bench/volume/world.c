@@ -145,6 +145,16 @@ static int open_cache(struct world *w)
 	return hci_cache_open(w->c, &o, &err) ? failed("cache", &err) : 0;
 }
 
+uint64_t world_nodes_heap(struct world *w)
+{
+	uint64_t sum = 0, heap;
+
+	for (unsigned i = 0; i < w->o.nodes; i++)
+		if (w->in[i] >= 0 && write(w->in[i], "?", 1) == 1 && read(w->in[i], &heap, sizeof(heap)) == sizeof(heap))
+			sum += heap;
+	return sum;
+}
+
 int world_cache(struct world *w, uint64_t *hits, uint64_t *misses)
 {
 	struct hci_cache_info i;
