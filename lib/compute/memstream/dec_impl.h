@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The decoder's inside. A message goes: take() -> jobs -> a worker unpacks it and looks its references up -> when it is the
+ * first and nothing is missing, somebody makes its bytes, checks them and stores its pages -> ready -> out().
+ */
+#ifndef MEMSTREAM_DEC_IMPL_H
+#define MEMSTREAM_DEC_IMPL_H
+
+#include <pthread.h>
+
+#include "base/buf.h"
+#include "compute/memstream/batch.h"
+#include "compute/memstream/codec.h"
+#include "compute/memstream/slots.h"
+
+#define BATCH_PAGES (MST_BATCH_MAX / MST_PAGE)
+
+/* An instruction, read and checked. */
+struct step {
+	uint8_t op;
+	uint32_t n;
+	uint32_t from;  /* slots: the first; LOCAL: how far back; REF: index of the first reference */
+	uint32_t store; /* with OP_STORE, OP_BACK: the first slot */
+	int64_t jump;
+};
+
+struct ref {
+	uint16_t page;
+	uint8_t provider;
+	bool there; /* its content is in `content` */
+	uint64_t token;
+	uint8_t strong[MST_STRONG];
+};
+
+enum job_state { JOB_NEW, JOB_BUSY, JOB_WAITING, JOB_WHOLE };
+
+struct job {
+	struct list link;
+	uint8_t state;
+	bool asked;     /* all its references came from the other side */
+	struct mst_data d;
+	uint8_t *message;
+	uint8_t *plain; /* ops, literals, delta, fresh */
+	struct step *steps;
+	uint32_t n_steps, cap_steps;
+	struct ref *refs;
+	uint32_t n_refs, cap_refs, missing;
+	uint8_t *content; /* of the references, a page each */
+	uint32_t n_pages;
+	uint32_t page_at[BATCH_PAGES];
+	uint8_t page_op[BATCH_PAGES];
+	uint32_t page_slot[BATCH_PAGES]; /* where it is to be kept, or ~0 */
+	uint8_t *out;
+};
+
+struct dec_worker {
+	struct mst_dec *d;
+	pthread_t thread;
+	struct mst_packer *packer;
+};
+
+struct mst_dec {
+	struct mst_opts o;
+	struct mst_provider providers[MST_PROVIDERS_MAX];
+
+	pthread_mutex_t lock;
+	pthread_cond_t work;
+	bool stop, hello_got, applying, ended, end_acked;
+	struct hci_error error;
+
+	struct list jobs, ready, control;
+	uint32_t next_seq, consumed, told;
+	uint64_t end_bytes, held; /* held: bytes that jobs and ready will make */
+	size_t offset;            /* consumed of the first that is ready */
+	uint32_t cache_pages;
+
+	struct slots slots; /* of whoever is `applying` */
+	struct mst_stats stats;
+	struct dec_worker *workers;
+	uint32_t n_workers;
+	struct mst_packer *packer; /* the owner's */
+};
+
+void job_free(struct job *j);
+/* With the lock held. */
+int dec_fail(struct mst_dec *d, int code, const char *what);
+bool dec_ask(struct mst_dec *d, struct job *j, bool wrong);
+void dec_run_inline(struct mst_dec *d);
+
+/* dec_ops.c: without the lock. */
+/* Reads the instructions of a message that is unpacked. 0, HCI_E_PROTO or HCI_E_NOMEM. */
+int job_compile(struct job *j, uint32_t slots);
+/* Makes its bytes. 0, HCI_E_PROTO; HCI_E_CORRUPT: they do not fit the checksum. */
+int job_run(struct job *j, const struct slots *slots);
+/* Its pages go where they are to be kept. False: no memory. */
+bool job_store(struct job *j, struct slots *slots);
+
+/* dec_work.c */
+int dec_start_workers(struct mst_dec *d, struct hci_error *err);
+void dec_stop_workers(struct mst_dec *d);
+
+#endif

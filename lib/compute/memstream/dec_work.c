@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the decoder's workers do, or the owner itself when there are none. Messages are unpacked and their references
+ * looked up as they come, in any order; their bytes are made in the order of the messages, by one at a time. So what is
+ * missing is asked for long before its turn, and several round trips pass at once.
+ */
+#include <time.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "compute/memstream/dec_impl.h"
+#include "compute/memstream/hash.h"
+#include "compute/memstream/ops.h"
+
+static uint64_t cpu_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+/* What the provider gives for a reference is taken only if it has the page's hash. */
+static bool serve(struct mst_dec *d, const struct ref *ref, uint8_t *page)
+{
+	const struct mst_provider *p = &d->providers[ref->provider];
+	uint8_t strong[MST_STRONG];
+
+	if (ref->provider >= d->o.n_providers || !p->read || p->read(p->ctx, ref->token, page))
+		return false;
+	d->o.hash->strong(page, strong);
+	return !memcmp(strong, ref->strong, MST_STRONG);
+}
+
+/* Everything about a message that needs no others. */
+static int prepare(struct mst_dec *d, struct job *j, struct mst_packer *packer)
+{
+	size_t n = (size_t)j->d.ops + j->d.lit + j->d.delta + j->d.fresh;
+	int rc;
+
+	j->plain = mem_alloc(MAX(n, (size_t)1));
+	j->out = mem_alloc(j->d.out);
+	if (!j->plain || !j->out)
+		return HCI_E_NOMEM;
+	rc = mst_unpack(packer, j->d.codec, j->d.packed_at, j->d.packed, j->plain, n);
+	if (!rc)
+		rc = job_compile(j, d->cache_pages);
+	if (rc || !j->n_refs)
+		return rc;
+	j->content = mem_alloc((size_t)j->n_refs * MST_PAGE);
+	if (!j->content)
+		return HCI_E_NOMEM;
+	for (uint32_t i = 0; i < j->n_refs; i++) {
+		j->refs[i].there = serve(d, &j->refs[i], j->content + (size_t)i * MST_PAGE);
+		j->missing += !j->refs[i].there;
+	}
+	return 0;
+}
+
+static void stored(struct mst_dec *d, const struct job *j)
+{
+	for (uint32_t i = 0; i < j->n_pages; i++) {
+		const uint8_t *page = j->out + j->page_at[i];
+		unsigned kind = j->page_op[i] & OP_KIND;
+		uint64_t quick;
+
+		if (kind != OP_FRESH && kind != OP_RAW && kind != OP_DSLOT && kind != OP_DLOCAL)
+			continue;
+		quick = 0;
+		for (uint32_t k = 0; k < d->o.n_providers; k++) {
+			if (!d->providers[k].note)
+				continue;
+			quick = quick ? quick : d->o.hash->quick(page);
+			d->providers[k].note(d->providers[k].ctx, quick, page);
+		}
+	}
+}
+
+static void count(struct mst_dec *d, const struct job *j)
+{
+	static const uint8_t class_of[OP_KINDS] = { [OP_FRESH] = MST_NEW,   [OP_RAW] = MST_RAW,	   [OP_NULL] = MST_ZERO,
+						    [OP_SLOT] = MST_SAME,   [OP_LOCAL] = MST_SAME, [OP_DSLOT] = MST_DELTA,
+						    [OP_DLOCAL] = MST_DELTA, [OP_REF] = MST_REF };
+
+	d->stats.in += j->d.out;
+	d->stats.pages[MST_OTHER] += j->d.lit;
+	for (uint32_t i = 0; i < j->n_steps; i++) {
+		unsigned kind = j->steps[i].op & OP_KIND;
+
+		if (kind >= OP_FRESH)
+			d->stats.pages[class_of[kind]] += j->steps[i].n;
+		else if (kind == OP_ZEROES)
+			d->stats.pages[MST_ZERO] += j->steps[i].n;
+	}
+}
+
+/* The first message, nothing of it missing: its bytes. The lock is held, and let go meanwhile. */
+static void finish_first(struct mst_dec *d)
+{
+	struct job *j = list_first(&d->jobs, struct job, link);
+	int rc;
+
+	d->applying = true;
+	pthread_mutex_unlock(&d->lock);
+	rc = job_run(j, &d->slots);
+	if (!rc && !job_store(j, &d->slots))
+		rc = HCI_E_NOMEM;
+	if (!rc)
+		stored(d, j);
+	pthread_mutex_lock(&d->lock);
+	d->applying = false;
+	if (rc == HCI_E_CORRUPT && j->n_refs && !j->asked) {
+		/* Hashes that collide, or content that changed while it was read: the real pages decide. */
+		d->stats.asked_again++;
+		if (!dec_ask(d, j, true))
+			dec_fail(d, HCI_E_NOMEM, "no memory to ask for pages");
+		return;
+	}
+	if (rc) {
+		dec_fail(d, rc,
+			 rc == HCI_E_NOMEM ? "no memory for the page cache" :
+			 rc == HCI_E_CORRUPT ? "what a message made does not fit its checksum; migrate again" :
+					       "a message from the peer makes no sense");
+		return;
+	}
+	count(d, j);
+	list_del(&j->link);
+	list_push(&d->ready, &j->link);
+	/* Only its bytes are needed from here on. */
+	mem_free(j->plain);
+	mem_free(j->message);
+	mem_free(j->content);
+	j->plain = j->message = j->content = NULL;
+}
+
+static bool first_is_whole(const struct mst_dec *d)
+{
+	return !d->applying && !list_empty(&d->jobs) && list_first(&d->jobs, struct job, link)->state == JOB_WHOLE;
+}
+
+static struct job *first_new(const struct mst_dec *d)
+{
+	struct job *j;
+
+	list_for_each(j, &d->jobs, link)
+		if (j->state == JOB_NEW)
+			return j;
+	return NULL;
+}
+
+static void unpack_one(struct mst_dec *d, struct job *j, struct mst_packer *packer)
+{
+	int rc;
+
+	j->state = JOB_BUSY;
+	pthread_mutex_unlock(&d->lock);
+	rc = prepare(d, j, packer);
+	pthread_mutex_lock(&d->lock);
+	if (rc) {
+		dec_fail(d, rc, rc == HCI_E_NOMEM ? "no memory to unpack a message" : "a message from the peer makes no sense");
+		return;
+	}
+	j->state = JOB_WHOLE;
+	if (j->missing && !dec_ask(d, j, false))
+		dec_fail(d, HCI_E_NOMEM, "no memory to ask for pages");
+}
+
+/* One thing that is there to be done; false: nothing. */
+static bool step(struct mst_dec *d, struct mst_packer *packer)
+{
+	struct job *j;
+	uint64_t cpu;
+
+	if (d->error.code)
+		return false;
+	cpu = cpu_now();
+	if (first_is_whole(d))
+		finish_first(d);
+	else if ((j = first_new(d)))
+		unpack_one(d, j, packer);
+	else
+		return false;
+	d->stats.cpu_ns += cpu_now() - cpu;
+	/* What became possible, another may do. */
+	if (first_is_whole(d))
+		pthread_cond_signal(&d->work);
+	return true;
+}
+
+static void *work(void *arg)
+{
+	struct dec_worker *w = arg;
+	struct mst_dec *d = w->d;
+
+	pthread_mutex_lock(&d->lock);
+	while (!d->stop) {
+		if (!step(d, w->packer)) {
+			pthread_cond_wait(&d->work, &d->lock);
+			continue;
+		}
+		pthread_mutex_unlock(&d->lock);
+		if (d->o.wake)
+			d->o.wake(d->o.ctx);
+		pthread_mutex_lock(&d->lock);
+	}
+	pthread_mutex_unlock(&d->lock);
+	return NULL;
+}
+
+void dec_run_inline(struct mst_dec *d)
+{
+	if (d->n_workers)
+		pthread_cond_signal(&d->work);
+	else
+		while (step(d, d->packer))
+			;
+}
+
+int dec_start_workers(struct mst_dec *d, struct hci_error *err)
+{
+	if (!d->o.workers)
+		return 0;
+	d->workers = mem_calloc(d->o.workers, sizeof(*d->workers));
+	if (!d->workers)
+		return err_set(err, HCI_E_NOMEM, "memory stream: no memory for the workers");
+	for (uint32_t i = 0; i < d->o.workers; i++) {
+		int rc;
+
+		d->workers[i].d = d;
+		d->workers[i].packer = mst_packer_new();
+		if (!d->workers[i].packer)
+			return err_set(err, HCI_E_NOMEM, "memory stream: no memory for the workers");
+		rc = pthread_create(&d->workers[i].thread, NULL, work, &d->workers[i]);
+		if (rc)
+			return err_sys(err, HCI_E_SYS, rc, "memory stream: a worker thread cannot be started");
+		d->n_workers++;
+	}
+	return 0;
+}
+
+void dec_stop_workers(struct mst_dec *d)
+{
+	pthread_mutex_lock(&d->lock);
+	d->stop = true;
+	pthread_cond_broadcast(&d->work);
+	pthread_mutex_unlock(&d->lock);
+	for (uint32_t i = 0; i < d->n_workers; i++)
+		pthread_join(d->workers[i].thread, NULL);
+	for (uint32_t i = 0; d->workers && i < d->o.workers; i++)
+		mst_packer_free(d->workers[i].packer);
+	mem_free(d->workers);
+	d->workers = NULL;
+}

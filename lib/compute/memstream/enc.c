@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The encoder: what its owner calls on the way out. What comes back is in enc_back.c, the packing in enc_work.c. */
+#include <time.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "compute/memstream/enc_impl.h"
+
+#define SPARE_MAX 32
+
+int enc_fail(struct mst_enc *e, int code, const char *what)
+{
+	if (!e->error.code)
+		err_set(&e->error, code, "memory stream: %s", what);
+	return e->error.code;
+}
+
+uint64_t enc_now(const struct mst_enc *e)
+{
+	struct timespec ts;
+
+	if (e->o.now)
+		return e->o.now(e->o.ctx);
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+struct batch *enc_batch(struct mst_enc *e)
+{
+	struct list *l = list_pop(&e->spare);
+	struct batch *b = l ? list_entry(l, struct batch, link) : MEM_NEW(struct batch);
+
+	if (!b)
+		return NULL;
+	if (l)
+		e->n_spare--;
+	list_init(&b->link);
+	batch_reset(b);
+	b->cap = e->o.batch;
+	if (!b->raw)
+		b->raw = e->n_raws ? e->raws[--e->n_raws] : mem_alloc(b->cap);
+	if (!b->raw) {
+		batch_free(b);
+		return NULL;
+	}
+	return b;
+}
+
+void enc_drop_raw(struct mst_enc *e, struct batch *b)
+{
+	if (e->n_raws < ARRAY_SIZE(e->raws))
+		e->raws[e->n_raws++] = b->raw;
+	else
+		mem_free(b->raw);
+	b->raw = NULL;
+}
+
+void enc_recycle(struct mst_enc *e, struct batch *b)
+{
+	if (b->raw)
+		enc_drop_raw(e, b);
+	if (e->n_spare == SPARE_MAX) {
+		batch_free(b);
+		return;
+	}
+	list_push_front(&e->spare, &b->link);
+	e->n_spare++;
+}
+
+bool enc_close_batch(struct mst_enc *e)
+{
+	struct batch *b = e->cur;
+
+	if (!b || !b->len)
+		return true;
+	if (!parser_cut(&e->parser, b))
+		return false;
+	e->cur = NULL;
+	b->seq = e->next_seq++;
+	list_push(&e->todo, &b->link);
+	e->n_todo++;
+	pthread_cond_broadcast(&e->work);
+	return true;
+}
+
+/* Batches that may still be filled: what waits to be packed or sent is bounded. */
+static uint32_t free_batches(const struct mst_enc *e)
+{
+	uint32_t most = e->n_workers + 3, busy = e->n_todo + e->n_unsent;
+
+	return busy < most ? most - busy : 0;
+}
+
+static size_t room(const struct mst_enc *e)
+{
+	uint64_t held = e->stats.in - e->acked_bytes, batches, most = MIN(e->window, e->o.window);
+
+	if (e->error.code || e->finished || held >= most || e->next_seq - e->acked >= MST_JOBS_MAX / 2)
+		return 0;
+	batches = (uint64_t)free_batches(e) * e->o.batch;
+	/* The last bytes of a batch may not be enough for a page. */
+	if (e->cur && batches)
+		batches -= MIN(batches - 1, (uint64_t)e->cur->len);
+	return (size_t)MIN(batches, most - held);
+}
+
+size_t mst_enc_room(struct mst_enc *e)
+{
+	size_t n;
+
+	pthread_mutex_lock(&e->lock);
+	n = room(e);
+	pthread_mutex_unlock(&e->lock);
+	return n;
+}
+
+/* Into the current batch; the lock is not held: `feeding` keeps the workers' hands off it. */
+static int64_t fill(struct mst_enc *e, const uint8_t *data, size_t len, bool *full)
+{
+	if (!e->cur) {
+		e->cur = enc_batch(e);
+		if (!e->cur)
+			return HCI_E_NOMEM;
+	}
+	if (!e->cur->len)
+		e->cur->since = enc_now(e);
+	return parser_feed(&e->parser, data, len, e->cur, full);
+}
+
+int64_t mst_enc_feed(struct mst_enc *e, const void *data, size_t len, struct hci_error *err)
+{
+	const uint8_t *p = data;
+	size_t done = 0, most;
+	int64_t n = 0;
+
+	pthread_mutex_lock(&e->lock);
+	while (n >= 0 && done < len && (most = room(e))) {
+		bool full = false;
+
+		e->feeding = true;
+		if (!e->cur)
+			e->cur = enc_batch(e);
+		pthread_mutex_unlock(&e->lock);
+		n = fill(e, p + done, MIN(len - done, most), &full);
+		pthread_mutex_lock(&e->lock);
+		e->feeding = false;
+		if (n >= 0) {
+			done += (size_t)n;
+			e->stats.in += (uint64_t)n;
+			if (full && !enc_close_batch(e))
+				n = HCI_E_NOMEM;
+		}
+		enc_run_inline(e);
+	}
+	if (n < 0)
+		enc_fail(e, (int)n, "no memory for the stream's bytes");
+	if (e->n_workers && e->cur && e->cur->len)
+		pthread_cond_signal(&e->work); /* somebody shall look at the clock */
+	n = e->error.code ? err_copy(err, &e->error, e->error.code) : (int64_t)done;
+	pthread_mutex_unlock(&e->lock);
+	return n;
+}
+
+static int flush(struct mst_enc *e, bool finish, struct hci_error *err)
+{
+	int rc;
+
+	pthread_mutex_lock(&e->lock);
+	e->finished |= finish;
+	if (!e->error.code && !enc_close_batch(e))
+		enc_fail(e, HCI_E_NOMEM, "no memory for the stream's bytes");
+	enc_run_inline(e);
+	rc = e->error.code ? err_copy(err, &e->error, e->error.code) : 0;
+	pthread_mutex_unlock(&e->lock);
+	return rc;
+}
+
+int mst_enc_flush(struct mst_enc *e, struct hci_error *err)
+{
+	return flush(e, false, err);
+}
+
+int mst_enc_finish(struct mst_enc *e, struct hci_error *err)
+{
+	return flush(e, true, err);
+}
+
+/* The oldest batch that was not sent, if it is packed and there is credit for it. */
+static struct mst_msg *next_batch(struct mst_enc *e)
+{
+	struct batch *b;
+	struct mst_msg *m;
+
+	list_for_each(b, &e->flight, link) {
+		if (b->sent)
+			continue;
+		if (!b->msg || !credit_allows(&e->credit, b->msg->len))
+			return NULL;
+		m = b->msg;
+		b->msg = NULL;
+		b->sent = true;
+		credit_sent(&e->credit, m->len, enc_now(e), &b->mark);
+		e->n_unsent--;
+		e->unsent_bytes -= m->len;
+		enc_run_inline(e);
+		return m;
+	}
+	return NULL;
+}
+
+static struct mst_msg *next_locked(struct mst_enc *e)
+{
+	struct list *l = list_pop(&e->control);
+	struct mst_msg *m;
+
+	if (l)
+		return list_entry(l, struct mst_msg, link);
+	if (!e->hello_got)
+		return NULL;
+	m = next_batch(e);
+	if (m || !e->finished || e->end_sent || e->n_todo || e->n_unsent || (e->cur && e->cur->len))
+		return m;
+	m = mst_put_end(e->next_seq, e->stats.in);
+	if (m)
+		e->end_sent = true;
+	else
+		enc_fail(e, HCI_E_NOMEM, "no memory for the last message");
+	return m;
+}
+
+struct mst_msg *mst_enc_next(struct mst_enc *e)
+{
+	struct mst_msg *m = NULL;
+
+	pthread_mutex_lock(&e->lock);
+	if (!e->error.code)
+		m = next_locked(e);
+	if (m)
+		e->stats.wire += m->len;
+	pthread_mutex_unlock(&e->lock);
+	return m;
+}
+
+bool mst_enc_done(struct mst_enc *e)
+{
+	bool done;
+
+	pthread_mutex_lock(&e->lock);
+	done = e->end_acked && !e->error.code;
+	pthread_mutex_unlock(&e->lock);
+	return done;
+}
+
+int mst_enc_status(struct mst_enc *e, struct hci_error *err)
+{
+	int rc;
+
+	pthread_mutex_lock(&e->lock);
+	rc = e->error.code ? err_copy(err, &e->error, e->error.code) : 0;
+	pthread_mutex_unlock(&e->lock);
+	return rc;
+}
+
+void mst_enc_stats(struct mst_enc *e, struct mst_stats *out)
+{
+	pthread_mutex_lock(&e->lock);
+	*out = e->stats;
+	out->out = e->acked_bytes;
+	out->rate = credit_rate(&e->credit);
+	out->level = e->level;
+	pthread_mutex_unlock(&e->lock);
+}
+
+void mst_enc_set_inflight(struct mst_enc *e, uint64_t ns)
+{
+	pthread_mutex_lock(&e->lock);
+	e->credit.inflight_ns = ns;
+	pthread_mutex_unlock(&e->lock);
+}

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The migration codec: makes a stream of guest memory small on its way to another node, and the very same bytes again
+ * there. An encoder at the source, a decoder at the destination, messages between them. No sockets, no hypervisor: bytes
+ * in, messages out, and worker threads that do the computing. What the messages look like: docs/memstream-format.md.
+ *
+ *     source VMM --feed--> mst_enc --next--> carrier --take--> mst_dec --out--> destination VMM
+ *                              ^--take------ carrier <--next------'
+ *
+ * The carrier keeps the order of the messages of each direction and loses none; if it cannot, both ends are freed and the
+ * migration has failed. A message has at most MST_MSG_MAX bytes and says itself what it is.
+ *
+ * How to drive an encoder, whenever there is something to read, the carrier has room, or wake() was called:
+ *
+ *     take() what came from the peer
+ *     while the carrier has room and (m = next()): send m->data, m->len; mst_msg_free(m)
+ *     read at most room() bytes from the VMM, feed() them; at its end finish()
+ *     until done(): the destination's VMM has taken every byte
+ *
+ * A decoder: take() what came; write out() to the VMM, consume() what it took; send what next() gives; done() when
+ * all was consumed. The first message of each side is its hello: until the decoder's has come the encoder sends nothing else.
+ *
+ * Threads: an encoder or a decoder belongs to one thread at a time (its owner). wake() is called on any thread, the
+ * owner's own included, under no lock, when there may be something new for next(), out(), room() or done(); it does
+ * nothing but notify (a pipe, an eventfd, a flag). After free() has returned it is not called any more.
+ *
+ * Errors (of a worker too) come from the next call of the owner and stay: the handle is then good for free() and stats only.
+ */
+#ifndef COMPUTE_MEMSTREAM_H
+#define COMPUTE_MEMSTREAM_H
+
+#include <hci/error.h>
+
+#include "base/base.h"
+#include "base/list.h"
+
+#define MST_VERSION 1
+#define MST_MSG_MAX (1u << 20) /* bytes of a message */
+#define MST_PAGE 4096u
+#define MST_STRONG 20 /* bytes of a strong hash on the wire: SHA-256, cut */
+
+struct mst_enc;
+struct mst_dec;
+
+/* ---- what a page was, for the statistics and to switch classes off (bits of mst_*_opts.without) ---- */
+
+enum mst_class {
+	MST_ZERO,   /* all zeroes */
+	MST_SAME,   /* equals a page of this stream that the other side still has */
+	MST_REF,    /* equals what a provider has at the other side */
+	MST_DELTA,  /* sent before, changed since */
+	MST_NEW,    /* compressed with its neighbours */
+	MST_RAW,    /* would not shrink: as it is */
+	MST_OTHER,  /* not a page: device state, headers, all that is not understood */
+	MST_CLASSES
+};
+
+struct mst_stats {
+	uint64_t in, out;                /* bytes of the stream, in and (source) acknowledged or (destination) consumed */
+	uint64_t wire;                   /* bytes of messages to the decoder */
+	uint64_t back;                   /* bytes of messages to the encoder */
+	uint64_t pages[MST_CLASSES];     /* how many; of MST_OTHER the bytes */
+	uint64_t wire_of[MST_CLASSES];   /* bytes on the wire for them, estimated within a message; the source knows */
+	uint64_t refused;                /* references that the destination could not serve */
+	uint64_t asked_again;            /* messages whose checksum did not fit until their references were sent in full */
+	uint64_t rate;                   /* bytes of messages a second that the path to the other VMM carries (source) */
+	uint64_t cpu_ns;                 /* of the workers */
+	int level;                       /* of compression, at present: see codec.h */
+};
+
+/* ---- providers: content that is at the destination already ---- */
+
+/*
+ * The same content seen from both nodes, as a volume with an in-sync replica there, or the pages of guests that moved
+ * there before. id says which content it is: a provider is used if both sides have one of the same id. A wrong answer
+ * from either side costs a round trip and nothing else: the destination compares the strong hash of what it read with
+ * that of the page, and asks for the page if it differs.
+ *
+ * Calls come from worker threads, several at a time; they may block (the destination's do read disks) but not for long:
+ * a stream waits for them.
+ */
+struct mst_provider {
+	uint8_t id[16];
+	void *ctx;
+	/* Source: may the other side have a page with this quick hash? If so a token that lets it find it. NULL at a destination. */
+	bool (*lookup)(void *ctx, uint64_t quick, uint64_t *token);
+	/* Destination: the page for a token, 0, or a negative HCI_E_*. NULL at a source. */
+	int (*read)(void *ctx, uint64_t token, void *page);
+	/* Both, may be NULL: a page that both ends now have (source: acknowledged, without its bytes; destination: with them). */
+	void (*note)(void *ctx, uint64_t quick, const void *page);
+	/* Source, may be NULL: the other side said which ids it has; this one counts if true. Default: compares with `id`. */
+	bool (*match)(void *ctx, const uint8_t id[16]);
+};
+
+#define MST_PROVIDERS_MAX 8
+
+/* The hashes; other ones are for tests that force collisions. quick: not against an adversary, who gains nothing by it. */
+struct mst_hash {
+	uint64_t (*quick)(const void *page);
+	void (*strong)(const void *page, uint8_t out[MST_STRONG]);
+};
+
+/* ---- options: zero is the default of each ---- */
+
+struct mst_opts {
+	uint32_t workers;     /* threads; 0: all is computed inside feed(), take() and flush(), the same bytes each time */
+	uint64_t cache;       /* bytes of pages kept at both ends for deltas and repeats: the smaller counts; default 512 MiB */
+	uint64_t window;      /* bytes of stream accepted and not yet acknowledged, at most; also memory; default 64 MiB */
+	uint64_t inflight_ns; /* of these as much as the path carries in this time (source); default 100 ms; ~0: no limit */
+	uint64_t linger_ns;   /* with workers: bytes wait so long for more to be packed with them; default 3 ms */
+	uint32_t batch;       /* bytes of stream in a message, at most MST_BATCH_MAX; default 512 KiB */
+	uint32_t without;     /* classes switched off: 1u << MST_DELTA ... (source) */
+	uint32_t codecs;      /* 0: all that is built in; else bits 1u << MST_ZLIB ... of codec.h */
+	int32_t level;        /* 0: follows link and processor; else fixed, 1 (fast) .. MST_LEVELS (small) */
+	uint32_t n_providers;
+	const struct mst_provider *providers; /* copied; what is behind ctx outlives the handle */
+	const struct mst_hash *hash;          /* NULL: the real ones */
+	uint64_t (*now)(void *ctx);           /* monotonic ns; NULL: CLOCK_MONOTONIC */
+	void (*wake)(void *ctx);              /* may be NULL */
+	void *ctx;
+};
+
+/* All of a message is data, len bytes. */
+struct mst_msg {
+	struct list link; /* of whoever has it */
+	uint32_t len;
+	uint8_t data[];
+};
+
+void mst_msg_free(struct mst_msg *m);
+
+/* ---- the source ---- */
+
+int mst_enc_new(struct mst_enc **out, const struct mst_opts *o, struct hci_error *err);
+/* At any moment; waits for what workers have in hand. NULL is fine. */
+void mst_enc_free(struct mst_enc *e);
+
+/* How many bytes feed() takes now. 0: not before wake(). */
+size_t mst_enc_room(struct mst_enc *e);
+/* The next bytes of the stream, in any portions. Returns how many were taken (from the front), or an error. */
+int64_t mst_enc_feed(struct mst_enc *e, const void *data, size_t len, struct hci_error *err);
+/* Do not wait for more: pack what is there. Workers do it by themselves after linger_ns. */
+int mst_enc_flush(struct mst_enc *e, struct hci_error *err);
+/* The stream is over; flushes. Nothing can be fed after it. */
+int mst_enc_finish(struct mst_enc *e, struct hci_error *err);
+/* A message from the decoder: lent during the call. HCI_E_PROTO, HCI_E_VERSION: the migration cannot go on. */
+int mst_enc_take(struct mst_enc *e, const void *data, size_t len, struct hci_error *err);
+/* The next message for the decoder, the caller's from now on, or NULL: none now (or an error: see status). */
+struct mst_msg *mst_enc_next(struct mst_enc *e);
+/* Finished, and the decoder said that all of it was consumed there. */
+bool mst_enc_done(struct mst_enc *e);
+/* 0, or the error that ended it. */
+int mst_enc_status(struct mst_enc *e, struct hci_error *err);
+void mst_enc_stats(struct mst_enc *e, struct mst_stats *out);
+/* Change the time's worth in flight of a running encoder. */
+void mst_enc_set_inflight(struct mst_enc *e, uint64_t ns);
+
+/* ---- the destination ---- */
+
+int mst_dec_new(struct mst_dec **out, const struct mst_opts *o, struct hci_error *err);
+void mst_dec_free(struct mst_dec *d);
+
+/* A message from the encoder: lent during the call. Memory stays bounded by the window that our hello granted. */
+int mst_dec_take(struct mst_dec *d, const void *data, size_t len, struct hci_error *err);
+/* The next bytes for the VMM: *data, valid until consume() or free(); returns how many, 0 for none now, or an error. */
+int64_t mst_dec_out(struct mst_dec *d, const void **data, struct hci_error *err);
+/* The VMM took the first n of those: at most what out() said. */
+void mst_dec_consume(struct mst_dec *d, size_t n);
+struct mst_msg *mst_dec_next(struct mst_dec *d);
+/* The stream was over and all of it was consumed. Send what next() still gives, then free. */
+bool mst_dec_done(struct mst_dec *d);
+int mst_dec_status(struct mst_dec *d, struct hci_error *err);
+void mst_dec_stats(struct mst_dec *d, struct mst_stats *out);
+
+#endif

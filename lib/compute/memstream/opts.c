@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Options of both sides, checked and with their defaults. */
+#include "compute/memstream/opts.h"
+
+#include "base/err.h"
+#include "compute/memstream/codec.h"
+#include "compute/memstream/hash.h"
+#include "compute/memstream/wire.h"
+
+#define WINDOW_DEFAULT (64 * MiB)
+#define CACHE_DEFAULT (512 * MiB)
+#define INFLIGHT_DEFAULT (100 * NS_PER_MS)
+#define LINGER_DEFAULT (3 * NS_PER_MS)
+#define BATCH_MIN (64u << 10)
+#define WORKERS_MAX 64u
+
+int mst_opts_fill(struct mst_opts *o, const struct mst_opts *user, struct mst_provider *providers, struct hci_error *err)
+{
+	*o = user ? *user : (struct mst_opts){ 0 };
+	if (o->workers > WORKERS_MAX || o->batch > MST_BATCH_MAX || (o->batch && o->batch < BATCH_MIN) || o->level < 0 ||
+	    o->level > MST_LEVELS || o->n_providers > MST_PROVIDERS_MAX || o->cache / MST_PAGE > UINT32_MAX / 2)
+		return err_set(err, HCI_E_INVAL, "memory stream: an option is out of its range; see memstream.h");
+	if (o->n_providers)
+		memcpy(providers, o->providers, o->n_providers * sizeof(*providers));
+	o->providers = providers;
+	o->cache = o->cache ? o->cache : CACHE_DEFAULT;
+	o->window = o->window ? MAX(o->window, MST_WINDOW_MIN) : WINDOW_DEFAULT;
+	o->inflight_ns = o->inflight_ns ? o->inflight_ns : INFLIGHT_DEFAULT;
+	o->linger_ns = o->linger_ns ? o->linger_ns : LINGER_DEFAULT;
+	o->batch = o->batch ? o->batch : MST_BATCH_DEFAULT;
+	o->codecs = (o->codecs ? o->codecs : UINT32_MAX) & mst_codecs_built();
+	o->codecs |= 1u << MST_ZLIB;
+	o->hash = o->hash ? o->hash : &mst_hash_real;
+	return 0;
+}
