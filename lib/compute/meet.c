@@ -18,11 +18,14 @@
 #define NAME "/m"
 #define ASIDE "/i"
 
+/* path and out may be the same. */
 static void dir_of(const char *path, char out[COMPUTE_SOCKET_MAX])
 {
 	const char *slash = strrchr(path, '/');
+	size_t len = slash ? MIN((size_t)(slash - path), COMPUTE_SOCKET_MAX - 1) : 0;
 
-	snprintf(out, COMPUTE_SOCKET_MAX, "%.*s", slash ? (int)(slash - path) : 0, path);
+	memmove(out, path, len);
+	out[len] = '\0';
 }
 
 static void aside_of(const char *path, char out[COMPUTE_SOCKET_MAX])

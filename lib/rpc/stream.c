@@ -253,9 +253,9 @@ static const struct rpc_service *find_service(const struct rpc *r, const char *n
 
 static void on_open(void *arg, struct rpc_req *req)
 {
-	const struct rpc_service *v;
+	const struct rpc_service *v = NULL;
 	struct hci_error err = { 0 };
-	struct rpc_stream *s;
+	struct rpc_stream *s = NULL;
 	struct opening o;
 	struct rd args;
 
