@@ -32,6 +32,9 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM HUP
 
+# Processes come and go while it looks, so grep's status says nothing.
+nothing_has() { [ -z "$(grep -lszxF "$1" /proc/[0-9]*/environ)" ]; }
+
 # check NAME CMD...: passes if the command succeeds; what it printed is shown if not.
 check() {
 	local name=$1 out
@@ -228,9 +231,10 @@ part_kill() {
 	d=$(dir_of n2 d1)
 	"$tb" exec n2 sh -c "echo synced >$d/synced; sync $d/synced; echo lazy >$d/lazy"
 	"$tb" start n2 worker sleep 1000
+	check "the node's processes are known" fails nothing_has "HCI_NODE_DIR=$bed/nodes/n2"
 	check "kill" under 2 "$tb" kill n2
 	check "status shows it" field '.nodes[1].alive' false
-	check "nothing of it runs" fails grep -qlszxF "HCI_NODE_NAME=n2" /proc/[0-9]*/environ
+	check "nothing of it runs" nothing_has "HCI_NODE_DIR=$bed/nodes/n2"
 	check "it is not reached" fails pings n1 n2
 	check "exec names the cure" fails_with "restart n2" "$tb" exec n2 true
 	check "restart" under 3 "$tb" restart n2
