@@ -10,7 +10,6 @@
 #include "bench.h"
 
 #include <getopt.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,6 +109,18 @@ static int attach(hci_cluster *c, unsigned i, hci_volume **v, double *ms)
 	return 0;
 }
 
+/* What was written comes to its place, and what that took is free again. */
+static void settle(struct world *w)
+{
+	uint64_t was = 0, now = world_nodes_heap(w);
+
+	for (unsigned i = 0; i < 30 && now != was; i++) {
+		sleep(1);
+		was = now;
+		now = world_nodes_heap(w);
+	}
+}
+
 /* One block in each 16 MiB: the disks then have files and tables for all of it. */
 static int touch(hci_volume *v, uint64_t first, uint64_t segments)
 {
@@ -123,8 +134,6 @@ static int touch(hci_volume *v, uint64_t first, uint64_t segments)
 		if (hci_volume_pwrite(v, block, 4096, i * 16 * MiB_, &err))
 			return failed("write", &err);
 	hci_buffer_free(block);
-	for (unsigned i = 0; i < 150; i++) /* until it is in its place, and what that took is free again */
-		usleep(100000);
 	return 0;
 }
 
@@ -161,9 +170,11 @@ static int measure(struct world *w)
 	all = memory(w);
 	if (!rc && !load_stopped())
 		rc = touch(v[0], 0, opt.segments * 3); /* from now on the logs' memory is there, and the cache of checksums is full */
+	settle(w);
 	warm = memory(w);
 	if (!rc && !load_stopped())
 		rc = touch(v[0], opt.segments * 3, opt.segments);
+	settle(w);
 	touched = memory(w);
 	if (!rc && !load_stopped()) {
 		qsort(ms, opt.volumes, sizeof(ms[0]), by_value);
@@ -221,31 +232,22 @@ static int options(int argc, char **argv)
 	       opt.segments <= opt.bytes / (1024 * MiB_) ? 0 : -1;
 }
 
-int main(int argc, char **argv)
+static int bench(const char *dir)
 {
 	struct world_opts o = { .name = "attach", .tls = true, .nodes = 2, .replicas = 2 };
 	struct world *w;
-	char dir[256];
 	int rc = -1;
 
-	setenv("HCI_PLUGIN_DIR", BENCH_PLUGINS, 0);
-	signal(SIGPIPE, SIG_IGN);
-	if (argc == 6 && !strcmp(argv[1], "--node"))
-		return node_main(argv + 2);
-	if (options(argc, argv)) {
-		fputs(usage, stderr);
-		return 2;
-	}
-	signal(SIGINT, load_stop);
-	signal(SIGTERM, load_stop);
-	if (scratch_make(opt.dir, dir, sizeof(dir)))
-		return 1;
 	if (opt.disks[0])
 		o.disks = opt.disks;
 	w = world_up(dir, &o);
 	if (w)
 		rc = measure(w);
 	world_down(w);
-	scratch_remove(dir);
-	return rc ? 1 : 0;
+	return rc;
+}
+
+int main(int argc, char **argv)
+{
+	return bench_main(argc, argv, &(struct bench){ usage, options, &opt.dir, bench });
 }

@@ -69,6 +69,15 @@ bool load_stopped(void);
 int scratch_make(const char *dir, char *out, size_t cap);
 void scratch_remove(const char *dir);
 
+/* ---- start.c ---- */
+struct bench {
+	const char *usage;
+	int (*options)(int argc, char **argv); /* not 0: usage is shown */
+	const char *const *dir;                /* where the scratch folder is made; set by options */
+	int (*run)(const char *scratch);
+};
+int bench_main(int argc, char **argv, const struct bench *b);
+
 /* ---- raw.c ---- */
 /* dsync: every write is durable when it is done, as a volume's are. */
 struct target *raw_open(const char *path, uint64_t bytes, bool dsync);

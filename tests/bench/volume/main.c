@@ -9,7 +9,6 @@
 #include "bench.h"
 
 #include <getopt.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -297,23 +296,5 @@ static int options(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	char dir[256];
-	int rc;
-
-	setenv("HCI_PLUGIN_DIR", BENCH_PLUGINS, 0);
-	signal(SIGPIPE, SIG_IGN);
-	if (argc == 6 && !strcmp(argv[1], "--node"))
-		return node_main(argv + 2);
-	if (options(argc, argv)) {
-		fputs(usage, stderr);
-		return 2;
-	}
-	signal(SIGINT, load_stop);
-	signal(SIGTERM, load_stop);
-	if (scratch_make(opt.dir, dir, sizeof(dir)))
-		return 1;
-	load_init();
-	rc = bench(dir);
-	scratch_remove(dir);
-	return rc || load_stopped() ? 1 : 0;
+	return bench_main(argc, argv, &(struct bench){ usage, options, &opt.dir, bench });
 }
