@@ -12,6 +12,7 @@ void batch_free(struct batch *b)
 	mem_free(b->pieces);
 	mem_free(b->pages);
 	mem_free(b->quick);
+	mem_free(b->noted);
 	mst_msg_free(b->msg);
 	mem_free(b);
 }

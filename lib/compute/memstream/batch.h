@@ -55,6 +55,7 @@ struct batch {
 	/* By the classifier (classify.c): the pages, in order, by where they lie in raw, and their hashes. */
 	uint32_t *pages;
 	uint64_t *quick;
+	uint8_t *noted; /* went in full: providers hear of it when it is acknowledged */
 	uint32_t n_pages;
 
 	struct mst_msg *msg; /* once packed, until sent */

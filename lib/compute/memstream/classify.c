@@ -5,10 +5,30 @@
 #include <hci/error.h>
 
 #include "base/mem.h"
+#include "compute/memstream/delta.h"
+#include "compute/memstream/emit.h"
+#include "compute/memstream/hash.h"
+#include "compute/memstream/mirror.h"
 #include "compute/memstream/ops.h"
+
+#define DELTA_SMALL 128 /* so few bytes are not worth asking whether the other side has the page */
 
 struct classifier {
 	uint32_t without;
+	const struct mst_hash *hash;
+	struct mst_provider providers[MST_PROVIDERS_MAX];
+	uint32_t n_providers;
+	struct mirror mirror;
+	struct emit emit;
+};
+
+/* A page on its way through the classes. */
+struct subject {
+	const uint8_t *page;
+	uint64_t key, quick;
+	uint32_t batch;
+	uint16_t index;
+	uint32_t own; /* slot with what was last sent for this place */
 };
 
 void mplan_reset(struct mplan *p)
@@ -34,40 +54,221 @@ struct classifier *classifier_new(const struct mst_opts *o, uint32_t cache_pages
 {
 	struct classifier *cl = MEM_NEW(struct classifier);
 
-	(void)cache_pages;
-	(void)providers;
-	(void)n_providers;
-	if (cl)
-		cl->without = o->without;
+	if (!cl)
+		return NULL;
+	cl->without = o->without;
+	cl->hash = o->hash;
+	memcpy(cl->providers, providers, n_providers * sizeof(*providers));
+	cl->n_providers = n_providers;
+	if (!mirror_init(&cl->mirror, cache_pages)) {
+		classifier_free(cl);
+		return NULL;
+	}
 	return cl;
 }
 
 void classifier_free(struct classifier *cl)
 {
+	if (!cl)
+		return;
+	mirror_free(&cl->mirror);
+	emit_free(&cl->emit);
 	mem_free(cl);
 }
 
 bool batch_hash(struct batch *b, const struct mst_opts *o)
 {
-	(void)b;
-	(void)o;
+	uint32_t at = 0;
+
+	if (!b->pages) {
+		b->pages = mem_calloc(BATCH_PAGES, sizeof(*b->pages));
+		b->quick = mem_calloc(BATCH_PAGES, sizeof(*b->quick));
+		b->noted = mem_calloc(BATCH_PAGES, 1);
+	}
+	if (!b->pages || !b->quick || !b->noted)
+		return false;
+	memset(b->noted, 0, BATCH_PAGES);
+	for (uint32_t i = 0; i < b->n_pieces; at += b->pieces[i++].len) {
+		const struct piece *p = &b->pieces[i];
+
+		if (p->kind != PIECE_PAGE && p->kind != PIECE_BODY)
+			continue;
+		b->pages[b->n_pages] = at + p->len - MST_PAGE;
+		b->quick[b->n_pages] = o->hash->quick(b->raw + b->pages[b->n_pages]);
+		b->n_pages++;
+	}
 	return true;
+}
+
+static bool on(const struct classifier *cl, enum mst_class c)
+{
+	return !(cl->without & 1u << c);
+}
+
+/* Equal to a page that the other side keeps, of a message before or of this one. */
+static bool same(struct classifier *cl, const struct subject *s, struct emit_page *out)
+{
+	uint32_t slot = on(cl, MST_SAME) ? mirror_by_content(&cl->mirror, s->quick, s->page) : MIRROR_NONE;
+	const struct mirror_slot *m;
+
+	if (slot == MIRROR_NONE)
+		return false;
+	m = &cl->mirror.s[slot];
+	if (m->batch == s->batch + 1)
+		*out = (struct emit_page){ .op = OP_LOCAL, .from = (uint32_t)s->index - m->local };
+	else
+		*out = (struct emit_page){ .op = OP_SLOT, .from = slot };
+	mirror_warm(&cl->mirror, slot);
+	return true;
+}
+
+static bool reference(struct classifier *cl, const struct subject *s, struct emit_page *out, uint8_t *strong)
+{
+	if (!on(cl, MST_REF))
+		return false;
+	for (uint32_t i = 0; i < cl->n_providers; i++) {
+		const struct mst_provider *p = &cl->providers[i];
+		uint64_t token;
+
+		if (!p->lookup || !p->lookup(p->ctx, s->quick, &token))
+			continue;
+		cl->hash->strong(s->page, strong);
+		*out = (struct emit_page){ .op = OP_REF, .provider = (uint8_t)i, .token = token, .strong = strong };
+		return true;
+	}
+	return false;
+}
+
+/* Changes of what was last sent for the place. Returns their length, 0: none, or too many. */
+static unsigned delta(struct classifier *cl, const struct subject *s, struct emit_page *out, uint8_t *changes)
+{
+	const struct mirror_slot *m;
+	unsigned n;
+
+	if (s->own == MIRROR_NONE || !on(cl, MST_DELTA))
+		return 0;
+	m = &cl->mirror.s[s->own];
+	n = delta_make(slots_get(&cl->mirror.slots, s->own), s->page, changes);
+	if (m->batch == s->batch + 1)
+		*out = (struct emit_page){ .op = OP_DLOCAL, .from = (uint32_t)s->index - m->local };
+	else
+		*out = (struct emit_page){ .op = OP_DSLOT, .from = s->own };
+	return n;
+}
+
+/* Both sides keep the page. In the place of its last version, if there is one. */
+static void keep(struct classifier *cl, const struct subject *s, struct emit_page *out)
+{
+	uint32_t own = s->own, slot;
+
+	slot = mirror_put(&cl->mirror, own, s->key, s->quick, s->page, s->batch, s->index);
+	if (slot == MIRROR_NONE)
+		return;
+	if (own != MIRROR_NONE)
+		mirror_warm(&cl->mirror, slot);
+	if ((out->op & OP_KIND) == OP_DSLOT) {
+		out->op |= OP_BACK;
+		return;
+	}
+	out->op |= OP_STORE;
+	out->store = slot;
+}
+
+/* Which class, its instruction and what goes into the sections. */
+static enum mst_class choose(struct classifier *cl, const struct subject *s, struct mplan *p, struct emit_page *out,
+			     uint8_t *strong)
+{
+	uint8_t changes[DELTA_MAX + 16];
+	struct emit_page d;
+	unsigned n;
+
+	if (same(cl, s, out))
+		return MST_SAME;
+	n = delta(cl, s, &d, changes);
+	if ((!n || n > DELTA_SMALL) && reference(cl, s, out, strong)) {
+		p->refs = true;
+		return MST_REF;
+	}
+	if (n) {
+		*out = d;
+		buf_append(&p->delta, changes, n);
+		p->bytes[MST_DELTA] += n;
+		return MST_DELTA;
+	}
+	if (on(cl, MST_RAW) && mst_looks_random(s->page)) {
+		*out = (struct emit_page){ .op = OP_RAW };
+		p->raw[p->n_raw++] = s->page;
+		return MST_RAW;
+	}
+	*out = (struct emit_page){ .op = OP_FRESH };
+	p->fresh[p->n_fresh++] = s->page;
+	p->bytes[MST_NEW] += MST_PAGE;
+	return MST_NEW;
+}
+
+static void one_page(struct classifier *cl, struct batch *b, const struct piece *piece, uint16_t index, struct mplan *p)
+{
+	struct subject s = { .page = b->raw + b->pages[index], .quick = b->quick[index], .batch = b->seq, .index = index,
+			     .key = mirror_key(piece->region, piece->addr) };
+	struct emit_page out = { .op = OP_NULL };
+	uint8_t strong[MST_STRONG];
+	enum mst_class class = MST_ZERO;
+
+	if (!on(cl, MST_ZERO) || !mst_is_zero(s.page)) {
+		s.own = mirror_by_key(&cl->mirror, s.key);
+		class = choose(cl, &s, p, &out, strong);
+		/* A repeat is kept for its own place only while there is room, or if that has a slot already. */
+		if (class != MST_SAME || (s.own != MIRROR_NONE && out.from != s.own) ||
+		    (s.own == MIRROR_NONE && cl->mirror.used < cl->mirror.slots.n))
+			keep(cl, &s, &out);
+	}
+	if (piece->kind == PIECE_PAGE)
+		out.op |= OP_HEAD;
+	emit_page(&cl->emit, piece->addr, &out);
+	b->noted[index] = class == MST_NEW || class == MST_RAW || class == MST_DELTA;
+	p->pages[class]++;
 }
 
 int classify(struct classifier *cl, struct batch *b, struct mplan *p)
 {
-	uint8_t op[11] = { OP_BYTES };
+	uint32_t at = 0;
+	uint16_t index = 0;
 
-	(void)cl;
-	buf_append(&p->ops, op, 1 + put_varint(op + 1, b->len));
-	buf_append(&p->lit, b->raw, b->len);
-	p->pages[MST_OTHER] += b->len;
-	p->bytes[MST_OTHER] += b->len;
-	return p->ops.failed || p->lit.failed ? HCI_E_NOMEM : 0;
+	emit_begin(&cl->emit, &p->ops);
+	for (uint32_t i = 0; i < b->n_pieces; at += b->pieces[i++].len) {
+		const struct piece *piece = &b->pieces[i];
+
+		switch (piece->kind) {
+		case PIECE_BYTES:
+			emit_bytes(&cl->emit, piece->len);
+			buf_append(&p->lit, b->raw + at, piece->len);
+			p->pages[MST_OTHER] += piece->len;
+			break;
+		case PIECE_ZERO:
+			emit_zeroes(&cl->emit, piece->addr, piece->len / ZERO_RECORD);
+			p->pages[MST_ZERO] += piece->len / ZERO_RECORD;
+			break;
+		default:
+			one_page(cl, b, piece, index++, p);
+		}
+	}
+	if (!emit_end(&cl->emit) || p->lit.failed || p->delta.failed)
+		return HCI_E_NOMEM;
+	/* References hardly shrink; the other instructions are the price of whatever they are for. */
+	p->bytes[MST_REF] = p->pages[MST_REF] * (8ull + MST_STRONG);
+	p->bytes[MST_ZERO] = p->pages[MST_ZERO] / 16;
+	p->bytes[MST_SAME] = p->pages[MST_SAME] * 2ull;
+	p->bytes[MST_OTHER] = p->lit.len;
+	return 0;
 }
 
 void classifier_acked(struct classifier *cl, const struct batch *b)
 {
-	(void)cl;
-	(void)b;
+	for (uint32_t k = 0; k < cl->n_providers; k++) {
+		const struct mst_provider *p = &cl->providers[k];
+
+		for (uint32_t i = 0; p->note && i < b->n_pages; i++)
+			if (b->noted[i])
+				p->note(p->ctx, b->quick[i], NULL);
+	}
 }

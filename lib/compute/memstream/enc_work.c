@@ -77,17 +77,21 @@ static int build(struct enc_worker *w, const struct batch *b, uint32_t codecs, i
 	return 0;
 }
 
-/* What the message's bytes went for: raw pages are plain to see, the rest is shared out by what each put in. */
+/* What the message's bytes went for: raw pages and references as they are, the rest shared out by what each put in. */
 static void count(struct mst_enc *e, const struct mplan *p, uint32_t wire)
 {
-	uint64_t raw = p->n_raw * (uint64_t)MST_PAGE, rest = wire - raw, sum = 0;
+	uint64_t raw = p->n_raw * (uint64_t)MST_PAGE, refs = MIN(p->bytes[MST_REF], wire - raw), rest = wire - raw - refs;
+	uint64_t sum = 0;
 
 	for (unsigned c = 0; c < MST_CLASSES; c++) {
 		e->stats.pages[c] += p->pages[c];
-		sum += c == MST_RAW ? 0 : p->bytes[c];
+		sum += c == MST_RAW || c == MST_REF ? 0 : p->bytes[c];
 	}
 	for (unsigned c = 0; c < MST_CLASSES; c++)
-		e->stats.wire_of[c] += c == MST_RAW ? raw : sum ? rest * p->bytes[c] / sum : 0;
+		if (c != MST_RAW && c != MST_REF && sum)
+			e->stats.wire_of[c] += rest * p->bytes[c] / sum;
+	e->stats.wire_of[MST_RAW] += raw;
+	e->stats.wire_of[MST_REF] += refs;
 }
 
 /*
