@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which block of a disk a page equals: sixteen bytes a block in groups of four, the oldest of a full group gives way. An
+ * entry that is out of date does no harm: the destination finds that the block differs, and asks for the page.
+ */
+#include <errno.h>
+#include <hci/error.h>
+#include <pthread.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "compute/memstream/hash.h"
+#include "compute/memstream/store.h"
+
+#define WAYS 4u
+#define SCAN_STEP (256u << 10)
+
+struct entry {
+	uint64_t quick; /* 0: free */
+	uint64_t block;
+};
+
+struct mst_index {
+	uint8_t id[16];
+	pthread_mutex_t lock; /* over a few instructions at a time */
+	uint64_t groups;
+	struct entry *e;
+	uint8_t *next;
+};
+
+struct mst_index *mst_index_new(const uint8_t id[16], uint64_t blocks)
+{
+	struct mst_index *x = MEM_NEW(struct mst_index);
+
+	if (!x)
+		return NULL;
+	memcpy(x->id, id, sizeof(x->id));
+	pthread_mutex_init(&x->lock, NULL);
+	/* Some room to spare, as groups do not fill evenly. */
+	x->groups = MAX(blocks / WAYS, (uint64_t)1);
+	x->e = mem_calloc(x->groups * WAYS, sizeof(*x->e));
+	x->next = mem_calloc(x->groups, 1);
+	if (!x->e || !x->next) {
+		mst_index_free(x);
+		return NULL;
+	}
+	return x;
+}
+
+void mst_index_free(struct mst_index *x)
+{
+	if (!x)
+		return;
+	pthread_mutex_destroy(&x->lock);
+	mem_free(x->e);
+	mem_free(x->next);
+	mem_free(x);
+}
+
+static struct entry *group(struct mst_index *x, uint64_t quick, uint64_t *g)
+{
+	*g = (uint64_t)((unsigned __int128)quick * x->groups >> 64);
+	return x->e + *g * WAYS;
+}
+
+void mst_index_note(struct mst_index *x, uint64_t block, const void *page)
+{
+	uint64_t quick = mst_quick(page), g;
+	struct entry *e = group(x, quick, &g);
+	unsigned i;
+
+	if (!quick || mst_is_zero(page))
+		return;
+	pthread_mutex_lock(&x->lock);
+	for (i = 0; i < WAYS; i++)
+		if (e[i].quick == quick)
+			break;
+	if (i == WAYS) {
+		i = x->next[g];
+		x->next[g] = (uint8_t)((i + 1) % WAYS);
+	}
+	e[i] = (struct entry){ quick, block };
+	pthread_mutex_unlock(&x->lock);
+}
+
+static bool lookup(void *ctx, uint64_t quick, uint64_t *token)
+{
+	struct mst_index *x = ctx;
+	bool found = false;
+	struct entry *e;
+	uint64_t g;
+
+	pthread_mutex_lock(&x->lock);
+	e = group(x, quick, &g);
+	for (unsigned i = 0; i < WAYS && quick && !found; i++) {
+		found = e[i].quick == quick;
+		*token = e[i].block;
+	}
+	pthread_mutex_unlock(&x->lock);
+	return found;
+}
+
+void mst_index_source(struct mst_index *x, struct mst_provider *out)
+{
+	*out = (struct mst_provider){ .ctx = x, .lookup = lookup };
+	memcpy(out->id, x->id, sizeof(x->id));
+}
+
+int64_t mst_index_scan(struct mst_index *x, int fd, uint64_t offset, uint64_t n)
+{
+	uint8_t *buf = mem_alloc_aligned(SCAN_STEP);
+	uint64_t done = 0;
+	int64_t rc = 0;
+
+	if (!buf)
+		return HCI_E_NOMEM;
+	while (done < n) {
+		off_t data = lseek(fd, (off_t)(offset + done), SEEK_DATA);
+		ssize_t got;
+
+		if (data < 0 && errno == ENXIO) /* nothing but holes from here on */
+			break;
+		if (data > 0)
+			done = (uint64_t)data / MST_PAGE * MST_PAGE - offset;
+		if (done >= n)
+			break;
+		got = pread(fd, buf, MIN((uint64_t)SCAN_STEP, n - done), (off_t)(offset + done));
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < (ssize_t)MST_PAGE) {
+			rc = got < 0 ? HCI_E_IO : 0;
+			break;
+		}
+		for (ssize_t i = 0; i + (ssize_t)MST_PAGE <= got; i += MST_PAGE)
+			mst_index_note(x, (offset + done + (uint64_t)i) / MST_PAGE, buf + i);
+		done += (uint64_t)got / MST_PAGE * MST_PAGE;
+	}
+	mem_free_aligned(buf);
+	return rc ? rc : (int64_t)MIN(done, n);
+}
+
+struct file {
+	int fd;
+};
+
+static int file_read(void *ctx, uint64_t token, void *page)
+{
+	const struct file *f = ctx;
+	ssize_t got;
+
+	if (token > INT64_MAX / MST_PAGE)
+		return HCI_E_RANGE;
+	do
+		got = pread(f->fd, page, MST_PAGE, (off_t)(token * MST_PAGE));
+	while (got < 0 && errno == EINTR);
+	return got == (ssize_t)MST_PAGE ? 0 : HCI_E_IO;
+}
+
+void *mst_file_provider(const uint8_t id[16], int fd, struct mst_provider *out)
+{
+	struct file *f = MEM_NEW(struct file);
+
+	if (!f)
+		return NULL;
+	f->fd = fd;
+	*out = (struct mst_provider){ .ctx = f, .read = file_read };
+	memcpy(out->id, id, sizeof(out->id));
+	return f;
+}
