@@ -6,6 +6,10 @@
  * is not in use, and the entry names it. So a torn overwrite is never seen, and the blocks are old or new as a whole entry is
  * there or not.
  *
+ * Data that are written while others of the file are become durable together: each is written without a sync of its own, and
+ * one fdatasync covers all that were complete when it began; those that complete meanwhile make up the next. With O_DSYNC
+ * each would end in a commit of the file system's journal, as its space was allocated just before.
+ *
  * In the index such blocks are at LOC_FILE until a pass has put side, valid bits and sums in the tables; then
  * the other side is punched out.
  *
@@ -106,17 +110,61 @@ static void back_to_queue(struct repl_op *op, int state)
 	env_defer(d->e, &d->kick_task);
 }
 
+static void over(struct direct_io *x)
+{
+	struct repl_op *op = x->op;
+
+	list_push_front(&op_priv(op)->vol->d->free_directs, &x->link);
+	back_to_queue(op, DIRECT_DONE);
+}
+
+static void synced(struct env_io *io);
+
+/* One sync of the file at a time, for all that is written to it by now. */
+static void sync_file(struct seg *s)
+{
+	struct direct_io *x;
+
+	if (s->syncing || list_empty(&s->written))
+		return;
+	ENV_MARK(s->d->e, "writes that passed the log are synced together");
+	s->syncing = true;
+	x = list_entry(list_pop(&s->written), struct direct_io, link);
+	list_splice(&x->with, &s->written);
+	env_io_prep(&x->io, ENV_SYNC, s->data, NULL, 0, 0, synced);
+	env_submit(s->d->e, &x->io);
+}
+
+static void synced(struct env_io *io)
+{
+	struct direct_io *x = container_of(io, struct direct_io, io);
+	struct seg *s = op_priv(x->op)->seg;
+	struct list *l;
+
+	if (io->result < 0)
+		disk_fail(s->d, (int)-io->result, "cannot sync a segment's file");
+	s->syncing = false;
+	sync_file(s); /* the ends below may let go of the segment */
+	while ((l = list_pop(&x->with)))
+		over(list_entry(l, struct direct_io, link));
+	over(x);
+}
+
 static void written(struct env_io *io)
 {
 	struct direct_io *x = container_of(io, struct direct_io, io);
-	struct repl_op *op = x->op;
-	struct repl_disk *d = op_priv(op)->vol->d;
-	int64_t result = io->result;
+	struct seg *s = op_priv(x->op)->seg;
+	struct repl_disk *d = s->d;
 
-	list_push_front(&d->free_directs, &x->link);
-	if (result != (int64_t)op->len)
-		disk_fail(d, result < 0 ? (int)-result : 0, "cannot write a segment's file");
-	back_to_queue(op, DIRECT_DONE);
+	if (io->result != (int64_t)x->op->len) {
+		disk_fail(d, io->result < 0 ? (int)-io->result : 0, "cannot write a segment's file");
+		over(x);
+	} else if (io->flags & ENV_IO_DSYNC || d->mutate & REPL_MUTATE_DIRECT_UNSYNCED) {
+		over(x);
+	} else {
+		list_push(&s->written, &x->link);
+		sync_file(s);
+	}
 }
 
 static void allocated(struct env_io *io)
@@ -135,7 +183,8 @@ static void allocated(struct env_io *io)
 	}
 	d->fs_free -= MIN(d->fs_free, op->len);
 	env_io_prep(&x->io, ENV_WRITE, p->seg->data, op->buf, op->len, io->off, written);
-	x->io.flags = d->mutate & REPL_MUTATE_DIRECT_UNSYNCED ? 0 : ENV_IO_DSYNC;
+	/* One by itself is sooner through with one request. */
+	x->io.flags = d->ndirect > 1 || d->mutate & REPL_MUTATE_DIRECT_UNSYNCED ? 0 : ENV_IO_DSYNC;
 	env_submit(d->e, &x->io);
 }
 
@@ -159,6 +208,7 @@ void direct_opened(struct repl_op *op)
 		return;
 	}
 	list_init(&x->link);
+	list_init(&x->with);
 	x->op = op;
 	env_io_prep(&x->io, ENV_ALLOC, s->data, NULL, op->len, seg_place(s, p->side, op->off), allocated);
 	env_submit(d->e, &x->io);

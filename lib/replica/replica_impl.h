@@ -187,6 +187,8 @@ struct seg {
 	struct list waiting; /* reads that need the file */
 	struct list opening; /* disk.to_open */
 	struct list dying;   /* disk.dying_segs */
+	struct list written; /* direct.c: struct direct_io that wait for the file's next sync */
+	bool syncing;        /* direct.c */
 };
 
 struct vol {
@@ -247,7 +249,8 @@ static inline struct op_priv *op_priv(struct repl_op *op)
 enum { DIRECT_UNTRIED, DIRECT_RUNS, DIRECT_DONE, DIRECT_NOT };
 
 struct direct_io {
-	struct list link;
+	struct list link; /* in seg.written or with */
+	struct list with; /* of one that syncs its file: the others that this makes durable */
 	struct env_io io;
 	struct repl_op *op;
 };

@@ -77,6 +77,7 @@ static struct seg *seg_new(struct vol *v, uint32_t no)
 	list_init(&s->waiting);
 	list_init(&s->opening);
 	list_init(&s->dying);
+	list_init(&s->written);
 	return s;
 }
 

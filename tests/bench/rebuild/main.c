@@ -77,6 +77,49 @@ static int dd_source(const char *dir, uint64_t bytes)
 	return fflush(f) || fsync(fileno(f)) || fclose(f) ? -1 : 0;
 }
 
+/* ---- what it costs, however busy the machine is ---- */
+
+struct cost {
+	double cpu_s, written;
+};
+
+static void cost_of(pid_t pid, struct cost *c)
+{
+	char path[64], line[1024], *p;
+	unsigned long u = 0, s = 0;
+	double w = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	f = fopen(path, "r");
+	if (f && fgets(line, sizeof(line), f) && (p = strrchr(line, ')')))
+		sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &u, &s);
+	if (f)
+		fclose(f);
+	snprintf(path, sizeof(path), "/proc/%d/io", (int)pid);
+	f = fopen(path, "r");
+	while (f && fgets(line, sizeof(line), f))
+		sscanf(line, "write_bytes: %lf", &w);
+	if (f)
+		fclose(f);
+	c->cpu_s += (double)(u + s) / (double)sysconf(_SC_CLK_TCK);
+	c->written += w;
+}
+
+/* Of all nodes but the one that is killed. What that one wrote is counted as ours once it was waited for. */
+static struct cost cost(struct world *w, bool all_there)
+{
+	const struct target *t = world_target(w);
+	struct cost c = { 0 }, gone = { 0 };
+
+	for (unsigned i = 0; i + 1 < t->nprocs; i++)
+		cost_of(t->procs[i], &c);
+	if (all_there)
+		cost_of(t->procs[t->nprocs - 1], &gone);
+	c.written += gone.written;
+	return c;
+}
+
 /* ---- the volume ---- */
 
 static bool whole(struct world *w)
@@ -147,6 +190,7 @@ struct outcome {
 	double seconds, mb;
 	double rate;        /* MB/s */
 	double dd;          /* MB/s */
+	struct cost cost;   /* from the kill to the end */
 	double p50_before, p99_before, p50_during, p99_during, iops_before, iops_during;
 };
 
@@ -157,6 +201,7 @@ static int run(const char *dir, bool load, struct outcome *o)
 				 .bytes = opt.bytes, .segment_bytes = opt.segment, .rebuild_delay_ms = 100 };
 	struct world *w = world_up(dir, &wo);
 	double killed, looked, begin = 0, d;
+	struct cost c;
 	int rc = -1;
 
 	memset(&before, 0, sizeof(before));
@@ -171,6 +216,7 @@ static int run(const char *dir, bool load, struct outcome *o)
 		if (slice(w, 0.5, &before))
 			goto out;
 	o->iops_before = load ? before.ops / (now_s() - d) : 0;
+	c = cost(w, true);
 	world_kill(w, 2);
 	killed = now_s();
 	/* From when the first copy is wanted: until then nobody knew that the node does not come back. */
@@ -192,6 +238,9 @@ static int run(const char *dir, bool load, struct outcome *o)
 			memset(&during, 0, sizeof(during));
 	}
 	o->seconds = now_s() - begin;
+	o->cost = cost(w, false);
+	o->cost.cpu_s -= c.cpu_s;
+	o->cost.written -= c.written;
 	o->rate = o->mb / o->seconds;
 	o->iops_during = load ? during.ops / o->seconds : 0;
 	d = dd(dir, opt.bytes / 3 * 2);
@@ -210,6 +259,9 @@ static void print(const struct outcome *o, bool load)
 {
 	printf("  \"%s\": {\"mb\": %.0f, \"seconds\": %.2f, \"mb_s\": %.0f, \"dd_mb_s\": %.0f, \"ratio\": %.2f", load ? "load" : "idle",
 	       o->mb, o->seconds, o->rate, o->dd, o->rate / o->dd);
+	if (!load)
+		printf(", \"cpu_s_per_gb\": %.2f, \"written_per_byte\": %.2f", o->cost.cpu_s / o->mb * 1e3,
+		       o->cost.written / 1e6 / o->mb);
 	if (load)
 		printf(",\n    \"user\": {\"load\": \"%s\", \"iops_before\": %.0f, \"iops_during\": %.0f, \"p50_us_before\": %.0f, "
 		       "\"p50_us_during\": %.0f,\n      \"p99_us_before\": %.0f, \"p99_us_during\": %.0f, \"p99_ratio\": %.2f}",
