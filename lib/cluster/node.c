@@ -191,8 +191,10 @@ int node_start(struct core *c, const struct node_opts *o, struct node **out, str
 		n->service = repl_service_new(n->e, core_rpc(c));
 		if (!n->service)
 			rc = err_set(err, HCI_E_NOMEM, "node %s: out of memory", n->name);
-		else
-			repl_service_share(n->service, o->copy_depth);
+	}
+	if (!rc) {
+		repl_service_peers(n->service, core_peers(c));
+		repl_service_share(n->service, o->copy_depth);
 	}
 	if (!rc)
 		rc = node_fiber(n, heartbeat_fiber, "node-heartbeat");

@@ -198,6 +198,10 @@ struct repl_op {
  * done WRITE and ZERO are durable. What a READ returned stays so. */
 void repl_submit(struct repl_op *op);
 
+/* Of data that are being copied, with sums that they may or may not fit: how many bytes from the beginning on, whole
+ * regions but for the end, are all zeroes or all not. */
+uint32_t repl_copy_part(const void *data, const uint32_t *sums, uint32_t len, bool *zero);
+
 /* ---- what is here ---- */
 
 struct repl_region {
@@ -238,10 +242,14 @@ int repl_slot_drop(struct repl_slot *s, uint32_t segment, struct hci_error *err)
 /* ---- the service: these calls over rpc (replica_service.c) ---- */
 
 struct rpc;
+struct rpc_peers;
 struct repl_service;
 
 struct repl_service *repl_service_new(struct env *e, struct rpc *r);
 void repl_service_free(struct repl_service *s);
+/* How to reach other nodes, to fetch copies from there (PULL); lives until the service has ended. Without it the writer
+ * carries them. */
+void repl_service_peers(struct repl_service *s, struct rpc_peers *p);
 /* Of disks that are added from now on: how many copies go at a time while users have requests; 0: 2. */
 void repl_service_share(struct repl_service *s, uint32_t busy);
 /* The service serves requests for this disk from now on (until removed: open requests fail with HCI_E_NOTFOUND). */

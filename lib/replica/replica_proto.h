@@ -10,8 +10,8 @@
 #include "base/base.h"
 
 enum repl_method {
-	/* map {disk: bin16, volume: bin16, gen, segsize, ro: bool} -> map {handle: u32, gen, last, stable}. The handle is
-	 * of this connection; it ends with it. */
+	/* map {disk: bin16, volume: bin16, gen, segsize, ro: bool} -> map {handle: u32, gen, last, stable, token: bin32 (not
+	 * if ro)}. The handle is of this connection; it ends with it. */
 	REPL_RPC_OPEN = 0x100,
 	REPL_RPC_CLOSE = 0x101,   /* [handle] -> [] */
 	/* [handle, segment, off, len, flags] -> [sums: bin, 4 bytes a block] + payload len. The caller compares. */
@@ -30,6 +30,13 @@ enum repl_method {
 	/* [handle] -> [segment, region, segment, region...]: what the scrub found damaged; the caller repairs it, it is not
 	 * listed again */
 	REPL_RPC_ROTTEN = 0x109,
+	/* [handle, segment, off, len, seq, flags, patience in ms, node of the source, token there] -> []: fetch it there and
+	 * take it as a copy. UNAVAILABLE: the source did not lend it. */
+	REPL_RPC_PULL = 0x10a,
+	/* [token, segment, off, len, flags] -> as READ: for another node, on behalf of the opening whose token it is */
+	REPL_RPC_LEND = 0x10b,
 };
+
+#define REPL_TOKEN 32u /* bytes of the token that OPEN for writing gives; means something to its maker only */
 
 #endif

@@ -60,6 +60,38 @@ struct handle *svc_handle(struct rpc_conn *c, uint64_t n)
 	return x->handles[n];
 }
 
+/* What a token says: connection and number of the handle, then what only its owner knows. */
+struct token {
+	uint64_t conn, n;
+	uint8_t secret[16];
+};
+_Static_assert(sizeof(struct token) == REPL_TOKEN, "on the wire");
+
+static void token_make(struct handle *h, const struct rpc_conn *c, uint32_t n)
+{
+	struct token t = { .conn = rpc_conn_id(c), .n = n };
+
+	env_random(h->s->e, t.secret, sizeof(t.secret));
+	memcpy(h->token, &t, sizeof(t));
+}
+
+struct handle *svc_lent(struct repl_service *s, const void *token, uint32_t len)
+{
+	struct svc_conn *x;
+	struct token t;
+
+	if (len != sizeof(t))
+		return NULL;
+	memcpy(&t, token, sizeof(t));
+	list_for_each(x, &s->conns, link) {
+		struct handle *h = rpc_conn_id(x->conn) == t.conn && t.n < x->n ? x->handles[t.n] : NULL;
+
+		if (h)
+			return h->d && !memcmp(h->token, token, len) ? h : NULL;
+	}
+	return NULL;
+}
+
 static struct svc_conn *conn_get(struct repl_service *s, struct rpc_conn *c)
 {
 	struct svc_conn *x = conn_find(c);
@@ -203,6 +235,7 @@ static int keep(struct call *c, struct repl_disk *d, struct repl_slot *slot, uin
 	h->slot = slot;
 	h->d = d;
 	h->lane = svc_disk(c->s, &c->disk)->lane;
+	token_make(h, c->req->conn, *n);
 	list_push(&c->s->handles, &h->link);
 	x->handles[*n] = h;
 	return 0;
@@ -245,11 +278,15 @@ static void open_fiber(void *arg)
 		repl_slot_put(slot);
 		svc_reply(c->req, rc, err.message);
 	} else {
-		pk_map(&b, 4);
+		pk_map(&b, c->ro ? 4 : 5);
 		pk_kv_u64(&b, "handle", n);
 		pk_kv_u64(&b, "gen", st.generation);
 		pk_kv_u64(&b, "last", st.last_seq);
 		pk_kv_u64(&b, "stable", st.stable_seq);
+		if (!c->ro) {
+			pk_str(&b, "token");
+			pk_bin(&b, svc_handle(c->req->conn, n)->token, REPL_TOKEN);
+		}
 		reply_map(c->req, &b);
 	}
 	call_end(c);
@@ -383,6 +420,7 @@ static int register_all(struct repl_service *s)
 		{ REPL_RPC_ZERO, svc_zero },       { REPL_RPC_STABLE, svc_stable },
 		{ REPL_RPC_REGIONS, svc_regions }, { REPL_RPC_DROP, svc_drop },
 		{ REPL_RPC_INFO, svc_info },       { REPL_RPC_ROTTEN, svc_rotten },
+		{ REPL_RPC_PULL, svc_pull },       { REPL_RPC_LEND, svc_read },
 	};
 	int rc = 0;
 
@@ -405,6 +443,8 @@ struct repl_service *repl_service_new(struct env *e, struct rpc *r)
 	list_init(&s->conns);
 	list_init(&s->handles);
 	list_init(&s->free_ios);
+	list_init(&s->pulls);
+	list_init(&s->pulls_waiting);
 	s->open = 1; /* ours */
 	if (register_all(s)) {
 		repl_service_free(s);
@@ -431,7 +471,13 @@ void repl_service_free(struct repl_service *s)
 	while (!list_empty(&s->conns))
 		conn_end(list_first(&s->conns, struct svc_conn, link));
 	s->dead = true;
+	svc_pulls_cancel(s);
 	svc_end(s);
+}
+
+void repl_service_peers(struct repl_service *s, struct rpc_peers *p)
+{
+	s->peers = p;
 }
 
 void repl_service_share(struct repl_service *s, uint32_t busy)

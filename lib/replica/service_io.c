@@ -23,7 +23,7 @@ struct lent {
 	uint32_t len;
 };
 
-static const char *explain(int status)
+const char *svc_explain(int status)
 {
 	switch (status) {
 	case HCI_E_FENCED:
@@ -95,7 +95,7 @@ static void op_done(struct repl_op *op)
 		reply_data(io);
 		return;
 	}
-	rpc_reply(io->req, op->status, explain(op->status), NULL, NULL, 0, NULL, NULL);
+	rpc_reply(io->req, op->status, svc_explain(op->status), NULL, NULL, 0, NULL, NULL);
 	io_free(io);
 }
 
@@ -146,12 +146,24 @@ static void io_submit(struct svc_io *io, enum lane_class c)
 	lane_submit(io->h->lane, &io->item);
 }
 
+/* Its number, or of LEND the token of one of another connection. */
+static struct handle *take_handle(struct repl_service *s, struct rpc_req *req)
+{
+	const void *token;
+	uint32_t n;
+
+	if (req->method != REPL_RPC_LEND)
+		return svc_handle(req->conn, rd_u64(&req->args));
+	token = rd_bin(&req->args, &n);
+	return req->args.bad ? NULL : svc_lent(s, token, n);
+}
+
 /* [handle, segment, off, len, ...]: NULL when it was answered already. */
 static struct svc_io *begin(struct repl_service *s, struct rpc_req *req, enum repl_op_kind kind, uint32_t fields)
 {
 	struct rd *r = &req->args;
 	bool bad = rd_array(r) < fields;
-	struct handle *h = svc_handle(req->conn, rd_u64(r));
+	struct handle *h = take_handle(s, req);
 	uint32_t segment = rd_u32(r);
 	uint64_t off = rd_u64(r), len = rd_u64(r);
 	struct svc_io *io;
@@ -186,8 +198,7 @@ static void give_up(struct svc_io *io, int status, const char *message)
 	list_push_front(&io->s->free_ios, &io->link);
 }
 
-/* Takes the class out of the flags; LANE_CLASSES: there is none like it. */
-static enum lane_class take_class(uint32_t *flags)
+enum lane_class svc_class(uint32_t *flags)
 {
 	uint32_t c = (*flags & REPL_F_CLASS) >> REPL_F_CLASS_SHIFT;
 
@@ -204,7 +215,7 @@ void svc_read(void *arg, struct rpc_req *req)
 	if (!io)
 		return;
 	io->op.flags = rd_u32(&req->args);
-	c = take_class(&io->op.flags);
+	c = svc_class(&io->op.flags);
 	if (req->args.bad || io->op.flags & ~REPL_F_VERIFY || c == LANE_CLASSES) {
 		give_up(io, HCI_E_PROTO, "the body is not what the method takes");
 		return;
@@ -244,7 +255,7 @@ static void change(struct repl_service *s, struct rpc_req *req, enum repl_op_kin
 	io->op.stable = rd_u64(r);
 	io->op.flags = rd_u32(r);
 	io->op.buf = req->payload;
-	c = take_class(&io->op.flags);
+	c = svc_class(&io->op.flags);
 	/* What is not a copy keeps its place among the writes. */
 	bad = r->bad || io->op.flags & ~flags || c == LANE_CLASSES || (c && !(io->op.flags & REPL_F_SETSEQ));
 	if (!bad && kind == REPL_WRITE)

@@ -158,20 +158,6 @@ int list_missed(struct vol *v, uint32_t segment, unsigned pos, struct repl_regio
 
 /* ---- copying ---- */
 
-static bool all_zero(const uint8_t *p, uint32_t len)
-{
-	return p[0] == 0 && !memcmp(p, p + 1, len - 1);
-}
-
-static bool zero_sums(const uint32_t *sums, uint32_t len)
-{
-	for (uint32_t i = 0; i < len / HCI_BLOCK; i++) {
-		if (sums[i] != SUM_ZEROES)
-			return false;
-	}
-	return true;
-}
-
 /* To the target, those that are zeroes as zeroes. */
 static int copy_out(struct leg *to, uint32_t segment, uint64_t off, const uint8_t *buf, uint32_t len, uint64_t seq,
 		    uint32_t flags, const uint32_t *sums)
@@ -183,15 +169,7 @@ static int copy_out(struct leg *to, uint32_t segment, uint64_t off, const uint8_
 		const uint32_t *s = sums + at / HCI_BLOCK;
 		bool zero;
 
-		n = MIN(REPL_REGION, len - at);
-		zero = zero_sums(s, n) && all_zero(buf + at, n);
-		while (at + n < len) {
-			uint32_t more = MIN(REPL_REGION, len - at - n);
-
-			if ((zero_sums(s + n / HCI_BLOCK, more) && all_zero(buf + at + n, more)) != zero)
-				break;
-			n += more;
-		}
+		n = repl_copy_part(buf + at, s, len - at, &zero);
 		rc = leg_copy_in(to, segment, off + at, zero ? NULL : buf + at, n, seq, flags, s);
 	}
 	return rc;
@@ -237,11 +215,63 @@ static int copy_read(struct copy_job *j, uint64_t off, uint32_t len, void *buf, 
 	}
 }
 
-/* Under the lock of its range: no write is between the replicas while it is copied. */
-int copy_run(struct copy_job *j, const struct repl_region *r, uint32_t n, void *buf)
+#define PULL_WAIT NS_PER_S
+#define PULL_WAIT_MAX (60 * NS_PER_S)
+
+/*
+ * Without the data passing us: the target fetches them where we would have read them, on behalf of our openings at both.
+ * Whatever is in the way there (they do not reach each other, the source has something damaged) is no failure of
+ * either: the copy goes through us then, and that judges. HCI_E_AGAIN: so it should.
+ */
+static int copy_pull(struct copy_job *j, uint64_t off, uint32_t len, uint64_t seq)
+{
+	struct vol *v = j->v;
+	struct leg *to = j->to, *from;
+	uint32_t src = seg_best_source(v, j->segment, (int)j->pos);
+	int rc;
+
+	if (src == UINT32_MAX || v->segs[j->segment].pos[j->pos] != POS_SYNCING || to->state != LEG_UP)
+		return HCI_E_UNAVAILABLE;
+	from = seg_leg(v, &v->segs[j->segment], src);
+	if (!from->lends || env_now(v->e) < to->pull_at)
+		return HCI_E_AGAIN;
+	from->load->copies++;
+	rc = leg_pull(to, from, j->segment, off, len, seq, REPL_F_COPY | REPL_F_SETSEQ);
+	from->load->copies--;
+	ENV_MARK_STATE(v->e, "run is pulled:yes,not now,damaged,no", !rc ? 0 : rc == HCI_E_UNAVAILABLE ? 1 : rc == HCI_E_CORRUPT ? 2 : 3, 4);
+	if (!rc) {
+		to->pull_wait = 0;
+		v->st.resync_pulled += len;
+	}
+	if (rc == HCI_E_UNAVAILABLE || rc == HCI_E_UNSUPPORTED) {
+		if (env_now(v->e) >= to->pull_at)
+			to->pull_wait = MIN(MAX(2 * to->pull_wait, PULL_WAIT), PULL_WAIT_MAX);
+		to->pull_at = env_now(v->e) + to->pull_wait;
+	}
+	if (rc == HCI_E_UNAVAILABLE || rc == HCI_E_UNSUPPORTED || rc == HCI_E_CORRUPT || vol_mutated(v->x, VOL_MUTATE_PULL_LATE))
+		return rc ? HCI_E_AGAIN : 0;
+	return rc;
+}
+
+static int copy_carry(struct copy_job *j, uint64_t off, uint32_t len, uint64_t seq)
 {
 	struct vol *v = j->v;
 	uint32_t sums[COPY_MAX / HCI_BLOCK];
+	void *buf = sched_buf(v->sched);
+	int rc = buf ? copy_read(j, off, len, buf, sums) : HCI_E_NOMEM;
+
+	ENV_MARK(v->e, "run between two replicas");
+	if (!rc || rc == HCI_E_CORRUPT)
+		rc = copy_out(j->to, j->segment, off, buf, len, seq,
+			      REPL_F_COPY | REPL_F_SETSEQ | (rc ? REPL_F_ASIS : 0), sums);
+	sched_buf_put(v->sched, buf);
+	return rc;
+}
+
+/* Under the lock of its range: no write is between the replicas while it is copied. */
+int copy_run(struct copy_job *j, const struct repl_region *r, uint32_t n)
+{
+	struct vol *v = j->v;
 	uint64_t off = (uint64_t)r->region * REPL_REGION, seq;
 	uint32_t len = (n - 1) * REPL_REGION + region_len(v, r[n - 1].region);
 	struct piece *lock = io_lock(v, j->segment, off, len);
@@ -252,11 +282,9 @@ int copy_run(struct copy_job *j, const struct repl_region *r, uint32_t n, void *
 	/* The region may have been written since it was listed: the newest number there is never understates what
 	 * the target holds. */
 	seq = v->seq;
-	rc = copy_read(j, off, len, buf, sums);
-	ENV_MARK(v->e, "run between two replicas");
-	if (!rc || rc == HCI_E_CORRUPT)
-		rc = copy_out(j->to, j->segment, off, buf, len, seq,
-			      REPL_F_COPY | REPL_F_SETSEQ | (rc ? REPL_F_ASIS : 0), sums);
+	rc = copy_pull(j, off, len, seq);
+	if (rc == HCI_E_AGAIN)
+		rc = copy_carry(j, off, len, seq);
 	ENV_MARK_STATE(v->e, "region copied:yes,no", rc != 0, 2);
 	io_unlock(lock);
 	if (!rc) {

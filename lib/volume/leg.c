@@ -119,12 +119,23 @@ void leg_fail(struct leg *l, int status, const char *why)
 
 /* ---- connecting ---- */
 
+static void take_token(struct leg *l, struct rd *r)
+{
+	uint32_t n;
+	const void *p = rd_bin(r, &n);
+
+	l->lends = !r->bad && n == sizeof(l->token);
+	if (l->lends)
+		memcpy(l->token, p, n);
+}
+
 static int parse_open(const struct rpc_call *c, struct leg *l)
 {
 	struct rd r = c->reply;
 	uint32_t n = rd_map(&r);
 
 	memset(&l->at_open, 0, sizeof(l->at_open));
+	l->lends = false;
 	while (n--) {
 		struct rd_key k = rd_key(&r);
 
@@ -136,6 +147,8 @@ static int parse_open(const struct rpc_call *c, struct leg *l)
 			l->at_open.last_seq = rd_u64(&r);
 		else if (rd_is(k, "stable"))
 			l->at_open.stable_seq = rd_u64(&r);
+		else if (rd_is(k, "token"))
+			take_token(l, &r);
 		else
 			rd_skip(&r);
 	}

@@ -169,6 +169,29 @@ int leg_copy_in(struct leg *l, uint32_t segment, uint64_t off, const void *buf, 
 	return status;
 }
 
+int leg_pull(struct leg *l, struct leg *from, uint32_t segment, uint64_t off, uint32_t len, uint64_t seq, uint32_t flags)
+{
+	struct rpc_call c = { .method = REPL_RPC_PULL };
+	struct vol *v = l->v;
+	int status;
+
+	pk_array(&c.body, 9);
+	pack_io(&c.body, l, segment, off, len);
+	pk_u64(&c.body, seq);
+	pk_u64(&c.body, flags);
+	/* A source that is slow for users is asked by us again; less than our own patience with the target. */
+	pk_u64(&c.body, MAX(MIN(v->read_timeout, v->rec.write_timeout_ns / 2) / NS_PER_MS, 1u));
+	pk_str(&c.body, from->node);
+	pk_bin(&c.body, from->token, sizeof(from->token));
+	v->segs[segment].users++;
+	status = leg_call(l, &c);
+	v->segs[segment].users--;
+	if ((status == HCI_E_TIMEOUT || status == HCI_E_CANCELLED) && !vol_mutated(v->x, VOL_MUTATE_PULL_LATE))
+		leg_fail(l, status, "no answer to a copy"); /* as above */
+	rpc_call_free(&c);
+	return status;
+}
+
 /* Little-endian, as all of the wire format. */
 static uint64_t get_le(const uint8_t *p, unsigned n)
 {

@@ -182,10 +182,8 @@ static void run_fiber(void *arg)
 	struct copy_job *j = r->j;
 	struct vol_sched *s = r->s;
 	struct vol *v = j->v;
-	void *buf = sched_buf(s);
-	int rc = buf ? copy_run(j, j->regions + r->first, r->n, buf) : HCI_E_NOMEM;
+	int rc = copy_run(j, j->regions + r->first, r->n);
 
-	sched_buf_put(s, buf);
 	j->to->load->copies--;
 	if (--s->running == 0)
 		pace_running(&s->pace, false, env_now(s->e));

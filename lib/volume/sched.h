@@ -86,7 +86,7 @@ void sched_sample(struct vol *v, const struct vol_io *io, uint64_t ns);
 void sched_kick(struct vol_sched *s);
 
 /* copy.c: n regions behind each other, from a fiber of its own. */
-int copy_run(struct copy_job *j, const struct repl_region *r, uint32_t n, void *buf);
+int copy_run(struct copy_job *j, const struct repl_region *r, uint32_t n);
 
 void *sched_buf(struct vol_sched *s);
 void sched_buf_put(struct vol_sched *s, void *buf);

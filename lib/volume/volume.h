@@ -80,6 +80,8 @@ struct vol_ctx {
 #define VOL_MUTATE_RESUME_BLIND 0x20000u
 /* What is read is not compared with its checksums. */
 #define VOL_MUTATE_NO_SUMS 0x40000u
+/* A pull that was not answered in time counts as one that did not happen, and may yet. */
+#define VOL_MUTATE_PULL_LATE 0x200000u
 
 /* ---- creation and removal: metadata only, from a fiber ---- */
 
@@ -187,6 +189,7 @@ struct vol_status {
 	uint64_t copies_added, copies_removed; /* for the sake of that, since attach */
 	uint64_t resync_done, resync_total;   /* bytes of the copy under way, 0/0 when there is none */
 	uint64_t resync_copied;               /* bytes copied since attach */
+	uint64_t resync_pulled;               /* of these: fetched by the target, not carried by us */
 	uint64_t resync_skipped;              /* bytes that an interrupted copy had brought over already */
 	uint64_t inflight;
 	uint64_t reads, writes, read_bytes, write_bytes, write_waits;

@@ -127,6 +127,9 @@ struct leg {
 	uint64_t rotten_at;     /* when to ask next what its scrub has found */
 	bool rotten_heard;      /* it was asked since it came up */
 	struct disk_load *load; /* of its disk, shared by all volumes */
+	uint8_t token[REPL_TOKEN]; /* with which others may read there for us */
+	bool lends;                /* there is one */
+	uint64_t pull_at, pull_wait; /* to it, copies are not pulled before; ns until the next attempt after one that failed */
 	uint16_t turn;          /* of resync.c */
 };
 
@@ -279,6 +282,9 @@ int leg_read(struct leg *l, uint32_t segment, uint64_t off, void *buf, uint32_t 
 /* flags: REPL_F_SETSEQ, REPL_F_ASIS */
 int leg_copy_in(struct leg *l, uint32_t segment, uint64_t off, const void *buf_or_null, uint32_t len, uint64_t seq,
 		uint32_t flags, const uint32_t *sums);
+/* The leg fetches whole regions from where `from` is. 0: it has them, durably. HCI_E_UNAVAILABLE, HCI_E_UNSUPPORTED,
+ * HCI_E_CORRUPT: it has not and will not, for reasons that need not be its own; others as leg_copy_in(). */
+int leg_pull(struct leg *l, struct leg *from, uint32_t segment, uint64_t off, uint32_t len, uint64_t seq, uint32_t flags);
 int leg_regions(struct leg *l, uint64_t since, uint32_t segment, struct repl_region **out, size_t *n);
 /* The first segment from *segment on that the disk holds something of. HCI_E_NOTFOUND: there is none. */
 int leg_next_segment(struct leg *l, uint32_t *segment);

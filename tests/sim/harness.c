@@ -227,6 +227,9 @@ static void live(struct env *e, void *arg)
 	n->life = l;
 	if (!n->client) {
 		l->service = TRY_PTR(repl_service_new(e, l->rpc));
+		/* One node in four has copies carried by the writer. */
+		if ((c->o.seed + n->index) % 4)
+			repl_service_peers(l->service, l->peers);
 		snprintf(addr, sizeof(addr), "tcp:%s:%d", n->name, PORT);
 		if (rpc_listen(l->rpc, addr, &err) && rpc_listen(l->rpc, addr, &err))
 			cluster_fail(c, "node %s: %s", n->name, err.message);

@@ -132,6 +132,48 @@ START_TEST(a_target_that_blinks_goes_on_where_it_was)
 }
 END_TEST
 
+/* ---- whose network the data cross ---- */
+
+static void rebuild_with(bool partition)
+{
+	struct cluster_opts o = CLUSTER_OPTS_INIT;
+	struct vol_create v = { .size = 16 * MiB, .segment_size = 4 * MiB, .replicas = 2 };
+
+	o.nodes = 4;
+	heal_up(&h, &o, &v);
+	attach_fill();
+	for (unsigned i = 0; i < o.nodes; i++)
+		repl_service_peers(h.c->node[i].life->service, h.c->node[i].life->peers); /* all of them pull */
+	for (unsigned i = 0; i < o.nodes; i++)
+		for (unsigned k = 0; k < o.nodes; k++)
+			if (partition && i != k)
+				sim_net_cut(h.c->sim, h.c->node[i].sim, h.c->node[k].sim, true);
+	heal_kill_disk(disk_of(0, 1));
+	heal_call(&h, &h.c->client[0], heal_whole, &h);
+}
+
+START_TEST(copies_do_not_pass_the_writer)
+{
+	rebuild_with(false);
+	ck_assert_uint_gt(h.v->st.resync_copied, 0);
+	ck_assert_uint_eq(h.v->st.resync_pulled, h.v->st.resync_copied);
+	heal_call(&h, &h.c->client[0], heal_check, &h);
+	heal_call(&h, &h.c->client[0], heal_detach, &h);
+	heal_call(&h, &h.c->client[0], heal_compare, &h);
+}
+END_TEST
+
+START_TEST(the_writer_carries_them_where_nodes_do_not_reach_each_other)
+{
+	rebuild_with(true);
+	ck_assert_uint_gt(h.v->st.resync_copied, 0);
+	ck_assert_uint_eq(h.v->st.resync_pulled, 0);
+	heal_call(&h, &h.c->client[0], heal_check, &h);
+	heal_call(&h, &h.c->client[0], heal_detach, &h);
+	heal_call(&h, &h.c->client[0], heal_compare, &h);
+}
+END_TEST
+
 /* ---- a second disk, in the middle ---- */
 
 static bool keep_writing;
@@ -446,6 +488,8 @@ static Suite *suite(void)
 
 	tcase_set_timeout(t, 240);
 	tcase_add_checked_fixture(t, NULL, end);
+	tcase_add_test(t, copies_do_not_pass_the_writer);
+	tcase_add_test(t, the_writer_carries_them_where_nodes_do_not_reach_each_other);
 	tcase_add_test(t, a_rebuild_goes_on_after_its_writer_died);
 	tcase_add_test(t, what_was_written_meanwhile_is_copied_again);
 	tcase_add_test(t, a_target_that_blinks_goes_on_where_it_was);
