@@ -238,7 +238,8 @@ static int copy_pull(struct copy_job *j, uint64_t off, uint32_t len, uint64_t se
 	from->load->copies++;
 	rc = leg_pull(to, from, j->segment, off, len, seq, REPL_F_COPY | REPL_F_SETSEQ);
 	from->load->copies--;
-	ENV_MARK_STATE(v->e, "run is pulled:yes,not now,damaged,no", !rc ? 0 : rc == HCI_E_UNAVAILABLE ? 1 : rc == HCI_E_CORRUPT ? 2 : 3, 4);
+	ENV_MARK_STATE(v->e, "run is pulled:yes,not now,damaged,no",
+		       !rc ? 0 : rc == HCI_E_UNAVAILABLE ? 1 : rc == HCI_E_CORRUPT ? 2 : 3, 4);
 	if (!rc) {
 		to->pull_wait = 0;
 		v->st.resync_pulled += len;
@@ -248,8 +249,9 @@ static int copy_pull(struct copy_job *j, uint64_t off, uint32_t len, uint64_t se
 			to->pull_wait = MIN(MAX(2 * to->pull_wait, PULL_WAIT), PULL_WAIT_MAX);
 		to->pull_at = env_now(v->e) + to->pull_wait;
 	}
-	if (rc == HCI_E_UNAVAILABLE || rc == HCI_E_UNSUPPORTED || rc == HCI_E_CORRUPT || vol_mutated(v->x, VOL_MUTATE_PULL_LATE))
-		return rc ? HCI_E_AGAIN : 0;
+	if (rc == HCI_E_UNAVAILABLE || rc == HCI_E_UNSUPPORTED || rc == HCI_E_CORRUPT ||
+	    (rc == HCI_E_TIMEOUT && vol_mutated(v->x, VOL_MUTATE_PULL_LATE)))
+		return HCI_E_AGAIN;
 	return rc;
 }
 

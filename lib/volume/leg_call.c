@@ -108,7 +108,8 @@ static int leg_call(struct leg *l, struct rpc_call *c)
 
 	if (l->state != LEG_UP || c->body.failed)
 		return c->body.failed ? HCI_E_NOMEM : HCI_E_UNAVAILABLE;
-	c->timeout_ns = v->rec.write_timeout_ns;
+	if (!c->timeout_ns)
+		c->timeout_ns = v->rec.write_timeout_ns;
 	conn = rpc_conn_ref(l->conn);
 	status = rpc_call_wait(conn, c);
 	rpc_conn_unref(conn);
@@ -183,6 +184,8 @@ int leg_pull(struct leg *l, struct leg *from, uint32_t segment, uint64_t off, ui
 	pk_u64(&c.body, MAX(MIN(v->read_timeout, v->rec.write_timeout_ns / 2) / NS_PER_MS, 1u));
 	pk_str(&c.body, from->node);
 	pk_bin(&c.body, from->token, sizeof(from->token));
+	if (vol_mutated(v->x, VOL_MUTATE_PULL_LATE))
+		c.timeout_ns = 5 * NS_PER_MS;
 	v->segs[segment].users++;
 	status = leg_call(l, &c);
 	v->segs[segment].users--;

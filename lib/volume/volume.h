@@ -80,7 +80,7 @@ struct vol_ctx {
 #define VOL_MUTATE_RESUME_BLIND 0x20000u
 /* What is read is not compared with its checksums. */
 #define VOL_MUTATE_NO_SUMS 0x40000u
-/* A pull that was not answered in time counts as one that did not happen, and may yet. */
+/* A pull that was not answered soon counts as one that did not happen; it may yet. */
 #define VOL_MUTATE_PULL_LATE 0x200000u
 
 /* ---- creation and removal: metadata only, from a fiber ---- */
