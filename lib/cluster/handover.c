@@ -17,6 +17,7 @@
 
 struct handover_out {
 	const char *to;
+	uint64_t bandwidth;
 	struct fiber_mutex lock;
 	bool released; /* the volumes are detached */
 	bool failed;   /* and will not be any more */
@@ -377,13 +378,26 @@ static void look_after(struct nvm *m, struct handover_out *o)
 		log_warn(env_log(m->n->e), "VM %s: %s", m->name, err.message);
 }
 
+/* What the migration itself may have, and its share of what the node may have for all: both may change meanwhile. */
+static void limit(struct nvm *m, struct handover_out *o)
+{
+	const struct rec_node *r = core_node(m->n->core, m->n->name);
+	uint64_t share = r ? r->migrate_bandwidth / MAX(m->n->vms->migrating, 1) : 0;
+
+	if (r && r->migrate_bandwidth && !share)
+		share = 1;
+	ho_out_limit(o->path, o->bandwidth && share ? MIN(o->bandwidth, share) : o->bandwidth ? o->bandwidth : share);
+}
+
 static int migrate(struct nvm *m, struct handover_out *o, struct core_job *j, struct hci_error *err)
 {
 	struct env *e = m->n->e;
 	struct vm_thread t;
 	bool dead = false;
-	int rc = vm_thread_start(e, &t, migrate_thread, o, err);
+	int rc;
 
+	limit(m, o);
+	rc = vm_thread_start(e, &t, migrate_thread, o, err);
 	if (rc)
 		return rc;
 	while (!vm_thread_wait(&t, env_now(e) + AGAIN)) {
@@ -391,6 +405,7 @@ static int migrate(struct nvm *m, struct handover_out *o, struct core_job *j, st
 		if (dead || m->cancel || m->n->stopping)
 			atomic_store(&o->cancel, true);
 		look_after(m, o);
+		limit(m, o);
 		if (!t.done && core_job_progress(j, atomic_load(&o->done), atomic_load(&o->total), "copying memory"))
 			atomic_store(&o->cancel, true);
 	}
@@ -452,11 +467,25 @@ static int run(struct nvm *m, struct handover_out *o, struct core_job *j, struct
 	return finish(m, o->to, f, err);
 }
 
-static void print_result(const struct finished *f, char *out, size_t cap)
+static void print_result(const struct finished *f, const struct mst_stats *s, char *out, size_t cap)
 {
-	snprintf(out, cap, "{\"total_ms\":%llu,\"downtime_ms\":%llu,\"bytes\":%llu,\"io_pause_ms\":%llu}",
-		 (unsigned long long)f->total_ms, (unsigned long long)f->downtime_ms, (unsigned long long)f->bytes,
-		 (unsigned long long)f->io_pause_ms);
+	static const char *const names[MST_CLASSES] = { "zero", "same", "ref", "delta", "new", "raw", "other" };
+	struct buf b = BUF_INIT;
+
+	buf_printf(&b, "{\"total_ms\":%llu,\"downtime_ms\":%llu,\"bytes\":%llu,\"io_pause_ms\":%llu",
+		   (unsigned long long)f->total_ms, (unsigned long long)f->downtime_ms, (unsigned long long)f->bytes,
+		   (unsigned long long)f->io_pause_ms);
+	if (s) {
+		buf_printf(&b, ",\"wire\":%llu,\"codec_cpu_ms\":%llu,\"refused\":%llu,\"pages\":{",
+			   (unsigned long long)s->wire, (unsigned long long)(s->cpu_ns / NS_PER_MS),
+			   (unsigned long long)s->refused);
+		for (size_t i = 0; i < MST_OTHER; i++)
+			buf_printf(&b, "%s\"%s\":%llu", i ? "," : "", names[i], (unsigned long long)s->pages[i]);
+		buf_printf(&b, "}");
+	}
+	buf_printf(&b, "}");
+	snprintf(out, cap, "%.*s", b.failed ? 0 : (int)b.len, b.data ? (const char *)b.data : "");
+	buf_free(&b);
 }
 
 int handover_run(struct nvm *m, const struct handover_opts *opts, struct core_job *j, char *result, size_t cap,
@@ -464,6 +493,7 @@ int handover_run(struct nvm *m, const struct handover_opts *opts, struct core_jo
 {
 	struct finished f = { 0 };
 	struct handover_out *o;
+	struct ho_stat st;
 	int rc = check(m, opts->to, err);
 
 	if (rc)
@@ -473,10 +503,10 @@ int handover_run(struct nvm *m, const struct handover_opts *opts, struct core_jo
 		return err_set(err, HCI_E_NOMEM, "VM %s: out of memory", m->name);
 	fiber_mutex_init(&o->lock);
 	o->to = opts->to;
+	o->bandwidth = opts->bandwidth;
 	o->compute = m->n->o.compute;
 	o->cm = (struct compute_migrate){
 		.name = m->name,
-		.bandwidth = opts->bandwidth,
 		.max_downtime_ms = opts->max_downtime_ms,
 		.timeout_ns = opts->timeout_ns,
 		.paths = o->paths,
@@ -484,12 +514,14 @@ int handover_run(struct nvm *m, const struct handover_opts *opts, struct core_jo
 		.arg = o,
 	};
 	rc = run(m, o, j, &f, err);
+	if (!rc) {
+		ho_out_stat(o->path, &st);
+		print_result(&f, &st.memory, result, cap);
+	}
 	ho_out_close(o->path, rc ? err : NULL);
 	while (o->users)
 		fiber_sleep(m->n->e, NS_PER_MS);
 	mem_free(o);
-	if (!rc)
-		print_result(&f, result, cap);
 	return rc;
 }
 
@@ -502,14 +534,14 @@ int handover_recover(struct nvm *m, const char *to, char *result, size_t cap, st
 	int rc = nvm_runner(m, runner, err);
 
 	if (!rc && !strcmp(runner, to)) {
-		print_result(&f, result, cap);
+		print_result(&f, NULL, result, cap);
 		return 0;
 	}
 	rc = vm_compute_find(m->n, m->name, &st, err);
 	if (rc == HCI_E_NOTFOUND) {
 		rc = finish(m, to, &f, err);
 		if (!rc)
-			print_result(&f, result, cap);
+			print_result(&f, NULL, result, cap);
 		return rc;
 	}
 	if (rc)

@@ -7,12 +7,14 @@
 #include <unistd.h>
 
 #include "cluster/node_impl.h"
+#include "compute/memory_path.h"
 #include "rpc/relay.h"
 
 #define NAME "mig-" /* begins all that we make in the run directory */
 #define CONTROL "control"
 #define MEMORY "memory"
 #define RELAYS_MAX 8u        /* of each kind, at a time */
+#define WORKERS_MAX 4
 #define PACE (50 * NS_PER_MS) /* see stream_pace.c */
 
 /* What both ends have: sockets that are carried. */
@@ -28,7 +30,8 @@ struct carried {
 	struct side *side;
 	struct ho_out *out; /* one of the two */
 	struct ho_in *in;
-	struct rpc_relay *y;
+	struct rpc_relay *y;    /* one of the two */
+	struct memory_path *mp;
 	bool memory;
 };
 
@@ -39,6 +42,7 @@ struct ho_out {
 	char control_path[COMPUTE_SOCKET_MAX], memory_path[COMPUTE_SOCKET_MAX];
 	char meet[COMPUTE_SOCKET_MAX]; /* where both QEMUs think they are */
 	unsigned made;
+	uint64_t limit;
 	char peer_uri[COMPUTE_SOCKET_MAX + 96], migrate_uri[COMPUTE_SOCKET_MAX + 16];
 };
 
@@ -58,14 +62,20 @@ static void side_init(struct side *s, struct node *n)
 
 static void add_up(const struct carried *c, struct ho_stat *st)
 {
-	struct rpc_relay_stat r;
+	struct mst_stats m;
 
-	if (!c->memory || !c->y)
+	if (!c->mp)
 		return;
-	rpc_relay_stat(c->y, &r);
-	st->memory += c->out ? r.from_socket : r.to_socket;
-	if (r.rate)
-		st->rate = r.rate;
+	memory_path_stats(c->mp, &m);
+	st->memory.in += m.in;
+	st->memory.wire += m.wire;
+	st->memory.refused += m.refused;
+	st->memory.cpu_ns += m.cpu_ns;
+	for (size_t i = 0; i < MST_CLASSES; i++) {
+		st->memory.pages[i] += m.pages[i];
+		st->memory.wire_of[i] += m.wire_of[i];
+	}
+	st->memory.rate = m.rate ? m.rate : st->memory.rate;
 }
 
 static void carried_free(struct carried *c, const struct hci_error *why)
@@ -74,19 +84,38 @@ static void carried_free(struct carried *c, const struct hci_error *why)
 	c->side->count[c->memory]--;
 	list_del(&c->link);
 	rpc_relay_free(c->y, why);
+	memory_path_free(c->mp, why);
 	mem_free(c);
 }
 
-static void on_over(void *arg, struct rpc_relay *y, const struct hci_error *err)
+static void over(struct carried *c, const struct hci_error *err)
 {
-	struct carried *c = arg;
-
-	(void)y;
 	if (err->code && !c->side->stat.err.code) {
 		c->side->stat.err = *err;
 		log_info(env_log(c->side->n->e), "migration: its %s stream: %s", c->memory ? MEMORY : CONTROL, err->message);
 	}
 	carried_free(c, NULL);
+}
+
+static void on_over(void *arg, struct rpc_relay *y, const struct hci_error *err)
+{
+	(void)y;
+	over(arg, err);
+}
+
+static void on_memory_over(void *arg, struct memory_path *p, const struct hci_error *err)
+{
+	(void)p;
+	over(arg, err);
+}
+
+static struct memory_path_opts memory_opts(struct carried *c)
+{
+	long n = sysconf(_SC_NPROCESSORS_ONLN);
+
+	return (struct memory_path_opts){ .codec = { .workers = (uint32_t)MIN(MAX(n, 1), WORKERS_MAX) },
+					  .on_over = on_memory_over,
+					  .arg = c };
 }
 
 static void side_close(struct side *s, const struct hci_error *why)
@@ -115,7 +144,7 @@ static void before_out(void *arg, bool to_socket)
 {
 	struct carried *c = arg;
 
-	if (to_socket && !c->memory)
+	if (to_socket)
 		compute_meet_link(c->out->meet, c->out->memory_path);
 }
 
@@ -124,6 +153,7 @@ static void carry(struct ho_out *o, struct env_conn *sock, bool memory)
 	struct node *n = o->side.n;
 	struct carried *c = carried_new(&o->side, memory);
 	struct rpc_relay_opts ro = { .before = before_out, .on_over = on_over, .arg = c, .pace_ns = PACE };
+	struct memory_path_opts mo = memory_opts(c);
 	struct rpc_stream_opts so = { .service = HO_SERVICE };
 	struct buf args = BUF_INIT;
 	struct hci_error err = { 0 };
@@ -143,11 +173,16 @@ static void carry(struct ho_out *o, struct env_conn *sock, bool memory)
 	pk_kv_str(&args, "job", o->job);
 	pk_kv_str(&args, "kind", memory ? MEMORY : CONTROL);
 	so.args = &args;
-	c->y = rpc_relay_out(n->e, sock, conn, &so, &ro, &err);
+	if (memory)
+		c->mp = memory_path_out(n->e, sock, conn, &so, &mo, &err);
+	else
+		c->y = rpc_relay_out(n->e, sock, conn, &so, &ro, &err);
 	buf_free(&args);
-	if (!c->y) {
+	if (!c->y && !c->mp) {
 		log_warn(env_log(n->e), "VM %s: its migration: %s", o->vm, err.message);
 		carried_free(c, NULL);
+	} else if (c->mp) {
+		memory_path_limit(c->mp, o->limit);
 	}
 }
 
@@ -236,6 +271,16 @@ const char *ho_out_migrate_uri(const struct ho_out *o)
 	return o->migrate_uri;
 }
 
+void ho_out_limit(struct ho_out *o, uint64_t bytes_per_s)
+{
+	struct carried *c;
+
+	o->limit = bytes_per_s;
+	list_for_each(c, &o->side.relays, link)
+		if (c->mp)
+			memory_path_limit(c->mp, bytes_per_s);
+}
+
 void ho_out_stat(const struct ho_out *o, struct ho_stat *out)
 {
 	struct carried *c;
@@ -310,13 +355,14 @@ static void before_in(void *arg, bool to_socket)
 {
 	struct carried *c = arg;
 
-	if (!to_socket && !c->memory)
+	if (!to_socket)
 		(void)compute_meet_take(c->in->meet, c->in->memory);
 }
 
 static void take(struct ho_in *i, struct rpc_stream *s, bool memory)
 {
 	char addr[COMPUTE_SOCKET_MAX + 8];
+	struct memory_path_opts mo;
 	struct carried *c;
 
 	if (memory && !compute_meet_take(i->meet, i->memory)) {
@@ -330,9 +376,14 @@ static void take(struct ho_in *i, struct rpc_stream *s, bool memory)
 	}
 	c->in = i;
 	snprintf(addr, sizeof(addr), "unix:%s", memory ? i->memory : i->libvirt.socket);
-	c->y = rpc_relay_in(i->side.n->e, s, addr,
-			    &(struct rpc_relay_opts){ .before = before_in, .on_over = on_over, .arg = c, .pace_ns = PACE });
-	if (!c->y)
+	mo = memory_opts(c);
+	if (memory)
+		c->mp = memory_path_in(i->side.n->e, s, addr, &mo);
+	else
+		c->y = rpc_relay_in(i->side.n->e, s, addr,
+				    &(struct rpc_relay_opts){
+					    .before = before_in, .on_over = on_over, .arg = c, .pace_ns = PACE });
+	if (!c->y && !c->mp)
 		carried_free(c, NULL);
 }
 

@@ -13,6 +13,7 @@
 
 #include "cluster/node.h"
 #include "compute/compute.h"
+#include "compute/memstream/memstream.h"
 #include "rpc/stream.h"
 
 struct ho_out;
@@ -33,10 +34,11 @@ const char *ho_out_migrate_uri(const struct ho_out *o);
 void ho_out_close(struct ho_out *o, const struct hci_error *why);
 
 struct ho_stat {
-	uint64_t memory; /* bytes of QEMU's stream so far */
-	uint64_t rate;   /* what the way carries, bytes/s */
+	struct mst_stats memory; /* of QEMU's streams so far */
 	struct hci_error err; /* code: what broke a stream, 0 nothing */
 };
+/* Bytes a second of memory that go to the other node at most; 0: as many as it takes. At any time. */
+void ho_out_limit(struct ho_out *o, uint64_t bytes_per_s);
 void ho_out_stat(const struct ho_out *o, struct ho_stat *out);
 
 /* ---- destination ---- */

@@ -10,6 +10,8 @@
 #include "cluster/node_reconf.h"
 #include "cluster/node_vm_impl.h"
 
+#define MIGRATIONS 4u /* from a node at a time, unless its record says another number */
+
 /* ---- the kinds ---- */
 
 static uint64_t arg_u64(const struct core_job *j, const char *key)
@@ -51,9 +53,40 @@ static int run_migrate(struct nvm *m, struct core_job *j, bool again, char *resu
 	return again ? handover_recover(m, o.to, result, cap, err) : handover_run(m, &o, j, result, cap, err);
 }
 
+/* In order of their beginning, so many at a time as the node's record says. Cancelled while it waits: nothing was done. */
+static int turn_begin(struct node *n, struct core_job *j, struct hci_error *err)
+{
+	struct node_vm_state *s = n->vms;
+	struct list turn;
+	bool cancelled = false;
+
+	list_push(&s->turns, &turn);
+	for (;;) {
+		const struct rec_node *r = core_node(n->core, n->name);
+
+		if (s->turns.next == &turn && s->migrating < (r && r->migrations ? r->migrations : MIGRATIONS))
+			break;
+		cancelled = n->stopping || core_job_progress(j, 0, 0, "waiting for its turn");
+		if (cancelled)
+			break;
+		fiber_cond_wait_until(n->e, &s->left, env_now(n->e) + 200 * NS_PER_MS);
+	}
+	list_del(&turn);
+	s->migrating += !cancelled;
+	fiber_cond_signal(n->e, &s->left);
+	return cancelled ? err_set(err, HCI_E_CANCELLED, "VM %.63s: cancelled before its migration began", j->rec->target) : 0;
+}
+
+static void turn_end(struct node *n)
+{
+	n->vms->migrating--;
+	fiber_cond_signal(n->e, &n->vms->left);
+}
+
 static int execute(struct node *n, struct core_job *j, bool again, char *result, size_t cap, struct hci_error *err)
 {
 	struct nvm *m;
+	bool turn;
 	int rc;
 
 	if (!n->o.compute)
@@ -64,6 +97,12 @@ static int execute(struct node *n, struct core_job *j, bool again, char *result,
 		return err_set(err, HCI_E_NOMEM, "VM %.63s: out of memory", j->rec->target);
 	if (!strcmp(j->rec->type, "vm-stop"))
 		m->cancel = true;
+	turn = !strcmp(j->rec->type, "vm-migrate") && !again;
+	if (turn) {
+		rc = turn_begin(n, j, err);
+		if (rc)
+			return rc;
+	}
 	nvm_lock(m);
 	m->cancel = false;
 	m->retry_at = 0;
@@ -74,6 +113,8 @@ static int execute(struct node *n, struct core_job *j, bool again, char *result,
 	else
 		rc = run_migrate(m, j, again, result, cap, err);
 	nvm_unlock(m);
+	if (turn)
+		turn_end(n);
 	return rc;
 }
 
@@ -91,7 +132,7 @@ static void job_fiber(void *arg)
 	struct executor *x = arg;
 	struct node *n = x->n;
 	struct hci_error err = { 0 };
-	char result[256] = "";
+	char result[512] = "";
 	struct core_job j;
 	int rc;
 

@@ -392,6 +392,8 @@ int node_vm_start(struct node *n, struct hci_error *err)
 	list_init(&s->jobs);
 	list_init(&s->job_watcher.link);
 	fiber_cond_init(&s->wake);
+	fiber_cond_init(&s->left);
+	list_init(&s->turns);
 	n->vms = s;
 	if (!n->o.compute)
 		return 0;

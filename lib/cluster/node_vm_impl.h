@@ -68,6 +68,9 @@ struct node_vm_state {
 	struct core_watcher job_watcher;
 	bool scan_jobs;
 	uint32_t fibers;      /* of ours */
+	uint32_t migrating;   /* VMs that are leaving */
+	struct list turns;    /* migrations that wait until fewer are */
+	struct fiber_cond left;
 	struct fiber_cond wake;
 	uint64_t lease, lease_until; /* until: on env_now(), with a margin */
 	bool first_round_over;

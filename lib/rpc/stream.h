@@ -63,8 +63,9 @@ void rpc_stream_refuse(struct rpc_stream *s, int code, const char *message);
 bool rpc_stream_is_offer(const struct rpc_stream *s); /* neither was done yet */
 const char *rpc_stream_peer(const struct rpc_stream *s); /* node name, "" when a client */
 
-/* Bytes that one message may have now; 0: on_writable follows when there is room. */
+/* Bytes that one message may have now; 0: on_writable follows when there is room, for one of need bytes if that was asked. */
 uint32_t rpc_stream_room(struct rpc_stream *s);
+uint32_t rpc_stream_room_for(struct rpc_stream *s, uint32_t need);
 /* A buffer for a message of at most len bytes; NULL: out of memory. */
 void *rpc_stream_buf(struct rpc_stream *s, uint32_t len);
 void rpc_stream_buf_free(struct rpc_stream *s, void *buf, uint32_t len);
@@ -73,6 +74,8 @@ void rpc_stream_buf_free(struct rpc_stream *s, void *buf, uint32_t len);
  * there is room), HCI_E_STATE (ended already), HCI_E_RANGE, HCI_E_NOMEM, or why it is over.
  */
 int rpc_stream_send(struct rpc_stream *s, void *buf, uint32_t cap, uint32_t len);
+/* The same with memory of the caller's, lent until release(arg), which follows also when the message is refused. */
+int rpc_stream_send_lent(struct rpc_stream *s, const void *data, uint32_t len, void (*release)(void *arg), void *arg);
 /* No more follows from us. Twice is fine. */
 void rpc_stream_end(struct rpc_stream *s);
 /* At most what goes over the way in ns, as measured, is under way at a time. 0: as much as the window. */

@@ -36,7 +36,8 @@ struct rpc_stream {
 	bool peer_ended, told_readable;
 
 	uint64_t peer_window, in_flight;
-	bool ended, end_acked, want_writable, saying_last;
+	uint32_t want; /* on_writable is due when so much may go; 0: nobody waits */
+	bool ended, end_acked, saying_last;
 	struct rpc_call open_call, end_call, last_call;
 	struct stream_pace pace;
 };
@@ -44,7 +45,8 @@ struct rpc_stream {
 struct stream_message {
 	struct rpc_call call;
 	struct rpc_stream *s;
-	void *buf;
+	void (*release)(void *arg); /* of what is lent; NULL: arg is a buffer of ours, of cap bytes */
+	void *arg;
 	uint32_t cap, cost;
 	uint64_t sent_at, delivered;
 };

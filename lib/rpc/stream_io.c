@@ -28,13 +28,20 @@ static uint32_t room(const struct rpc_stream *s)
 	return free < STREAM_ROOM_MIN ? 0 : (uint32_t)MIN(free, RPC_STREAM_MESSAGE_MAX);
 }
 
-uint32_t rpc_stream_room(struct rpc_stream *s)
+uint32_t rpc_stream_room_for(struct rpc_stream *s, uint32_t need)
 {
 	uint32_t n = s->open && !s->ended ? room(s) : 0;
 
-	if (!n)
-		s->want_writable = s->pace.held_back = true;
-	return n;
+	if (n && n >= need)
+		return n;
+	s->want = MAX(need, 1);
+	s->pace.held_back = true;
+	return 0;
+}
+
+uint32_t rpc_stream_room(struct rpc_stream *s)
+{
+	return rpc_stream_room_for(s, 1);
 }
 
 void *rpc_stream_buf(struct rpc_stream *s, uint32_t len)
@@ -45,6 +52,14 @@ void *rpc_stream_buf(struct rpc_stream *s, uint32_t len)
 void rpc_stream_buf_free(struct rpc_stream *s, void *buf, uint32_t len)
 {
 	rpc_pool_payload_put(s->conn->pool, buf, len);
+}
+
+static void give_back(struct rpc_stream *s, void *arg, uint32_t cap, void (*release)(void *arg))
+{
+	if (release)
+		release(arg);
+	else
+		rpc_stream_buf_free(s, arg, cap);
 }
 
 static void message_done(struct rpc_call *call)
@@ -58,10 +73,10 @@ static void message_done(struct rpc_call *call)
 	else
 		stream_pace_taken(&s->pace, m, env_now(s->e));
 	rpc_call_free(call);
-	rpc_stream_buf_free(s, m->buf, m->cap);
+	give_back(s, m->arg, m->cap, m->release);
 	mem_free(m);
-	if (s->want_writable && s->open && !s->ended && !s->freed && room(s)) {
-		s->want_writable = false;
+	if (s->want && s->open && !s->ended && !s->freed && room(s) >= s->want) {
+		s->want = 0;
 		s->ops->on_writable(s->arg);
 	}
 	stream_settle(s);
@@ -80,23 +95,24 @@ static int check(const struct rpc_stream *s, uint32_t len)
 	return s->in_flight + len + RPC_STREAM_COST > s->peer_window ? HCI_E_AGAIN : 0;
 }
 
-int rpc_stream_send(struct rpc_stream *s, void *buf, uint32_t cap, uint32_t len)
+static int send_message(struct rpc_stream *s, const void *data, uint32_t len, void *arg, uint32_t cap, void (*release)(void *arg))
 {
 	int rc = check(s, len);
 	struct stream_message *m = rc ? NULL : MEM_NEW(struct stream_message);
 
 	if (!m) {
 		if (rc == HCI_E_AGAIN)
-			s->want_writable = true;
-		rpc_stream_buf_free(s, buf, cap);
+			s->want = len;
+		give_back(s, arg, cap, release);
 		return rc ? rc : HCI_E_NOMEM;
 	}
 	m->s = s;
-	m->buf = buf;
+	m->arg = arg;
 	m->cap = cap;
+	m->release = release;
 	m->cost = len + RPC_STREAM_COST;
 	m->call.method = RPC_STREAM_MESSAGE;
-	m->call.payload = buf;
+	m->call.payload = data;
 	m->call.payload_len = len;
 	m->call.done = message_done;
 	s->in_flight += m->cost;
@@ -104,6 +120,16 @@ int rpc_stream_send(struct rpc_stream *s, void *buf, uint32_t cap, uint32_t len)
 	stream_ref(s);
 	rpc_submit(s->conn, &m->call);
 	return 0;
+}
+
+int rpc_stream_send(struct rpc_stream *s, void *buf, uint32_t cap, uint32_t len)
+{
+	return send_message(s, buf, len, buf, cap, NULL);
+}
+
+int rpc_stream_send_lent(struct rpc_stream *s, const void *data, uint32_t len, void (*release)(void *arg), void *arg)
+{
+	return send_message(s, data, len, arg, 0, release);
 }
 
 static void end_done(struct rpc_call *call)

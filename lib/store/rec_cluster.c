@@ -25,6 +25,8 @@ static const struct rec_field node_fields[] = {
 	FIELD_STR(struct rec_node, addr, "addr"),
 	FIELD_UUID(struct rec_node, uuid, "uuid"),
 	FIELD_ENUM(struct rec_node, wanted, "wanted", node_wanted),
+	FIELD_U32(struct rec_node, migrations, "migrations", 0, 64),
+	FIELD_U64(struct rec_node, migrate_bandwidth, "migrate_bandwidth", 0, UINT64_MAX),
 };
 REC_TYPE(node, node_fields, NULL);
 

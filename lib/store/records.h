@@ -54,6 +54,8 @@ struct rec_node { /* node/<name> */
 	char addr[REC_PATH_MAX]; /* of its rpc server, "tcp:10.0.0.1:7400" */
 	struct uuid uuid;
 	enum rec_node_wanted wanted;
+	uint32_t migrations;        /* VMs that leave it at a time; 0: the default */
+	uint64_t migrate_bandwidth; /* bytes/s for all of them together, 0: no limit */
 };
 
 struct rec_alive { /* alive/<name>, leased: the heartbeat */

@@ -7,7 +7,7 @@
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
-slow=3000000 # bytes/s: about half a minute for this guest, so there is time to interfere
+slow=500000 # bytes/s: half a minute for this guest, so there is time to interfere
 
 cluster_up
 check "the VM starts" ctl start v1

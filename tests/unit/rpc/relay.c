@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A socket carried to another node: every byte, the ends, the pace, and what breaks on the way. */
+/*
+ * A socket carried to another node: every byte, the ends, the pace, and what breaks on the way; as it is (rpc/relay.h) and through
+ * the memory codec (compute/memory_path.h), which for the programs at the ends is the same.
+ */
 #include "base/mem.h"
+#include "compute/memory_path.h"
 #include "rpc/relay.h"
 #include "unit/harness.h"
 #include "unit/rpc/raw.h"
@@ -11,12 +15,15 @@ struct way {
 	struct env_listener *door;
 	struct raw *a, *b, *bl;
 	struct rpc_relay *out, *in;
+	struct memory_path *mout, *min;
 	const char *to; /* where b listens */
 	struct fiber_cond cond;
 	bool out_over, in_over;
 	struct hci_error out_err, in_err;
 	unsigned before_to, before_from;
 };
+
+static bool coded; /* of the test that runs; each has a process or at least a turn of its own */
 
 static const char *any(struct world *w)
 {
@@ -30,21 +37,75 @@ static void before(void *arg, bool to_socket)
 	*(to_socket ? &y->before_to : &y->before_from) += 1;
 }
 
+static void over(struct way *y, bool out, const struct hci_error *err)
+{
+	*(out ? &y->out_over : &y->in_over) = true;
+	*(out ? &y->out_err : &y->in_err) = *err;
+	fiber_cond_signal(y->w->e, &y->cond);
+}
+
 static void on_over(void *arg, struct rpc_relay *r, const struct hci_error *err)
 {
 	struct way *y = arg;
 
-	if (r == y->out) {
-		y->out_over = true;
-		y->out_err = *err;
-	} else {
-		y->in_over = true;
-		y->in_err = *err;
-	}
-	fiber_cond_signal(y->w->e, &y->cond);
+	over(y, r == y->out, err);
+}
+
+static void on_memory_over(void *arg, struct memory_path *p, const struct hci_error *err)
+{
+	struct way *y = arg;
+
+	over(y, p == y->mout, err);
+}
+
+static struct memory_path_opts memory_opts(struct way *y)
+{
+	return (struct memory_path_opts){ .codec = { .workers = y->w->kind == WORLD_SIM ? 0 : 2, .window = 8 * MiB },
+					  .on_over = on_memory_over,
+					  .arg = y };
+}
+
+static void passed(const struct way *y, uint64_t *from, uint64_t *to)
+{
+	struct rpc_relay_stat st = { 0 };
+	struct mst_stats m = { 0 };
+
+	if (coded)
+		memory_path_stats(y->mout, &m);
+	else
+		rpc_relay_stat(y->out, &st);
+	*from = coded ? m.in : st.from_socket;
+	*to = st.to_socket;
+}
+
+static void free_out(struct way *y, const struct hci_error *why)
+{
+	rpc_relay_free(y->out, why);
+	memory_path_free(y->mout, why);
+	y->out = NULL;
+	y->mout = NULL;
+}
+
+static void free_in(struct way *y, const struct hci_error *why)
+{
+	rpc_relay_free(y->in, why);
+	memory_path_free(y->min, why);
+	y->in = NULL;
+	y->min = NULL;
 }
 
 static const char service[] = "relay";
+
+/* In both kinds of world, and both ways. */
+#define WAYS(name)                                    \
+	static void name##_body(struct world *w);     \
+	START_TEST(name)                              \
+	{                                             \
+		coded = _i >= WORLD_KINDS;            \
+		world_run(_i % WORLD_KINDS, name##_body); \
+	}                                             \
+	END_TEST                                      \
+	static void name##_body(struct world *w)
 
 static struct rpc_relay_opts opts(struct way *y)
 {
@@ -56,10 +117,15 @@ static void on_accept(void *arg, struct env_conn *c)
 	struct way *y = arg;
 	struct rpc_stream_opts so = { .service = service, .window = RPC_STREAM_WINDOW_MIN };
 	struct rpc_relay_opts o = opts(y);
+	struct memory_path_opts mo = memory_opts(y);
 	struct hci_error err;
+	struct rpc_conn *conn = rpc_connect(y->w->cli, y->w->addr, "srv", &err);
 
-	y->out = rpc_relay_out(y->w->e, c, rpc_connect(y->w->cli, y->w->addr, "srv", &err), &so, &o, &err);
-	ck_assert_ptr_nonnull(y->out);
+	if (coded)
+		y->mout = memory_path_out(y->w->e, c, conn, &so, &mo, &err);
+	else
+		y->out = rpc_relay_out(y->w->e, c, conn, &so, &o, &err);
+	ck_assert(y->out || y->mout);
 }
 
 static void on_offer(void *arg, struct rpc_stream *s, struct rd *args)
@@ -67,8 +133,13 @@ static void on_offer(void *arg, struct rpc_stream *s, struct rd *args)
 	struct way *y = arg;
 	struct rpc_relay_opts o = opts(y);
 
+	struct memory_path_opts mo = memory_opts(y);
+
 	(void)args;
-	y->in = rpc_relay_in(y->w->e, s, y->to, &o);
+	if (coded)
+		y->min = memory_path_in(y->w->e, s, y->to, &mo);
+	else
+		y->in = rpc_relay_in(y->w->e, s, y->to, &o);
 }
 
 static void way_open(struct world *w, struct way *y)
@@ -90,8 +161,8 @@ static void way_open(struct world *w, struct way *y)
 
 static void way_close(struct way *y)
 {
-	rpc_relay_free(y->out, NULL);
-	rpc_relay_free(y->in, NULL);
+	free_out(y, NULL);
+	free_in(y, NULL);
 	raw_free(y->a);
 	raw_free(y->b);
 	env_listener_close(y->door);
@@ -140,11 +211,11 @@ static bool arrives(struct raw *r, unsigned n, unsigned seed)
 	return ok;
 }
 
-BOTH(every_byte_arrives_both_ways)
+WAYS(every_byte_arrives_both_ways)
 {
 	struct way y;
 	struct pump pa, pb;
-	struct rpc_relay_stat st;
+	uint64_t from, to;
 	uint8_t c;
 
 	way_open(w, &y);
@@ -155,10 +226,10 @@ BOTH(every_byte_arrives_both_ways)
 	ck_assert_int_eq(fiber_spawn(w->e, pump_fiber, &pb, "b"), 0);
 	ck_assert(arrives(y.a, 100, 5000));
 	ck_assert(pa.done && pb.done);
-	rpc_relay_stat(y.out, &st);
-	ck_assert_uint_gt(st.from_socket, 200 * 10000);
-	ck_assert_uint_gt(st.to_socket, 100 * 10000);
-	ck_assert(y.before_to && y.before_from);
+	passed(&y, &from, &to);
+	ck_assert_uint_gt(from, 200 * 10000);
+	ck_assert(coded || to > 100 * 10000);
+	ck_assert(coded || (y.before_to && y.before_from));
 	raw_close(y.a, false);
 	ck_assert(!raw_read(y.b, &c, 1));
 	raw_close(y.b, false);
@@ -168,7 +239,7 @@ BOTH(every_byte_arrives_both_ways)
 	way_close(&y);
 }
 
-BOTH(what_was_sent_before_the_end_arrives)
+WAYS(what_was_sent_before_the_end_arrives)
 {
 	struct way y;
 	struct pump pa;
@@ -185,11 +256,11 @@ BOTH(what_was_sent_before_the_end_arrives)
 	way_close(&y);
 }
 
-BOTH(a_reader_that_stands_still_stops_the_writer)
+WAYS(a_reader_that_stands_still_stops_the_writer)
 {
 	struct way y;
 	struct pump pa;
-	struct rpc_relay_stat st;
+	uint64_t from, to;
 
 	way_open(w, &y);
 	raw_hold(y.b, true);
@@ -197,8 +268,8 @@ BOTH(a_reader_that_stands_still_stops_the_writer)
 	ck_assert_int_eq(fiber_spawn(w->e, pump_fiber, &pa, "a"), 0);
 	fiber_sleep(w->e, 15 * NS_PER_S);
 	ck_assert(!pa.done && !y.out_over);
-	rpc_relay_stat(y.out, &st);
-	ck_assert_uint_lt(st.from_socket, 16u << 20);
+	passed(&y, &from, &to);
+	ck_assert_uint_lt(from, 16u << 20);
 	raw_hold(y.b, false);
 	ck_assert(arrives(y.b, 1000, 0));
 	raw_close(y.b, false);
@@ -206,7 +277,7 @@ BOTH(a_reader_that_stands_still_stops_the_writer)
 	way_close(&y);
 }
 
-BOTH(nobody_listens_at_the_other_end)
+WAYS(nobody_listens_at_the_other_end)
 {
 	struct way y;
 	uint8_t c;
@@ -223,13 +294,13 @@ BOTH(nobody_listens_at_the_other_end)
 	while (!y.out_over)
 		fiber_cond_wait(w->e, &y.cond);
 	ck_assert_int_eq(y.out_err.code, HCI_E_UNAVAILABLE);
-	rpc_relay_free(y.out, NULL);
-	rpc_relay_free(y.in, NULL);
+	free_out(&y, NULL);
+	free_in(&y, NULL);
 	raw_free(y.a);
 	env_listener_close(y.door);
 }
 
-BOTH(given_up_at_any_moment_both_programs_see_the_end)
+WAYS(given_up_at_any_moment_both_programs_see_the_end)
 {
 	for (unsigned i = 0; i < 30; i++) {
 		struct hci_error why = { .code = HCI_E_CANCELLED, .message = "enough" };
@@ -242,13 +313,11 @@ BOTH(given_up_at_any_moment_both_programs_see_the_end)
 		ck_assert_int_eq(fiber_spawn(w->e, pump_fiber, &pa, "a"), 0);
 		fiber_sleep(w->e, i * NS_PER_MS / 4);
 		if (i & 1) {
-			rpc_relay_free(y.in, &why);
-			y.in = NULL;
+			free_in(&y, &why);
 			while (!y.out_over)
 				fiber_cond_wait(w->e, &y.cond);
 		} else {
-			rpc_relay_free(y.out, &why);
-			y.out = NULL;
+			free_out(&y, &why);
 			while (!y.in_over)
 				fiber_cond_wait(w->e, &y.cond);
 		}
@@ -261,17 +330,39 @@ BOTH(given_up_at_any_moment_both_programs_see_the_end)
 	}
 }
 
+WAYS(a_limit_holds_and_may_be_changed)
+{
+	uint64_t start = env_now(w->e);
+	struct way y;
+	struct pump pa;
+	struct mst_stats st;
+
+	way_open(w, &y);
+	memory_path_limit(y.mout, 1000000);
+	pa = (struct pump){ .r = y.a, .n = 1000 }; /* more than 20 MB */
+	ck_assert_int_eq(fiber_spawn(w->e, pump_fiber, &pa, "a"), 0);
+	while (env_now(w->e) < start + 4 * NS_PER_S)
+		fiber_sleep(w->e, 10 * NS_PER_MS);
+	memory_path_stats(y.mout, &st);
+	ck_assert_uint_le(st.wire, 8 * MiB);
+	memory_path_limit(y.mout, 0);
+	ck_assert(arrives(y.b, 1000, 0));
+	way_close(&y);
+}
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("rpc_relay");
 	TCase *tc = tcase_create("relay");
 
 	tcase_set_timeout(tc, 120);
-	add_both(tc, every_byte_arrives_both_ways);
-	add_both(tc, what_was_sent_before_the_end_arrives);
+	tcase_add_loop_test(tc, every_byte_arrives_both_ways, 0, 2 * WORLD_KINDS);
+	tcase_add_loop_test(tc, what_was_sent_before_the_end_arrives, 0, 2 * WORLD_KINDS);
 	tcase_add_loop_test(tc, a_reader_that_stands_still_stops_the_writer, WORLD_SIM, WORLD_KINDS);
-	add_both(tc, nobody_listens_at_the_other_end);
-	add_both(tc, given_up_at_any_moment_both_programs_see_the_end);
+	tcase_add_loop_test(tc, a_reader_that_stands_still_stops_the_writer, WORLD_KINDS + WORLD_SIM, 2 * WORLD_KINDS);
+	tcase_add_loop_test(tc, a_limit_holds_and_may_be_changed, WORLD_KINDS + WORLD_SIM, 2 * WORLD_KINDS);
+	tcase_add_loop_test(tc, nobody_listens_at_the_other_end, 0, 2 * WORLD_KINDS);
+	tcase_add_loop_test(tc, given_up_at_any_moment_both_programs_see_the_end, 0, 2 * WORLD_KINDS);
 	suite_add_tcase(s, tc);
 	return s;
 }

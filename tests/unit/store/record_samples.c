@@ -35,6 +35,8 @@ static void fill_node(struct rec_node *r, int full)
 	TEXT(r->addr, "tcp:10.0.0.1:7400");
 	r->uuid = id(2);
 	r->wanted = full ? REC_NODE_MAINTENANCE : REC_NODE_UP;
+	r->migrations = full ? 64 : 0;
+	r->migrate_bandwidth = NUMBER(50000000);
 }
 
 static void fill_alive(struct rec_alive *r, int full)

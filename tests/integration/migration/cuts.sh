@@ -1,0 +1,81 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# A guest moves to and fro between two nodes, and each time something breaks at a random moment. After each the guest
+# runs at exactly one node with its disk, and nothing of the migration is left at either.
+#
+# usage: cuts.sh VMCTL HCI-NODE PLUGIN-DIR [ROUNDS [SEED]]     (each kind once in random order, over and over)
+# shellcheck source=../vm/lib.sh
+. "$(dirname "$0")/../vm/lib.sh"
+
+rounds=${4:-8}
+RANDOM=${5:-$$}
+echo "# seed ${5:-$$}"
+kinds=(cut destination_killed source_killed cancelled qemu_killed libvirtd_killed qemu_stalls nothing)
+
+at=n1 to=n2 # where the guest is, where it goes
+
+elsewhere() { [ "$1" = n1 ] && echo n2 || echo n1; }
+nap() { sleep "$(printf '%d.%03d' $(($1 / 1000)) $(($1 % 1000)))"; }
+
+# ---- what breaks; each ends when it is mended ----
+
+cut() {
+	tb partition n1 n2
+	nap $((RANDOM % 8000 + 500))
+	tb heal
+}
+destination_killed() { service_kill "$to"; node_start "$to"; }
+source_killed() { service_kill "$at"; node_start "$at"; }
+cancelled() { :; }
+qemu_killed() { tb exec "$to" pkill -9 qemu-system; }
+libvirtd_killed() { tb exec "$to" pkill -9 -x libvirtd; tb libvirt "$to" restart; }
+qemu_stalls() {
+	tb exec "$to" pkill -STOP qemu-system || return 0
+	nap $((RANDOM % 3000))
+	tb exec "$to" pkill -CONT qemu-system
+}
+nothing() { :; }
+
+# ---- one round ----
+
+one_side() {
+	local runs other
+	runs=$(ctl vms | sed -n 's/^v1 node=\([^ ]*\) wanted=1 state=1.*/\1/p')
+	[ -n "$runs" ] || return 1
+	other=$(elsewhere "$runs")
+	running_on "$runs" && no_domain_on "$other" && volume_is_on "$runs" && at=$runs to=$other
+}
+round() {
+	local kind=$1 when=$((RANDOM % 3500)) cancel=0 rate=$((RANDOM % 3 ? 2000000 : 8000000)) job
+	[ "$kind" = cancelled ] && cancel=$((when + 1))
+	echo "# $at -> $to: $kind after $when ms, at $rate bytes/s"
+	ctl migrate v1 "$to" "$rate" "$cancel" >/dev/null 2>&1 &
+	job=$!
+	nap "$when"
+	"$kind" >/dev/null 2>&1
+	wait "$job"
+	rc=$?
+	[ "$kind" != nothing ] || check "$kind: it moved" [ "$rc" = 0 ]
+	check "$kind: runs at one node" wait_for 40 one_side
+	check "$kind: the guest writes" writes
+	check "$kind: nothing is left of the path" wait_for 5 no_path
+}
+
+cluster_up
+check "the VM starts" ctl start v1
+check "the guest writes" writes
+while [ "$rounds" -gt 0 ]; do
+	for kind in $(shuf -e "${kinds[@]}" --random-source=<(yes "$RANDOM")); do
+		[ "$rounds" -gt 0 ] || break
+		rounds=$((rounds - 1))
+		round "$kind"
+	done
+done
+check "shuts down" ctl stop v1 shutdown
+check "no record is lost or stale" verify
+whole() { ctl compare vol >/dev/null 2>&1; }
+check "the replicas are equal" wait_for 60 whole
+no_domains() { no_domain_on n1 && no_domain_on n2; }
+check "no domain is left" no_domains
+check "no QEMU is left" test -z "$(tb exec n1 pgrep qemu-system; tb exec n2 pgrep qemu-system)"
+finish
