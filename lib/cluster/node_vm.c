@@ -401,7 +401,9 @@ int node_vm_start(struct node *n, struct hci_error *err)
 	if (rc)
 		return err_sys(err, HCI_E_SYS, -rc, "node %s: run directory %s cannot be made", n->name, n->run_dir);
 	ho_clean(n);
-	rc = lease_new(n, err);
+	rc = content_new(n, &s->content, err);
+	if (!rc)
+		rc = lease_new(n, err);
 	if (!rc)
 		rc = handover_register(n, err);
 	if (!rc)
@@ -442,6 +444,9 @@ void node_vm_stop(struct node *n)
 		nvm_unexport(m);
 		mem_free(m);
 	}
+	while (s->fibers) /* that end what these had open */
+		fiber_cond_wait_until(n->e, &s->wake, env_now(n->e) + 20 * NS_PER_MS);
+	content_free(s->content);
 	if (s->lease)
 		(void)store_lease_revoke(core_store(n->core), s->lease, NULL);
 	n->vms = NULL;

@@ -105,6 +105,7 @@ static int attach(struct nvm_disk *d, uint32_t purpose, struct hci_error *err)
 		return err_prefix(err, "VM %s", d->vm->name);
 	}
 	d->report = core_report_start(n->core, d->v);
+	d->index = content_index_start(n->vms->content, d->v);
 	return 0;
 }
 
@@ -143,11 +144,13 @@ static void detach(struct nvm_disk *d)
 		nbd_volume_free(d->backend);
 	d->backend = NULL;
 	if (d->v) {
+		content_index_stop(d->index);
 		core_report_stop(d->report);
 		vol_detach(d->v);
 	}
 	d->v = NULL;
 	d->report = NULL;
+	d->index = NULL;
 	d->fenced = false;
 }
 

@@ -7,6 +7,7 @@
 
 #include <hci/vm.h>
 
+#include "cluster/content.h"
 #include "cluster/handover.h"
 #include "cluster/handover_path.h"
 #include "cluster/node_impl.h"
@@ -27,6 +28,7 @@ struct nvm_disk {
 	char socket[108]; /* as long as a unix socket's path may be */
 	struct vol *v;    /* NULL: not attached */
 	struct core_report *report;
+	struct content_index *index; /* NULL: none */
 	struct nbd_volume *backend;
 	struct nbd_server *server;
 	struct nbd_export *x;
@@ -74,6 +76,7 @@ struct node_vm_state {
 	struct fiber_cond wake;
 	uint64_t lease, lease_until; /* until: on env_now(), with a margin */
 	bool first_round_over;
+	struct content *content; /* NULL: no VMs here */
 };
 
 /* ---- node_vm.c ---- */

@@ -143,39 +143,74 @@ static void peek_close(struct rpc_conn *conn, uint32_t handle)
 	rpc_call_free(&c);
 }
 
-int vol_peek(struct vol_ctx *x, const struct uuid *id, const struct uuid *disk, uint32_t segment, uint64_t off, void *buf,
-	     uint32_t len, struct hci_error *err)
-{
-	struct rec_volume *r = MEM_NEW(struct rec_volume);
-	const struct rec_disk *d = x->disk(x->arg, disk);
-	struct rpc_conn *conn = NULL;
-	uint32_t handle = 0;
-	char key[REC_KEY], node[HCI_NAME_MAX];
-	int rc;
+struct vol_reader {
+	struct rpc_conn *conn;
+	uint32_t handle;
+	bool there; /* somebody has written, or opened it for that */
+};
 
-	if (!r)
-		return err_set(err, HCI_E_NOMEM, "volume: out of memory");
+int vol_reader_open(struct vol_ctx *x, const struct uuid *id, const struct uuid *disk, struct vol_reader **out,
+		    struct hci_error *err)
+{
+	struct rec_volume *v = MEM_NEW(struct rec_volume);
+	struct vol_reader *r = MEM_NEW(struct vol_reader);
+	const struct rec_disk *d = x->disk(x->arg, disk);
+	char key[REC_KEY], node[HCI_NAME_MAX];
+	int rc = v && r ? 0 : err_set(err, HCI_E_NOMEM, "volume: out of memory");
+
+	*out = NULL;
 	key_volume(key, id);
-	rc = d ? 0 : err_set(err, HCI_E_NOTFOUND, "disk is not known to the cluster");
+	if (!rc && !d)
+		rc = err_set(err, HCI_E_NOTFOUND, "disk is not known to the cluster");
 	if (!rc)
 		snprintf(node, sizeof(node), "%s", d->node);
 	if (!rc)
-		rc = rec_volume_get(x->store, key, r, NULL, err);
+		rc = rec_volume_get(x->store, key, v, NULL, err);
 	if (!rc) {
-		conn = rpc_peers_get(x->peers, node, err);
-		rc = conn ? rpc_conn_wait(conn, err) : HCI_E_UNAVAILABLE;
+		r->conn = rpc_peers_get(x->peers, node, err);
+		rc = r->conn ? rpc_conn_wait(r->conn, err) : HCI_E_UNAVAILABLE;
 	}
-	if (!rc)
-		rc = peek_open(conn, r, disk, &handle, err);
-	/* Nobody has written there yet, or opened it for that: all of it reads as zeroes. */
-	if (rc == HCI_E_NOTFOUND && conn) {
-		memset(buf, 0, len);
-		rc = 0;
-	} else if (!rc) {
-		rc = peek_read(conn, handle, segment, off, buf, len, err);
-		peek_close(conn, handle);
+	if (!rc) {
+		rc = peek_open(r->conn, v, disk, &r->handle, err);
+		r->there = !rc;
+		if (rc == HCI_E_NOTFOUND)
+			rc = 0;
 	}
-	rpc_conn_unref(conn);
+	mem_free(v);
+	if (rc) {
+		vol_reader_close(r);
+		return rc;
+	}
+	*out = r;
+	return 0;
+}
+
+int vol_reader_read(struct vol_reader *r, uint32_t segment, uint64_t off, void *buf, uint32_t len, struct hci_error *err)
+{
+	if (r->there)
+		return peek_read(r->conn, r->handle, segment, off, buf, len, err);
+	memset(buf, 0, len);
+	return 0;
+}
+
+void vol_reader_close(struct vol_reader *r)
+{
+	if (!r)
+		return;
+	if (r->there)
+		peek_close(r->conn, r->handle);
+	rpc_conn_unref(r->conn);
 	mem_free(r);
+}
+
+int vol_peek(struct vol_ctx *x, const struct uuid *id, const struct uuid *disk, uint32_t segment, uint64_t off, void *buf,
+	     uint32_t len, struct hci_error *err)
+{
+	struct vol_reader *r;
+	int rc = vol_reader_open(x, id, disk, &r, err);
+
+	if (!rc)
+		rc = vol_reader_read(r, segment, off, buf, len, err);
+	vol_reader_close(r);
 	return rc;
 }

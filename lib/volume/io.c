@@ -91,7 +91,15 @@ static void io_complete(struct vol_io *io)
 		metric_observe_ns(io->op == VOL_READ ? v->m_read : v->m_write, took);
 		sched_sample(v, io, took);
 	}
+	if (v->written && io->op == VOL_WRITE && !io->status)
+		v->written(v->written_arg, io->off, io->buf, io->len);
 	io->done(io);
+}
+
+void vol_watch_writes(struct vol *v, vol_written_fn *fn, void *arg)
+{
+	v->written = fn;
+	v->written_arg = arg;
 }
 
 /* Pieces behind p in its segment may be clear now. */

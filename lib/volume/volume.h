@@ -163,6 +163,10 @@ struct vol_io {
 	uint64_t priv[8];
 };
 
+/* On the loop, for each WRITE that is done, before its done(): what the volume has there from now on. NULL: nobody looks. */
+typedef void vol_written_fn(void *arg, uint64_t off, const void *data, uint64_t len);
+void vol_watch_writes(struct vol *v, vol_written_fn *fn, void *arg);
+
 /* Exactly one done(), never from inside. WRITE done with 0: durable on every in-sync replica. */
 void vol_submit(struct vol_io *io);
 /* From a fiber. */
@@ -204,7 +208,16 @@ void vol_status(const struct vol *v, struct vol_status *out);
 /* Ask all replicas at once what their scrubs have found, instead of within half a minute. */
 void vol_ask_scrubs(struct vol *v);
 
-/* Read one segment's bytes from one given replica, for comparing copies: from a fiber, any process, no lease. */
+/*
+ * What one given replica holds, as it is now: from a fiber, any process, no lease; other fibers may read at the same time. All
+ * zeroes where nobody has written yet. For comparing copies, and whoever can tell by himself whether it is what he wants.
+ */
+struct vol_reader;
+int vol_reader_open(struct vol_ctx *x, const struct uuid *id, const struct uuid *disk, struct vol_reader **out,
+		    struct hci_error *err);
+int vol_reader_read(struct vol_reader *r, uint32_t segment, uint64_t off, void *buf, uint32_t len, struct hci_error *err);
+void vol_reader_close(struct vol_reader *r); /* NULL is fine */
+/* All three at once. */
 int vol_peek(struct vol_ctx *x, const struct uuid *id, const struct uuid *disk, uint32_t segment, uint64_t off, void *buf,
 	     uint32_t len, struct hci_error *err);
 

@@ -233,6 +233,8 @@ struct vol {
 	bool set_fiber;         /* the fiber that takes legs out is running or about to */
 	struct reconf *reconf;
 	struct cache_vol *cache; /* NULL: not cached */
+	vol_written_fn *written;
+	void *written_arg;
 	struct vol_status st;
 	struct list mend;            /* regions with damaged blocks: struct mend_region */
 	uint32_t nmend;

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See content.h. */
+#include "cluster/content_impl.h"
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "cluster/node_vm_impl.h"
+#include "env/fiber.h"
+
+#define INDEX_MEMORY (64 * MiB)  /* of a node, for all indexes: 16 GiB of blocks */
+#define STORE_MEMORY (512 * MiB) /* of a node, for pages that came with guests; taken as they come */
+#define IDLE (10 * 60 * NS_PER_S)
+#define INDEX_WAIT (500 * NS_PER_MS)
+
+struct known {
+	struct list link;
+	char node[HCI_NAME_MAX];
+	struct mst_known *k;
+};
+
+struct content_set {
+	struct content *c;
+	struct mst_provider p[MST_PROVIDERS_MAX];
+	uint32_t n;
+	struct known *known;                          /* source */
+	struct content_index *index[MST_PROVIDERS_MAX];
+	uint32_t nindex;
+	struct content_blocks *blocks[MST_PROVIDERS_MAX]; /* destination */
+	uint32_t nblocks;
+};
+
+static void forget(struct env_timer *t)
+{
+	struct content *c = container_of(t, struct content, idle);
+
+	if (c->sets)
+		return;
+	mst_store_free(c->store);
+	c->store = NULL;
+	while (!list_empty(&c->knowns)) {
+		struct known *k = list_first(&c->knowns, struct known, link);
+
+		list_del(&k->link);
+		mst_known_free(k->k);
+		mem_free(k);
+	}
+}
+
+int content_new(struct node *n, struct content **out, struct hci_error *err)
+{
+	struct content *c = MEM_NEW(struct content);
+
+	*out = c;
+	if (!c)
+		return err_set(err, HCI_E_NOMEM, "node %s: out of memory", n->name);
+	c->n = n;
+	c->index_left = INDEX_MEMORY;
+	list_init(&c->knowns);
+	env_timer_init(&c->idle, forget);
+	return 0;
+}
+
+void content_free(struct content *c)
+{
+	if (!c)
+		return;
+	env_timer_disarm(c->n->e, &c->idle);
+	forget(&c->idle);
+	mem_free(c);
+}
+
+/* ---- pages ---- */
+
+static struct known *known_of(struct content *c, const char *node)
+{
+	struct known *k;
+
+	list_for_each(k, &c->knowns, link)
+		if (!strcmp(k->node, node))
+			return k;
+	k = MEM_NEW(struct known);
+	if (!k)
+		return NULL;
+	snprintf(k->node, sizeof(k->node), "%s", node);
+	k->k = mst_known_new(STORE_MEMORY / MST_PAGE);
+	if (!k->k) {
+		mem_free(k);
+		return NULL;
+	}
+	list_push(&c->knowns, &k->link);
+	return k;
+}
+
+static struct mst_store *store_of(struct content *c)
+{
+	uint8_t id[16];
+
+	if (!c->store) {
+		env_random(c->n->e, id, sizeof(id));
+		memcpy(id, MST_STORE_PREFIX, sizeof(MST_STORE_PREFIX) - 1);
+		c->store = mst_store_new(id, STORE_MEMORY);
+	}
+	return c->store;
+}
+
+/* ---- sets ---- */
+
+static struct content_set *set_new(struct content *c)
+{
+	struct content_set *s = MEM_NEW(struct content_set);
+
+	if (!s)
+		return NULL;
+	s->c = c;
+	c->sets++;
+	env_timer_disarm(c->n->e, &c->idle);
+	return s;
+}
+
+static void wait_ready(struct content *c, struct content_index *x)
+{
+	uint64_t until = env_now(c->n->e) + INDEX_WAIT;
+
+	content_index_hurry(x);
+	while (!content_index_ready(x) && env_now(c->n->e) < until)
+		fiber_sleep(c->n->e, 10 * NS_PER_MS);
+}
+
+int content_set_out(struct content *c, struct nvm *m, const char *to, struct content_set **out, struct hci_error *err)
+{
+	struct content_set *s = set_new(c);
+
+	*out = s;
+	if (!s)
+		return err_set(err, HCI_E_NOMEM, "VM %s: out of memory", m->name);
+	s->known = known_of(c, to);
+	if (s->known)
+		mst_known_provider(s->known->k, &s->p[s->n++]);
+	for (uint32_t i = 0; i < m->ndisks && s->n < MST_PROVIDERS_MAX; i++) {
+		struct content_index *x = m->disks[i].index;
+
+		if (!x)
+			continue;
+		content_index_ref(x);
+		wait_ready(c, x);
+		s->index[s->nindex++] = x;
+		if (content_index_ready(x))
+			content_index_provider(x, &s->p[s->n++]);
+	}
+	return 0;
+}
+
+int content_set_in(struct content *c, struct nvm *m, struct content_set **out, struct hci_error *err)
+{
+	struct content_set *s = set_new(c);
+	struct mst_store *store = s ? store_of(c) : NULL;
+
+	*out = s;
+	if (!s)
+		return err_set(err, HCI_E_NOMEM, "VM %s: out of memory", m->name);
+	if (store)
+		mst_store_provider(store, &s->p[s->n++]);
+	for (uint32_t i = 0; i < m->ndisks && s->n < MST_PROVIDERS_MAX; i++) {
+		struct content_blocks *b;
+		struct hci_error why;
+
+		/* Without it the migration sends more. */
+		if (content_blocks_open(c->n, &m->disks[i].volume, &b, &why))
+			log_info(env_log(c->n->e), "VM %s: its volume %s is not used to receive it: %s", m->name, m->disks[i].name,
+				 why.message);
+		if (!b)
+			continue;
+		s->blocks[s->nblocks++] = b;
+		content_blocks_provider(b, &s->p[s->n++]);
+	}
+	return 0;
+}
+
+const struct mst_provider *content_set_providers(const struct content_set *s, uint32_t *n)
+{
+	*n = s ? s->n : 0;
+	return s ? s->p : NULL;
+}
+
+void content_set_quit(struct content_set *s)
+{
+	for (uint32_t i = 0; s && i < s->nblocks; i++)
+		content_blocks_quit(s->blocks[i]);
+}
+
+static void end_fiber(void *arg)
+{
+	struct content_set *s = arg;
+	struct content *c = s->c;
+
+	for (uint32_t i = 0; i < s->nblocks; i++)
+		content_blocks_close(s->blocks[i]);
+	mem_free(s);
+	if (!--c->sets)
+		env_timer_arm(c->n->e, &c->idle, env_now(c->n->e) + IDLE);
+	vm_fiber_end(c->n);
+}
+
+void content_set_free(struct content_set *s)
+{
+	if (!s)
+		return;
+	content_set_quit(s);
+	for (uint32_t i = 0; i < s->nindex; i++)
+		content_index_unref(s->index[i]);
+	/* Without a fiber the set stays, and what it has open with it, until the node's service ends. */
+	if (vm_fiber(s->c->n, end_fiber, s, "content-end"))
+		log_warn(env_log(s->c->n->e), "out of memory at the end of a migration");
+}
