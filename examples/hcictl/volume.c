@@ -153,6 +153,18 @@ static int set(struct cli *cli)
 	return hci_volume_set(cli->cluster, cli->args[0], &o, &job, &cli->err) ? failed(cli) : follow_job(cli, job);
 }
 
+static int move(struct cli *cli)
+{
+	struct hci_volume_move_opts o = HCI_VOLUME_MOVE_OPTS_INIT;
+	hci_job *job;
+
+	o.to = opt_text(cli, "to");
+	o.from = opt_text(cli, "from");
+	if (!o.to)
+		usage_error("volume %s: say where to with --to NODE", cli->args[0]);
+	return hci_volume_move(cli->cluster, cli->args[0], &o, &job, &cli->err) ? failed(cli) : follow_job(cli, job);
+}
+
 static int delete_volume(struct cli *cli)
 {
 	if (hci_volume_delete(cli->cluster, cli->args[0], &cli->err))
@@ -221,6 +233,15 @@ static const struct verb verbs[] = {
 	  .opts = { { "replicas", "N", "copies on distinct nodes, 1 to 5" },
 		    { "policy", "NAME", "placement; the copies move to where it wants them (\"\": the pool's)" },
 		    OPT_NO_WAIT } },
+	{ .name = "move",
+	  .args = "NAME",
+	  .summary = "Take one copy of each segment to a node, also while it is in use",
+	  .run = move,
+	  .min = 1,
+	  .max = 1,
+	  .more = "A VM that is to run there then reads from that node's own disks. New copies are made before others go.\n"
+		  "Example: hcictl volume move v1 --to n3",
+	  .opts = { { "to", "NODE", "where to" }, { "from", "NODE", "only copies that are there go" }, OPT_NO_WAIT } },
 	{ .name = "resize",
 	  .args = "NAME SIZE",
 	  .summary = "Grow a volume, also while it is in use",

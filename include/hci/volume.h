@@ -82,6 +82,35 @@ struct hci_volume_set_opts {
 HCI_API int hci_volume_set(hci_cluster *c, const char *name, const struct hci_volume_set_opts *opts, hci_job **job,
 			   struct hci_error *err);
 
+/** Options of hci_volume_move(). */
+struct hci_volume_move_opts {
+	uint32_t size; /**< sizeof(struct hci_volume_move_opts) */
+	uint32_t reserved;
+	const char *to;   /**< node */
+	const char *from; /**< node: only copies that are there go; NULL: of each segment one that may */
+};
+#define HCI_VOLUME_MOVE_OPTS_INIT { (uint32_t)sizeof(struct hci_volume_move_opts), 0, NULL, NULL }
+
+/**
+ * Take one copy of each segment of a volume to a node, also while the volume is in use: so that a VM that is to run there reads from
+ * the node's own disks. A copy goes only after the new one is in sync. Segments that have a copy there already stay as they are, as do
+ * those whose copies may not go without two meeting in one failure domain. It does not bind: a later rebuild, balance or policy
+ * places copies as it likes.
+ *
+ * Cancelled, what has moved stays.
+ *
+ * @param c     the cluster
+ * @param name  of the volume, or its UUID
+ * @param opts  see struct hci_volume_move_opts
+ * @param job   set to the job ("volume-move", in copies), hci_job_unref() it; NULL: wait for the end here
+ * @param err   NULL, or filled in on failure
+ * @return 0, HCI_E_INVAL, HCI_E_NOTFOUND (volume or node), HCI_E_NOPLACE (the node has no disk in the pool, or no room), HCI_E_BUSY
+ *   (another such job is at it), HCI_E_STATE (being made or deleted), HCI_E_UNAVAILABLE, HCI_E_NOMEM; when waiting the job's error.
+ * Threads: any. Blocks for store I/O. Since 0.1.
+ */
+HCI_API int hci_volume_move(hci_cluster *c, const char *name, const struct hci_volume_move_opts *opts, hci_job **job,
+			    struct hci_error *err);
+
 struct hci_volume_info {
 	char name[HCI_NAME_MAX];
 	char uuid[HCI_UUID_STR];

@@ -111,6 +111,63 @@ int hci_volume_set(hci_cluster *c, const char *name, const struct hci_volume_set
 	return rc ? rc : api_job_start(c, set_on_loop, &a, a.id, job, err);
 }
 
+/* ---- a volume's copies to a node ---- */
+
+struct move_args {
+	const char *name;
+	struct hci_volume_move_opts o;
+	char id[HCI_NAME_MAX];
+};
+
+static int move_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
+{
+	struct move_args *a = arg;
+	const char *from = a->o.from ? a->o.from : "";
+	char uuid[HCI_UUID_STR];
+	struct rec_volume v;
+	struct plan plan;
+	struct uuid id;
+	int rc = vol_lookup(core_vol_ctx(c->core), a->name, &id, &v, err);
+
+	if (!rc && v.state != REC_VOLUME_READY)
+		rc = err_set(err, HCI_E_STATE, "volume %s: it is %s", a->name, rec_volume_state_name(v.state));
+	if (!rc && (!core_node(c->core, a->o.to) || (*from && !core_node(c->core, from))))
+		rc = err_set(err, HCI_E_NOTFOUND, "node %s: there is none of this name", core_node(c->core, a->o.to) ? from : a->o.to);
+	if (!rc)
+		rc = check_free(c, JOB_VOLUME_MOVE, v.name, err);
+	if (!rc)
+		rc = plan_to_node(c->core, &id, from, a->o.to, &plan, err);
+	if (!rc) {
+		const char *const args[] = { "uuid", uuid, "from", from, "to", a->o.to, NULL };
+
+		plan_free(&plan);
+		uuid_print(&id, uuid);
+		rc = core_job_create(c->core, JOB_VOLUME_MOVE, v.name, NULL, args, a->id, err);
+	}
+	return rc;
+}
+
+int hci_volume_move(hci_cluster *c, const char *name, const struct hci_volume_move_opts *opts, hci_job **job, struct hci_error *err)
+{
+	static const struct hci_volume_move_opts defaults = HCI_VOLUME_MOVE_OPTS_INIT;
+	struct move_args a = { .name = name };
+	int rc;
+
+	if (!c || !name || !opts)
+		return api_null(!c ? "c" : !name ? "name" : "opts", err);
+	rc = opts_take(&a.o, &defaults, sizeof(a.o), opts, OPTS_UP_TO(struct hci_volume_move_opts, from), "hci_volume_move_opts",
+		       err);
+	if (!rc && !a.o.to)
+		rc = api_null("opts->to", err);
+	if (!rc)
+		rc = name_check(a.o.to, "node", err);
+	if (!rc && a.o.from)
+		rc = name_check(a.o.from, "node", err);
+	if (!rc && a.o.from && !strcmp(a.o.from, a.o.to))
+		rc = err_set(err, HCI_E_INVAL, "volume %s: from node %s to itself", name, a.o.to);
+	return rc ? rc : api_job_start(c, move_on_loop, &a, a.id, job, err);
+}
+
 /* ---- disks and nodes that are to be emptied, and used again ---- */
 
 struct object_args {

@@ -25,7 +25,7 @@ struct node_reconf {
 
 bool reconf_is_job(const char *type)
 {
-	return !strcmp(type, JOB_VOLUME_SET) || !strcmp(type, JOB_DISK_EVACUATE) || !strcmp(type, JOB_NODE_EVACUATE) ||
+	return !strcmp(type, JOB_VOLUME_SET) || !strcmp(type, JOB_VOLUME_MOVE) || !strcmp(type, JOB_DISK_EVACUATE) || !strcmp(type, JOB_NODE_EVACUATE) ||
 	       !strcmp(type, JOB_POOL_BALANCE);
 }
 
@@ -144,6 +144,8 @@ static int run(struct reconf_run *x, struct hci_error *err)
 
 	if (!strcmp(type, JOB_VOLUME_SET))
 		return reconf_volume_set(x, err);
+	if (!strcmp(type, JOB_VOLUME_MOVE))
+		return reconf_volume_move(x, err);
 	if (!strcmp(type, JOB_POOL_BALANCE))
 		return reconf_balance(x, err);
 	return reconf_evacuate(x, err);

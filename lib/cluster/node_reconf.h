@@ -17,6 +17,7 @@ struct reconf_run {
 /* To its end: 0 (result is set), HCI_E_CANCELLED, an error; HCI_E_CLOSED: the service stops or another node has the job. */
 int reconf_volume_set(struct reconf_run *x, struct hci_error *err);
 int reconf_evacuate(struct reconf_run *x, struct hci_error *err);
+int reconf_volume_move(struct reconf_run *x, struct hci_error *err);
 int reconf_balance(struct reconf_run *x, struct hci_error *err);
 
 #endif

@@ -1,58 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The jobs that change where copies are. Each writes down what is wanted (a disk's state, a volume's record, moves in
- * volmove/<uuid>) and then looks how far the writers have come with it. All of that may be done twice, by two nodes even, so a
- * job is taken over by beginning it again.
+ * The jobs that change how many copies there are, or empty disks. Each writes down what is wanted (a disk's state, a volume's
+ * record) and then looks how far the writers have come with it. All of that may be done twice, by two nodes even, so a job is
+ * taken over by beginning it again. Those that are lists of moves: node_reconf_moves.c.
  */
-#include "cluster/node_reconf.h"
-#include "cluster/plan.h"
+#include "cluster/node_reconf_impl.h"
 
 #include <stdlib.h>
 
 #define LOOK (500 * NS_PER_MS)
-#define STUCK (60 * NS_PER_S)
-#define MOVES_AT_ONCE 8u   /* of one volume */
-#define VOLUMES_AT_ONCE 4u /* that have moves to do */
-#define PLANS_MAX 5u
-
-/* ---- what all have in common ---- */
-
-struct watch {
-	uint64_t done, total;
-	uint64_t moved_at; /* done was last larger */
-};
-
-/* False: it is to end now, and *rc says why. */
-static bool go_on(struct reconf_run *x, struct watch *w, uint64_t done, const char *phase, int *rc)
-{
-	struct node *n = x->n;
-	uint64_t now = env_now(n->e);
-	char text[160];
-
-	if (done != w->done || !w->moved_at)
-		w->moved_at = now;
-	w->done = done;
-	snprintf(text, sizeof(text), "%s%s", phase,
-		 now < w->moved_at + STUCK ? "" : ": nothing moved for a while: is there room on other nodes, and are the copies in sync?");
-	if (core_job_progress(&x->j, w->done, w->total, text)) {
-		*rc = HCI_E_CANCELLED;
-		return false;
-	}
-	if (!n->stopping && !x->j.lost)
-		fiber_cond_wait_until(n->e, &n->wake, now + LOOK);
-	if (!n->stopping && !x->j.lost) /* wake is signalled for much else */
-		fiber_sleep(n->e, 50 * NS_PER_MS);
-	if (n->stopping || x->j.lost) {
-		*rc = HCI_E_CLOSED;
-		return false;
-	}
-	return true;
-}
-
-static bool store_is_away(int rc)
-{
-	return rc == HCI_E_UNAVAILABLE || rc == HCI_E_TIMEOUT || rc == HCI_E_CONFLICT;
-}
 
 /* ---- evacuating ---- */
 
@@ -155,7 +111,7 @@ static void unmark(struct scope *s)
 int reconf_evacuate(struct reconf_run *x, struct hci_error *err)
 {
 	struct scope *s = MEM_NEW(struct scope);
-	struct watch w = { .done = x->j.rec->done };
+	struct reconf_watch w = { .done = x->j.rec->done };
 	uint64_t left = 0, moved = x->j.rec->done;
 	int rc;
 
@@ -167,7 +123,7 @@ int reconf_evacuate(struct reconf_run *x, struct hci_error *err)
 		rc = mark(s, err);
 		if (!rc)
 			rc = plan_count_copies(x->n->core, s->disks, s->n, &left, err);
-		if (rc && !store_is_away(rc))
+		if (rc && !reconf_store_is_away(rc))
 			break;
 		if (!rc && !left)
 			break;
@@ -175,7 +131,7 @@ int reconf_evacuate(struct reconf_run *x, struct hci_error *err)
 			w.total = MAX(x->j.rec->total, moved + left);
 			moved = w.total - left;
 		}
-	} while (go_on(x, &w, moved, "emptying", &rc));
+	} while (reconf_go_on(x, &w, moved, "emptying", &rc));
 	if (!rc)
 		snprintf(x->result, sizeof(x->result), "{\"copies_moved\":%llu,\"disks\":%zu}",
 			 (unsigned long long)MAX(w.total, moved), s->n);
@@ -184,206 +140,6 @@ int reconf_evacuate(struct reconf_run *x, struct hci_error *err)
 		err_set(err, rc, "cancelled with %llu copies left; what has moved stays", (unsigned long long)left);
 	}
 	mem_free(s);
-	return rc;
-}
-
-/* ---- moves ---- */
-
-struct moving {
-	struct reconf_run *x;
-	struct plan plan;
-	uint32_t next[VOLUMES_AT_ONCE], end[VOLUMES_AT_ONCE]; /* what is left of the volumes at work */
-	bool asked[VOLUMES_AT_ONCE];                         /* moves of it are in the store */
-	uint32_t taken;                                      /* moves before it are of volumes at work or done */
-	uint64_t done;
-};
-
-/* A deleted one has nobody who would do its moves. True also when the store does not answer. */
-static bool volume_there(struct node *n, const struct uuid *id)
-{
-	struct rec_volume *v = MEM_NEW(struct rec_volume);
-	char key[REC_KEY];
-	int rc;
-
-	key_volume(key, id);
-	rc = v ? rec_volume_get(core_store(n->core), key, v, NULL, NULL) : HCI_E_NOMEM;
-	mem_free(v);
-	return rc != HCI_E_NOTFOUND;
-}
-
-/* How many of these moves came about: a disk may have failed meanwhile, or another copy have come to its node first. */
-static uint32_t came_about(struct node *n, const struct uuid *id, const struct plan_move *moves, uint32_t cnt)
-{
-	struct rec_volmap *m = MEM_NEW(struct rec_volmap);
-	uint32_t chunk = UINT32_MAX, found = 0;
-	char key[REC_KEY];
-
-	for (uint32_t i = 0; m && i < cnt; i++) {
-		const struct rec_move *v = &moves[i].m;
-		const struct rec_segment *s = &m->seg[v->segment % REC_VOLMAP_CHUNK];
-
-		if (v->segment / REC_VOLMAP_CHUNK != chunk) {
-			chunk = v->segment / REC_VOLMAP_CHUNK;
-			key_volmap(key, id, chunk);
-			if (rec_volmap_get(core_store(n->core), key, m, NULL, NULL))
-				break;
-		}
-		for (uint32_t k = 0; k < s->n; k++)
-			found += uuid_eq(&s->r[k].disk, &v->to);
-	}
-	mem_free(m);
-	return found;
-}
-
-/* Puts the next moves of a volume into the store when those before are done. 0: it is through; 1: at work. */
-static int feed(struct moving *m, unsigned k, struct hci_error *err)
-{
-	struct node *n = m->x->n;
-	struct rec_volmove *r = MEM_NEW(struct rec_volmove);
-	char key[REC_KEY];
-	uint64_t rev = 0;
-	uint32_t cnt;
-	int rc;
-
-	if (!r)
-		return err_set(err, HCI_E_NOMEM, "out of memory");
-	key_volmove(key, &m->plan.vols[m->plan.moves[m->end[k] - 1].vol]);
-	rc = rec_volmove_get(core_store(n->core), key, r, &rev, err);
-	if (rc == HCI_E_NOTFOUND) {
-		rev = 0;
-		r->n = 0;
-		rc = 0;
-	}
-	if (rc || r->n) {
-		mem_free(r);
-		return rc ? rc : 1;
-	}
-	if (m->asked[k]) {
-		cnt = MIN(MOVES_AT_ONCE, m->end[k] - m->next[k]);
-		m->done += came_about(n, &m->plan.vols[m->plan.moves[m->next[k]].vol], &m->plan.moves[m->next[k]], cnt);
-		m->next[k] += cnt;
-		m->asked[k] = false;
-	}
-	cnt = MIN(MOVES_AT_ONCE, m->end[k] - m->next[k]);
-	if (!volume_there(n, &m->plan.vols[m->plan.moves[m->end[k] - 1].vol]))
-		cnt = 0;
-	for (uint32_t i = 0; i < cnt; i++)
-		r->m[r->n++] = m->plan.moves[m->next[k] + i].m;
-	if (cnt)
-		rc = rec_volmove_put(core_store(n->core), key, r, rev, 0, NULL, err);
-	m->asked[k] = cnt && !rc;
-	mem_free(r);
-	return rc ? rc : cnt != 0;
-}
-
-/* Nothing more is wanted of the volumes at work. */
-static void moves_off(struct moving *m)
-{
-	struct rec_volmove *none = MEM_NEW(struct rec_volmove);
-	struct hci_error err;
-	char key[REC_KEY];
-
-	for (unsigned k = 0; none && k < VOLUMES_AT_ONCE; k++) {
-		if (!m->asked[k])
-			continue;
-		key_volmove(key, &m->plan.vols[m->plan.moves[m->end[k] - 1].vol]);
-		if (rec_volmove_put(core_store(m->x->n->core), key, none, REC_REV_ANY, 0, NULL, &err))
-			log_warn(env_log(m->x->n->e), "job %s: moves under way are not taken back: %s", m->x->j.rec->id,
-				 err.message);
-	}
-	mem_free(none);
-}
-
-static void take_next(struct moving *m, unsigned k)
-{
-	uint32_t i = m->taken;
-
-	if (i == m->plan.n)
-		return;
-	while (i < m->plan.n && m->plan.moves[i].vol == m->plan.moves[m->taken].vol)
-		i++;
-	m->next[k] = m->taken;
-	m->end[k] = i;
-	m->asked[k] = false;
-	m->taken = i;
-}
-
-/* The whole plan, some volumes at a time. m->done goes on from where it was. */
-static int carry_out(struct moving *m, struct watch *w, const char *phase, struct hci_error *err)
-{
-	bool any = true;
-	int rc = 0;
-
-	memset(m->end, 0, sizeof(m->end));
-	memset(m->asked, 0, sizeof(m->asked));
-	m->taken = 0;
-	while (!rc && any) {
-		any = false;
-		for (unsigned k = 0; !rc && k < VOLUMES_AT_ONCE; k++) {
-			if (!m->end[k])
-				take_next(m, k);
-			if (!m->end[k])
-				continue;
-			rc = feed(m, k, err);
-			if (!rc)
-				m->end[k] = 0;
-			any = true;
-			if (rc > 0 || store_is_away(rc))
-				rc = 0;
-		}
-		if (!rc && any)
-			(void)go_on(m->x, w, m->done, phase, &rc);
-	}
-	if (rc == HCI_E_CANCELLED)
-		moves_off(m);
-	return rc;
-}
-
-/* ---- evening out ---- */
-
-int reconf_balance(struct reconf_run *x, struct hci_error *err)
-{
-	struct moving *m = MEM_NEW(struct moving);
-	struct watch w = { .done = x->j.rec->done };
-	double most = 0, least = 0;
-	uint64_t bytes = 0;
-	int rc = 0;
-
-	if (!m)
-		return err_set(err, HCI_E_NOMEM, "out of memory");
-	m->x = x;
-	m->done = x->j.rec->done;
-	snprintf(x->j.rec->unit, sizeof(x->j.rec->unit), "copies");
-	/* What could not move (a disk failed meanwhile) is planned anew, a few times. */
-	for (unsigned i = 0; i < PLANS_MAX; i++) {
-		char phase[160];
-
-		plan_free(&m->plan);
-		rc = plan_balance(x->n->core, x->j.rec->target, &m->plan, err);
-		if (rc)
-			break;
-		if (!i) {
-			most = m->plan.most;
-			least = m->plan.least;
-			bytes = m->plan.bytes;
-		}
-		if (!m->plan.n)
-			break;
-		w.total = m->done + m->plan.n;
-		snprintf(phase, sizeof(phase), "%u copies of up to %llu MiB are to move", m->plan.n,
-			 (unsigned long long)(m->plan.bytes / MiB));
-		rc = carry_out(m, &w, phase, err);
-		if (rc)
-			break;
-	}
-	if (!rc)
-		snprintf(x->result, sizeof(x->result),
-			 "{\"copies_moved\":%llu,\"bytes_planned\":%llu,\"share_before\":[%.1f,%.1f],\"share_after\":[%.1f,%.1f]}",
-			 (unsigned long long)m->done, (unsigned long long)bytes, least, most, m->plan.least, m->plan.most);
-	if (rc == HCI_E_CANCELLED)
-		err_set(err, rc, "cancelled after %llu copies, which stay where they are", (unsigned long long)m->done);
-	plan_free(&m->plan);
-	mem_free(m);
 	return rc;
 }
 
@@ -465,39 +221,34 @@ static int count_settled(struct node *n, const struct uuid *id, uint64_t *settle
 	return rc;
 }
 
-static int wait_settled(struct reconf_run *x, const struct uuid *id, struct watch *w, struct hci_error *err)
+static int wait_settled(struct reconf_run *x, const struct uuid *id, struct reconf_watch *w, struct hci_error *err)
 {
 	uint64_t settled = 0, total = 1;
 	int rc;
 
 	do {
 		rc = count_settled(x->n, id, &settled, &total, err);
-		if (rc && !store_is_away(rc))
+		if (rc && !reconf_store_is_away(rc))
 			return rc;
 		if (!rc && settled == total)
 			return 0;
 		w->total = total;
-	} while (go_on(x, w, settled, "making copies more or fewer", &rc));
+	} while (reconf_go_on(x, w, settled, "making copies more or fewer", &rc));
 	return rc;
 }
 
 static int move_by_policy(struct reconf_run *x, const struct uuid *id, uint64_t *moved, struct hci_error *err)
 {
-	struct moving *m = MEM_NEW(struct moving);
-	struct watch w = { 0 };
+	struct reconf_watch w = { 0 };
+	struct plan plan;
 	int rc;
 
-	if (!m)
-		return err_set(err, HCI_E_NOMEM, "out of memory");
-	m->x = x;
 	snprintf(x->j.rec->unit, sizeof(x->j.rec->unit), "copies");
-	rc = plan_replace(x->n->core, id, &m->plan, err);
-	w.total = m->plan.n;
+	rc = plan_replace(x->n->core, id, &plan, err);
+	w.total = plan.n;
 	if (!rc)
-		rc = carry_out(m, &w, "moving copies to where the policy wants them", err);
-	*moved = m->done;
-	plan_free(&m->plan);
-	mem_free(m);
+		rc = reconf_carry_out(x, &plan, &w, moved, "moving copies to where the policy wants them", err);
+	plan_free(&plan);
 	return rc;
 }
 
@@ -506,7 +257,7 @@ int reconf_volume_set(struct reconf_run *x, struct hci_error *err)
 	const char *uuid = core_job_arg(&x->j, "uuid"), *policy = core_job_arg(&x->j, "policy");
 	const char *was_policy = core_job_arg(&x->j, "was_policy");
 	uint32_t replicas = arg_u32(&x->j, "replicas"), was = arg_u32(&x->j, "was_replicas");
-	struct watch w = { 0 };
+	struct reconf_watch w = { 0 };
 	uint64_t moved = 0;
 	struct uuid id;
 	int rc;
@@ -516,7 +267,7 @@ int reconf_volume_set(struct reconf_run *x, struct hci_error *err)
 	snprintf(x->j.rec->unit, sizeof(x->j.rec->unit), "segments");
 	do
 		rc = put_wanted(x->n, &id, replicas, policy, err);
-	while (store_is_away(rc) && go_on(x, &w, 0, "beginning", &rc));
+	while (reconf_store_is_away(rc) && reconf_go_on(x, &w, 0, "beginning", &rc));
 	if (!rc)
 		rc = wait_settled(x, &id, &w, err);
 	if (!rc && strcmp(policy, was_policy))
@@ -528,7 +279,7 @@ int reconf_volume_set(struct reconf_run *x, struct hci_error *err)
 
 		do
 			back = put_wanted(x->n, &id, was, was_policy, err);
-		while (store_is_away(back) && ++tries < 20 && (fiber_sleep(x->n->e, LOOK), true));
+		while (reconf_store_is_away(back) && ++tries < 20 && (fiber_sleep(x->n->e, LOOK), true));
 		err_set(err, rc, "cancelled: the volume is to have %u replicas again%s", was,
 			back ? ", which could not be written: set it once more" : "");
 	}

@@ -183,3 +183,115 @@ int plan_replace(struct core *c, const struct uuid *volume, struct plan *out, st
 		plan_free(out);
 	return rc;
 }
+
+/* ---- one volume, one copy of each segment to a node ---- */
+
+struct to_node {
+	struct rec_volume v;
+	struct plan *p;
+	struct snap snap;
+	const char *from, *to;
+};
+
+/* The node's disk with most room; UINT32_MAX: none has enough. */
+static uint32_t roomiest(const struct to_node *x)
+{
+	uint32_t best = UINT32_MAX;
+
+	for (uint32_t i = 0; i < x->snap.n; i++) {
+		const struct hci_placement_disk *d = &x->snap.disks[i];
+
+		if (strcmp(d->node, x->to) || !d->usable || d->free < x->v.segment_size)
+			continue;
+		if (best == UINT32_MAX || d->free > x->snap.disks[best].free)
+			best = i;
+	}
+	return best;
+}
+
+static bool is_there(const struct to_node *x, const struct rec_segment *s)
+{
+	for (uint32_t k = 0; k < s->n; k++) {
+		uint32_t i = snap_find(&x->snap, &s->r[k].disk);
+
+		if (i != UINT32_MAX && !strcmp(x->snap.disks[i].node, x->to))
+			return true;
+	}
+	return false;
+}
+
+/* Which copy goes if one comes to disk `to`: -1 if none may, as two would meet in a domain. */
+static int leaves(const struct to_node *x, const struct rec_segment *s, uint32_t to)
+{
+	int go = *x->from ? -1 : 0, must = -1;
+
+	for (uint32_t k = 0; k < s->n; k++) {
+		uint32_t i = snap_find(&x->snap, &s->r[k].disk);
+
+		if (i == UINT32_MAX)
+			continue;
+		if (*x->from && !strcmp(x->snap.disks[i].node, x->from))
+			go = (int)k;
+		if (!strcmp(x->snap.disks[i].domain, x->snap.disks[to].domain))
+			must = (int)k;
+	}
+	if (must < 0)
+		return go;
+	return *x->from && must != go ? -1 : must;
+}
+
+static int to_node_chunk(void *arg, uint32_t first, const struct rec_volmap *m, struct hci_error *err)
+{
+	struct to_node *x = arg;
+
+	for (uint32_t i = 0; i < m->n; i++) {
+		const struct rec_segment *s = &m->seg[i];
+		uint32_t to;
+		int go;
+
+		if (!s->n || is_there(x, s))
+			continue;
+		to = roomiest(x);
+		go = to == UINT32_MAX ? -1 : leaves(x, s, to);
+		if (to == UINT32_MAX)
+			return err_set(err, HCI_E_NOPLACE, "volume %s: node %s has no disk in pool %s with room for another segment",
+				       x->v.name, x->to, x->v.pool);
+		if (go < 0)
+			continue;
+		if (!plan_add(x->p, 0, first + i, &s->r[go].disk, &x->snap.ids[to]))
+			return err_set(err, HCI_E_NOMEM, "volume %s: out of memory", x->v.name);
+		x->snap.disks[to].free -= x->v.segment_size;
+	}
+	return 0;
+}
+
+int plan_to_node(struct core *c, const struct uuid *volume, const char *from, const char *to, struct plan *out,
+		 struct hci_error *err)
+{
+	struct to_node *x = MEM_NEW(struct to_node);
+	char key[REC_KEY];
+	int rc;
+
+	memset(out, 0, sizeof(*out));
+	if (!x)
+		return err_set(err, HCI_E_NOMEM, "volume: out of memory");
+	x->p = out;
+	x->from = from;
+	x->to = to;
+	out->vols = MEM_NEW(struct uuid);
+	out->nvols = 1;
+	key_volume(key, volume);
+	rc = out->vols ? rec_volume_get(c->o.store, key, &x->v, NULL, err) : err_set(err, HCI_E_NOMEM, "volume: out of memory");
+	if (!rc)
+		rc = snap_make(c, x->v.pool, HCI_PLACE_NEW, &x->snap, err);
+	if (!rc) {
+		*out->vols = *volume;
+		rc = plan_each_chunk(c, &x->v, to_node_chunk, x, err);
+		out->bytes = out->n * x->v.segment_size;
+	}
+	snap_free(&x->snap);
+	mem_free(x);
+	if (rc)
+		plan_free(out);
+	return rc;
+}

@@ -31,6 +31,12 @@ struct plan {
 int plan_balance(struct core *c, const char *pool, struct plan *out, struct hci_error *err);
 /* From a fiber. The volume's policy places it as if it were new; copies that are on one of the disks chosen stay. */
 int plan_replace(struct core *c, const struct uuid *volume, struct plan *out, struct hci_error *err);
+/*
+ * From a fiber. One copy of each segment to that node, onto its disks with most room; of copies there already none moves. From:
+ * only segments with a copy on that node, which is the one that goes; "": the first copy, or the one in the node's own domain.
+ */
+int plan_to_node(struct core *c, const struct uuid *volume, const char *from, const char *to, struct plan *out,
+		 struct hci_error *err);
 void plan_free(struct plan *p);
 
 /* From a fiber: how many copies the volumes have on these disks. */

@@ -377,6 +377,10 @@ AT(struct hci_volume_set_opts, size, 0);
 AT(struct hci_volume_set_opts, replicas, 4);
 AT(struct hci_volume_set_opts, policy, 8);
 SIZE(struct hci_volume_set_opts, 16);
+AT(struct hci_volume_move_opts, size, 0);
+AT(struct hci_volume_move_opts, to, 8);
+AT(struct hci_volume_move_opts, from, 16);
+SIZE(struct hci_volume_move_opts, 24);
 
 AT(struct hci_pool_balance_info, copies, 0);
 AT(struct hci_pool_balance_info, bytes, 8);

@@ -332,6 +332,52 @@ START_TEST(a_node_is_emptied_and_used_again)
 }
 END_TEST
 
+static uint64_t copies_at(const char *volume, const char *node)
+{
+	uint64_t n = 0;
+
+	for (int k = 0; k < 3; k++)
+		n += copies_on(volume, disk_now(node, k).uuid);
+	return n;
+}
+
+START_TEST(a_volume_is_taken_to_a_node)
+{
+	struct hci_volume_move_opts o = HCI_VOLUME_MOVE_OPTS_INIT;
+	uint64_t at1;
+	struct user *u;
+
+	world_up(&w, 0);
+	world_pool(&w, 0);
+	make_volume("v", 2, NULL);
+	u = user_start("v");
+	o.to = "n3";
+	ok(hci_volume_move(w.client, "v", &o, NULL, &w.err));
+	ck_assert_uint_eq(copies_at("v", "n3"), SEGMENTS);
+	at1 = copies_at("v", "n1");
+	/* The others are on n1 and n2. */
+	o.to = "n2";
+	o.from = "n1";
+	ok(hci_volume_move(w.client, "v", &o, NULL, &w.err));
+	ck_assert_uint_eq(copies_at("v", "n1"), 0);
+	ck_assert_uint_eq(copies_at("v", "n2"), SEGMENTS);
+	ck_assert_uint_gt(at1, 0);
+	user_stop(u);
+	check_copies("v", 2);
+	ck_assert_int_eq(hci_volume_move(w.client, "nope", &o, NULL, &w.err), HCI_E_NOTFOUND);
+	o.from = "n2";
+	ck_assert_int_eq(hci_volume_move(w.client, "v", &o, NULL, &w.err), HCI_E_INVAL);
+	o.from = "n9";
+	ck_assert_int_eq(hci_volume_move(w.client, "v", &o, NULL, &w.err), HCI_E_NOTFOUND);
+	o.from = o.to = NULL;
+	ck_assert_int_eq(hci_volume_move(w.client, "v", &o, NULL, &w.err), HCI_E_INVAL);
+	ok(hci_node_evacuate(w.client, "n1", NULL, &w.err));
+	o.to = "n1";
+	ck_assert_int_eq(hci_volume_move(w.client, "v", &o, NULL, &w.err), HCI_E_NOPLACE);
+	world_down(&w);
+}
+END_TEST
+
 static void add_disk(const char *node, const char *name)
 {
 	struct hci_disk_opts o = HCI_DISK_OPTS_INIT;
@@ -536,7 +582,7 @@ static Suite *suite(void)
 		{ "replicas", replicas_change_while_the_volume_is_used }, { "disk", a_disk_is_emptied_under_load_and_removed },
 		{ "node", a_node_is_emptied_and_used_again },             { "balance", a_pool_is_evened_out_with_the_least_moves },
 		{ "policy", a_policy_is_changed_and_followed },           { "cancel", a_cancelled_change_is_taken_back },
-		{ "outlives", a_job_outlives_its_node },
+		{ "outlives", a_job_outlives_its_node },                  { "move", a_volume_is_taken_to_a_node },
 	};
 	Suite *s = suite_create("api_reconf");
 
