@@ -72,6 +72,7 @@ static int write_super(struct env *e, struct env_file *f, uint64_t size,
 	s->flags |= SUPER_CLEAN;
 	s->block = HCI_BLOCK;
 	s->region = REPL_REGION;
+	env_random(e, &s->log_key, sizeof(s->log_key));
 	page_seal(s, SUPER_MAGIC, SUPER_VERSION, 1, &o->uuid);
 	memcpy((uint8_t *)s + HCI_BLOCK, s, HCI_BLOCK);
 	n = fiber_write(e, f, s, PAGE_PAIR, 0, 0);

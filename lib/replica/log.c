@@ -135,11 +135,11 @@ static uint32_t sum_blocks(const struct repl_op *op)
 	return op->kind == REPL_WRITE ? (uint32_t)(op->len / HCI_BLOCK) : 0;
 }
 
-static uint32_t blocks_with(const struct logf_batch *f, const struct repl_op *op)
+static uint32_t blocks_with(const struct repl_disk *d, const struct logf_batch *f, const struct repl_op *op)
 {
-	uint32_t data = f->data_blocks + data_blocks(op);
+	uint32_t data = f->data_blocks + data_blocks(op), sums = f->data_blocks + f->direct_blocks + sum_blocks(op);
 
-	return logf_hdr_blocks(f->nvols + 1, f->nentries + 1, f->data_blocks + f->direct_blocks + sum_blocks(op)) + data;
+	return logf_hdr_blocks(f->nvols + 1, f->nentries + 1, sums, d->prev_bytes) + data;
 }
 
 enum fit { FIT, FIT_NEXT, FIT_WAIT };
@@ -152,7 +152,7 @@ static enum fit fits(struct repl_disk *d, const struct batch *b, const struct re
 	if (f->nentries == LOGF_ENTRIES_MAX || f->nvols == LOGF_VOLS_MAX ||
 	    f->data_blocks + f->direct_blocks + sum_blocks(op) > LOGF_DATA_MAX)
 		return FIT_NEXT;
-	if (ring_place(&d->log, blocks_with(f, op), is_control(op) ? 0 : CTL_RESERVE, &pos))
+	if (ring_place(&d->log, blocks_with(d, f, op), is_control(op) ? 0 : CTL_RESERVE, &pos))
 		return FIT;
 	return f->nentries ? FIT_NEXT : FIT_WAIT;
 }
@@ -272,6 +272,12 @@ static bool gather(struct repl_disk *d, struct batch *b, uint32_t budget)
 
 static void batch_done(struct env_io *io);
 
+void log_remember(struct repl_disk *d, const struct logf_hdr *h)
+{
+	d->prev_bytes = logf_own(h);
+	memcpy(d->prev_hdr, h, d->prev_bytes);
+}
+
 static void batch_send(struct repl_disk *d, struct batch *b)
 {
 	struct logf_batch *f = b->f;
@@ -281,7 +287,12 @@ static void batch_send(struct repl_disk *d, struct batch *b)
 	f->lsn = d->log.next_lsn;
 	f->epoch = d->log.epoch;
 	f->tail_lsn = d->log.tail_lsn;
+	f->durable = d->log.applied;
+	f->key = d->super->log_key;
+	f->prev = d->prev_hdr;
+	f->prev_bytes = d->prev_bytes;
 	hdr = logf_encode(f, b->hdr);
+	log_remember(d, (const struct logf_hdr *)b->hdr);
 	b->blocks = hdr + f->data_blocks;
 	if (d->log.tail_lsn == d->log.next_lsn)
 		fiber_cond_signal(d->e, &d->wb); /* it need not look at an empty log */
@@ -536,6 +547,9 @@ int log_init(struct repl_disk *d)
 	env_task_init(&d->finish_task, finish_task);
 	fiber_cond_init(&d->drained);
 	throttle_init(d);
+	d->prev_hdr = mem_alloc(LOGF_OWN_MAX);
+	if (!d->prev_hdr)
+		return HCI_E_NOMEM;
 	for (unsigned i = 0; i < BATCHES; i++) {
 		struct batch *b = MEM_NEW(struct batch);
 
@@ -566,5 +580,6 @@ void log_fini(struct repl_disk *d)
 		mem_free_aligned(d->batches[i]->hdr);
 		mem_free(d->batches[i]);
 	}
+	mem_free(d->prev_hdr);
 	mem_free(d->log.pos);
 }

@@ -31,12 +31,15 @@ uint32_t logf_encode(const struct logf_batch *b, void *out)
 	h->lsn = b->lsn;
 	h->epoch = b->epoch;
 	h->tail_lsn = b->tail_lsn;
+	h->durable = b->durable;
+	h->key = b->key;
 	h->data_blocks = b->data_blocks;
 	h->direct_blocks = b->direct_blocks;
 	h->nvols = (uint16_t)b->nvols;
 	h->nentries = (uint16_t)b->nentries;
-	h->hdr_bytes = logf_hdr_bytes(b->nvols, b->nentries, b->data_blocks + b->direct_blocks);
-	h->hdr_blocks = (uint16_t)logf_hdr_blocks(b->nvols, b->nentries, b->data_blocks + b->direct_blocks);
+	h->prev_bytes = b->prev_bytes;
+	h->hdr_bytes = logf_all_bytes(logf_own(h), b->prev_bytes);
+	h->hdr_blocks = (uint16_t)((h->hdr_bytes + HCI_BLOCK - 1) / HCI_BLOCK);
 	memcpy(p, b->vols, b->nvols * sizeof(b->vols[0]));
 	p += b->nvols * sizeof(b->vols[0]);
 	memcpy(p, b->entries, b->nentries * sizeof(b->entries[0]));
@@ -44,6 +47,8 @@ uint32_t logf_encode(const struct logf_batch *b, void *out)
 	memcpy(p, b->crcs, (b->data_blocks + b->direct_blocks) * sizeof(b->crcs[0]));
 	p += (b->data_blocks + b->direct_blocks) * sizeof(b->crcs[0]);
 	memset(p, 0, (size_t)((uint8_t *)out + h->hdr_blocks * HCI_BLOCK - p));
+	if (b->prev_bytes)
+		memcpy((uint8_t *)out + h->hdr_bytes - b->prev_bytes, b->prev, b->prev_bytes);
 	h->crc = logf_crc(h, h->hdr_bytes);
 	return h->hdr_blocks;
 }
@@ -52,9 +57,9 @@ static bool sizes_ok(const struct logf_hdr *h)
 {
 	return h->magic == LOGF_MAGIC && h->version == LOGF_VERSION && h->nvols <= LOGF_VOLS_MAX &&
 	       h->nentries <= LOGF_ENTRIES_MAX && h->data_blocks <= LOGF_DATA_MAX &&
-	       h->direct_blocks <= LOGF_DATA_MAX - h->data_blocks &&
-	       h->hdr_bytes == logf_hdr_bytes(h->nvols, h->nentries, h->data_blocks + h->direct_blocks) &&
-	       h->hdr_blocks == logf_hdr_blocks(h->nvols, h->nentries, h->data_blocks + h->direct_blocks);
+	       h->direct_blocks <= LOGF_DATA_MAX - h->data_blocks && h->prev_bytes <= LOGF_OWN_MAX &&
+	       h->hdr_bytes == logf_all_bytes(logf_own(h), h->prev_bytes) &&
+	       h->hdr_blocks == (h->hdr_bytes + HCI_BLOCK - 1) / HCI_BLOCK;
 }
 
 static bool vol_ok(const struct logf_vol *v)
@@ -124,10 +129,20 @@ static bool data_ok(const struct logf_view *v, const uint8_t *data)
 	return true;
 }
 
-enum logf_result logf_parse(const void *p, size_t len, const struct uuid *disk, struct logf_view *v)
+static void set_parts(struct logf_view *v, const struct logf_hdr *h)
+{
+	v->hdr = h;
+	v->blocks = h->hdr_blocks + h->data_blocks;
+	v->vols = (const void *)((const uint8_t *)h + sizeof(*h));
+	v->entries = (const void *)(v->vols + h->nvols);
+	v->crcs = (const void *)(v->entries + h->nentries);
+}
+
+/* blocks: how many are needed, of the header alone or with its data. */
+static enum logf_result parse(const void *p, size_t len, const struct uuid *disk, bool data, struct logf_view *v)
 {
 	const struct logf_hdr *h = p;
-	const uint8_t *b = p;
+	uint32_t need;
 
 	memset(v, 0, sizeof(*v));
 	if (len < HCI_BLOCK) {
@@ -136,17 +151,43 @@ enum logf_result logf_parse(const void *p, size_t len, const struct uuid *disk, 
 	}
 	if (!sizes_ok(h) || !uuid_eq(&h->disk, disk))
 		return LOGF_BAD;
-	v->hdr = h;
-	v->blocks = h->hdr_blocks + h->data_blocks;
-	if (len / HCI_BLOCK < v->blocks)
+	need = h->hdr_blocks + (data ? h->data_blocks : 0);
+	if (len / HCI_BLOCK < need) {
+		v->hdr = h;
+		v->blocks = need;
 		return LOGF_SHORT;
-	if (h->crc != logf_crc(p, h->hdr_bytes))
-		return LOGF_BAD;
-	v->vols = (const void *)(b + sizeof(*h));
-	v->entries = (const void *)(v->vols + h->nvols);
-	v->crcs = (const void *)(v->entries + h->nentries);
-	if (!body_ok(v))
-		return LOGF_BAD;
-	v->torn = !data_ok(v, b + (size_t)h->hdr_blocks * HCI_BLOCK);
+	}
+	set_parts(v, h);
+	return h->crc == logf_crc(p, h->hdr_bytes) && body_ok(v) ? LOGF_OK : LOGF_BAD;
+}
+
+enum logf_result logf_parse_hdr(const void *p, size_t len, const struct uuid *disk, struct logf_view *v)
+{
+	return parse(p, len, disk, false, v);
+}
+
+enum logf_result logf_parse(const void *p, size_t len, const struct uuid *disk, struct logf_view *v)
+{
+	enum logf_result res = parse(p, len, disk, true, v);
+
+	if (res != LOGF_OK)
+		return res;
+	v->torn = !data_ok(v, (const uint8_t *)p + (size_t)v->hdr->hdr_blocks * HCI_BLOCK);
 	return v->torn ? LOGF_BAD : LOGF_OK;
+}
+
+/* What is inside a whole header came from a whole header; it is looked at like anything from outside all the same. */
+bool logf_prev(const struct logf_view *v, struct logf_view *prev)
+{
+	const struct logf_hdr *h = v->hdr, *p;
+
+	memset(prev, 0, sizeof(*prev));
+	if (h->prev_bytes < sizeof(*p))
+		return false;
+	p = (const void *)((const uint8_t *)h + h->hdr_bytes - h->prev_bytes);
+	if (!sizes_ok(p) || logf_own(p) != h->prev_bytes || !uuid_eq(&p->disk, &h->disk) || p->lsn + 1 != h->lsn ||
+	    p->key != h->key)
+		return false;
+	set_parts(prev, p);
+	return body_ok(prev);
 }

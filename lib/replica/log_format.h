@@ -9,12 +9,12 @@
 #include "base/base.h"
 
 #define LOGF_MAGIC UINT64_C(0x31424c4943484843) /* "CHHCILB1" */
-#define LOGF_VERSION 1u
+#define LOGF_VERSION 2u
 
 #define LOGF_VOLS_MAX 256u
 #define LOGF_ENTRIES_MAX 256u
 #define LOGF_DATA_MAX 512u /* blocks */
-#define LOGF_HDR_MAX 6u    /* blocks: what the three limits above come to */
+#define LOGF_HDR_MAX 11u   /* blocks: what the three limits above come to, twice: see prev_bytes */
 
 #define LOGF_SEGMENT_MIN (UINT64_C(64) << 10)
 #define LOGF_SEGMENT_MAX (UINT64_C(4) << 30)
@@ -47,7 +47,11 @@ struct logf_hdr {
 	uint16_t nvols;
 	uint16_t nentries;
 	uint32_t direct_blocks; /* of all DIRECT entries: they have sums, but no data here */
-	uint32_t zero[6];
+	uint64_t durable;       /* all batches up to this one were on stable media when this one was made */
+	uint64_t key;           /* of the superblock: nobody who writes data blocks can make headers */
+	uint32_t prev_bytes;    /* behind the sums, at a multiple of 8, is the header of the batch before, without what
+				   that has there itself; 0: this is the first */
+	uint32_t zero;
 };
 _Static_assert(sizeof(struct logf_hdr) == 96, "on disk");
 
@@ -70,15 +74,18 @@ struct logf_entry {
 };
 _Static_assert(sizeof(struct logf_entry) == 24, "on disk");
 
-_Static_assert(sizeof(struct logf_hdr) + LOGF_VOLS_MAX * sizeof(struct logf_vol) +
-			       LOGF_ENTRIES_MAX * sizeof(struct logf_entry) + LOGF_DATA_MAX * 4 <=
-		       LOGF_HDR_MAX * HCI_BLOCK,
-	       "header fits");
+/* A header without the one of the batch before. */
+#define LOGF_OWN_MAX                                                                                                  \
+	(sizeof(struct logf_hdr) + LOGF_VOLS_MAX * sizeof(struct logf_vol) +                                          \
+	 LOGF_ENTRIES_MAX * sizeof(struct logf_entry) + LOGF_DATA_MAX * 4)
+_Static_assert(LOGF_OWN_MAX % 8 == 0 && 2 * LOGF_OWN_MAX <= LOGF_HDR_MAX * HCI_BLOCK, "header fits");
 
 /* A batch to be written. */
 struct logf_batch {
 	struct uuid disk;
-	uint64_t lsn, epoch, tail_lsn;
+	uint64_t lsn, epoch, tail_lsn, durable, key;
+	const void *prev; /* logf_own() of the batch before */
+	uint32_t prev_bytes;
 	uint32_t nvols, nentries, data_blocks, direct_blocks; /* at most LOGF_DATA_MAX together */
 	struct logf_vol vols[LOGF_VOLS_MAX];
 	struct logf_entry entries[LOGF_ENTRIES_MAX];
@@ -90,9 +97,19 @@ static inline uint32_t logf_hdr_bytes(uint32_t nvols, uint32_t nentries, uint32_
 	return (uint32_t)(sizeof(struct logf_hdr) + nvols * sizeof(struct logf_vol) +
 			  nentries * sizeof(struct logf_entry) + nsums * 4);
 }
-static inline uint32_t logf_hdr_blocks(uint32_t nvols, uint32_t nentries, uint32_t nsums)
+/* own: logf_hdr_bytes(). */
+static inline uint32_t logf_all_bytes(uint32_t own, uint32_t prev)
 {
-	return (logf_hdr_bytes(nvols, nentries, nsums) + HCI_BLOCK - 1) / HCI_BLOCK;
+	return prev ? (own + 7) / 8 * 8 + prev : own;
+}
+static inline uint32_t logf_hdr_blocks(uint32_t nvols, uint32_t nentries, uint32_t nsums, uint32_t prev)
+{
+	return (logf_all_bytes(logf_hdr_bytes(nvols, nentries, nsums), prev) + HCI_BLOCK - 1) / HCI_BLOCK;
+}
+/* Of a header that is whole: the bytes that the next one carries along. */
+static inline uint32_t logf_own(const struct logf_hdr *h)
+{
+	return logf_hdr_bytes(h->nvols, h->nentries, h->data_blocks + h->direct_blocks);
 }
 
 /* Writes the header blocks to out (LOGF_HDR_MAX blocks of room); returns how many. */
@@ -118,6 +135,10 @@ enum logf_result {
  * too. */
 enum logf_result logf_parse(const void *p, size_t len, const struct uuid *disk,
 			    struct logf_view *v);
+/* Is the header whole, whatever became of the data? Never sets v->torn. */
+enum logf_result logf_parse_hdr(const void *p, size_t len, const struct uuid *disk, struct logf_view *v);
+/* The header of the batch before, as v has it along: false when there is none, or it makes no sense. */
+bool logf_prev(const struct logf_view *v, struct logf_view *prev);
 /* The CRC of a header as it should be; for fuzzing and tests, which make headers by hand. */
 uint32_t logf_crc(const void *p, uint32_t hdr_bytes);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From the medium to memory: slot records and region tables, then every batch of the log from its
- * tail to the first that is not whole. Nothing is moved to its place here, the index points into
- * the log. Applying a batch again, on top of tables that already have it, ends in the same state,
+ * From the medium to memory: slot records and region tables (recover_tables.c), then every batch of the log from its
+ * tail to its end, where no batch is whole any more and none was (recover_gap.c). Nothing is moved to its place here, the
+ * index points into the log. Applying a batch again, on top of tables that already have it, ends in the same state,
  * so recovery may be cut off and begun anew at any point.
  */
 #include <errno.h>
@@ -11,261 +11,9 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/uuid.h"
-#include "replica/replica_impl.h"
+#include "replica/recover.h"
 
-#define WINDOW (4 * MiB)
 #define WINDOW_MIN 32u /* blocks */
-
-struct rec {
-	struct repl_disk *d;
-	struct hci_error *err;
-	uint8_t *buf;      /* a piece of the ring */
-	uint32_t first, n; /* blocks that it holds */
-	uint32_t taken;    /* blocks of batches so far */
-	uint64_t epoch;
-	bool clean;
-};
-
-static int corrupt(struct rec *r, const char *path, const char *what)
-{
-	return err_set(r->err, HCI_E_CORRUPT,
-		       "disk %s: %s: %s: take the disk out of its pool, its volumes are rebuilt "
-		       "from the other replicas",
-		       r->d->path, path, what);
-}
-
-static int page_error(struct rec *r, const char *path, enum page_state st)
-{
-	if (st == PAGE_VERSION)
-		return err_set(r->err, HCI_E_VERSION,
-			       "disk %s: %s is of a newer version: use the libhci that wrote it",
-			       r->d->path, path);
-	return corrupt(r, path, "both copies of a page are damaged");
-}
-
-/* A clean disk has no torn pages: then a bad copy is rot, and the other copy may be stale. */
-static enum page_state pick(struct rec *r, const void *pair, uint64_t magic, uint16_t version,
-			    unsigned *which)
-{
-	bool torn;
-	enum page_state st = page_pick(pair, magic, version, &r->d->uuid, which, &torn);
-
-	return torn && r->clean ? PAGE_BAD : st;
-}
-
-/* ---- records and tables ---- */
-
-/* Reads a small file whole: *len bytes, 0 when it is not there. */
-static int read_whole(struct rec *r, const char *path, size_t cap, uint8_t **out, size_t *len)
-{
-	struct env *e = r->d->e;
-	struct env_file *f;
-	int64_t n;
-	int rc = env_open(e, path, ENV_O_DIRECT, &f);
-
-	*len = 0;
-	*out = NULL;
-	if (rc == -ENOENT)
-		return 0;
-	if (rc)
-		return disk_sys_error(r->d, rc, path, r->err);
-	*out = mem_alloc_aligned(cap);
-	n = *out ? fiber_read(e, f, *out, cap, 0) : -ENOMEM;
-	env_close(e, f);
-	if (n < 0)
-		return disk_sys_error(r->d, (int)n, path, r->err);
-	*len = (size_t)n;
-	return 0;
-}
-
-static int load_meta(struct rec *r, const struct uuid *u, const char *path, struct vol **out)
-{
-	uint8_t *b;
-	size_t len;
-	unsigned which = 0;
-	enum page_state st = PAGE_EMPTY;
-	int rc = read_whole(r, path, PAGE_PAIR, &b, &len);
-
-	*out = NULL;
-	if (!rc && len == PAGE_PAIR)
-		st = pick(r, b, META_MAGIC, META_VERSION, &which);
-	if (!rc && st != PAGE_VALID && st != PAGE_EMPTY)
-		rc = page_error(r, path, st);
-	if (!rc && st == PAGE_VALID) {
-		const struct meta_page *m = (const void *)(b + which * HCI_BLOCK);
-		struct vol *v;
-
-		if (!uuid_eq(&m->volume, u) || m->segsize < LOGF_SEGMENT_MIN ||
-		    m->segsize > LOGF_SEGMENT_MAX || m->segsize % REPL_REGION ||
-		    m->generation == 0) {
-			rc = corrupt(r, path, "the record makes no sense");
-		} else if (!(v = *out = vol_new(r->d, u, m->segsize))) {
-			rc = err_set(r->err, HCI_E_NOMEM, "disk %s: out of memory", r->d->path);
-		} else {
-			v->gen = v->max_gen = m->generation;
-			v->last = m->last_seq;
-			v->stable = m->stable_seq;
-			v->meta_serial = m->h.serial;
-			r->d->log.must_lsn = MAX(r->d->log.must_lsn, m->lsn);
-			v->dir = true;
-		}
-	}
-	mem_free_aligned(b);
-	return rc;
-}
-
-static int load_map_page(struct rec *r, struct seg *s, const char *path, const uint8_t *pair,
-			 uint32_t i)
-{
-	const struct map_page *m;
-	struct mpage *p;
-	unsigned which = 0;
-	bool damaged;
-	enum page_state st = page_pick(pair, MAP_MAGIC, MAP_VERSION, &r->d->uuid, &which, &damaged);
-
-	if (st == PAGE_EMPTY && !damaged)
-		return 0;
-	if (st == PAGE_VERSION)
-		return page_error(r, path, st);
-	m = (const void *)(pair + which * HCI_BLOCK);
-	if (st == PAGE_VALID && (!uuid_eq(&m->volume, &s->vol->uuid) || m->segment != s->no ||
-				 m->first_region != i * MAP_REGIONS || m->regions != MAP_REGIONS))
-		st = PAGE_BAD;
-	p = s->pages[i] = MEM_NEW(struct mpage);
-	if (!p)
-		return err_set(r->err, HCI_E_NOMEM, "disk %s: out of memory", r->d->path);
-	p->damaged = damaged;
-	p->lost = st == PAGE_BAD;
-	if (st != PAGE_VALID)
-		return 0;
-	memcpy(p->seq, m->seq, sizeof(p->seq));
-	memcpy(p->valid, m->valid, sizeof(p->valid));
-	memcpy(p->side, m->side, sizeof(p->side));
-	p->serial = m->h.serial;
-	return 0;
-}
-
-/* See rebuild.c. */
-static int rebuild_damaged(struct rec *r, struct seg *s)
-{
-	int rc = 0;
-
-	for (uint32_t i = 0; i < s->npages && !rc; i++) {
-		if (s->pages[i] && (s->pages[i]->damaged || s->pages[i]->lost))
-			rc = rebuild_valid(s, i, s->pages[i]->lost);
-	}
-	return rc ? disk_sys_error(r->d, rc, "cannot read checksums", r->err) : 0;
-}
-
-static int load_seg(struct rec *r, struct vol *v, uint32_t no, bool has_data)
-{
-	struct seg *s = seg_get(v, no);
-	char *path = s ? seg_path(s, ".map") : NULL;
-	uint8_t *b = NULL;
-	size_t len = 0;
-	int rc;
-
-	if (!path)
-		return err_set(r->err, HCI_E_NOMEM, "disk %s: out of memory", r->d->path);
-	rc = read_whole(r, path, s->npages * (size_t)PAGE_PAIR, &b, &len);
-	s->on_disk = has_data && len == s->npages * (size_t)PAGE_PAIR;
-	for (uint32_t i = 0; !rc && (i + 1) * (size_t)PAGE_PAIR <= len; i++)
-		rc = load_map_page(r, s, path, b + i * (size_t)PAGE_PAIR, i);
-	/* Half of its files: it was being dropped, and the log says so; else they are damaged. */
-	for (uint32_t i = 0; !s->on_disk && i < s->npages; i++)
-		s->broken |= s->pages[i] != NULL;
-	if (!rc && s->on_disk)
-		rc = rebuild_damaged(r, s);
-	seg_real(s);
-	mem_free_aligned(b);
-	mem_free(path);
-	return rc;
-}
-
-static bool seg_name(const char *name, const char *suffix, uint32_t *no)
-{
-	char again[16];
-
-	if (strlen(name) != 12 || sscanf(name, "%8x", no) != 1)
-		return false;
-	snprintf(again, sizeof(again), "%08x%s", *no, suffix);
-	return strcmp(again, name) == 0;
-}
-
-static bool listed(char **names, const char *suffix, uint32_t no)
-{
-	uint32_t x;
-
-	for (; *names; names++) {
-		if (seg_name(*names, suffix, &x) && x == no)
-			return true;
-	}
-	return false;
-}
-
-static void free_names(char **names)
-{
-	for (unsigned i = 0; names && names[i]; i++)
-		mem_free(names[i]);
-	mem_free(names);
-}
-
-static int load_segs(struct rec *r, struct vol *v)
-{
-	char *dir = vol_path(v, ""), **names = NULL;
-	int rc = dir ? env_listdir(r->d->e, dir, &names) : -ENOMEM;
-	uint32_t no;
-
-	/* A process that died may have made them and not yet synced: what is seen here must last. */
-	if (!rc && !r->clean)
-		rc = env_sync_dir(r->d->e, dir);
-	if (rc)
-		rc = disk_sys_error(r->d, rc, "cannot list a slot's directory", r->err);
-	for (unsigned i = 0; !rc && names[i]; i++) {
-		if (seg_name(names[i], ".map", &no))
-			rc = load_seg(r, v, no, listed(names, ".seg", no));
-	}
-	free_names(names);
-	mem_free(dir);
-	return rc;
-}
-
-static int load_vol(struct rec *r, const struct uuid *u)
-{
-	char text[HCI_UUID_STR], *path;
-	struct vol *v;
-	int rc;
-
-	uuid_print(u, text);
-	path = mem_printf("%s/vol/%s/meta", r->d->path, text);
-	if (!path)
-		return err_set(r->err, HCI_E_NOMEM, "disk %s: out of memory", r->d->path);
-	rc = load_meta(r, u, path, &v);
-	mem_free(path);
-	/* Without a record the directory was being made: the log has all there is. */
-	return rc || !v ? rc : load_segs(r, v);
-}
-
-static int load_vols(struct rec *r)
-{
-	char *dir = disk_path(r->d, "vol"), **names = NULL;
-	int rc = dir ? env_listdir(r->d->e, dir, &names) : -ENOMEM;
-	struct uuid u;
-
-	if (!rc && !r->clean)
-		rc = env_sync_dir(r->d->e, dir); /* see load_segs */
-	if (rc)
-		rc = disk_sys_error(r->d, rc, "cannot list its slots", r->err);
-	for (unsigned i = 0; !rc && names[i]; i++) {
-		if (uuid_parse(names[i], &u))
-			rc = load_vol(r, &u);
-	}
-	free_names(names);
-	mem_free(dir);
-	return rc;
-}
-
-/* ---- the log ---- */
 
 static int load_checkpoint(struct rec *r)
 {
@@ -281,14 +29,14 @@ static int load_checkpoint(struct rec *r)
 	if (n != PAGE_PAIR) {
 		mem_free_aligned(pair);
 		return n < 0 ? disk_sys_error(d, (int)n, "cannot read the log", r->err)
-			     : corrupt(r, "log", "the file is cut short");
+			     : rec_corrupt(r, "log", "the file is cut short");
 	}
 	st = page_pick(pair, CKPT_MAGIC, CKPT_VERSION, &d->uuid, &which, NULL);
 	c = (const void *)(pair + which * HCI_BLOCK);
 	if (st != PAGE_VALID) {
-		rc = page_error(r, "log", st);
+		rc = rec_page_error(r, "log", st);
 	} else if (c->tail_block >= g->blocks || c->tail_lsn == 0) {
-		rc = corrupt(r, "log", "the checkpoint makes no sense");
+		rc = rec_corrupt(r, "log", "the checkpoint makes no sense");
 	} else {
 		g->head = g->tail = (uint32_t)c->tail_block;
 		g->next_lsn = g->tail_lsn = c->tail_lsn;
@@ -301,10 +49,10 @@ static int load_checkpoint(struct rec *r)
 }
 
 /* A little first: most logs are nearly empty. Each further piece is twice as long, and holds what is known to be needed. */
-static int fill(struct rec *r, uint32_t pos, uint32_t need)
+int rec_fill(struct rec *r, uint32_t pos, uint32_t need)
 {
 	struct repl_disk *d = r->d;
-	uint32_t n = MIN(MAX(MAX(r->n * 2, WINDOW_MIN), need), (uint32_t)(WINDOW / HCI_BLOCK));
+	uint32_t n = MIN(MAX(MAX(r->n * 2, WINDOW_MIN), need), (uint32_t)(REC_WINDOW / HCI_BLOCK));
 	int64_t got;
 
 	n = MIN(n, d->log.blocks - pos);
@@ -327,7 +75,7 @@ static int batch_at(struct rec *r, uint32_t pos, struct logf_view *v, bool *foun
 	memset(v, 0, sizeof(*v));
 	for (unsigned tries = 0; tries < 2 && res == LOGF_SHORT; tries++) {
 		if (tries || pos < r->first || pos >= r->first + r->n) {
-			rc = fill(r, pos, v->blocks);
+			rc = rec_fill(r, pos, v->blocks);
 			if (rc)
 				return rc;
 		}
@@ -336,7 +84,7 @@ static int batch_at(struct rec *r, uint32_t pos, struct logf_view *v, bool *foun
 	}
 	if (v->torn && r->d->mutate & REPL_MUTATE_TORN_BATCH)
 		res = LOGF_OK;
-	*found = res == LOGF_OK && v->hdr->lsn == g->next_lsn &&
+	*found = res == LOGF_OK && v->hdr->lsn == g->next_lsn && v->hdr->key == r->d->super->log_key &&
 		 (v->hdr->epoch >= r->epoch || r->d->mutate & REPL_MUTATE_OLD_EPOCH) &&
 		 v->hdr->epoch <= r->d->log.epoch && r->taken + v->blocks < g->blocks;
 	if (v->torn && v->hdr->lsn == g->next_lsn)
@@ -382,7 +130,7 @@ static int apply_vols(struct rec *r, const struct logf_view *b, struct vol **vol
 		if (!v)
 			return HCI_E_NOMEM;
 		if (v->segsize != x->segsize)
-			return corrupt(r, "log", "a slot has two segment sizes");
+			return rec_corrupt(r, "log", "a slot has two segment sizes");
 		v->gen = v->max_gen = MAX(v->gen, x->generation);
 		v->stable = MAX(v->stable, x->stable);
 		v->meta_dirty = true;
@@ -411,38 +159,39 @@ static int apply_batch(struct rec *r, const struct logf_view *b, uint32_t pos)
 			sums += x->nblocks;
 	}
 	mem_free(vols);
-	if (rc == HCI_E_NOMEM)
-		err_set(r->err, rc, "disk %s: out of memory for the index of the log", r->d->path);
-	return rc;
+	return rc == HCI_E_NOMEM ? rec_nomem(r, " for the index of the log") : rc;
+}
+
+int rec_take(struct rec *r, const struct logf_view *b, uint32_t pos)
+{
+	struct ring *g = &r->d->log;
+
+	if (ring_reserve(g))
+		return rec_nomem(r, " for the index of the log");
+	ring_take(g, pos, b->blocks);
+	g->applied++;
+	r->taken += b->blocks;
+	r->epoch = b->hdr->epoch;
+	log_remember(r->d, b->hdr);
+	return apply_batch(r, b, pos);
 }
 
 static int scan(struct rec *r)
 {
-	struct ring *g = &r->d->log;
 	struct logf_view v;
-	bool found;
+	bool found, over = false;
+	int rc = 0;
 
-	for (;;) {
-		uint32_t pos = g->head;
-		int rc = batch_at(r, pos, &v, &found);
+	while (!rc && !over) {
+		uint32_t pos = r->d->log.head;
 
+		rc = batch_at(r, pos, &v, &found);
 		if (!rc && !found && pos != 0)
 			rc = batch_at(r, pos = 0, &v, &found);
-		if (rc || !found)
-			return rc;
-		rc = ring_reserve(g);
-		if (rc)
-			return err_set(r->err, rc,
-				       "disk %s: out of memory for the index of the log",
-				       r->d->path);
-		ring_take(g, pos, v.blocks);
-		g->applied++;
-		r->taken += v.blocks;
-		r->epoch = v.hdr->epoch;
-		rc = apply_batch(r, &v, pos);
-		if (rc)
-			return rc;
+		if (!rc)
+			rc = found ? rec_take(r, &v, pos) : rec_gap(r, &over);
 	}
+	return rc;
 }
 
 static int check_broken(struct rec *r)
@@ -457,7 +206,7 @@ static int check_broken(struct rec *r)
 				if (!v->segs[k]->broken)
 					continue;
 				snprintf(name, sizeof(name), "%08x.seg", v->segs[k]->no);
-				return corrupt(r, name,
+				return rec_corrupt(r, name,
 					       "the segment's data file is missing, or its table "
 					       "is cut short");
 			}
@@ -511,13 +260,13 @@ int recover(struct repl_disk *d, struct hci_error *err)
 	int rc;
 
 	ENV_MARK_STATE(d->e, "recovery begins:unclean,clean", r.clean, 2);
-	rc = load_vols(&r);
+	rc = rec_load_vols(&r);
 	ENV_MARK(d->e, "recovery has the tables");
 	if (!rc)
 		rc = load_checkpoint(&r);
-	r.buf = rc ? NULL : mem_alloc_aligned(WINDOW);
+	r.buf = rc ? NULL : mem_alloc_aligned(REC_WINDOW);
 	if (!rc && !r.buf)
-		rc = err_set(err, HCI_E_NOMEM, "disk %s: out of memory for recovery", d->path);
+		rc = rec_nomem(&r, " for recovery");
 	if (!rc)
 		rc = scan(&r);
 	mem_free_aligned(r.buf);

@@ -80,6 +80,10 @@ struct repl_disk_opts {
 #define REPL_MUTATE_DIRECT_IN_PLACE 0x200u
 /* They are written while a drop of the segment is in the log. */
 #define REPL_MUTATE_DIRECT_AFTER_DROP 0x400u
+/* Recovery ends at a damaged batch and does not look behind it. */
+#define REPL_MUTATE_ROT_ENDS 0x800u
+/* Recovery takes a torn batch for a damaged one when something whole is behind it. */
+#define REPL_MUTATE_ROT_UNPROVEN 0x1000u
 
 /* From a fiber. The directory must be empty (lost+found aside), a device for the log all zeroes at its beginning, or
  * HCI_E_EXISTS. */

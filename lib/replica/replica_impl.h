@@ -58,7 +58,7 @@ static inline bool loc_is_data(uint32_t loc)
 #define SUM_MAGIC UINT64_C(0x534d555349434843)   /* "CHCISUMS" */
 #define SCRUB_MAGIC UINT64_C(0x4252435349434843) /* "CHCISCRB" */
 #define SCRUB_VERSION 1u
-#define SUPER_VERSION 3u
+#define SUPER_VERSION 4u
 #define CKPT_VERSION 1u
 #define META_VERSION 1u
 #define MAP_VERSION 1u
@@ -78,6 +78,7 @@ struct super_page {
 	uint32_t zero;
 	uint64_t lsn;         /* with CLEAN: of the next batch */
 	char log_path[256];   /* with EXT_LOG: a directory or a device, as given when formatted */
+	uint64_t log_key;     /* random: see struct logf_hdr */
 };
 
 struct ckpt_page {
@@ -333,6 +334,8 @@ struct repl_disk {
 	struct batch *batches[BATCHES];
 	struct env_task kick_task, finish_task, fail_task;
 	struct list finished;
+	uint8_t *prev_hdr; /* logf_own() of the newest batch, which the next one carries along */
+	uint32_t prev_bytes;
 	uint64_t drop_lsn; /* of the last DROP that was applied */
 	struct list free_directs;
 	uint32_t ndirect;
@@ -420,6 +423,7 @@ int logfile_open(struct repl_disk *d, const struct repl_disk_opts *o, struct hci
 int log_init(struct repl_disk *d);
 void log_fini(struct repl_disk *d);
 void log_kick(struct repl_disk *d);
+void log_remember(struct repl_disk *d, const struct logf_hdr *h); /* of the newest batch */
 void log_fail_all(struct repl_disk *d);
 void op_init(struct repl_op *op);
 void op_finish(struct repl_disk *d, struct repl_op *op, int status);

@@ -23,14 +23,14 @@ static void mend(uint8_t *p, size_t len, uint8_t how)
 	h->version = LOGF_VERSION;
 	h->disk = disk;
 	if (how & 1 || h->nvols > LOGF_VOLS_MAX || h->nentries > LOGF_ENTRIES_MAX ||
-	    h->data_blocks > LOGF_DATA_MAX)
+	    h->data_blocks > LOGF_DATA_MAX || h->prev_bytes > LOGF_OWN_MAX)
 		return;
-	h->hdr_bytes = logf_hdr_bytes(h->nvols, h->nentries, h->data_blocks);
-	h->hdr_blocks = (uint16_t)logf_hdr_blocks(h->nvols, h->nentries, h->data_blocks);
+	h->hdr_bytes = logf_all_bytes(logf_hdr_bytes(h->nvols, h->nentries, h->data_blocks), h->prev_bytes);
+	h->hdr_blocks = (uint16_t)logf_hdr_blocks(h->nvols, h->nentries, h->data_blocks, h->prev_bytes);
 	data = (size_t)h->hdr_blocks * HCI_BLOCK;
 	if (how & 2 || data > len)
 		return;
-	crcs = (void *)(p + h->hdr_bytes - h->data_blocks * 4);
+	crcs = (void *)(p + logf_hdr_bytes(h->nvols, h->nentries, h->data_blocks) - h->data_blocks * 4);
 	for (uint32_t i = 0; i < h->data_blocks && data + (i + 1) * (size_t)HCI_BLOCK <= len; i++)
 		crcs[i] = crc32c(0, p + data + i * (size_t)HCI_BLOCK, HCI_BLOCK);
 	h->crc = logf_crc(p, h->hdr_bytes);
@@ -58,6 +58,21 @@ static void check(const struct logf_view *v, size_t len)
 		abort();
 }
 
+/* The header of the batch before is inside this one, and all that it says of itself, too. */
+static void check_prev(const struct logf_view *v)
+{
+	const uint8_t *end = (const uint8_t *)v->hdr + v->hdr->hdr_bytes;
+	struct logf_view prev;
+
+	if (!logf_prev(v, &prev))
+		return;
+	if ((const uint8_t *)(prev.crcs + prev.hdr->data_blocks + prev.hdr->direct_blocks) != end)
+		abort();
+	for (uint32_t i = 0; i < prev.hdr->nentries; i++)
+		if (prev.entries[i].vol >= prev.hdr->nvols)
+			abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *in, size_t size)
 {
 	struct logf_view v;
@@ -76,6 +91,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *in, size_t size)
 	mend(p, len, in[0]);
 	if (logf_parse(p, len, &disk, &v) == LOGF_OK)
 		check(&v, len);
+	if (logf_parse_hdr(p, len, &disk, &v) == LOGF_OK)
+		check_prev(&v);
 	free(p);
 	return 0;
 }

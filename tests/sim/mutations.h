@@ -41,6 +41,8 @@ static const struct mutation {
 	{ "files-unsynced", 0, REPL_MUTATE_FILES_UNSYNCED, 0 },
 	{ "old-epoch", 0, REPL_MUTATE_OLD_EPOCH, 0 },
 	{ "recovery-unsynced", 0, REPL_MUTATE_RECOVERY_UNSYNCED, 0 },
+	{ "rot-ends", 0, REPL_MUTATE_ROT_ENDS, 0 },
+	{ "rot-unproven", 0, REPL_MUTATE_ROT_UNPROVEN, 0 },
 	{ "seq-forgotten", 0, REPL_MUTATE_SEQ_FORGOTTEN, 0 },
 	{ "cache-keep-old", 0, 0, CACHE_MUTATE_KEEP_OLD },
 	{ "cache-trust", 0, 0, CACHE_MUTATE_TRUST },

@@ -77,7 +77,7 @@ static size_t make_batch(void)
 	b.entries[3] = (struct logf_entry){ .vol = 0, .kind = LOGF_DROP, .segment = LOGF_ALL };
 	b.data_blocks = 2;
 	memset(bytes, 0, sizeof(bytes));
-	hdr = logf_hdr_blocks(2, 4, 2);
+	hdr = logf_hdr_blocks(2, 4, 2, 0);
 	memset(bytes + hdr * HCI_BLOCK, 0xab, 2 * HCI_BLOCK);
 	b.crcs[0] = b.crcs[1] = crc32c(0, bytes + hdr * HCI_BLOCK, HCI_BLOCK);
 	ck_assert_uint_eq(logf_encode(&b, bytes), hdr);
@@ -174,7 +174,7 @@ END_TEST
 
 START_TEST(largest_header_fits)
 {
-	ck_assert_uint_eq(logf_hdr_blocks(LOGF_VOLS_MAX, LOGF_ENTRIES_MAX, LOGF_DATA_MAX),
+	ck_assert_uint_eq(logf_hdr_blocks(LOGF_VOLS_MAX, LOGF_ENTRIES_MAX, LOGF_DATA_MAX, LOGF_OWN_MAX),
 			  LOGF_HDR_MAX);
 }
 END_TEST

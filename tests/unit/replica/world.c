@@ -32,6 +32,8 @@ static uint32_t mutation(void)
 		{ "direct-unsynced", REPL_MUTATE_DIRECT_UNSYNCED },
 		{ "direct-in-place", REPL_MUTATE_DIRECT_IN_PLACE },
 		{ "direct-after-drop", REPL_MUTATE_DIRECT_AFTER_DROP },
+		{ "rot-ends", REPL_MUTATE_ROT_ENDS },
+		{ "rot-unproven", REPL_MUTATE_ROT_UNPROVEN },
 	};
 	const char *name = getenv("HCI_MUTATE");
 
