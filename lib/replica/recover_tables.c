@@ -77,8 +77,12 @@ static int load_meta(struct rec *r, const struct uuid *u, const char *path, stru
 	int rc = read_whole(r, path, PAGE_PAIR, &b, &len);
 
 	*out = NULL;
-	if (!rc && len == PAGE_PAIR)
+	/* Of a file that was being made when the process died, and power was lost later, only what was written to it since
+	 * is sure to be there: the first page, perhaps. */
+	if (!rc && len) {
+		memset(b + len, 0, PAGE_PAIR - len);
 		st = pick(r, b, META_MAGIC, META_VERSION, &which);
+	}
 	if (!rc && st != PAGE_VALID && st != PAGE_EMPTY)
 		rc = rec_page_error(r, path, st);
 	if (!rc && st == PAGE_VALID) {

@@ -129,6 +129,20 @@ REAL(replays_its_log)
 	repl_disk_close(d, false);
 }
 
+static void third_was_in_flight(const char *path)
+{
+	uint8_t block[HCI_BLOCK] __attribute__((aligned(8)));
+	char name[160];
+	int fd;
+
+	snprintf(name, sizeof(name), "%s/log", path);
+	fd = open(name, O_RDWR);
+	ck_assert_int_eq(pread(fd, block, sizeof(block), 4 * HCI_BLOCK), HCI_BLOCK);
+	in_flight_with(block, 2);
+	ck_assert_int_eq(pwrite(fd, block, sizeof(block), 4 * HCI_BLOCK), HCI_BLOCK);
+	close(fd);
+}
+
 /* A batch that made it to the medium while the one before it was lost was never acknowledged; it
  * must not be taken for the successor of what is written in the lost one's place later. */
 REAL(leftovers_do_not_come_back)
@@ -143,6 +157,7 @@ REAL(leftovers_do_not_come_back)
 	repl_disk_close(d, true);
 	damage(path, "log", 8192 + 4096 + 40,
 	       4); /* the second batch, as if it had not been written */
+	third_was_in_flight(path);
 	d = must_open(e, path, &o);
 	a = must_slot(d, 1, 3, SEG); /* takes its place and its number */
 	read_expect(e, a, 0, 0, 4096, 0);

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "replica/log_format.h"
+
 #define ALLOC_MAX (1 * MiB)
 
 const struct uuid disk_uuid = { { 0xd1, 2, 3 } }, cluster_uuid = { { 0xc1, 2, 3 } };
@@ -13,6 +15,15 @@ const struct uuid disk_uuid = { { 0xd1, 2, 3 } }, cluster_uuid = { { 0xc1, 2, 3 
 struct uuid vol_uuid(unsigned n)
 {
 	return (struct uuid){ { (uint8_t)n, 0x77 } };
+}
+
+void in_flight_with(void *header, uint64_t lsn)
+{
+	struct logf_hdr *h = header;
+
+	ck_assert(h->magic == LOGF_MAGIC && h->lsn > lsn);
+	h->durable = lsn - 1;
+	h->crc = logf_crc(h, h->hdr_bytes);
 }
 
 /* HCI_MUTATE: a bug to be planted, to see that a test notices. */

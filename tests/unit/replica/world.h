@@ -42,5 +42,7 @@ struct repl_disk *must_format_open(struct env *e, const char *path, const struct
 struct repl_disk *must_open(struct env *e, const char *path, const struct repl_disk_opts *o);
 struct repl_slot *must_slot(struct repl_disk *d, unsigned vol, uint64_t gen, uint64_t segsize);
 struct uuid vol_uuid(unsigned n);
+/* The batch whose header this is was made before any from `lsn` on was durable: so is one that was in flight with it. */
+void in_flight_with(void *header, uint64_t lsn);
 
 #endif
