@@ -85,7 +85,7 @@ uint32_t region_len(const struct vol *v, uint32_t region)
 	return (uint32_t)MIN((uint64_t)REPL_REGION, v->rec.segment_size - (uint64_t)region * REPL_REGION);
 }
 
-static const struct repl_region *region_at(const struct repl_region *a, size_t n, const struct repl_region *key)
+const struct repl_region *region_at(const struct repl_region *a, size_t n, const struct repl_region *key)
 {
 	return n ? bsearch(key, a, n, sizeof(*a), region_cmp) : NULL;
 }

@@ -352,6 +352,8 @@ int resync_settle(struct vol *v, uint64_t stable, struct hci_error *err);
 
 /* copy.c */
 uint32_t seg_best_source(struct vol *v, uint32_t segment, int not_pos); /* position that is in and up, or UINT32_MAX */
+/* The one for the same region in an ascending list, or NULL. */
+const struct repl_region *region_at(const struct repl_region *a, size_t n, const struct repl_region *key);
 /* The union of two lists; of a region in both the larger seq stays. Frees both. */
 int region_union(struct repl_region *a, size_t na, struct repl_region *b, size_t nb, struct repl_region **out, size_t *n);
 /* Length of a region in bytes: the last one may be cut by the segment's end, never by the volume's. */

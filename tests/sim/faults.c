@@ -230,9 +230,13 @@ static void disk_full(struct trouble *t, struct cl_disk *d)
 
 static void disk_lies(struct trouble *t, struct cl_disk *d)
 {
-	switch (tr_pick(t, 8)) {
+	switch (tr_pick(t, 10)) {
 	case 0:
 		sim_disk_rot(d->sd, ".map");
+		break;
+	case 8:
+	case 9:
+		sim_disk_rot(d->sd, "log");
 		break;
 	case 1:
 	case 2:

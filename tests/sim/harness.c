@@ -2,6 +2,8 @@
 /* Simulated clusters: see harness.h. */
 #include "sim/harness.h"
 
+#include "sim/rot.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,6 +46,16 @@ static void disk_failed(void *arg, struct repl_disk *d, const struct hci_error *
 	fiber_cond_signal(k->life->env, &k->changed);
 }
 
+static void rot(struct keeper *k, bool end)
+{
+	struct cl_disk *d = k->disk;
+	char log[sizeof(d->rec.path) + 8];
+
+	d->log_end_rots = false;
+	snprintf(log, sizeof(log), "%s/log", d->rec.path);
+	rot_log(k->life->env, k->life->node->cl->sim, log, &d->rec.uuid, end);
+}
+
 /* Opens it, or says why not. What is not explained by a fault is a failure of the run. */
 static int keep_open(struct keeper *k)
 {
@@ -60,6 +72,8 @@ static int keep_open(struct keeper *k)
 	if (!d->formatted)
 		rc = repl_disk_format(k->life->env, d->rec.path, &o, &err);
 	if (rc == 0) {
+		if (d->log_end_rots || (d->formatted && c->log_rots && sim_rand_below(c->sim, 3) == 0))
+			rot(k, d->log_end_rots);
 		d->formatted = true;
 		rc = repl_disk_open(k->life->env, d->rec.path, &o, &k->open, &err);
 	}

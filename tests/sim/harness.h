@@ -36,6 +36,7 @@ struct cl_disk {
 	enum sim_disk_fault fault;
 	bool full;            /* somebody else took its room */
 	bool faulted_lately;  /* a failure to open has its reason */
+	bool log_end_rots;    /* when it is opened next */
 	bool scrub_wanted;    /* by the test; its node begins soon */
 	bool scrubbed;        /* and was done with it */
 };
@@ -98,6 +99,7 @@ struct cluster {
 	void (*on_death)(struct cl_node *n, void *arg);
 	void *arg;
 	struct cache_info cache; /* counts of all clients' caches in all lives that are over */
+	bool log_rots;        /* while a disk is not open a bit of its write log may flip */
 	bool injected;        /* a failure was injected: a disk may be refused once */
 	bool failed;          /* something happened that must not happen */
 	char why[512];

@@ -334,6 +334,7 @@ static void setup(struct scene *s, const struct scene_opts *o)
 	s->c->on_death = node_died;
 	s->c->arg = s;
 	s->trouble = (struct trouble){ .c = s->c, .points = o->points, .mask = o->mask, .lies = o->seed % 8 == 7 };
+	s->c->log_rots = s->trouble.lies && s->trouble.mask >> TR_ROT & 1;
 	trouble_init(&s->trouble);
 	s->nvol = pick(s, 3) || o->rehearsed ? 1 : 2 + (unsigned)pick(s, 2);
 	replicas = 2 + (uint32_t)pick(s, 2);

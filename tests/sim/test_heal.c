@@ -419,6 +419,53 @@ START_TEST(a_disk_that_returns_gets_what_it_missed_only)
 }
 END_TEST
 
+/* ---- the end of a log that rots ---- */
+
+static void write_one(struct life *l, void *arg)
+{
+	uint8_t *buf = mem_alloc_aligned(HCI_BLOCK);
+
+	(void)l;
+	memset(buf, *(int *)arg, HCI_BLOCK);
+	ck_assert_int_eq(vol_rw(h.v, VOL_WRITE, buf, 5 * HCI_BLOCK, HCI_BLOCK), 0);
+	mem_free_aligned(buf);
+}
+
+static void expect_one(struct life *l, void *arg)
+{
+	uint8_t *buf = mem_alloc_aligned(HCI_BLOCK);
+
+	(void)l;
+	ck_assert_int_eq(vol_rw(h.v, VOL_READ, buf, 5 * HCI_BLOCK, HCI_BLOCK), 0);
+	ck_assert_int_eq(buf[0], *(int *)arg);
+	mem_free_aligned(buf);
+}
+
+/* All lose power, and one disk cannot tell the last thing that it acknowledged from a torn write: the other has it. */
+START_TEST(what_a_rotten_log_lost_at_its_end_comes_from_the_other_replica)
+{
+	struct cluster_opts o = CLUSTER_OPTS_INIT;
+	struct vol_create v = { .size = MiB, .segment_size = MiB, .replicas = 2 };
+	int before = 1, now = 2;
+
+	o.log_size = 4 * MiB;
+	heal_up(&h, &o, &v);
+	heal_call(&h, &h.c->client[0], heal_attach, &h);
+	heal_call(&h, &h.c->client[0], write_one, &before);
+	heal_call(&h, &h.c->client[0], write_one, &now);
+	cluster_disk(h.c, &seg_leg(h.v, &h.v->segs[0], (unsigned)_i)->disk)->log_end_rots = true;
+	for (unsigned i = 0; i < o.nodes; i++)
+		cluster_kill(&h.c->node[i], true);
+	cluster_kill(&h.c->client[0], false);
+	for (unsigned i = 0; i < o.nodes; i++)
+		cluster_boot(&h.c->node[i]);
+	heal_call(&h, &h.c->client[1], heal_attach, &h);
+	heal_call(&h, &h.c->client[1], expect_one, &now);
+	heal_call(&h, &h.c->client[1], heal_detach, &h);
+	heal_call(&h, &h.c->client[1], heal_compare, &h);
+}
+END_TEST
+
 /* ---- copies that are not counted on any more ---- */
 
 /* What node 0's disks take; its part of the volume was made elsewhere while it was away. */
@@ -497,6 +544,7 @@ static Suite *suite(void)
 	tcase_add_test(t, the_most_endangered_come_first);
 	tcase_add_test(t, volumes_share_one_budget);
 	tcase_add_test(t, a_disk_that_returns_gets_what_it_missed_only);
+	tcase_add_loop_test(t, what_a_rotten_log_lost_at_its_end_comes_from_the_other_replica, 0, 2);
 	tcase_add_loop_test(t, a_disk_that_returns_too_late_gives_its_space_back, 0, 2);
 	tcase_add_test(t, an_old_copy_stays_while_others_are_missing);
 	suite_add_tcase(s, t);

@@ -30,7 +30,7 @@ enum trouble_kind {
 	TR_CLOCK,
 	TR_AMBUSH,
 	TR_DISK_DEATH,
-	TR_ROT, /* bits of segment files or tables flip, a write is lost or goes elsewhere: only in trouble.lies */
+	TR_ROT, /* bits of segment files, tables or logs flip, a write is lost or goes elsewhere: only in trouble.lies */
 	TR_REPLICAS, /* not faults, but what an operator does: the volume is to have more or fewer replicas, */
 	TR_EVACUATE, /* a disk is to be emptied, */
 	TR_MOVE,     /* copies are to move */
