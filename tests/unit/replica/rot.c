@@ -417,7 +417,7 @@ static Suite *suite(void)
 	tcase_add_loop_test(t, two_damaged_headers_refuse_the_disk, 0, 2);
 	tcase_add_test(t, last_batch_may_be_torn);
 	tcase_add_test(t, data_do_not_pass_for_headers);
-	tcase_add_loop_test(t, any_bit_may_flip, 1, many ? atoi(many) : 100);
+	tcase_add_loop_test(t, any_bit_may_flip, 1, many ? atoi(many) : 40);
 	suite_add_tcase(s, t);
 	return s;
 }
