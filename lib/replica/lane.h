@@ -6,7 +6,7 @@
 #include "env/env.h"
 
 #define LANE_BUSY 2u  /* of those that come second, at a time while users have requests */
-#define LANE_IDLE 16u /* while they have none */
+#define LANE_IDLE 32u /* while they have none */
 
 /* The class of a request, as on the wire. */
 enum lane_class {

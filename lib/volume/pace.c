@@ -139,6 +139,23 @@ static void faster(struct pace *p, bool much)
 	p->window = MIN(p->window, p->max);
 }
 
+/*
+ * Nobody to be careful of: more, as long as it is for the medium to work on and not for copies to wait in longer queues.
+ * What slow media cannot take at once would only stand before the first request of a user who comes.
+ */
+static void alone(struct pace *p)
+{
+	if (p->took < PACE_TOOK)
+		faster(p, true);
+	else if (p->took > 2 * PACE_TOOK && p->window > PACE_START)
+		p->window = MAX(p->window * 3 / 4, (uint64_t)PACE_START);
+}
+
+void pace_copied(struct pace *p, uint64_t ns)
+{
+	p->took = p->took ? (p->took * 15 + ns) / 16 : ns;
+}
+
 static void forget(struct pace *p)
 {
 	for (unsigned c = 0; c < PACE_CLASSES; c++)
@@ -158,7 +175,7 @@ void pace_tick(struct pace *p, uint64_t now)
 	p->window = MIN(p->window, p->max);
 	if (!any) {
 		if (p->idle_since == UINT64_MAX)
-			faster(p, true);
+			alone(p);
 		return;
 	}
 	if ((unknown || now - p->base_at > BASE_OLD) && now >= p->probe_at) {

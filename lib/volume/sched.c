@@ -166,7 +166,7 @@ struct run {
 	struct copy_job *j;
 	size_t first;
 	uint32_t n;
-	uint64_t len;
+	uint64_t len, began;
 };
 
 static bool job_over(const struct copy_job *j)
@@ -185,9 +185,12 @@ static void run_fiber(void *arg)
 	int rc = copy_run(j, j->regions + r->first, r->n);
 
 	j->to->load->copies--;
+	j->to->load->filling--;
 	if (--s->running == 0)
 		pace_running(&s->pace, false, env_now(s->e));
 	s->inflight -= r->len;
+	if (!rc)
+		pace_copied(&s->pace, env_now(s->e) - r->began);
 	if (rc && !j->status)
 		j->status = rc;
 	mem_free(r);
@@ -213,7 +216,7 @@ static struct copy_job *pick(struct vol_sched *s)
 	unsigned left, least = 0;
 
 	list_for_each(j, &s->jobs, link) {
-		if (j->next == j->n || job_over(j) || j->to->load->copies >= SCHED_DISK_COPIES)
+		if (j->next == j->n || job_over(j) || j->to->load->filling >= SCHED_DISK_COPIES)
 			continue;
 		left = seg_copies_left(j->v, j->segment);
 		if (!best || left < least || (left == least && j->to->load->copies < best->to->load->copies)) {
@@ -235,6 +238,7 @@ static bool start_run(struct vol_sched *s, struct copy_job *j, uint32_t n)
 	r->first = j->next;
 	r->n = n;
 	r->len = (uint64_t)n * REPL_REGION;
+	r->began = env_now(s->e);
 	if (fiber_spawn(s->e, run_fiber, r, "volume-copy")) {
 		mem_free(r);
 		return false;
@@ -243,6 +247,7 @@ static bool start_run(struct vol_sched *s, struct copy_job *j, uint32_t n)
 	j->next += n;
 	j->running++;
 	j->to->load->copies++;
+	j->to->load->filling++;
 	if (s->running++ == 0)
 		pace_running(&s->pace, true, env_now(s->e));
 	s->inflight += r->len;

@@ -21,7 +21,7 @@ struct vol_io;
 
 #define SCHED_JOBS 32u       /* of all volumes */
 #define SCHED_JOBS_URGENT 48u /* when one is more endangered than those at work */
-#define SCHED_DISK_COPIES 8u /* to one disk at a time: a slow one must not hold the whole budget */
+#define SCHED_DISK_COPIES 16u /* to one disk at a time: a slow one must not hold the whole budget */
 #define COPY_MAX (1u << 20)  /* bytes of one copy */
 
 /* One disk, as all volumes of the cluster see it. */
@@ -31,6 +31,7 @@ struct disk_load {
 	uint32_t refs;
 	uint32_t ops;    /* requests of the volumes' users */
 	uint32_t copies; /* being read from it or written to it */
+	uint32_t filling; /* of these: written to it */
 	uint32_t jobs;   /* that fill it */
 	uint64_t lat;    /* of reads, ns, a moving average; 0: not known */
 	uint64_t lat_at;

@@ -89,10 +89,10 @@ static void many_alone(struct env *e, void *arg)
 	lane_end(&item[0]); /* a copy comes before scrubs that were there first */
 	ck_assert_uint_eq(order[going - 1], 40);
 	put(41, LANE_USER);
-	for (unsigned i = 1; i < 14; i++)
+	for (unsigned i = 1; i < LANE_IDLE - 2; i++)
 		lane_end(&item[i]);
 	ck_assert_uint_eq(going, LANE_IDLE + 2); /* more than may go beside a user are at the disk still */
-	lane_end(&item[14]);
+	lane_end(&item[LANE_IDLE - 2]);
 	ck_assert_uint_eq(going, LANE_IDLE + 3);
 }
 

@@ -96,6 +96,25 @@ START_TEST(nobody_there_means_all_there_is)
 }
 END_TEST
 
+START_TEST(queues_no_longer_than_the_medium_needs)
+{
+	struct disk d = { 1e6, 0, 200 };
+
+	for (unsigned i = 0; i < 100; i++)
+		pace_copied(&p, 3 * PACE_TOOK); /* a slow one */
+	copy_for(&d, 2);
+	ck_assert_uint_eq(p.window, PACE_START);
+	for (unsigned i = 0; i < 100; i++)
+		pace_copied(&p, PACE_TOOK / 4);
+	copy_for(&d, 2);
+	ck_assert_uint_eq(p.window, PACE_MAX);
+	for (unsigned i = 0; i < 100; i++)
+		pace_copied(&p, 3 * PACE_TOOK);
+	copy_for(&d, 2);
+	ck_assert_uint_eq(p.window, PACE_START);
+}
+END_TEST
+
 /* Whatever the disk stands, what users wait stays near what they may, and the copies take what is left. */
 START_TEST(users_wait_no_longer_than_they_may)
 {
@@ -161,6 +180,7 @@ static Suite *suite(void)
 
 	tcase_add_checked_fixture(t, up, NULL);
 	tcase_add_test(t, nobody_there_means_all_there_is);
+	tcase_add_test(t, queues_no_longer_than_the_medium_needs);
 	tcase_add_loop_test(t, users_wait_no_longer_than_they_may, 0, 9);
 	tcase_add_test(t, a_copy_always_goes_on);
 	tcase_add_test(t, what_is_undisturbed_is_found_out);
