@@ -178,6 +178,10 @@ static int copy_out(struct leg *to, uint32_t segment, uint64_t off, const uint8_
 /*
  * What the source has damaged comes from others of the set. What none of them has goes along as it is, with the sums
  * that it should have, so that the copy can end and its readers are told.
+ *
+ * Not marked as copied (no REPL_F_SETSEQ): this is for settling, where the content may be of a write that was never
+ * acknowledged. If settling is not finished and the next writer begins from a replica that has the old content, whose
+ * number is smaller, a mark would keep this one from being copied anew.
  */
 int copy_regions(struct vol *v, unsigned from, struct leg *to, uint32_t segment, uint64_t off, uint32_t len, void *buf,
 		 uint64_t seq)
@@ -188,7 +192,7 @@ int copy_regions(struct vol *v, unsigned from, struct leg *to, uint32_t segment,
 	if (rc && rc != HCI_E_CORRUPT)
 		return rc;
 	ENV_MARK(v->e, "region between two replicas");
-	return copy_out(to, segment, off, buf, len, seq, rc ? REPL_F_SETSEQ | REPL_F_ASIS : REPL_F_SETSEQ, sums);
+	return copy_out(to, segment, off, buf, len, seq, rc ? REPL_F_ASIS : 0, sums);
 }
 
 /* From the best source there is; one that fails is done with, as if a user's read had met with it. */

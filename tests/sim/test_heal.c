@@ -132,6 +132,45 @@ START_TEST(a_target_that_blinks_goes_on_where_it_was)
 }
 END_TEST
 
+/* A replica that got what was settled is not taken for one that was copied: the next writer may settle otherwise. */
+static void no_marks(struct life *l, void *arg)
+{
+	struct repl_region *r;
+	size_t n;
+
+	(void)l;
+	(void)arg;
+	for (uint32_t i = 0; i < h.v->nlegs; i++) {
+		ck_assert_int_eq(leg_regions(h.v->legs[i], 0, UINT32_MAX, &r, &n), 0);
+		ck_assert_uint_gt(n, 0);
+		for (size_t k = 0; k < n; k++)
+			ck_assert_msg(!(r[k].seq & REPL_SEQ_COPIED), "region %u is marked", r[k].region);
+		mem_free(r);
+	}
+}
+
+static void start_writing(struct life *l, void *arg);
+
+START_TEST(what_is_settled_is_not_marked_as_copied)
+{
+	struct cluster_opts o = CLUSTER_OPTS_INIT;
+	struct vol_create v = { .size = 4 * MiB, .segment_size = 4 * MiB, .replicas = 3 };
+
+	o.nodes = 3;
+	heal_up(&h, &o, &v);
+	attach_fill();
+	for (unsigned k = 1; k < 3; k++) /* they do not get what is written last */
+		sim_net_cut(h.c->sim, h.c->client[0].sim, disk_of(0, k)->node->sim, true);
+	heal_call(&h, &h.c->client[0], start_writing, NULL);
+	sim_run(h.c->sim, 20 * NS_PER_MS);
+	cluster_kill(&h.c->client[0], false);
+	sim_net_heal(h.c->sim);
+	heal_call(&h, &h.c->client[1], heal_attach, &h);
+	ck_assert_uint_gt(h.v->st.resync_copied, 0);
+	heal_call(&h, &h.c->client[1], no_marks, NULL);
+}
+END_TEST
+
 /* ---- whose network the data cross ---- */
 
 static void rebuild_with(bool partition)
@@ -535,6 +574,7 @@ static Suite *suite(void)
 
 	tcase_set_timeout(t, 240);
 	tcase_add_checked_fixture(t, NULL, end);
+	tcase_add_test(t, what_is_settled_is_not_marked_as_copied);
 	tcase_add_test(t, copies_do_not_pass_the_writer);
 	tcase_add_test(t, the_writer_carries_them_where_nodes_do_not_reach_each_other);
 	tcase_add_test(t, a_rebuild_goes_on_after_its_writer_died);
