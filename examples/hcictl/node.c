@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* node list, evacuate, activate, remove */
+/* node list, evacuate, activate, limit, remove */
 #include "cli.h"
 
 static int list(struct cli *cli)
@@ -40,6 +40,17 @@ static int activate(struct cli *cli)
 	return done(cli, "node %s is for use", cli->args[0]);
 }
 
+static int limit(struct cli *cli)
+{
+	struct hci_node_limits l = HCI_NODE_LIMITS_INIT;
+
+	l.migrations = (uint32_t)opt_number(cli, "migrations", 0);
+	l.migrate_bandwidth = opt_size(cli, "migrate-bandwidth", 0);
+	if (hci_node_limit(cli->cluster, cli->args[0], &l, &cli->err))
+		return failed(cli);
+	return done(cli, "node %s is limited so", cli->args[0]);
+}
+
 static int remove_node(struct cli *cli)
 {
 	if (hci_node_remove(cli->cluster, cli->args[0], &cli->err))
@@ -68,6 +79,15 @@ static const struct verb verbs[] = {
 	  .run = activate,
 	  .min = 1,
 	  .max = 1 },
+	{ .name = "limit",
+	  .args = "NAME",
+	  .summary = "Say what a node may spend on VMs that leave it; also for those that are leaving",
+	  .run = limit,
+	  .min = 1,
+	  .max = 1,
+	  .more = "What is not given becomes its default. Example:\n  hcictl node limit n1 --migrate-bandwidth 50M",
+	  .opts = { { "migrations", "N", "at a time, others wait in order (default 4)" },
+		    { "migrate-bandwidth", "SIZE", "a second, for all of them together (default: no limit)" } } },
 	{ .name = "remove",
 	  .args = "NAME",
 	  .summary = "Forget a node that is down and has no disks",

@@ -60,6 +60,9 @@ struct hci_node_info {
 	uint32_t vms;
 	uint32_t reserved;
 	uint64_t started_at;  /**< ns since 1970, 0 when down */
+	uint64_t migrate_bandwidth; /**< as in struct hci_node_limits */
+	uint32_t migrations;        /**< likewise */
+	uint32_t reserved2;
 };
 
 /**
@@ -90,6 +93,26 @@ HCI_API int hci_node_evacuate(hci_cluster *c, const char *name, hci_job **job, s
 /** Use a node and its evacuated disks again. @return 0, HCI_E_NOTFOUND, HCI_E_BUSY (its evacuation is under way). Threads: any. Blocks
  * for store I/O. Since 0.1. */
 HCI_API int hci_node_activate(hci_cluster *c, const char *name, struct hci_error *err);
+
+/** What a node may spend on VMs that leave it: hci_node_limit(). */
+struct hci_node_limits {
+	uint32_t size;              /**< sizeof(struct hci_node_limits) */
+	uint32_t migrations;        /**< live migrations at a time, at most 64; others wait in order; 0: 4 */
+	uint64_t migrate_bandwidth; /**< bytes a second for all of them together, in equal shares; 0: no limit */
+};
+#define HCI_NODE_LIMITS_INIT { (uint32_t)sizeof(struct hci_node_limits), 0, 0 }
+
+/**
+ * Set what a node may spend on migrations. It counts from within a second on, for migrations under way as well.
+ *
+ * @param c       the cluster
+ * @param name    of the node, which need not be alive
+ * @param limits  read during the call; all of it is set
+ * @param err     NULL, or filled in on failure
+ * @return 0, HCI_E_NOTFOUND, HCI_E_INVAL, HCI_E_CONFLICT (changed by somebody else at that moment), HCI_E_UNAVAILABLE. Threads: any.
+ *   Blocks for store I/O. Since 0.1.
+ */
+HCI_API int hci_node_limit(hci_cluster *c, const char *name, const struct hci_node_limits *limits, struct hci_error *err);
 
 /** Forget a node that is down and has no disks. @return 0, HCI_E_NOTFOUND, HCI_E_STATE. Threads: any. Blocks. Since 0.1. */
 HCI_API int hci_node_remove(hci_cluster *c, const char *name, struct hci_error *err);

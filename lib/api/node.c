@@ -149,6 +149,8 @@ static bool list_one(void *arg, const struct rec_node *n)
 	}
 	core_each_disk(a->c->core, count_disk, &disks);
 	i.disks = disks.n;
+	i.migrations = n->migrations;
+	i.migrate_bandwidth = n->migrate_bandwidth;
 	for (size_t k = 0; k < a->vms.n; k++)
 		i.vms += !strcmp(REC_AT(&a->vms, k, struct rec_vmrun)->node, n->name);
 	a->rc = api_list_add(&a->l, &i, sizeof(i), a->err);
@@ -174,6 +176,46 @@ int hci_node_list(hci_cluster *c, struct hci_node_info **out, uint64_t *n, uint6
 	struct list_args a = { 0 };
 
 	return api_list_call(c, list_on_loop, &a, &a.l, out, n, info_size, sizeof(struct hci_node_info), err);
+}
+
+struct limit_args {
+	const char *name;
+	struct hci_node_limits l;
+};
+
+static int limit_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
+{
+	const struct limit_args *a = arg;
+	struct rec_node r;
+	char key[REC_KEY];
+	uint64_t rev;
+	int rc;
+
+	key_node(key, a->name);
+	rc = rec_node_get(c->store, key, &r, &rev, err);
+	if (rc)
+		return rc == HCI_E_NOTFOUND ? err_set(err, rc, "node %s: there is none of this name", a->name) : rc;
+	r.migrations = a->l.migrations;
+	r.migrate_bandwidth = a->l.migrate_bandwidth;
+	rc = rec_node_put(c->store, key, &r, rev, 0, NULL, err);
+	return rc ? err_prefix(err, "node %s", a->name) : 0;
+}
+
+int hci_node_limit(hci_cluster *c, const char *name, const struct hci_node_limits *limits, struct hci_error *err)
+{
+	static const struct hci_node_limits defaults = HCI_NODE_LIMITS_INIT;
+	struct limit_args a = { .name = name };
+	int rc;
+
+	if (!c || !name)
+		return api_null(c ? "name" : "c", err);
+	rc = opts_take(&a.l, &defaults, sizeof(a.l), limits, OPTS_UP_TO(struct hci_node_limits, migrate_bandwidth),
+		       "hci_node_limits", err);
+	if (!rc)
+		rc = name_check(name, "node", err);
+	if (!rc && a.l.migrations > 64)
+		rc = err_set(err, HCI_E_INVAL, "node %s: %u migrations at a time are not in 1..64", name, a.l.migrations);
+	return rc ? rc : api_call(c, limit_on_loop, &a, err);
 }
 
 static int remove_on_loop(hci_cluster *c, void *arg, struct hci_error *err)

@@ -112,7 +112,12 @@ static int prepare(struct nvm *m, struct handover_out *o, const char *job, struc
 		return err_prefix(err, "VM %s: node %s cannot take it", m->name, o->to);
 	rc = ho_out_open(m->n,
 			 &(struct ho_out_opts){
-				 .to = o->to, .vm = m->name, .job = job, .memory = o->memory, .libvirt = o->libvirt },
+				 .to = o->to,
+				 .vm = m->name,
+				 .job = job,
+				 .memory = o->memory,
+				 .libvirt = o->libvirt,
+				 .pages = m->n->vms->pages },
 			 &o->path, err);
 	if (rc)
 		return rc;

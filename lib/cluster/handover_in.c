@@ -219,7 +219,7 @@ static int do_prepare(struct request *q, struct nvm *m, struct buf *reply, struc
 	env_random(n->e, &m->in->id, sizeof(m->in->id));
 	snprintf(m->in->source, sizeof(m->in->source), "%s", q->peer);
 	snprintf(m->in->job, sizeof(m->in->job), "%s", q->job);
-	rc = ho_in_open(n, &m->in->path, err);
+	rc = ho_in_open(n, n->vms->pages, &m->in->path, err);
 	if (!rc)
 		rc = nvm_export(m, on_first_io, err);
 	if (rc) {

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cluster/handover_pages.h"
 #include "cluster/node_impl.h"
 #include "compute/memory_path.h"
 #include "rpc/relay.h"
@@ -15,11 +16,13 @@
 #define MEMORY "memory"
 #define RELAYS_MAX 8u        /* of each kind, at a time */
 #define WORKERS_MAX 4
+#define MIRROR (256 * MiB) /* of pages kept at both ends of a migration, for what is sent again */
 #define PACE (50 * NS_PER_MS) /* see stream_pace.c */
 
 /* What both ends have: sockets that are carried. */
 struct side {
 	struct node *n;
+	struct ho_pages *pages;
 	struct list relays; /* struct carried */
 	unsigned count[2];  /* control, memory: open now */
 	struct ho_stat stat;
@@ -54,9 +57,10 @@ struct ho_in {
 
 /* ---- both ---- */
 
-static void side_init(struct side *s, struct node *n)
+static void side_init(struct side *s, struct node *n, struct ho_pages *pages)
 {
 	s->n = n;
+	s->pages = pages;
 	list_init(&s->relays);
 }
 
@@ -109,13 +113,15 @@ static void on_memory_over(void *arg, struct memory_path *p, const struct hci_er
 	over(arg, err);
 }
 
-static struct memory_path_opts memory_opts(struct carried *c)
+/* provider: room for one. */
+static struct memory_path_opts memory_opts(struct carried *c, struct mst_provider *provider)
 {
+	struct memory_path_opts o = { .codec = { .cache = MIRROR, .providers = provider }, .on_over = on_memory_over, .arg = c };
 	long n = sysconf(_SC_NPROCESSORS_ONLN);
 
-	return (struct memory_path_opts){ .codec = { .workers = (uint32_t)MIN(MAX(n, 1), WORKERS_MAX) },
-					  .on_over = on_memory_over,
-					  .arg = c };
+	o.codec.workers = (uint32_t)MIN(MAX(n, 1), WORKERS_MAX);
+	o.codec.n_providers = c->out ? ho_pages_out(c->side->pages, c->out->to, provider) : ho_pages_in(c->side->pages, provider);
+	return o;
 }
 
 static void side_close(struct side *s, const struct hci_error *why)
@@ -153,7 +159,8 @@ static void carry(struct ho_out *o, struct env_conn *sock, bool memory)
 	struct node *n = o->side.n;
 	struct carried *c = carried_new(&o->side, memory);
 	struct rpc_relay_opts ro = { .before = before_out, .on_over = on_over, .arg = c, .pace_ns = PACE };
-	struct memory_path_opts mo = memory_opts(c);
+	struct memory_path_opts mo;
+	struct mst_provider pages;
 	struct rpc_stream_opts so = { .service = HO_SERVICE };
 	struct buf args = BUF_INIT;
 	struct hci_error err = { 0 };
@@ -167,16 +174,18 @@ static void carry(struct ho_out *o, struct env_conn *sock, bool memory)
 			carried_free(c, NULL);
 		return;
 	}
-	c->out = o;
 	pk_map(&args, 3);
 	pk_kv_str(&args, "vm", o->vm);
 	pk_kv_str(&args, "job", o->job);
 	pk_kv_str(&args, "kind", memory ? MEMORY : CONTROL);
 	so.args = &args;
-	if (memory)
+	c->out = o;
+	if (memory) {
+		mo = memory_opts(c, &pages);
 		c->mp = memory_path_out(n->e, sock, conn, &so, &mo, &err);
-	else
+	} else {
 		c->y = rpc_relay_out(n->e, sock, conn, &so, &ro, &err);
+	}
 	buf_free(&args);
 	if (!c->y && !c->mp) {
 		log_warn(env_log(n->e), "VM %s: its migration: %s", o->vm, err.message);
@@ -241,7 +250,7 @@ int ho_out_open(struct node *n, const struct ho_out_opts *opts, struct ho_out **
 	*out = NULL;
 	if (!o)
 		return err_set(err, HCI_E_NOMEM, "VM %s: out of memory", opts->vm);
-	side_init(&o->side, n);
+	side_init(&o->side, n, opts->pages);
 	snprintf(o->to, sizeof(o->to), "%s", opts->to);
 	snprintf(o->vm, sizeof(o->vm), "%s", opts->vm);
 	snprintf(o->job, sizeof(o->job), "%s", opts->job);
@@ -306,7 +315,7 @@ void ho_out_close(struct ho_out *o, const struct hci_error *why)
 
 /* ---- destination ---- */
 
-int ho_in_open(struct node *n, struct ho_in **out, struct hci_error *err)
+int ho_in_open(struct node *n, struct ho_pages *pages, struct ho_in **out, struct hci_error *err)
 {
 	struct ho_in *i = MEM_NEW(struct ho_in);
 	char dir[COMPUTE_SOCKET_MAX + 64];
@@ -316,7 +325,7 @@ int ho_in_open(struct node *n, struct ho_in **out, struct hci_error *err)
 	*out = NULL;
 	if (!i)
 		return err_set(err, HCI_E_NOMEM, "node %s: out of memory", n->name);
-	side_init(&i->side, n);
+	side_init(&i->side, n, pages);
 	rc = compute_local(compute_uri(n->o.compute), &i->libvirt, err);
 	if (!rc) {
 		env_random(n->e, &tag, sizeof(tag));
@@ -363,6 +372,7 @@ static void take(struct ho_in *i, struct rpc_stream *s, bool memory)
 {
 	char addr[COMPUTE_SOCKET_MAX + 8];
 	struct memory_path_opts mo;
+	struct mst_provider pages;
 	struct carried *c;
 
 	if (memory && !compute_meet_take(i->meet, i->memory)) {
@@ -376,13 +386,14 @@ static void take(struct ho_in *i, struct rpc_stream *s, bool memory)
 	}
 	c->in = i;
 	snprintf(addr, sizeof(addr), "unix:%s", memory ? i->memory : i->libvirt.socket);
-	mo = memory_opts(c);
-	if (memory)
+	if (memory) {
+		mo = memory_opts(c, &pages);
 		c->mp = memory_path_in(i->side.n->e, s, addr, &mo);
-	else
+	} else {
 		c->y = rpc_relay_in(i->side.n->e, s, addr,
 				    &(struct rpc_relay_opts){
 					    .before = before_in, .on_over = on_over, .arg = c, .pace_ns = PACE });
+	}
 	if (!c->y && !c->mp)
 		carried_free(c, NULL);
 }

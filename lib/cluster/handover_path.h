@@ -18,6 +18,7 @@
 
 struct ho_out;
 struct ho_in;
+struct ho_pages;
 
 /* ---- source ---- */
 
@@ -25,6 +26,7 @@ struct ho_out_opts {
 	const char *to, *vm, *job;
 	const char *memory;  /* path, as the destination named it */
 	const char *libvirt; /* likewise: "/system" */
+	struct ho_pages *pages;
 };
 int ho_out_open(struct node *n, const struct ho_out_opts *o, struct ho_out **out, struct hci_error *err);
 /* What libvirt is to be given; valid as long as *o. */
@@ -43,7 +45,7 @@ void ho_out_stat(const struct ho_out *o, struct ho_stat *out);
 
 /* ---- destination ---- */
 
-int ho_in_open(struct node *n, struct ho_in **out, struct hci_error *err);
+int ho_in_open(struct node *n, struct ho_pages *pages, struct ho_in **out, struct hci_error *err);
 /* What the source is to be told; valid as long as *i. */
 const char *ho_in_memory(const struct ho_in *i);
 const char *ho_in_libvirt(const struct ho_in *i);

@@ -170,7 +170,15 @@ AT(struct hci_node_info, disks, 388);
 AT(struct hci_node_info, vms, 392);
 AT(struct hci_node_info, reserved, 396);
 AT(struct hci_node_info, started_at, 400);
-SIZE(struct hci_node_info, 408);
+AT(struct hci_node_info, migrate_bandwidth, 408);
+AT(struct hci_node_info, migrations, 416);
+AT(struct hci_node_info, reserved2, 420);
+SIZE(struct hci_node_info, 424);
+
+AT(struct hci_node_limits, size, 0);
+AT(struct hci_node_limits, migrations, 4);
+AT(struct hci_node_limits, migrate_bandwidth, 8);
+SIZE(struct hci_node_limits, 16);
 
 /* hci/plugin.h */
 AT(struct hci_plugin_host, size, 0);

@@ -76,6 +76,7 @@ START_TEST(options_of_a_wrong_size)
 	ok(hci_volume_create(w.client, &vo, &w.err));
 	wrong_sizes(hci_cluster_opts, HCI_CLUSTER_OPTS_INIT, hci_cluster_open(&c, opts, &w.err));
 	wrong_sizes(hci_node_opts, HCI_NODE_OPTS_INIT, hci_node_start(&n, w.client, opts, &w.err));
+	wrong_sizes(hci_node_limits, HCI_NODE_LIMITS_INIT, hci_node_limit(w.client, "n1", opts, &w.err));
 	wrong_sizes(hci_disk_opts, HCI_DISK_OPTS_INIT, hci_disk_add(w.client, opts, NULL, &w.err));
 	wrong_sizes(hci_pool_opts, HCI_POOL_OPTS_INIT, hci_pool_create(w.client, opts, &w.err));
 	wrong_sizes(hci_volume_opts, HCI_VOLUME_OPTS_INIT, hci_volume_create(w.client, opts, &w.err));
@@ -349,6 +350,7 @@ END_TEST
 
 START_TEST(wrong_requests)
 {
+	struct hci_node_limits limits = HCI_NODE_LIMITS_INIT;
 	struct hci_volume_opts vo = HCI_VOLUME_OPTS_INIT;
 	struct hci_volume_status s;
 	struct hci_completion done[4];
@@ -396,6 +398,10 @@ START_TEST(wrong_requests)
 	refused(hci_volume_delete(w.client, "v", &w.err), HCI_E_BUSY, "volume v", "client");
 	refused(hci_pool_delete(w.client, "p", &w.err), HCI_E_BUSY, "pool p");
 	refused(hci_node_remove(w.client, "n1", &w.err), HCI_E_STATE, "n1");
+	refused(hci_node_limit(w.client, "n9", &limits, &w.err), HCI_E_NOTFOUND, "n9");
+	ck_assert_int_eq(hci_node_limit(w.client, "n1", &limits, &w.err), 0);
+	limits.migrations = 65;
+	refused(hci_node_limit(w.client, "n1", &limits, &w.err), HCI_E_INVAL, "n1");
 	refused(hci_disk_remove(w.client, "ffffffff", &w.err), HCI_E_NOTFOUND, "ffffffff");
 	hci_volume_unref(v);
 	hci_queue_unref(q);

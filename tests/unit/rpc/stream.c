@@ -544,8 +544,10 @@ static void one_short_life(struct world *w)
 	if (p.a.opened) {
 		void *b = rpc_stream_buf(p.a.s, 5000);
 
-		if (b)
+		if (b) {
+			fill(b, 1, 0);
 			(void)rpc_stream_send(p.a.s, b, 5000, 1);
+		}
 		rpc_stream_end(p.a.s);
 		if (p.b.s)
 			rpc_stream_end(p.b.s);
