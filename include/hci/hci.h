@@ -15,6 +15,7 @@
 #include <hci/export.h>
 #include <hci/job.h>
 #include <hci/log.h>
+#include <hci/memstream.h>
 #include <hci/metrics.h>
 #include <hci/node.h>
 #include <hci/pki.h>

@@ -151,6 +151,34 @@ AT(struct hci_job_info, created, 1304);
 AT(struct hci_job_info, updated, 1312);
 SIZE(struct hci_job_info, 1320);
 
+/* hci/memstream.h */
+AT(struct hci_memstream_opts, size, 0);
+AT(struct hci_memstream_opts, workers, 4);
+AT(struct hci_memstream_opts, cache_bytes, 8);
+AT(struct hci_memstream_opts, window_bytes, 16);
+AT(struct hci_memstream_opts, inflight_ms, 24);
+AT(struct hci_memstream_opts, level, 28);
+SIZE(struct hci_memstream_opts, 32);
+
+AT(struct hci_memstream_record, kind, 0);
+AT(struct hci_memstream_record, region, 4);
+AT(struct hci_memstream_record, address, 8);
+AT(struct hci_memstream_record, len, 16);
+AT(struct hci_memstream_record, data, 24);
+SIZE(struct hci_memstream_record, 32);
+
+AT(struct hci_memstream_info, stream_bytes, 0);
+AT(struct hci_memstream_info, done_bytes, 8);
+AT(struct hci_memstream_info, wire_bytes, 16);
+AT(struct hci_memstream_info, rate, 24);
+AT(struct hci_memstream_info, pages_zero, 32);
+AT(struct hci_memstream_info, pages_same, 40);
+AT(struct hci_memstream_info, pages_delta, 48);
+AT(struct hci_memstream_info, pages_new, 56);
+AT(struct hci_memstream_info, pages_raw, 64);
+AT(struct hci_memstream_info, cpu_ns, 72);
+SIZE(struct hci_memstream_info, 80);
+
 /* hci/node.h */
 AT(struct hci_node_opts, size, 0);
 AT(struct hci_node_opts, heartbeat_ms, 4);

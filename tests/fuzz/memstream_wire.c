@@ -55,10 +55,11 @@ static void drain(struct mst_dec *d)
 	int64_t n;
 
 	while ((n = mst_dec_out(d, &p, NULL)) > 0) {
-		static volatile uint8_t sum;
+		const uint8_t *byte = p;
 
-		for (int64_t i = 0; i < n; i++)
-			sum ^= ((const uint8_t *)p)[i];
+		/* Under a sanitizer: are all of them there? */
+		if (crc32c(0, byte, (size_t)n) == 0x12345678 && crc32c(1, byte, (size_t)n) == 0x12345678)
+			abort();
 		mst_dec_consume(d, (size_t)n);
 	}
 	while ((m = mst_dec_next(d)))
