@@ -298,6 +298,8 @@ struct throttle {
 	uint64_t steps, done;          /* of it, for its progress */
 	uint64_t pass_start;
 	bool learn;    /* the pass says something about the speed */
+	bool steady;   /* writers were held back, and the log has not been nearly empty since */
+	uint64_t freed, freed_at; /* while steady: blocks of the ring a second; when it was reckoned last */
 	uint64_t next; /* when the next batch may go */
 	struct env_timer timer;
 };
@@ -458,6 +460,8 @@ void throttle_progress(struct repl_disk *d, uint32_t steps);
 void throttle_pass_end(struct repl_disk *d, bool ok);
 /* How many blocks the next batch may have; 0: none yet, log_kick() is called when it is time. */
 uint32_t throttle_budget(struct repl_disk *d);
+void throttle_freed(struct repl_disk *d, uint32_t blocks); /* the tail has moved over them */
+bool throttle_steady(const struct repl_disk *d); /* write-back goes on below the level */
 void throttle_took(struct repl_disk *d, uint32_t blocks);
 
 /* ring.c: places in the log */

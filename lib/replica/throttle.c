@@ -13,6 +13,11 @@
  *	(free + space of the parts before) / (work of these and the next)
  *
  * where "free" leaves out a reserve, as a pass gives its space back all at once.
+ *
+ * Write-back frees little for a while and then much at once: it takes neighbours of the oldest regions along, however new. If writers
+ * went as fast as they can whenever much is free, all that is in the log would be of the same age again, and come due together.
+ * So once they were held back they stay "steady": they go at the pace in which space became free lately, also below the level,
+ * and write-back goes on meanwhile, until most of the log is free.
  */
 #include "replica/replica_impl.h"
 
@@ -21,6 +26,10 @@
 #define RAMP 20u                  /* percent of the ring above the level, over which the rate comes down */
 #define SLICE 20u                 /* batches a second at least */
 #define WAIT_MAX (NS_PER_S / 4)
+#define STEADY_PART 16u           /* of the level: with less than this in the log writers are free again */
+#define STEADY_AIM 80u            /* percent of the ring that is in use then: the more, the more is moved with one stroke */
+#define STEADY_MIN (2 * NS_PER_S)
+#define STEADY_MAX (60 * NS_PER_S)
 #define FIRST_PASS 8u             /* seconds it may take: nothing is known of the medium before */
 
 static uint32_t percent(const struct repl_disk *d, unsigned n)
@@ -37,7 +46,7 @@ unsigned throttle_urgency(const struct repl_disk *d)
 {
 	uint32_t level = throttle_level(d), used = ring_used(&d->log), ramp = percent(d, RAMP);
 
-	if (d->log_waits || used >= level + ramp)
+	if (d->log_waits || used >= level + ramp || d->throttle.steady)
 		return 100;
 	return used <= level ? 0 : (used - level) * 100 / ramp;
 }
@@ -82,7 +91,7 @@ void throttle_pass_begin(struct repl_disk *d)
 	p->done = 0;
 	p->pass_start = env_now(d->e);
 	/* A few blocks, written because nothing else was to do, say nothing of what the medium can. */
-	p->learn = ring_used(&d->log) > throttle_level(d);
+	p->learn = p->steady || ring_used(&d->log) > throttle_level(d);
 }
 
 void throttle_pass_takes(struct repl_disk *d, uint64_t blocks)
@@ -159,24 +168,70 @@ static uint64_t bearable(const struct repl_disk *d)
 	return least;
 }
 
+/* ---- writers that go on after the log was full ---- */
+
+bool throttle_steady(const struct repl_disk *d)
+{
+	return d->throttle.steady && ring_used(&d->log) > throttle_level(d) / STEADY_PART;
+}
+
+static void look_if_steady(struct repl_disk *d)
+{
+	struct throttle *p = &d->throttle;
+	uint32_t level = throttle_level(d), used = ring_used(&d->log);
+
+	if (p->steady && used <= level / STEADY_PART) {
+		p->steady = false;
+	} else if (!p->steady && p->speed && used >= level + percent(d, RAMP) / 4) {
+		p->steady = true;
+		p->freed = p->speed;
+		p->freed_at = env_now(d->e);
+	}
+}
+
+/* An average over about the time in which the whole log is freed once: the work of write-back comes round in that time. */
+void throttle_freed(struct repl_disk *d, uint32_t blocks)
+{
+	struct throttle *p = &d->throttle;
+	uint64_t now = env_now(d->e), ns = now - p->freed_at, span = (uint64_t)d->log.blocks * NS_PER_S / MAX(p->freed, 1);
+
+	if (!p->steady)
+		return;
+	span = MIN(MAX(span, STEADY_MIN), STEADY_MAX);
+	p->freed = MAX((uint64_t)(((unsigned __int128)p->freed * span + (uint64_t)blocks * NS_PER_S) / (span + ns)), 1);
+	p->freed_at = now;
+}
+
+/* What write-back frees, and more the less there is in the log: it neither fills up nor runs empty. */
+static uint64_t steady_rate(const struct repl_disk *d)
+{
+	uint64_t aim = percent(d, STEADY_AIM), used = MIN(ring_used(&d->log), 2 * aim - 1);
+
+	return d->throttle.steady ? d->throttle.freed * (2 * aim - used) / aim : UINT64_MAX;
+}
+
 /* UINT64_MAX: any. */
 static uint64_t allowed(const struct repl_disk *d)
 {
 	uint32_t level = throttle_level(d), used = ring_used(&d->log), ramp = percent(d, RAMP);
-	uint64_t r;
+	uint64_t r, most = steady_rate(d);
 
-	if (used <= level || d->full)
+	if (d->full)
 		return UINT64_MAX;
+	if (used <= level)
+		return MAX(most, 1);
 	r = bearable(d);
 	if (used - level < ramp && r < UINT64_MAX / ramp)
 		r = r * ramp / (used - level);
-	return MAX(r, 1);
+	return MAX(MIN(r, most), 1);
 }
 
 uint32_t throttle_budget(struct repl_disk *d)
 {
-	uint64_t now = env_now(d->e), r = allowed(d);
+	uint64_t now = env_now(d->e), r;
 
+	look_if_steady(d);
+	r = allowed(d);
 	if (r == UINT64_MAX)
 		return UINT32_MAX;
 	if (d->throttle.next > now) {

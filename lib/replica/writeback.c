@@ -298,6 +298,7 @@ int wb_checkpoint(struct repl_disk *d, uint64_t tail_lsn)
 {
 	struct ring *r = &d->log;
 	struct ckpt_page *c = mem_alloc_aligned(HCI_BLOCK);
+	uint32_t used;
 	int64_t n;
 
 	if (!c)
@@ -317,7 +318,9 @@ int wb_checkpoint(struct repl_disk *d, uint64_t tail_lsn)
 	if (n < 0)
 		return (int)n;
 	ENV_MARK(d->e, "tail has moved");
+	used = ring_used(r);
 	ring_release(r, tail_lsn);
+	throttle_freed(d, used - ring_used(r));
 	return 0;
 }
 
@@ -416,7 +419,7 @@ static bool wanted(const struct repl_disk *d)
 	if (d->failed || !log_live(d))
 		return false;
 	/* Short of space: what is zeroed in the log gives some back once it is applied. */
-	return d->drain || d->early || d->log_waits || d->short_of_space || ring_used(&d->log) > throttle_level(d) ||
+	return d->drain || d->early || d->log_waits || d->short_of_space || ring_used(&d->log) > throttle_level(d) || throttle_steady(d) ||
 	       env_now(d->e) - d->last_io >= IDLE_NS;
 }
 
