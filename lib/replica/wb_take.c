@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a pass takes: the oldest regions, as only their leaving gives the log's space back, each with the
- * neighbours that are in the log as well, however new: what lies side by side is written with one stroke.
+ * neighbours that are in the log as well: what lies side by side is written with one stroke. But not those that are much
+ * newer: moving them frees nothing until all that is older has gone, and then everything at once.
  */
 #include <errno.h>
 
@@ -10,11 +11,13 @@
 
 #define SNAPS_MAX 8192u
 #define PASS_MAX (64 * MiB)
+#define OLDER 4u        /* the part of the log that neighbours are taken from */
 #define RUN_REGIONS 16u /* to either side: with more a stroke is not cheaper by much */
 
 struct take {
 	struct wb *w;
 	uint64_t bytes, limit;
+	uint64_t lsn; /* neighbours are not newer */
 };
 
 static void take(struct take *t, struct node *n)
@@ -44,7 +47,7 @@ static bool take_beside(struct take *t, const struct seg *s, uint32_t region)
 {
 	struct node *n = s->dead ? NULL : index_node(s, region);
 
-	if (!n || n->snap || n->live == 0 || enough(t))
+	if (!n || n->snap || n->live == 0 || n->lsn > t->lsn || enough(t))
 		return false;
 	take(t, n);
 	return true;
@@ -65,7 +68,8 @@ static void take_run(struct take *t, struct node *n)
 int wb_take(struct repl_disk *d, struct wb *w, const struct list *end)
 {
 	/* Of a large log a small part: what it frees comes at its end, and the log must not overflow until then. */
-	struct take t = { .w = w, .limit = MIN(PASS_MAX, (uint64_t)d->log.blocks * HCI_BLOCK / 8) };
+	uint64_t tail = d->log.tail_lsn;
+	struct take t = { .w = w, .lsn = tail + (d->log.applied - MIN(tail, d->log.applied)) / OLDER, .limit = MIN(PASS_MAX, (uint64_t)d->log.blocks * HCI_BLOCK / 8) };
 
 	if (!w->snaps) {
 		w->cap = (uint32_t)MIN(SNAPS_MAX, d->log.blocks);
