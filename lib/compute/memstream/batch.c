@@ -13,6 +13,7 @@ void batch_free(struct batch *b)
 	mem_free(b->pages);
 	mem_free(b->quick);
 	mem_free(b->noted);
+	mem_free(b->provider);
 	mst_msg_free(b->msg);
 	mem_free(b);
 }

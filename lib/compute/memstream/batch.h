@@ -11,7 +11,7 @@
 #include "compute/memstream/credit.h"
 #include "compute/memstream/wire.h"
 
-#define MST_REGION_NONE 0u
+#define NO_PROVIDER 0xffu
 
 /* Flags in the low bits of a RAM record's first word (QEMU's migration/ram.c, RAM_SAVE_FLAG_*). */
 #define RAM_ZERO 0x02u
@@ -55,6 +55,7 @@ struct batch {
 	/* By the classifier (classify.c): the pages, in order, by where they lie in raw, and their hashes. */
 	uint32_t *pages;
 	uint64_t *quick;
+	uint8_t *provider; /* of a page that went as reference; NO_PROVIDER */
 	uint8_t *noted; /* went in full: providers hear of it when it is acknowledged */
 	uint32_t n_pages;
 

@@ -10,6 +10,7 @@
 #include "compute/memstream/hash.h"
 #include "compute/memstream/mirror.h"
 #include "compute/memstream/ops.h"
+#include "compute/memstream/provider.h"
 
 #define DELTA_SMALL 128 /* so few bytes are not worth asking whether the other side has the page */
 
@@ -18,6 +19,7 @@ struct classifier {
 	const struct mst_hash *hash;
 	struct mst_provider providers[MST_PROVIDERS_MAX];
 	uint32_t n_providers;
+	struct worth worth[MST_PROVIDERS_MAX];
 	struct mirror mirror;
 	struct emit emit;
 };
@@ -84,8 +86,9 @@ bool batch_hash(struct batch *b, const struct mst_opts *o)
 		b->pages = mem_calloc(BATCH_PAGES, sizeof(*b->pages));
 		b->quick = mem_calloc(BATCH_PAGES, sizeof(*b->quick));
 		b->noted = mem_calloc(BATCH_PAGES, 1);
+		b->provider = mem_calloc(BATCH_PAGES, 1);
 	}
-	if (!b->pages || !b->quick || !b->noted)
+	if (!b->pages || !b->quick || !b->noted || !b->provider)
 		return false;
 	memset(b->noted, 0, BATCH_PAGES);
 	for (uint32_t i = 0; i < b->n_pieces; at += b->pieces[i++].len) {
@@ -130,8 +133,9 @@ static bool reference(struct classifier *cl, const struct subject *s, struct emi
 		const struct mst_provider *p = &cl->providers[i];
 		uint64_t token;
 
-		if (!p->lookup || !p->lookup(p->ctx, s->quick, &token))
+		if (!p->lookup || !worth_referring(&cl->worth[i]) || !p->lookup(p->ctx, s->quick, &token))
 			continue;
+		worth_referred(&cl->worth[i]);
 		cl->hash->strong(s->page, strong);
 		*out = (struct emit_page){ .op = OP_REF, .provider = (uint8_t)i, .token = token, .strong = strong };
 		return true;
@@ -226,6 +230,7 @@ static void one_page(struct classifier *cl, struct batch *b, const struct piece 
 		out.op |= OP_HEAD;
 	emit_page(&cl->emit, piece->addr, &out);
 	b->noted[index] = class == MST_NEW || class == MST_RAW || class == MST_DELTA;
+	b->provider[index] = class == MST_REF ? out.provider : NO_PROVIDER;
 	p->pages[class]++;
 }
 
@@ -271,4 +276,10 @@ void classifier_acked(struct classifier *cl, const struct batch *b)
 			if (b->noted[i])
 				p->note(p->ctx, b->quick[i], NULL);
 	}
+}
+
+void classifier_refused(struct classifier *cl, const struct batch *b, uint32_t page)
+{
+	if (b->provider[page] < cl->n_providers)
+		worth_refused(&cl->worth[b->provider[page]]);
 }

@@ -35,6 +35,8 @@ bool batch_hash(struct batch *b, const struct mst_opts *o);
 int classify(struct classifier *cl, struct batch *b, struct mplan *p);
 /* The other side has this batch now. May run beside classify(). */
 void classifier_acked(struct classifier *cl, const struct batch *b);
+/* The other side could not use this reference. May run beside classify(). */
+void classifier_refused(struct classifier *cl, const struct batch *b, uint32_t page);
 void mplan_reset(struct mplan *p);
 void mplan_free(struct mplan *p);
 

@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "compute/memstream/batch.h"
 #include "compute/memstream/codec.h"
+#include "compute/memstream/provider.h"
 #include "compute/memstream/slots.h"
 
 #define BATCH_PAGES (MST_BATCH_MAX / MST_PAGE)
@@ -62,6 +63,7 @@ struct dec_worker {
 struct mst_dec {
 	struct mst_opts o;
 	struct mst_provider providers[MST_PROVIDERS_MAX];
+	struct worth worth[MST_PROVIDERS_MAX];
 
 	pthread_mutex_t lock;
 	pthread_cond_t work;

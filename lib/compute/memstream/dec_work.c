@@ -20,16 +20,48 @@ static uint64_t cpu_now(void)
 	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
 }
 
+static uint64_t now(const struct mst_dec *d)
+{
+	struct timespec ts;
+
+	if (d->o.now)
+		return d->o.now(d->o.ctx);
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
 /* What the provider gives for a reference is taken only if it has the page's hash. */
 static bool serve(struct mst_dec *d, const struct ref *ref, uint8_t *page)
 {
 	const struct mst_provider *p = &d->providers[ref->provider];
 	uint8_t strong[MST_STRONG];
+	uint64_t from;
+	int rc;
 
-	if (ref->provider >= d->o.n_providers || !p->read || p->read(p->ctx, ref->token, page))
+	if (ref->provider >= d->o.n_providers || !p->read || !worth_reading(&d->worth[ref->provider]))
+		return false;
+	from = now(d);
+	rc = p->read(p->ctx, ref->token, page);
+	worth_read(&d->worth[ref->provider], now(d) - from);
+	if (rc)
 		return false;
 	d->o.hash->strong(page, strong);
 	return !memcmp(strong, ref->strong, MST_STRONG);
+}
+
+/* Tells the providers which pages will be wanted, so that they may read them together. */
+static void announce(struct mst_dec *d, const struct job *j)
+{
+	for (uint32_t k = 0; k < d->o.n_providers; k++) {
+		uint64_t tokens[BATCH_PAGES];
+		unsigned n = 0;
+
+		for (uint32_t i = 0; d->providers[k].soon && i < j->n_refs; i++)
+			if (j->refs[i].provider == k)
+				tokens[n++] = j->refs[i].token;
+		if (n)
+			d->providers[k].soon(d->providers[k].ctx, tokens, n);
+	}
 }
 
 /* Everything about a message that needs no others. */
@@ -50,6 +82,7 @@ static int prepare(struct mst_dec *d, struct job *j, struct mst_packer *packer)
 	j->content = mem_alloc((size_t)j->n_refs * MST_PAGE);
 	if (!j->content)
 		return HCI_E_NOMEM;
+	announce(d, j);
 	for (uint32_t i = 0; i < j->n_refs; i++) {
 		j->refs[i].there = serve(d, &j->refs[i], j->content + (size_t)i * MST_PAGE);
 		j->missing += !j->refs[i].there;

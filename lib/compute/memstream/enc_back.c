@@ -210,6 +210,8 @@ static int take_need(struct mst_enc *e, const uint8_t *p, size_t len, struct hci
 	b->asked += need.n;
 	e->stats.refused += need.n;
 	e->stats.asked_again += need.wrong;
+	for (unsigned i = 0; i < need.n; i++)
+		classifier_refused(e->cl, b, get16(need.index_at + i * 2));
 	for (unsigned i = 0; !rc && i < need.n; i += MST_PAGES_MAX)
 		rc = answer(e, b, need.index_at + i * 2, MIN(need.n - i, (unsigned)MST_PAGES_MAX), err);
 	return rc;

@@ -77,7 +77,8 @@ struct mst_stats {
  * that of the page, and asks for the page if it differs.
  *
  * Calls come from worker threads, several at a time; they may block (the destination's do read disks) but not for long:
- * a stream waits for them.
+ * a stream waits for them. A provider that is slow at the destination (a millisecond a page, on average) is asked for a few
+ * pages only, and one whose pages the destination often cannot use is left out by the source for a while (provider.h).
  */
 struct mst_provider {
 	uint8_t id[16];
@@ -90,6 +91,8 @@ struct mst_provider {
 	void (*note)(void *ctx, uint64_t quick, const void *page);
 	/* Source, may be NULL: the other side said which ids it has; this one counts if true. Default: compares with `id`. */
 	bool (*match)(void *ctx, const uint8_t id[16]);
+	/* Destination, may be NULL: read() will be called for these, one after the other. Does not block. */
+	void (*soon)(void *ctx, const uint64_t *tokens, unsigned n);
 };
 
 #define MST_PROVIDERS_MAX 8
