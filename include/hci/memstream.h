@@ -116,8 +116,8 @@ HCI_API int hci_memstream_put_page(hci_memstream *s, uint32_t region, uint64_t a
  * @param npages   pages that the bitmap is about
  * @param err      NULL, or filled in on failure
  * @return how many were put: fewer than were set when no more may be on its way (send and receive, then call again), or as
- *   hci_memstream_put_page(), except for HCI_E_BUSY. A page must not change while the call runs; clear the dirty state of
- *   the memory before. Since 0.1.
+ *   hci_memstream_put_page(), except for HCI_E_BUSY. A page that is written while the call runs may come out half: so begin to
+ *   watch for writes anew before the call, and put the page again. Since 0.1.
  */
 HCI_API int64_t hci_memstream_put_dirty(hci_memstream *s, uint32_t region, uint64_t address, const void *memory,
 		uint64_t *bitmap, uint64_t npages, struct hci_error *err);
