@@ -7,23 +7,15 @@
 #include "cluster/node_vm_impl.h"
 #include "env/fiber.h"
 
-#define INDEX_MEMORY (64 * MiB)  /* of a node, for all indexes: 16 GiB of blocks */
-#define STORE_MEMORY (512 * MiB) /* of a node, for pages that came with guests; taken as they come */
+#define INDEX_MEMORY (64 * MiB) /* of a node, for all indexes: 16 GiB of blocks */
 #define IDLE (10 * 60 * NS_PER_S)
 #define INDEX_WAIT (500 * NS_PER_MS)
-
-struct known {
-	struct list link;
-	char node[HCI_NAME_MAX];
-	struct mst_known *k;
-};
 
 struct content_set {
 	struct content *c;
 	struct mst_provider p[MST_PROVIDERS_MAX];
 	uint32_t n;
-	struct known *known;                          /* source */
-	struct content_index *index[MST_PROVIDERS_MAX];
+	struct content_index *index[MST_PROVIDERS_MAX]; /* source */
 	uint32_t nindex;
 	struct content_blocks *blocks[MST_PROVIDERS_MAX]; /* destination */
 	uint32_t nblocks;
@@ -35,15 +27,8 @@ static void forget(struct env_timer *t)
 
 	if (c->sets)
 		return;
-	mst_store_free(c->store);
-	c->store = NULL;
-	while (!list_empty(&c->knowns)) {
-		struct known *k = list_first(&c->knowns, struct known, link);
-
-		list_del(&k->link);
-		mst_known_free(k->k);
-		mem_free(k);
-	}
+	ho_pages_free(c->pages);
+	c->pages = NULL;
 }
 
 int content_new(struct node *n, struct content **out, struct hci_error *err)
@@ -55,7 +40,6 @@ int content_new(struct node *n, struct content **out, struct hci_error *err)
 		return err_set(err, HCI_E_NOMEM, "node %s: out of memory", n->name);
 	c->n = n;
 	c->index_left = INDEX_MEMORY;
-	list_init(&c->knowns);
 	env_timer_init(&c->idle, forget);
 	return 0;
 }
@@ -69,40 +53,6 @@ void content_free(struct content *c)
 	mem_free(c);
 }
 
-/* ---- pages ---- */
-
-static struct known *known_of(struct content *c, const char *node)
-{
-	struct known *k;
-
-	list_for_each(k, &c->knowns, link)
-		if (!strcmp(k->node, node))
-			return k;
-	k = MEM_NEW(struct known);
-	if (!k)
-		return NULL;
-	snprintf(k->node, sizeof(k->node), "%s", node);
-	k->k = mst_known_new(STORE_MEMORY / MST_PAGE);
-	if (!k->k) {
-		mem_free(k);
-		return NULL;
-	}
-	list_push(&c->knowns, &k->link);
-	return k;
-}
-
-static struct mst_store *store_of(struct content *c)
-{
-	uint8_t id[16];
-
-	if (!c->store) {
-		env_random(c->n->e, id, sizeof(id));
-		memcpy(id, MST_STORE_PREFIX, sizeof(MST_STORE_PREFIX) - 1);
-		c->store = mst_store_new(id, STORE_MEMORY);
-	}
-	return c->store;
-}
-
 /* ---- sets ---- */
 
 static struct content_set *set_new(struct content *c)
@@ -114,6 +64,8 @@ static struct content_set *set_new(struct content *c)
 	s->c = c;
 	c->sets++;
 	env_timer_disarm(c->n->e, &c->idle);
+	if (!c->pages)
+		c->pages = ho_pages_new(c->n);
 	return s;
 }
 
@@ -133,9 +85,7 @@ int content_set_out(struct content *c, struct nvm *m, const char *to, struct con
 	*out = s;
 	if (!s)
 		return err_set(err, HCI_E_NOMEM, "VM %s: out of memory", m->name);
-	s->known = known_of(c, to);
-	if (s->known)
-		mst_known_provider(s->known->k, &s->p[s->n++]);
+	s->n = c->pages && ho_pages_out(c->pages, to, &s->p[0]);
 	for (uint32_t i = 0; i < m->ndisks && s->n < MST_PROVIDERS_MAX; i++) {
 		struct content_index *x = m->disks[i].index;
 
@@ -153,13 +103,11 @@ int content_set_out(struct content *c, struct nvm *m, const char *to, struct con
 int content_set_in(struct content *c, struct nvm *m, struct content_set **out, struct hci_error *err)
 {
 	struct content_set *s = set_new(c);
-	struct mst_store *store = s ? store_of(c) : NULL;
 
 	*out = s;
 	if (!s)
 		return err_set(err, HCI_E_NOMEM, "VM %s: out of memory", m->name);
-	if (store)
-		mst_store_provider(store, &s->p[s->n++]);
+	s->n = c->pages && ho_pages_in(c->pages, &s->p[0]);
 	for (uint32_t i = 0; i < m->ndisks && s->n < MST_PROVIDERS_MAX; i++) {
 		struct content_blocks *b;
 		struct hci_error why;

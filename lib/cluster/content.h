@@ -4,7 +4,8 @@
  * has copies on its own disks; and pages that came to it with guests before. They are providers for the codec
  * (compute/memstream): what either side says here may be wrong or old at any moment, the codec compares.
  *
- *   content.c         a node's store of pages, what it knows of others' stores, the set for one migration
+ *   content.c         the set for one migration
+ *   handover_pages.c  a node's store of pages, and what it knows of others' stores
  *   content_index.c   source: which block of an attached volume has which content, made in the background, kept by its writes
  *   content_blocks.c  destination: reads blocks from the copies on this node's disks
  *

@@ -4,14 +4,14 @@
 #define CLUSTER_CONTENT_IMPL_H
 
 #include "cluster/content.h"
+#include "cluster/handover_pages.h"
 
 struct content {
 	struct node *n;
 	uint64_t index_left;     /* bytes that indexes may still take */
-	struct mst_store *store; /* pages that came with guests; NULL: none for a long time */
-	struct list knowns;      /* struct known: what other nodes' stores have */
+	struct ho_pages *pages;  /* NULL: no migration for a long time */
 	unsigned sets;           /* migrations under way */
-	struct env_timer idle;   /* nothing came or went for so long: pages and what is known are given up */
+	struct env_timer idle;   /* it was so long: the pages are given up */
 };
 
 #endif

@@ -97,6 +97,18 @@ static int read_plan(struct handover_out *o, struct rd *r)
 	return r->bad ? HCI_E_PROTO : 0;
 }
 
+/* Without it more is sent. */
+static void share(struct nvm *m, struct handover_out *o)
+{
+	struct content_set *s;
+	struct hci_error err;
+
+	if (content_set_out(m->n->vms->content, m, o->to, &s, &err))
+		log_info(env_log(m->n->e), "VM %s: %s", m->name, err.message);
+	else
+		ho_out_content(o->path, s);
+}
+
 static int prepare(struct nvm *m, struct handover_out *o, const char *job, struct hci_error *err)
 {
 	struct rpc_call call;
@@ -116,11 +128,11 @@ static int prepare(struct nvm *m, struct handover_out *o, const char *job, struc
 				 .vm = m->name,
 				 .job = job,
 				 .memory = o->memory,
-				 .libvirt = o->libvirt,
-				 .pages = m->n->vms->pages },
+				 .libvirt = o->libvirt },
 			 &o->path, err);
 	if (rc)
 		return rc;
+	share(m, o);
 	o->cm.peer_uri = ho_out_peer_uri(o->path);
 	o->cm.migrate_uri = ho_out_migrate_uri(o->path);
 	for (uint32_t i = 0; i < m->ndisks; i++)

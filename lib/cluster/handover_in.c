@@ -199,6 +199,7 @@ static int check_source(struct request *q, struct nvm *m, struct hci_error *err)
 static int do_prepare(struct request *q, struct nvm *m, struct buf *reply, struct hci_error *err)
 {
 	struct node *n = q->n;
+	struct content_set *content;
 	struct compute_state st;
 	int rc = check_source(q, m, err);
 
@@ -219,13 +220,17 @@ static int do_prepare(struct request *q, struct nvm *m, struct buf *reply, struc
 	env_random(n->e, &m->in->id, sizeof(m->in->id));
 	snprintf(m->in->source, sizeof(m->in->source), "%s", q->peer);
 	snprintf(m->in->job, sizeof(m->in->job), "%s", q->job);
-	rc = ho_in_open(n, n->vms->pages, &m->in->path, err);
+	rc = ho_in_open(n, &m->in->path, err);
 	if (!rc)
 		rc = nvm_export(m, on_first_io, err);
 	if (rc) {
 		handover_in_free(m);
 		return rc;
 	}
+	if (content_set_in(n->vms->content, m, &content, err))
+		log_info(env_log(n->e), "VM %s: %s", m->name, err->message);
+	else
+		ho_in_content(m->in->path, content);
 	pk_map(reply, 4);
 	pk_kv_str(reply, "memory", ho_in_memory(m->in->path));
 	pk_kv_str(reply, "libvirt", ho_in_libvirt(m->in->path));

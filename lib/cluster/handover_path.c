@@ -6,7 +6,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cluster/handover_pages.h"
 #include "cluster/node_impl.h"
 #include "compute/memory_path.h"
 #include "rpc/relay.h"
@@ -22,10 +21,10 @@
 /* What both ends have: sockets that are carried. */
 struct side {
 	struct node *n;
-	struct ho_pages *pages;
 	struct list relays; /* struct carried */
 	unsigned count[2];  /* control, memory: open now */
 	struct ho_stat stat;
+	struct content_set *content; /* NULL: nothing is known to be at both ends */
 };
 
 struct carried {
@@ -57,10 +56,9 @@ struct ho_in {
 
 /* ---- both ---- */
 
-static void side_init(struct side *s, struct node *n, struct ho_pages *pages)
+static void side_init(struct side *s, struct node *n)
 {
 	s->n = n;
-	s->pages = pages;
 	list_init(&s->relays);
 }
 
@@ -113,14 +111,21 @@ static void on_memory_over(void *arg, struct memory_path *p, const struct hci_er
 	over(arg, err);
 }
 
-/* provider: room for one. */
-static struct memory_path_opts memory_opts(struct carried *c, struct mst_provider *provider)
+/* QEMU has one memory stream, so what is to fail is of no other. */
+static void on_memory_quit(void *arg)
 {
-	struct memory_path_opts o = { .codec = { .cache = MIRROR, .providers = provider }, .on_over = on_memory_over, .arg = c };
+	struct carried *c = arg;
+
+	content_set_quit(c->side->content);
+}
+
+static struct memory_path_opts memory_opts(struct carried *c)
+{
+	struct memory_path_opts o = { .codec = { .cache = MIRROR }, .on_over = on_memory_over, .quit = on_memory_quit, .arg = c };
 	long n = sysconf(_SC_NPROCESSORS_ONLN);
 
 	o.codec.workers = (uint32_t)MIN(MAX(n, 1), WORKERS_MAX);
-	o.codec.n_providers = c->out ? ho_pages_out(c->side->pages, c->out->to, provider) : ho_pages_in(c->side->pages, provider);
+	o.codec.providers = content_set_providers(c->side->content, &o.codec.n_providers);
 	return o;
 }
 
@@ -160,7 +165,6 @@ static void carry(struct ho_out *o, struct env_conn *sock, bool memory)
 	struct carried *c = carried_new(&o->side, memory);
 	struct rpc_relay_opts ro = { .before = before_out, .on_over = on_over, .arg = c, .pace_ns = PACE };
 	struct memory_path_opts mo;
-	struct mst_provider pages;
 	struct rpc_stream_opts so = { .service = HO_SERVICE };
 	struct buf args = BUF_INIT;
 	struct hci_error err = { 0 };
@@ -181,7 +185,7 @@ static void carry(struct ho_out *o, struct env_conn *sock, bool memory)
 	so.args = &args;
 	c->out = o;
 	if (memory) {
-		mo = memory_opts(c, &pages);
+		mo = memory_opts(c);
 		c->mp = memory_path_out(n->e, sock, conn, &so, &mo, &err);
 	} else {
 		c->y = rpc_relay_out(n->e, sock, conn, &so, &ro, &err);
@@ -250,7 +254,7 @@ int ho_out_open(struct node *n, const struct ho_out_opts *opts, struct ho_out **
 	*out = NULL;
 	if (!o)
 		return err_set(err, HCI_E_NOMEM, "VM %s: out of memory", opts->vm);
-	side_init(&o->side, n, opts->pages);
+	side_init(&o->side, n);
 	snprintf(o->to, sizeof(o->to), "%s", opts->to);
 	snprintf(o->vm, sizeof(o->vm), "%s", opts->vm);
 	snprintf(o->job, sizeof(o->job), "%s", opts->job);
@@ -278,6 +282,11 @@ const char *ho_out_peer_uri(const struct ho_out *o)
 const char *ho_out_migrate_uri(const struct ho_out *o)
 {
 	return o->migrate_uri;
+}
+
+void ho_out_content(struct ho_out *o, struct content_set *s)
+{
+	o->side.content = s;
 }
 
 void ho_out_limit(struct ho_out *o, uint64_t bytes_per_s)
@@ -310,12 +319,13 @@ void ho_out_close(struct ho_out *o, const struct hci_error *why)
 		env_listener_close(o->memory);
 	if (*o->meet)
 		compute_meet_unlink(o->meet, o->made);
+	content_set_free(o->side.content);
 	mem_free(o);
 }
 
 /* ---- destination ---- */
 
-int ho_in_open(struct node *n, struct ho_pages *pages, struct ho_in **out, struct hci_error *err)
+int ho_in_open(struct node *n, struct ho_in **out, struct hci_error *err)
 {
 	struct ho_in *i = MEM_NEW(struct ho_in);
 	char dir[COMPUTE_SOCKET_MAX + 64];
@@ -325,7 +335,7 @@ int ho_in_open(struct node *n, struct ho_pages *pages, struct ho_in **out, struc
 	*out = NULL;
 	if (!i)
 		return err_set(err, HCI_E_NOMEM, "node %s: out of memory", n->name);
-	side_init(&i->side, n, pages);
+	side_init(&i->side, n);
 	rc = compute_local(compute_uri(n->o.compute), &i->libvirt, err);
 	if (!rc) {
 		env_random(n->e, &tag, sizeof(tag));
@@ -338,6 +348,11 @@ int ho_in_open(struct node *n, struct ho_pages *pages, struct ho_in **out, struc
 	}
 	*out = i;
 	return 0;
+}
+
+void ho_in_content(struct ho_in *i, struct content_set *s)
+{
+	i->side.content = s;
 }
 
 const char *ho_in_memory(const struct ho_in *i)
@@ -355,6 +370,7 @@ void ho_in_close(struct ho_in *i, const struct hci_error *why)
 	if (!i)
 		return;
 	side_close(&i->side, why);
+	content_set_free(i->side.content);
 	compute_meet_remove(i->meet);
 	mem_free(i);
 }
@@ -372,7 +388,6 @@ static void take(struct ho_in *i, struct rpc_stream *s, bool memory)
 {
 	char addr[COMPUTE_SOCKET_MAX + 8];
 	struct memory_path_opts mo;
-	struct mst_provider pages;
 	struct carried *c;
 
 	if (memory && !compute_meet_take(i->meet, i->memory)) {
@@ -387,7 +402,7 @@ static void take(struct ho_in *i, struct rpc_stream *s, bool memory)
 	c->in = i;
 	snprintf(addr, sizeof(addr), "unix:%s", memory ? i->memory : i->libvirt.socket);
 	if (memory) {
-		mo = memory_opts(c, &pages);
+		mo = memory_opts(c);
 		c->mp = memory_path_in(i->side.n->e, s, addr, &mo);
 	} else {
 		c->y = rpc_relay_in(i->side.n->e, s, addr,

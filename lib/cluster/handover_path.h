@@ -12,13 +12,13 @@
 #define CLUSTER_HANDOVER_PATH_H
 
 #include "cluster/node.h"
+#include "cluster/content.h"
 #include "compute/compute.h"
 #include "compute/memstream/memstream.h"
 #include "rpc/stream.h"
 
 struct ho_out;
 struct ho_in;
-struct ho_pages;
 
 /* ---- source ---- */
 
@@ -26,8 +26,9 @@ struct ho_out_opts {
 	const char *to, *vm, *job;
 	const char *memory;  /* path, as the destination named it */
 	const char *libvirt; /* likewise: "/system" */
-	struct ho_pages *pages;
 };
+/* Before libvirt is told to go: what both ends have. It is ours from then on. */
+void ho_out_content(struct ho_out *o, struct content_set *s);
 int ho_out_open(struct node *n, const struct ho_out_opts *o, struct ho_out **out, struct hci_error *err);
 /* What libvirt is to be given; valid as long as *o. */
 const char *ho_out_peer_uri(const struct ho_out *o);
@@ -45,7 +46,8 @@ void ho_out_stat(const struct ho_out *o, struct ho_stat *out);
 
 /* ---- destination ---- */
 
-int ho_in_open(struct node *n, struct ho_pages *pages, struct ho_in **out, struct hci_error *err);
+void ho_in_content(struct ho_in *i, struct content_set *s);
+int ho_in_open(struct node *n, struct ho_in **out, struct hci_error *err);
 /* What the source is to be told; valid as long as *i. */
 const char *ho_in_memory(const struct ho_in *i);
 const char *ho_in_libvirt(const struct ho_in *i);

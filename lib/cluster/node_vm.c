@@ -397,9 +397,6 @@ int node_vm_start(struct node *n, struct hci_error *err)
 	n->vms = s;
 	if (!n->o.compute)
 		return 0;
-	s->pages = ho_pages_new(n);
-	if (!s->pages)
-		return err_set(err, HCI_E_NOMEM, "node %s: out of memory", n->name);
 	rc = env_mkdir(n->e, n->run_dir);
 	if (rc)
 		return err_sys(err, HCI_E_SYS, -rc, "node %s: run directory %s cannot be made", n->name, n->run_dir);
@@ -452,7 +449,6 @@ void node_vm_stop(struct node *n)
 	content_free(s->content);
 	if (s->lease)
 		(void)store_lease_revoke(core_store(n->core), s->lease, NULL);
-	ho_pages_free(s->pages);
 	n->vms = NULL;
 	mem_free(s);
 }

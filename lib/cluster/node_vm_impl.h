@@ -9,7 +9,6 @@
 
 #include "cluster/content.h"
 #include "cluster/handover.h"
-#include "cluster/handover_pages.h"
 #include "cluster/handover_path.h"
 #include "cluster/node_impl.h"
 #include "cluster/report.h"
@@ -74,7 +73,6 @@ struct node_vm_state {
 	uint32_t migrating;   /* VMs that are leaving */
 	struct list turns;    /* migrations that wait until fewer are */
 	struct fiber_cond left;
-	struct ho_pages *pages;
 	struct fiber_cond wake;
 	uint64_t lease, lease_until; /* until: on env_now(), with a margin */
 	bool first_round_over;

@@ -97,6 +97,8 @@ struct memory_path *memory_path_new(struct env *e, const struct memory_path_opts
 static void free_codec(struct memory_path *p)
 {
 	memory_path_stats(p, &p->last);
+	if (p->o.quit)
+		p->o.quit(p->o.arg);
 	mst_enc_free(p->enc);
 	mst_dec_free(p->dec);
 	p->enc = NULL;

@@ -21,6 +21,8 @@ struct memory_path_opts {
 	struct mst_opts codec; /* now, wake and ctx are ours */
 	/* The last callback: err code 0: all has arrived. Free it now or later. */
 	void (*on_over)(void *arg, struct memory_path *p, const struct hci_error *err);
+	/* May be NULL. The codec is about to be freed, which waits for its threads: whatever of codec.providers they wait for is to fail. */
+	void (*quit)(void *arg);
 	void *arg;
 };
 
