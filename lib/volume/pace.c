@@ -19,6 +19,7 @@
 #define PROBE (150 * NS_PER_MS)
 #define PROBE_EVERY (5 * NS_PER_S)
 #define BASE_OLD (60 * NS_PER_S)
+#define GONE NS_PER_S               /* after the last request: too few to say something will not become more */
 
 void pace_init(struct pace *p, uint64_t now)
 {
@@ -93,6 +94,7 @@ void pace_sample(struct pace *p, bool write, uint64_t len, uint64_t ns, uint32_t
 		return;
 	}
 	hist_add(&p->now[c], ns);
+	p->user_at = now;
 	if (!p->impact || impact < p->impact)
 		p->impact = impact;
 }
@@ -173,6 +175,10 @@ void pace_tick(struct pace *p, uint64_t now)
 	for (unsigned c = 0; c < PACE_CLASSES; c++)
 		any += p->now[c].n;
 	p->window = MIN(p->window, p->max);
+	if (any && now - p->user_at >= GONE) {
+		forget(p);
+		any = 0;
+	}
 	if (!any) {
 		if (p->idle_since == UINT64_MAX)
 			alone(p);

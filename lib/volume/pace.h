@@ -30,6 +30,7 @@ struct pace {
 	uint64_t next_at; /* no copy before */
 	uint32_t impact;  /* the least of those whose requests were timed since the last tick; 0: none were */
 	uint64_t idle_since; /* no copy has run since; UINT64_MAX: one runs */
+	uint64_t user_at; /* when the last of those was timed */
 	uint64_t base_at; /* when the undisturbed was last known well */
 	uint64_t probe_at; /* not before: a pause to time requests in */
 	uint32_t slow;    /* percent of the undisturbed, at the last tick that had enough to say */

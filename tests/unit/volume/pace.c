@@ -96,6 +96,20 @@ START_TEST(nobody_there_means_all_there_is)
 }
 END_TEST
 
+/* A few that were timed long ago, too few to say something, are nobody. */
+START_TEST(who_left_does_not_hold_it_up)
+{
+	struct disk few = { 1e6, 30, 200 }, d = { 1e6, 0, 200 };
+
+	pace_running(&p, true, now);
+	users(&few, NS_PER_S / 3, 1e6);
+	pace_running(&p, false, now);
+	now += NS_PER_S;
+	copy_for(&d, 2);
+	ck_assert_uint_eq(p.window, PACE_MAX);
+}
+END_TEST
+
 START_TEST(queues_no_longer_than_the_medium_needs)
 {
 	struct disk d = { 1e6, 0, 200 };
@@ -180,6 +194,7 @@ static Suite *suite(void)
 
 	tcase_add_checked_fixture(t, up, NULL);
 	tcase_add_test(t, nobody_there_means_all_there_is);
+	tcase_add_test(t, who_left_does_not_hold_it_up);
 	tcase_add_test(t, queues_no_longer_than_the_medium_needs);
 	tcase_add_loop_test(t, users_wait_no_longer_than_they_may, 0, 9);
 	tcase_add_test(t, a_copy_always_goes_on);
