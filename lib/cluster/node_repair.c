@@ -134,8 +134,8 @@ static bool moves(struct node *n, const struct uuid *volume)
 	return yes;
 }
 
-/* Does a disk that is back hold copies of it that nobody counts on any more? */
-static bool old_copies(struct node *n, const struct uuid *volume)
+/* Is there a record PREFIX<volume>/<disk> of a disk that is up? */
+static bool disk_up_with(struct node *n, const char *what, const struct uuid *volume)
 {
 	struct store_result r;
 	char prefix[REC_KEY], id[HCI_UUID_STR];
@@ -143,7 +143,7 @@ static bool old_copies(struct node *n, const struct uuid *volume)
 	bool yes = false;
 
 	uuid_print(volume, id);
-	snprintf(prefix, sizeof(prefix), "stray/%s/", id);
+	snprintf(prefix, sizeof(prefix), "%s%s/", what, id);
 	if (store_range(core_store(n->core), prefix, NULL, 0, &r, NULL))
 		return false;
 	for (size_t i = 0; i < r.n && !yes; i++) {
@@ -155,20 +155,16 @@ static bool old_copies(struct node *n, const struct uuid *volume)
 	return yes;
 }
 
+/* Does a disk that is back hold copies of it that nobody counts on any more? */
+static bool old_copies(struct node *n, const struct uuid *volume)
+{
+	return disk_up_with(n, "stray/", volume);
+}
+
 /* A scrub found damaged blocks, see node_scrub.c. */
 static bool rotten(struct node *n, const struct uuid *volume)
 {
-	char prefix[REC_KEY], id[HCI_UUID_STR];
-	struct store_result r;
-	bool yes;
-
-	uuid_print(volume, id);
-	snprintf(prefix, sizeof(prefix), PREFIX_VOLROT "%s/", id);
-	if (store_range(core_store(n->core), prefix, NULL, 1, &r, NULL))
-		return false;
-	yes = r.n > 0;
-	store_result_free(&r);
-	return yes;
+	return disk_up_with(n, PREFIX_VOLROT, volume);
 }
 
 /* *left: how endangered it is, the fewer the more. */

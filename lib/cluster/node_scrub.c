@@ -34,25 +34,42 @@ static void put_rot(struct node_disk *d, const struct uuid *volume)
 	(void)store_txn(core_store(d->node->core), NULL, 0, &op, 1, NULL, NULL); /* once more at the next turn */
 }
 
-/* Records of ours, of this life or one before, whose rot a writer has taken on. */
+/* Whose record volrot/<volume>/<disk> is. */
+static bool parse_rot(const char *key, struct uuid *volume, struct uuid *disk)
+{
+	const size_t head = strlen(PREFIX_VOLROT), u = HCI_UUID_STR - 1;
+	char v[HCI_UUID_STR];
+
+	if (strlen(key) != head + 2 * u + 1)
+		return false;
+	snprintf(v, sizeof(v), "%.*s", (int)u, key + head);
+	return uuid_parse(v, volume) && uuid_parse(key + head + u + 1, disk);
+}
+
+/*
+ * A record of ours, of this life or one before, whose rot a writer has taken on or that was dropped; or one of a disk that
+ * was removed from the cluster, and so has nobody else to do it. (One that is too new to be known to us tells again.)
+ */
+static bool is_over(struct node_disk *d, const struct uuid *volume, const struct uuid *disk)
+{
+	const struct rec_disk *r = core_disk(d->node->core, disk);
+
+	if (uuid_eq(disk, &d->uuid))
+		return !repl_has_rotten(d->disk, volume);
+	return !r || r->state == REC_DISK_REMOVED;
+}
+
 static bool delete_old(struct node_disk *d)
 {
-	size_t head = strlen(PREFIX_VOLROT), u = HCI_UUID_STR - 1;
-	char id[HCI_UUID_STR], v[HCI_UUID_STR];
 	struct store_result r;
-	struct uuid volume;
+	struct uuid volume, disk;
 
 	if (store_range(core_store(d->node->core), PREFIX_VOLROT, NULL, 0, &r, NULL))
 		return false;
-	uuid_print(&d->uuid, id);
 	for (size_t i = 0; i < r.n && d->disk; i++) {
-		const char *key = r.kvs[i].key;
-		struct store_op op = { STORE_DELETE, key, NULL, 0, 0 };
+		struct store_op op = { STORE_DELETE, r.kvs[i].key, NULL, 0, 0 };
 
-		if (strlen(key) != head + 2 * u + 1 || strcmp(key + head + u + 1, id))
-			continue;
-		snprintf(v, sizeof(v), "%.*s", (int)u, key + head);
-		if (uuid_parse(v, &volume) && !repl_has_rotten(d->disk, &volume))
+		if (parse_rot(r.kvs[i].key, &volume, &disk) && is_over(d, &volume, &disk))
 			(void)store_txn(core_store(d->node->core), NULL, 0, &op, 1, NULL, NULL);
 	}
 	store_result_free(&r);

@@ -48,6 +48,7 @@ void drop_apply(struct vol *v, uint32_t segment)
 		if (segment == LOGF_ALL || v->segs[i]->no == segment)
 			detach_at(v, i);
 	}
+	scrub_forget(d, &v->uuid, segment);
 	if (segment == LOGF_ALL && !v->gone) {
 		v->gone = true;
 		v->meta_dirty = false;

@@ -655,6 +655,7 @@ void wb_free(struct wb *w);
 void scrub_init(struct repl_disk *d);
 void scrub_fini(struct repl_disk *d);
 void scrub_fiber(void *disk);
+void scrub_forget(struct repl_disk *d, const struct uuid *volume, uint32_t segment); /* LOGF_ALL: of all; it is dropped */
 uint64_t seg_bytes(const struct seg *s); /* slot.c; regions are given room as a whole */
 
 /* rebuild.c */

@@ -82,6 +82,16 @@ uint32_t repl_rotten(struct repl_slot *slot, struct repl_region *out, uint32_t m
 	return n;
 }
 
+void scrub_forget(struct repl_disk *d, const struct uuid *volume, uint32_t segment)
+{
+	struct rot *r, *tmp;
+
+	list_for_each_safe(r, tmp, &d->scrub.rotten, link) {
+		if (uuid_eq(&r->volume, volume) && (segment == LOGF_ALL || r->segment == segment))
+			rot_del(&d->scrub, r);
+	}
+}
+
 bool repl_has_rotten(struct repl_disk *d, const struct uuid *volume)
 {
 	const struct rot *r;

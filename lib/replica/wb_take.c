@@ -69,7 +69,8 @@ int wb_take(struct repl_disk *d, struct wb *w, const struct list *end)
 {
 	/* Of a large log a small part: what it frees comes at its end, and the log must not overflow until then. */
 	uint64_t tail = d->log.tail_lsn;
-	struct take t = { .w = w, .lsn = tail + (d->log.applied - MIN(tail, d->log.applied)) / OLDER, .limit = MIN(PASS_MAX, (uint64_t)d->log.blocks * HCI_BLOCK / 8) };
+	struct take t = { .w = w, .lsn = tail + (d->log.applied - MIN(tail, d->log.applied)) / OLDER,
+			  .limit = MIN(PASS_MAX, (uint64_t)d->log.blocks * HCI_BLOCK / 8) };
 
 	if (!w->snaps) {
 		w->cap = (uint32_t)MIN(SNAPS_MAX, d->log.blocks);

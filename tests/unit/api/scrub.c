@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include "../harness.h"
+#include "env/fiber.h"
+#include "store/store.h"
 #include "world.h"
 
 #define SIZE (4u << 20)
@@ -105,6 +107,77 @@ START_TEST(rot_in_an_unattended_volume_is_mended)
 }
 END_TEST
 
+/* ---- what is left behind in the store ---- */
+
+#define GONE "11111111-1111-4111-8111-111111111111"
+
+struct look {
+	struct env *e;
+	const char *disk; /* put records of it and of one that nobody knows; NULL: count them */
+	size_t found;
+};
+
+static void look_fiber(void *arg)
+{
+	struct look *l = arg;
+	struct hci_error err = { 0 };
+	struct store_result r;
+	struct store *s;
+	char key[2][128];
+
+	ck_assert_msg(!store_open(l->e, w.store, &s, &err), "%s", err.message);
+	for (int i = 0; l->disk && i < 2; i++) {
+		struct store_op op = { STORE_PUT, key[i], "x", 1, 0 };
+
+		snprintf(key[i], sizeof(key[i]), "volrot/%s/%s", GONE, i ? GONE : l->disk);
+		ck_assert_msg(!store_txn(s, NULL, 0, &op, 1, NULL, &err), "%s", err.message);
+	}
+	ck_assert_msg(!store_range(s, "volrot/", NULL, 0, &r, &err), "%s", err.message);
+	l->found = r.n;
+	store_result_free(&r);
+	store_close(s);
+	env_stop(l->e);
+}
+
+static size_t look(const char *disk)
+{
+	struct env_real_opts o = { .name = "look" };
+	struct look l = { .disk = disk };
+	struct hci_error err;
+
+	l.e = env_real_new(&o, &err);
+	ck_assert_ptr_nonnull(l.e);
+	ck_assert_int_eq(fiber_spawn(l.e, look_fiber, &l, "look"), 0);
+	env_run(l.e);
+	env_free(l.e);
+	return l.found;
+}
+
+/* Of a volume that was deleted while the disk was away, and of a disk that was removed for good. */
+START_TEST(records_of_rot_do_not_outlive_what_they_are_about)
+{
+	struct hci_disk_info *d;
+	char disk[64];
+	uint64_t n;
+
+	world_up(&w, 0);
+	world_pool(&w, 600000);
+	ok(hci_disk_list(w.client, &d, &n, sizeof(*d), &w.err));
+	ck_assert_uint_gt(n, 0);
+	snprintf(disk, sizeof(disk), "%s", d[0].uuid);
+	hci_list_free(d);
+	for (int i = 0; i < WORLD_NODES; i++)
+		world_node_stop(&w, i);
+	ck_assert_uint_eq(look(disk), 2);
+	for (int i = 0; i < WORLD_NODES; i++)
+		world_node_start(&w, i);
+	for (int k = 0; k < 60 && look(NULL); k++)
+		sleep(1);
+	ck_assert_uint_eq(look(NULL), 0);
+	world_down(&w);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("api scrub");
@@ -112,6 +185,7 @@ static Suite *suite(void)
 
 	tcase_set_timeout(t, 280);
 	tcase_add_test(t, rot_in_an_unattended_volume_is_mended);
+	tcase_add_test(t, records_of_rot_do_not_outlive_what_they_are_about);
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -157,6 +157,36 @@ REAL(flipped_bits_are_found)
 	rig_close(&r, false);
 }
 
+/* A list of it that stayed would keep the volume's repair looking for a copy that is gone. */
+REAL(what_was_dropped_is_no_longer_rotten)
+{
+	struct uuid u = vol_uuid(1);
+	struct repl_scrub_info i;
+	struct hci_error err;
+	uint8_t p[HCI_BLOCK];
+	struct rig r;
+
+	rig_begin(&r, e, path);
+	for (unsigned round = 0; round < 2; round++) {
+		get(path, 5, p);
+		p[7] ^= 1;
+		put(path, 5, p);
+		ck_assert_uint_eq(scrub(&r), 1);
+		ck_assert(repl_has_rotten(r.d, &u));
+		if (round == 0)
+			ck_assert_int_eq(repl_slot_drop(r.s, 0, &err), 0);
+		else
+			ck_assert_int_eq(repl_drop(r.d, &u, UINT32_MAX, REPL_GEN_MAX, &err), 0);
+		repl_scrub_info(r.d, &i);
+		ck_assert(!repl_has_rotten(r.d, &u) && i.rotten == 0);
+		if (round == 0) {
+			ck_assert_int_eq(write_fill(e, r.s, 0, 0, 64 * HCI_BLOCK, 9, ++r.seq), 0);
+			settle(e, r.d);
+		}
+	}
+	rig_close(&r, false);
+}
+
 REAL(misdirected_writes_are_found)
 {
 	uint8_t a[HCI_BLOCK], b[HCI_BLOCK];
@@ -313,6 +343,7 @@ static Suite *suite(void)
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, flipped_bits_are_found);
+	tcase_add_test(t, what_was_dropped_is_no_longer_rotten);
 	tcase_add_test(t, misdirected_writes_are_found);
 	tcase_add_test(t, lost_writes_are_found);
 	tcase_add_test(t, lost_checksums_are_no_excuse);
