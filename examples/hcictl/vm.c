@@ -62,6 +62,7 @@ static int migrate(struct cli *cli)
 	o.bandwidth_bytes = opt_size(cli, "bandwidth", 0);
 	o.max_downtime_ms = (uint32_t)opt_millis(cli, "max-downtime", 0);
 	o.timeout_ms = opt_millis(cli, "timeout", 0);
+	o.with_storage = opt_flag(cli, "with-storage");
 	return hci_vm_migrate(cli->cluster, cli->args[0], &o, &job, &cli->err)
 		       ? failed(cli)
 		       : follow_job(cli, job);
@@ -193,6 +194,7 @@ static const struct verb verbs[] = {
 	  .opts = { { "bandwidth", "SIZE", "a second, at most" },
 		    { "max-downtime", "TIME", "longest pause of the guest (default 300ms)" },
 		    { "timeout", "TIME", "cancel after this" },
+		    { "with-storage", NULL, "then take a copy of each of its volumes there too" },
 		    OPT_NO_WAIT } },
 	{ .name = "undefine",
 	  .args = "NAME",

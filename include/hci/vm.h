@@ -54,8 +54,11 @@ struct hci_migrate_opts {
 	const char *to;           /**< node; required */
 	uint64_t bandwidth_bytes; /**< a second, at most; 0: no limit */
 	uint64_t timeout_ms;      /**< after which it is cancelled and the VM goes on where it is; 0: none */
+	uint32_t with_storage;    /**< 1: then take a copy of each of its volumes to that node, as hci_volume_move() does; the job ends
+				   * with that. Cancelled or failed there, the VM runs on at the new node. */
+	uint32_t reserved;
 };
-#define HCI_MIGRATE_OPTS_INIT { (uint32_t)sizeof(struct hci_migrate_opts), 0, NULL, 0, 0 }
+#define HCI_MIGRATE_OPTS_INIT { (uint32_t)sizeof(struct hci_migrate_opts), 0, NULL, 0, 0, 0, 0 }
 
 /**
  * Move a running VM live to another node, its disks' attachment with it. If it fails at any point the VM runs on at the

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Jobs addressed to this node: "vm-start", "vm-stop" (how), "vm-migrate" (to, bandwidth, max_downtime_ms,
- * timeout_ms). Those found running at the start were left by a crash: the first two are simply done again,
+ * timeout_ms, storage). Those found running at the start were left by a crash: the first two are simply done again,
  * as each step looks before it acts; a migration is looked into. Other kinds of jobs of an earlier life
  * are ended, since what they told about is no more.
  */
@@ -85,6 +85,7 @@ static void turn_end(struct node *n)
 
 static int execute(struct node *n, struct core_job *j, bool again, char *result, size_t cap, struct hci_error *err)
 {
+	struct rec_vm *vm = NULL;
 	struct nvm *m;
 	bool turn;
 	int rc;
@@ -112,9 +113,18 @@ static int execute(struct node *n, struct core_job *j, bool again, char *result,
 		rc = run_stop(m, j, err);
 	else
 		rc = run_migrate(m, j, again, result, cap, err);
+	if (!rc && arg_u64(j, "storage")) {
+		vm = MEM_NEW(struct rec_vm);
+		rc = vm ? 0 : err_set(err, HCI_E_NOMEM, "VM %s: it has moved, its disks have not: out of memory", m->name);
+	}
+	if (vm)
+		*vm = m->rec;
 	nvm_unlock(m);
 	if (turn)
 		turn_end(n);
+	if (vm)
+		rc = vm_storage_follow(n, j, vm, core_job_arg(j, "to"), err);
+	mem_free(vm);
 	return rc;
 }
 

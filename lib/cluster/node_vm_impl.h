@@ -128,6 +128,11 @@ void nvm_unexport(struct nvm *m);
 /* Some disk has lost its volume, or has none. */
 bool nvm_waits(const struct nvm *m);
 
+/* ---- node_vm_storage.c ---- */
+
+/* From a fiber, after the VM has moved; without its lock. Cancelled with the job. */
+int vm_storage_follow(struct node *n, struct core_job *j, const struct rec_vm *vm, const char *to, struct hci_error *err);
+
 /* ---- node_vm_thread.c: libvirt blocks, and for long, so it gets threads of its own ---- */
 
 struct vm_thread {

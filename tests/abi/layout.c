@@ -379,7 +379,8 @@ AT(struct hci_migrate_opts, max_downtime_ms, 4);
 AT(struct hci_migrate_opts, to, 8);
 AT(struct hci_migrate_opts, bandwidth_bytes, 16);
 AT(struct hci_migrate_opts, timeout_ms, 24);
-SIZE(struct hci_migrate_opts, 32);
+AT(struct hci_migrate_opts, with_storage, 32);
+SIZE(struct hci_migrate_opts, 40);
 
 AT(struct hci_vm_info, name, 0);
 AT(struct hci_vm_info, uuid, 64);

@@ -60,6 +60,17 @@ check "nothing is left on n2" wait_for 15 no_domain_on n2
 check "running" wait_for 15 running_on n1
 check "the guest writes" writes
 
+echo "# n1 -> n2, with its disks"
+all_at() { [ "$(ctl copies vol "$1")" = "8 of 8" ]; }
+check "one replica is enough" ctl replicas vol 1
+check "migrates" ctl migrate v1 n2 0 0 storage
+check "runs on n2" vm_is_on n2
+check "all copies are on n2" all_at n2
+check "the guest writes" writes
+check "migrates back" ctl migrate v1 n1 0 0 storage
+check "all copies are on n1" all_at n1
+check "two replicas again" ctl replicas vol 2
+
 check "nothing of the migration's path is left" wait_for 5 no_path
 check "shuts down" ctl stop v1 shutdown
 check "is gone" no_domain_on n1

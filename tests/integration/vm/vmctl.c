@@ -189,14 +189,37 @@ static int do_stop(char **a) /* VM destroy|shutdown */
 		       job_end(job, 0);
 }
 
-static int do_migrate(char **a) /* VM NODE BANDWIDTH CANCEL_AFTER_MS */
+static int do_migrate(char **a) /* VM NODE BANDWIDTH CANCEL_AFTER_MS [STORAGE] */
 {
 	struct hci_migrate_opts o = HCI_MIGRATE_OPTS_INIT;
 	hci_job *job;
 
 	o.to = a[1];
 	o.bandwidth_bytes = strtoull(a[2], NULL, 10);
+	o.with_storage = a[4] != NULL;
 	return hci_vm_migrate(cluster, a[0], &o, &job, &err) ? fail("migrate") : job_end(job, atoi(a[3]));
+}
+
+static int do_replicas(char **a) /* VOLUME N */
+{
+	struct hci_volume_set_opts o = HCI_VOLUME_SET_OPTS_INIT;
+
+	o.replicas = (uint32_t)atoi(a[1]);
+	return hci_volume_set(cluster, a[0], &o, NULL, &err) ? fail("replicas") : 0;
+}
+
+static int do_copies(char **a) /* VOLUME NODE */
+{
+	struct hci_replica_info *r;
+	uint64_t n, there = 0;
+
+	if (hci_volume_replicas(cluster, a[0], &r, &n, sizeof(*r), &err))
+		return fail("replicas");
+	for (uint64_t i = 0; i < n; i++)
+		there += !strcmp(r[i].node, a[1]);
+	printf("%llu of %llu\n", (unsigned long long)there, (unsigned long long)n);
+	hci_list_free(r);
+	return 0;
 }
 
 static int do_vms(char **a)
@@ -252,6 +275,7 @@ static const struct {
 	{ "setup", do_setup, 2 },   { "import", do_import, 3 },   { "dump", do_dump, 2 },       { "compare", do_compare, 1 },
 	{ "define", do_define, 5 }, { "start", do_start, 1 },     { "stop", do_stop, 2 },       { "migrate", do_migrate, 4 },
 	{ "vms", do_vms, 0 },       { "volumes", do_volumes, 0 }, { "jobs", do_jobs, 0 },
+	{ "replicas", do_replicas, 2 }, { "copies", do_copies, 2 },
 };
 
 int main(int argc, char **argv)
