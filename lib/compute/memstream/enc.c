@@ -67,6 +67,17 @@ void enc_recycle(struct mst_enc *e, struct batch *b)
 	e->n_spare++;
 }
 
+static void close_batch(struct mst_enc *e, struct batch *next)
+{
+	struct batch *b = e->cur;
+
+	e->cur = next;
+	b->seq = e->next_seq++;
+	list_push(&e->todo, &b->link);
+	e->n_todo++;
+	pthread_cond_broadcast(&e->work);
+}
+
 bool enc_close_batch(struct mst_enc *e)
 {
 	struct batch *b = e->cur;
@@ -75,11 +86,26 @@ bool enc_close_batch(struct mst_enc *e)
 		return true;
 	if (!parser_cut(&e->parser, b))
 		return false;
-	e->cur = NULL;
-	b->seq = e->next_seq++;
-	list_push(&e->todo, &b->link);
-	e->n_todo++;
-	pthread_cond_broadcast(&e->work);
+	close_batch(e, NULL);
+	return true;
+}
+
+bool enc_close_settled(struct mst_enc *e)
+{
+	struct batch *b = e->cur, *next;
+	uint32_t rest = parser_unsettled(&e->parser, b);
+
+	if (!rest || rest == b->len)
+		return enc_close_batch(e);
+	next = enc_batch(e);
+	if (!next)
+		return false;
+	memcpy(next->raw, b->raw + b->len - rest, rest);
+	next->len = rest;
+	next->since = enc_now(e);
+	b->len -= rest;
+	parser_moved(&e->parser);
+	close_batch(e, next);
 	return true;
 }
 
@@ -200,8 +226,9 @@ static struct mst_msg *next_batch(struct mst_enc *e)
 		b->msg = NULL;
 		b->sent = true;
 		credit_sent(&e->credit, m->len, enc_now(e), &b->mark);
-		e->n_unsent--;
 		e->unsent_bytes -= m->len;
+		if (!--e->n_unsent) /* what is in the current batch need not wait for company any more */
+			pthread_cond_signal(&e->work);
 		enc_run_inline(e);
 		return m;
 	}

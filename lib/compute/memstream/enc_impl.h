@@ -68,6 +68,8 @@ void enc_recycle(struct mst_enc *e, struct batch *b);
 void enc_drop_raw(struct mst_enc *e, struct batch *b);
 /* The current batch, if there is anything in it, goes to todo. False: no memory. */
 bool enc_close_batch(struct mst_enc *e);
+/* The same, but a page that is there in part goes on to the next batch. */
+bool enc_close_settled(struct mst_enc *e);
 uint64_t enc_now(const struct mst_enc *e);
 /* Without workers: packs all that is in todo. */
 void enc_run_inline(struct mst_enc *e);

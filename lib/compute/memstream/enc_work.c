@@ -11,6 +11,8 @@
 #include "base/mem.h"
 #include "compute/memstream/enc_impl.h"
 
+#define PART_PATIENCE 8 /* times as long */
+
 static uint64_t cpu_now(void)
 {
 	struct timespec ts;
@@ -172,27 +174,39 @@ static void wake(struct mst_enc *e)
 	pthread_mutex_lock(&e->lock);
 }
 
+/*
+ * When the current batch shall go although it is not full: after lingering, if the path has nothing else to do. A page that
+ * is there in part is waited for longer; but not for ever, since it may be no page.
+ */
+static uint64_t due(struct mst_enc *e)
+{
+	const struct batch *b = e->cur;
+
+	if (e->feeding || !b || !b->len || e->n_unsent)
+		return UINT64_MAX;
+	return b->since + e->o.linger_ns * (parser_unsettled(&e->parser, b) == b->len ? PART_PATIENCE : 1);
+}
+
 /* Nothing to pack: until there is, or until what was fed has waited long enough for more. */
 static void wait_for_work(struct mst_enc *e)
 {
+	uint64_t at = due(e), now;
 	struct timespec ts;
-	uint64_t now, due;
 
-	if (e->feeding || !e->cur || !e->cur->len) {
+	if (at == UINT64_MAX) {
 		pthread_cond_wait(&e->work, &e->lock);
 		return;
 	}
 	now = enc_now(e);
-	due = e->cur->since + e->o.linger_ns;
-	if (now >= due) {
-		if (!enc_close_batch(e))
+	if (now >= at) {
+		if (!enc_close_settled(e))
 			enc_fail(e, HCI_E_NOMEM, "no memory for the stream's bytes");
 		return;
 	}
 	clock_gettime(CLOCK_MONOTONIC, &ts);
-	due = (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec + (due - now);
-	ts.tv_sec = (time_t)(due / NS_PER_S);
-	ts.tv_nsec = (long)(due % NS_PER_S);
+	at = (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec + (at - now);
+	ts.tv_sec = (time_t)(at / NS_PER_S);
+	ts.tv_nsec = (long)(at % NS_PER_S);
 	pthread_cond_timedwait(&e->work, &e->lock, &ts);
 }
 

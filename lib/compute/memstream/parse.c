@@ -39,6 +39,16 @@ bool parser_cut(struct parser *p, struct batch *b)
 	return ok;
 }
 
+uint32_t parser_unsettled(const struct parser *p, const struct batch *b)
+{
+	return p->state == LOOK || p->state == SKIP ? 0 : b->len - p->start;
+}
+
+void parser_moved(struct parser *p)
+{
+	p->start = 0;
+}
+
 static void enter(struct parser *p, uint8_t state, uint32_t need)
 {
 	p->state = state;

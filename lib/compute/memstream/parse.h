@@ -33,5 +33,8 @@ void parser_init(struct parser *p);
 int64_t parser_feed(struct parser *p, const uint8_t *data, size_t len, struct batch *b, bool *full);
 /* The batch is taken away in the middle of an element: its part so far are bytes, and the rest will be. */
 bool parser_cut(struct parser *p, struct batch *b);
+/* How many bytes at the batch's end belong to an element that is not complete. They may be moved to the start of another. */
+uint32_t parser_unsettled(const struct parser *p, const struct batch *b);
+void parser_moved(struct parser *p);
 
 #endif

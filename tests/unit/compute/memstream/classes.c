@@ -153,6 +153,50 @@ START_TEST(a_small_cache_or_none_is_no_harm)
 }
 END_TEST
 
+START_TEST(pages_are_seen_between_records_of_other_kinds)
+{
+	static const uint8_t xbzrle[] = { 0, 0, 0, 0, 0, 0, 0x50, 0x60, 1, 0, 5, 'a', 'b', 'c', 'd', 'e' };
+	static const uint8_t packed[] = { 0, 0, 0, 0, 0, 0, 0x51, 0x20, 0, 0, 0, 3, 'x', 'y', 'z' };
+	static const uint8_t flush[] = { 0, 0, 0, 0, 0, 0, 0x02, 0x00 };
+	static const uint8_t other[] = { 1, 0, 0, 0, 9, 5, 's', 'l', 'i', 'r', 'p', 0, 0, 0, 0, 0, 0, 0, 1, 0x7e, 0, 0, 0, 9 };
+	struct pair_opts o = { 0 };
+	struct pair_result r;
+	uint8_t page[MST_PAGE];
+	struct gen g;
+
+	begin(&g);
+	for (unsigned i = 0; i < PAGES; i++) {
+		page_text(page, 1 + i);
+		gen_page(&g, i % 50 ? "pc.ram" : "/rom@etc/acpi/tables", i * 4096ull, page);
+		if (i % 3 == 0)
+			buf_append(&g.b, xbzrle, sizeof(xbzrle));
+		if (i % 5 == 0)
+			buf_append(&g.b, packed, sizeof(packed));
+		if (i % 7 == 0)
+			buf_append(&g.b, flush, sizeof(flush));
+		if (i % 40 == 0) {
+			gen_end(&g);
+			buf_append(&g.b, other, sizeof(other));
+			gen_device(&g, 300);
+			gen_part(&g);
+		}
+	}
+	end(&g);
+	run(&g, &o, &r);
+	ck_assert_uint_eq(r.src.pages[MST_NEW], PAGES);
+	/* Nor does a page get lost where a batch goes for want of more. */
+	o.src.workers = 1;
+	o.src.linger_ns = 500000;
+	o.threads = true;
+	o.portion = 900;
+	o.seed = 3;
+	pair_run(g.b.data, g.b.len, &o, &r);
+	ck_assert(r.same && !r.rc);
+	ck_assert_uint_ge(r.src.pages[MST_NEW], PAGES * 9 / 10);
+	buf_free(&g.b);
+}
+END_TEST
+
 START_TEST(noise_is_not_packed)
 {
 	struct pair_opts o = { 0 };
@@ -424,6 +468,7 @@ static Suite *suite(void)
 	tcase_add_test(t, repeats_are_sent_once);
 	tcase_add_test(t, changes_are_sent_as_changes);
 	tcase_add_test(t, a_small_cache_or_none_is_no_harm);
+	tcase_add_test(t, pages_are_seen_between_records_of_other_kinds);
 	tcase_add_test(t, noise_is_not_packed);
 	tcase_add_test(t, the_next_guest_of_an_image_costs_little);
 	tcase_add_test(t, what_the_store_forgot_is_sent);
