@@ -99,7 +99,7 @@ static int victim(struct vol *v, uint32_t segment, unsigned in)
 		int score;
 
 		if (s->leg[k] == LEG_NONE || (some_replaced && !replaced(v, segment, k)) || (apart && clash_without(v, s, k)) ||
-		    (!s->joining[k] && in - good(v, s, k) < v->rec.replicas))
+		    (!s->joining[k] && in - good(v, s, k) < v->rec.replicas && !vol_mutated(v->x, VOL_MUTATE_REMOVE_EARLY)))
 			continue;
 		score = 4 * is_leaving(v, segment, k) + 2 * s->joining[k] + !good(v, s, k);
 		if (score < best_score || (score == best_score && l->segments <= best_load))

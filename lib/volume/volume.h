@@ -83,6 +83,9 @@ struct vol_ctx {
 /* A pull that was not answered soon counts as one that did not happen; it may yet. */
 #define VOL_MUTATE_PULL_LATE 0x200000u
 
+/* A copy that is moved away goes before the one in its place is filled. */
+#define VOL_MUTATE_REMOVE_EARLY 0x400000u
+
 /* ---- creation and removal: metadata only, from a fiber ---- */
 
 /* Places every segment (through place_segments) and writes the records in a crash-safe order: a volume

@@ -32,6 +32,7 @@ static const struct mutation {
 	{ "no-heal", VOL_MUTATE_NO_HEAL, 0, 0 },
 	{ "resume-blind", VOL_MUTATE_RESUME_BLIND, 0, 0 },
 	{ "pull-late", VOL_MUTATE_PULL_LATE, 0, 0 },
+	{ "remove-early", VOL_MUTATE_REMOVE_EARLY, 0, 0 },
 	{ "no-sums", VOL_MUTATE_NO_SUMS, 0, 0 },
 	{ "foreign-map", VOL_MUTATE_FOREIGN_MAP, 0, 0 },
 	{ "no-fence", 0, REPL_MUTATE_NO_FENCE, 0 },
