@@ -8,397 +8,19 @@
  *   sums    a page of checksums, of 62 regions; in memory while it is of use
  *   pass    one round of write-back: data, region tables, slot records, then the log's tail
  *
- * Who owns what: log.c the queue and the batches, direct.c writes that pass the log, index.c nodes and frames, segment.c files and
+ * Who owns what: log.c the queue, batch.c the batches, direct.c writes that pass the log, index.c nodes and frames, segment.c files and
  * region tables, sums.c the checksums, read.c reads, writeback.c the passes (wb_take.c what they take, wb_data.c their
- * data), throttle.c the pace of writers, recover.c the way
+ * data, wb_tables.c their tables), throttle.c the pace of writers, recover.c the way
  * back from the medium, slot.c openings and the fence, drop.c forgetting, space.c what is left,
  * logfile.c where the log is, disk.c the rest.
  */
 #ifndef REPLICA_IMPL_H
 #define REPLICA_IMPL_H
 
-#include "base/list.h"
-#include "env/env.h"
-#include "env/fiber.h"
 #include "env/mark.h"
-#include "replica/log_format.h"
-#include "replica/page.h"
-#include "replica/replica.h"
+#include "replica/in_memory.h"
 
 #define LOG_SUB "replica"
-
-#define REGION_BLOCKS (REPL_REGION / HCI_BLOCK)
-#define MAP_REGIONS 256u               /* regions of one page of a region table */
-#define SUM_REGIONS 62u                /* regions of one page of checksums */
-#define SUM_BLOCKS (SUM_REGIONS * REGION_BLOCKS)
-#define RING_OFF ((uint64_t)PAGE_PAIR) /* the log file begins with the checkpoint's pair */
-#define LOG_SIZE_MIN (4 * MiB)
-#define LOG_SIZE_MAX (64 * GiB)
-#define CTL_RESERVE 64u /* blocks of the log kept for FENCE and DROP */
-#define BATCHES 4u
-#define IDLE_NS (200 * NS_PER_MS)
-#define VOL_BUCKETS 256u
-#define OPEN_SEGS_MAX 256u /* segments with open files */
-
-/* A block's place: 0 none, LOC_ZERO to be zeroed, LOC_FILE in the segment file (direct.c), else its block in the
- * ring + 1. */
-#define LOC_ZERO 0x80000000u
-#define LOC_FILE 0x80000001u
-static inline bool loc_is_data(uint32_t loc)
-{
-	return loc && loc < LOC_ZERO;
-}
-
-/* ---- on disk ---- */
-
-#define SUPER_MAGIC UINT64_C(0x4b53494449434843) /* "CHCIDISK" */
-#define CKPT_MAGIC UINT64_C(0x54504b4349434843)  /* "CHCICKPT" */
-#define META_MAGIC UINT64_C(0x4154454d49434843)  /* "CHCIMETA" */
-#define MAP_MAGIC UINT64_C(0x50414d5249434843)   /* "CHCIRMAP" */
-#define SUM_MAGIC UINT64_C(0x534d555349434843)   /* "CHCISUMS" */
-#define SCRUB_MAGIC UINT64_C(0x4252435349434843) /* "CHCISCRB" */
-#define SCRUB_VERSION 1u
-#define SUPER_VERSION 4u
-#define CKPT_VERSION 1u
-#define META_VERSION 1u
-#define MAP_VERSION 1u
-#define SUM_VERSION 1u
-
-#define SUPER_CLEAN 1u   /* all is in the segments: the log is not needed */
-#define SUPER_EXT_LOG 2u /* the log is on another device, at log_path */
-
-struct super_page {
-	struct page_hdr h;
-	struct uuid cluster;
-	uint64_t log_size; /* bytes of the ring */
-	uint64_t epoch;    /* times opened */
-	uint64_t created;  /* ns since 1970 */
-	uint32_t flags;
-	uint32_t block, region;
-	uint32_t zero;
-	uint64_t lsn;         /* with CLEAN: of the next batch */
-	char log_path[256];   /* with EXT_LOG: a directory or a device, as given when formatted */
-	uint64_t log_key;     /* random: see struct logf_hdr */
-};
-
-struct ckpt_page {
-	struct page_hdr h;
-	uint64_t tail_lsn, min_epoch;
-	uint64_t tail_block; /* of the ring */
-	uint64_t epoch;      /* of the last opening: never below the superblock's unless this is an old copy */
-};
-
-struct meta_page {
-	struct page_hdr h;
-	struct uuid volume;
-	uint64_t generation, segsize, last_seq, stable_seq;
-	uint64_t lsn; /* all batches below it had been durable when this was written */
-};
-
-struct map_page {
-	struct page_hdr h;
-	struct uuid volume;
-	uint32_t segment, first_region;
-	uint32_t regions, zero;
-	uint64_t seq[MAP_REGIONS];   /* with REPL_SEQ_ZERO and REPL_SEQ_COPIED */
-	uint16_t valid[MAP_REGIONS]; /* bit per block: the segment file has it; without it, it is
-					zeroes */
-	uint8_t side[MAP_REGIONS / 8]; /* bit per region: it is in the second half of the file */
-};
-
-/* Behind the region tables in the same file, pairs as well. */
-struct sum_page {
-	struct page_hdr h;
-	struct uuid volume;
-	uint32_t segment, first_region;
-	uint32_t regions, zero;
-	uint64_t side;            /* bit per region, as in the region table, whose second witness this is */
-	uint32_t sum[SUM_BLOCKS]; /* SUM_NONE: the block is not valid */
-};
-_Static_assert(sizeof(struct sum_page) <= HCI_BLOCK, "a page");
-_Static_assert(sizeof(struct map_page) <= HCI_BLOCK && sizeof(struct super_page) <= HCI_BLOCK,
-	       "a page");
-
-/* ---- in memory ---- */
-
-struct snap;
-
-struct node {
-	struct list dirty; /* disk.dirty, by lsn; in no list while a pass has it */
-	struct seg *seg;
-	struct snap *snap; /* the pass's copy */
-	uint64_t lsn;      /* not larger than that of any of its blocks */
-	uint32_t region;   /* of the segment */
-	uint32_t live;     /* blocks with a place */
-	uint32_t data;     /* of these, in the log */
-	bool direct;       /* its side changed, which is not in the tables yet: the other one is to be punched */
-	uint8_t part;      /* throttle.c: where it is counted */
-	uint32_t loc[REGION_BLOCKS];
-	uint32_t sum[REGION_BLOCKS]; /* of what is at loc */
-	uint8_t *mem[REGION_BLOCKS];
-};
-
-struct mpage {
-	uint64_t seq[MAP_REGIONS];
-	uint16_t valid[MAP_REGIONS];
-	uint8_t side[MAP_REGIONS / 8];
-	struct node **nodes; /* MAP_REGIONS, or NULL: none */
-	uint64_t serial;
-	uint64_t dirty_lsn; /* the oldest batch whose effects are not in the page on disk */
-	uint32_t nnodes;
-	bool dirty;
-	bool damaged, lost; /* one copy, both: found so when the disk was opened */
-};
-
-struct sums {
-	struct list lru; /* disk.sums_lru, unless held or dirty */
-	struct seg *seg;
-	uint32_t page; /* of the segment's pages of sums */
-	uint32_t holds;
-	bool ready, dirty;
-	bool in_pass;
-	struct list waiting; /* reads */
-	struct fiber_cond loaded;
-	struct env_io io;
-	uint8_t *pair; /* while it is loaded */
-	int err;       /* the load failed */
-	uint32_t sum[SUM_BLOCKS];
-};
-
-#define SERIAL_UNKNOWN UINT64_MAX
-
-struct seg {
-	struct repl_disk *d;
-	struct vol *vol;
-	struct mpage **pages;
-	struct sums **sums;    /* NULL: not in memory */
-	uint64_t *sums_serial; /* on disk; 0: never written */
-	uint32_t no, npages, nsums;
-	uint32_t refs;       /* reads, waiting reads, the pass; not the vol's own */
-	uint32_t inflight;   /* ops in batches */
-	bool real;           /* something was ever applied to it */
-	bool on_disk;        /* its files exist, durably */
-	bool dead;           /* dropped */
-	bool broken;         /* recovery found but half of its files */
-	bool dirty, touched; /* in disk.dirty_segs; in the pass's list of files to sync */
-	uint32_t resv;       /* blocks reserved for its files until they exist */
-	struct env_file *data, *map;
-	struct list dirty_link, touched_link;
-	struct list lru;     /* disk.open_segs */
-	struct list waiting; /* reads that need the file */
-	struct list opening; /* disk.to_open */
-	struct list dying;   /* disk.dying_segs */
-	struct list written; /* direct.c: struct direct_io that wait for the file's next sync */
-	bool syncing;        /* direct.c */
-};
-
-struct vol {
-	struct list link;  /* disk.vols[]; none once it is gone */
-	struct list dying; /* disk.dying_vols */
-	struct repl_disk *d;
-	struct uuid uuid;
-	uint64_t gen;     /* durable; 0: not yet */
-	uint64_t max_gen; /* admitted, perhaps not yet durable */
-	uint64_t opening; /* number of the last opening for writing */
-	uint64_t segsize;
-	uint64_t last, stable;
-	struct seg **segs; /* ascending */
-	uint32_t nsegs, cap;
-	struct list pending; /* writes submitted and not yet durable, in order */
-	uint32_t refs;       /* openings, control entries */
-	uint32_t drops;      /* DROP entries in batches */
-	bool gone;           /* dropped as a whole */
-	bool dir;            /* its directory and record exist, durably */
-	bool meta_dirty;
-	uint64_t meta_serial, meta_pass;
-	uint64_t batch_lsn; /* the batch that batch_idx is about */
-	uint32_t batch_idx;
-};
-
-struct repl_slot {
-	struct repl_disk *d;
-	struct vol *vol;
-	uint64_t gen, opening;
-	bool ro;
-};
-
-#define OP_FENCE 100
-#define OP_DROP 101
-
-/* In repl_op.priv. */
-struct op_priv {
-	struct list pend;    /* vol.pending */
-	struct list waiters; /* reads behind this write */
-	struct vol *vol;
-	struct seg *seg;
-	uint64_t resv;     /* blocks */
-	uint32_t promised; /* nodes */
-	uint32_t left;     /* parts of a read under way, + 1 while it is being started */
-	uint32_t phase;
-	int err;
-	bool data; /* in vol.pending */
-	uint8_t direct, side; /* direct.c: DIRECT_* */
-	bool own_sums; /* made by read.c */
-};
-_Static_assert(sizeof(struct op_priv) <= sizeof(((struct repl_op *)0)->priv), "fits");
-
-static inline struct op_priv *op_priv(struct repl_op *op)
-{
-	return (struct op_priv *)op->priv;
-}
-
-enum { DIRECT_UNTRIED, DIRECT_RUNS, DIRECT_DONE, DIRECT_NOT };
-
-struct direct_io {
-	struct list link; /* in seg.written or with */
-	struct list with; /* of one that syncs its file: the others that this makes durable */
-	struct env_io io;
-	struct repl_op *op;
-};
-
-/* A control entry: the fiber that made it waits. */
-struct ctl {
-	struct repl_op op;
-	struct fiber *fiber;
-	bool done;
-};
-
-struct batch {
-	struct list link;
-	struct repl_disk *d;
-	struct env_io io;
-	struct list ops;
-	struct logf_batch *f;
-	uint8_t *hdr;
-	uint32_t pos, blocks; /* in the ring */
-	bool done;
-	int niov;
-	struct iovec iov[LOGF_ENTRIES_MAX + 1];
-};
-
-struct ring {
-	uint32_t blocks; /* of the ring */
-	uint32_t head;   /* where the next batch goes, if it fits */
-	uint32_t tail;   /* pos of tail_lsn, or head when there is none */
-	uint64_t next_lsn, tail_lsn;
-	uint64_t applied;                     /* last lsn in the index */
-	uint64_t epoch, min_epoch, first_lsn; /* first_lsn: of this opening */
-	uint64_t ckpt_serial;
-	uint64_t must_lsn; /* recovery must come to this one, or the log is not all there */
-	uint32_t *pos; /* by lsn, a ring of pos_cap (a power of two) */
-	uint32_t pos_cap;
-};
-
-#define THROTTLE_PARTS 64u
-#define THROTTLE_NO_PART 255u
-struct throttle {
-	uint32_t work[THROTTLE_PARTS]; /* blocks of regions in disk.dirty whose oldest lies in this part of the ring */
-	uint64_t speed;                /* of write-back, blocks a second; 0: not known yet */
-	uint64_t blocks;               /* that the pass under way writes */
-	uint64_t steps, done;          /* of it, for its progress */
-	uint64_t pass_start;
-	bool learn;    /* the pass says something about the speed */
-	bool steady;   /* writers were held back, and the log has not been nearly empty since */
-	uint64_t freed, freed_at; /* while steady: blocks of the ring a second; when it was reckoned last */
-	uint64_t next; /* when the next batch may go */
-	struct env_timer timer;
-};
-
-struct scrub {
-	struct list rotten;
-	uint32_t nrotten;
-	bool loaded, asked, fast;
-	uint64_t period, rate;
-	uint64_t started, finished, done, total, corrupt, passes, serial, saved_at;
-	struct uuid at_volume; /* where it is */
-	uint32_t at_segment, at_region;
-	struct fiber_cond changed;
-};
-
-struct repl_disk {
-	struct env *e;
-	char path[256];
-	struct uuid uuid, cluster;
-	void (*on_failed)(void *arg, struct repl_disk *d, const struct hci_error *err);
-	void *arg;
-	uint64_t reserve;
-	uint32_t mutate;
-
-	struct env_file *lock, *logf;
-	char *log_path; /* of the file or device that is open as logf */
-	struct super_page *super; /* also the buffer it is written from */
-	bool failed, closing, stop;
-	struct hci_error fail_err;
-
-	/* log.c */
-	struct ring log;
-	struct list queue, inflight, free_batches;
-	struct batch *batches[BATCHES];
-	struct env_task kick_task, finish_task, fail_task;
-	struct list finished;
-	uint8_t *prev_hdr; /* logf_own() of the newest batch, which the next one carries along */
-	uint32_t prev_bytes;
-	uint64_t drop_lsn; /* of the last DROP that was applied */
-	struct list free_directs;
-	uint32_t ndirect;
-	bool early;        /* a record of a slot is wanted on disk before its time */
-	uint64_t open_ops; /* requests, and control calls under way */
-	struct throttle throttle;
-	unsigned level;    /* percent of the log from which on it is written back under load, and writers are held back */
-	bool log_waits;    /* the head of the queue waits for room in the log */
-	uint64_t last_io;
-	struct fiber_cond drained;
-
-	/* index.c */
-	struct list dirty;
-	struct list free_nodes;
-	uint64_t nfree_nodes, promised, nnodes;
-	void **node_slabs;
-	uint32_t nslabs;
-	void *free_frames;
-	void **frame_slabs;
-	uint32_t nframe_slabs, frame_slabs_max;
-	uint64_t frames_used;
-
-	/* slot.c, segment.c, drop.c */
-	struct list vols[VOL_BUCKETS];
-	uint64_t nsegs;
-	struct list dirty_segs, open_segs, to_open, dying_segs, dying_vols;
-	uint32_t nopen;
-	struct fiber_mutex open_lock;
-	struct fiber_cond opener;
-	uint32_t fibers;
-	struct fiber_cond fibers_end;
-
-	struct scrub scrub;
-
-	/* sums.c */
-	struct list sums_lru;
-	uint32_t nsums, sums_max;
-
-	/* read.c */
-	struct list free_reads;
-	uint32_t readers[2], phase;
-	struct fiber_cond readers_gone;
-
-	/* space.c */
-	uint64_t fs_free, fs_total, statfs_at;
-	uint64_t resv; /* blocks: of regions in the index that are not in the segment file */
-	uint64_t resv_pending; /* blocks: admitted, not in the index */
-	bool full;             /* write-back found no room */
-	bool short_of_space;   /* a write was refused */
-
-	/* writeback.c */
-	struct fiber_mutex wb_lock;
-	struct fiber_cond wb;
-	struct wb *pass;
-	bool drain;
-	uint64_t passes;
-
-	struct metric *m_writes, *m_reads, *m_batches, *m_wb, *m_log, *m_paced;
-	struct metric *m_write_ns;
-	struct metric *m_corrupt, *m_sums_read;
-};
 
 /* disk.c */
 /* Declares the disk failed, once; returns HCI_E_IO. what: of which file, for the message. */
@@ -424,9 +46,8 @@ int logfile_open(struct repl_disk *d, const struct repl_disk_opts *o, struct hci
 /* log.c */
 int log_init(struct repl_disk *d);
 void log_fini(struct repl_disk *d);
-void log_kick(struct repl_disk *d);
-void log_remember(struct repl_disk *d, const struct logf_hdr *h); /* of the newest batch */
 void log_fail_all(struct repl_disk *d);
+void log_tell(struct repl_disk *d); /* the done() of all that is over */
 void op_init(struct repl_op *op);
 void op_finish(struct repl_disk *d, struct repl_op *op, int status);
 /* more: blocks of the file system that it takes besides. */
@@ -434,6 +55,12 @@ int log_admit(struct repl_disk *d, struct repl_op *op, uint32_t more);
 void log_unadmit(struct repl_disk *d, struct op_priv *p);
 /* From a fiber: appends a control entry and waits until it is durable and applied. */
 int log_control(struct repl_disk *d, struct ctl *c);
+
+/* batch.c */
+void log_kick(struct repl_disk *d); /* makes batches of what is queued, as far as may be */
+void log_remember(struct repl_disk *d, const struct logf_hdr *h); /* of the newest batch */
+int batch_init(struct repl_disk *d);
+void batch_fini(struct repl_disk *d);
 
 /* direct.c */
 /* Takes the op at the head of the queue, if it can pass the log; it comes back to the head of the queue with
@@ -613,10 +240,16 @@ bool space_has(const struct repl_disk *d, uint64_t blocks);
 int space_refresh(struct repl_disk *d); /* from a fiber */
 
 /* writeback.c */
+struct wb;
 void wb_fiber(void *disk);
 int wb_pass(struct repl_disk *d); /* under wb_lock; -errno */
 int wb_take(struct repl_disk *d, struct wb *w, const struct list *end); /* the snapshots of a pass; -errno */
 int wb_checkpoint(struct repl_disk *d, uint64_t tail_lsn);
+
+int wb_sync(struct wb *w, bool maps); /* files of the segments that the pass has touched; -errno */
+
+/* wb_tables.c */
+int wb_write_tables(struct repl_disk *d, struct wb *w); /* and checksums; -errno */
 
 /* wb_data.c */
 struct snap {
