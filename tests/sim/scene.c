@@ -235,8 +235,11 @@ static void final_check(struct life *l, void *arg)
 	verify(s, l->env, handle, "when all is whole");
 	for (unsigned k = 0; k < s->nvol && !s->c->failed; k++)
 		engine_compare(l, &s->vol[k].uuid, s->trouble.lies);
-	one_disk_rots(s);
-	verify(s, l->env, handle, "when one disk has rotted");
+	/* With a failure that may come at any moment that would be more than two replicas promise. */
+	if (!s->c->injected) {
+		one_disk_rots(s);
+		verify(s, l->env, handle, "when one disk has rotted");
+	}
 	for (unsigned k = 0; k < s->nvol; k++)
 		engine_ops.detach(handle[k]);
 }
