@@ -77,7 +77,7 @@ struct mst_stats {
  * that of the page, and asks for the page if it differs.
  *
  * Calls come from worker threads, several at a time; they may block (the destination's do read disks) but not for long:
- * a stream waits for them. A provider that is slow at the destination (a millisecond a page, on average) is asked for a few
+ * a stream waits for them. A provider that is slow at the destination (two milliseconds a page, on average) is asked for a few
  * pages only, and one whose pages the destination often cannot use is left out by the source for a while (provider.h).
  */
 struct mst_provider {

@@ -5,7 +5,8 @@
 #define JUDGED 256u          /* references, between two judgements */
 #define PAUSE_FIRST 4096u    /* pages */
 #define PAUSE_MAX (1u << 20)
-#define SLOW NS_PER_MS
+#define SLOW (2 * NS_PER_MS)
+#define SAMPLE_MAX (4 * SLOW) /* one read that hung says little of the next */
 #define PROBE 16u
 
 bool worth_referring(struct worth *w)
@@ -41,6 +42,7 @@ void worth_read(struct worth *w, uint64_t took_ns)
 {
 	uint64_t old = __atomic_load_n(&w->ns, __ATOMIC_RELAXED);
 
+	took_ns = MIN(took_ns, (uint64_t)SAMPLE_MAX);
 	/* The last sixteen or so; between threads one may be lost, which does not matter. */
 	__atomic_store_n(&w->ns, old - old / 16 + took_ns / 16, __ATOMIC_RELAXED);
 }

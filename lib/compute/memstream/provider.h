@@ -5,8 +5,8 @@
  *
  * Source: of the pages that were referred to, how many were asked for after all? When more than a quarter, nothing is
  * referred to for some thousand pages, for twice as many when it happens again at once.
- * Destination: how long does a page take, on average? When longer than a millisecond, a page over the link is quicker, and
- * only one in sixteen is read, to see whether it still takes so long.
+ * Destination: how long does a page take, on average? When longer than two milliseconds, a page over the link is quicker,
+ * and only one in sixteen is read, to see whether it still takes so long.
  */
 #ifndef MEMSTREAM_PROVIDER_H
 #define MEMSTREAM_PROVIDER_H
