@@ -31,7 +31,8 @@ struct handover_out {
 	struct compute *compute;
 	struct compute_migrate cm;
 	struct compute_path paths[REC_VM_DISKS_MAX + 1];
-	_Atomic uint64_t done, total;
+	pthread_mutex_t progress_lock;
+	struct compute_progress progress;
 	_Atomic bool cancel;
 	int rc;
 	struct hci_error err;
@@ -109,13 +110,32 @@ static void share(struct nvm *m, struct handover_out *o)
 		ho_out_content(o->path, s);
 }
 
+/* With what the destination is to have, so that it can say all that it lacks. */
+static int body_with_needs(struct buf *b, struct nvm *m, const char *job, struct hci_error *err)
+{
+	struct compute_needs *n = MEM_NEW(struct compute_needs);
+	int rc = n ? vm_compute_needs(m->n, m->name, n, err) : err_set(err, HCI_E_NOMEM, "VM %s: out of memory", m->name);
+
+	*b = BUF_INIT;
+	if (!rc) {
+		pk_map(b, 4);
+		pk_kv_str(b, "vm", m->name);
+		pk_kv_str(b, "job", job);
+		pk_kv_bool(b, "kvm", n->kvm);
+		pk_kv_str(b, "cpu", n->cpu);
+	}
+	mem_free(n);
+	return rc;
+}
+
 static int prepare(struct nvm *m, struct handover_out *o, const char *job, struct hci_error *err)
 {
 	struct rpc_call call;
 	struct buf body;
-	int rc;
+	int rc = body_with_needs(&body, m, job, err);
 
-	body_of(&body, m, job);
+	if (rc)
+		return rc;
 	rc = handover_call(m->n, o->to, HO_PREPARE, &body, PREPARE_TIME, &call, err);
 	if (!rc && (read_plan(o, &call.reply) || o->nsockets != m->ndisks))
 		rc = err_set(err, HCI_E_PROTO, "VM %s: node %s answers nonsense", m->name, o->to);
@@ -353,14 +373,35 @@ static int lost(struct nvm *m, struct handover_out *o, struct hci_error *err)
 
 /* ---- the migration ---- */
 
-static bool on_progress(void *arg, uint64_t done, uint64_t total, uint64_t remaining)
+static bool on_progress(void *arg, const struct compute_progress *p)
 {
 	struct handover_out *o = arg;
 
-	(void)remaining;
-	atomic_store(&o->done, done);
-	atomic_store(&o->total, total);
+	pthread_mutex_lock(&o->progress_lock);
+	o->progress = *p;
+	pthread_mutex_unlock(&o->progress_lock);
 	return atomic_load(&o->cancel);
+}
+
+/* True: it is to be cancelled. */
+static bool tell_progress(struct handover_out *o, struct core_job *j)
+{
+	struct compute_progress p;
+	struct ho_stat st;
+	char phase[200];
+	uint64_t saved;
+
+	pthread_mutex_lock(&o->progress_lock);
+	p = o->progress;
+	pthread_mutex_unlock(&o->progress_lock);
+	ho_out_stat(o->path, &st);
+	saved = st.memory.in > st.memory.wire ? 100 * (st.memory.in - st.memory.wire) / st.memory.in : 0;
+	snprintf(phase, sizeof(phase),
+		 "copying memory: pass %llu, %llu MB left, guest changes %llu MB/s, link %llu MB/s, %llu %% saved, pause of %llu ms expected",
+		 (unsigned long long)p.pass, (unsigned long long)(p.remaining / 1000000),
+		 (unsigned long long)(p.dirty_rate / 1000000), (unsigned long long)(st.memory.rate / 1000000),
+		 (unsigned long long)saved, (unsigned long long)p.downtime_ms);
+	return core_job_progress(j, p.done, p.total, p.total ? phase : "copying memory");
 }
 
 static void migrate_thread(void *arg)
@@ -423,7 +464,7 @@ static int migrate(struct nvm *m, struct handover_out *o, struct core_job *j, st
 			atomic_store(&o->cancel, true);
 		look_after(m, o);
 		limit(m, o);
-		if (!t.done && core_job_progress(j, atomic_load(&o->done), atomic_load(&o->total), "copying memory"))
+		if (!t.done && tell_progress(o, j))
 			atomic_store(&o->cancel, true);
 	}
 	vm_thread_join(&t);
@@ -519,6 +560,7 @@ int handover_run(struct nvm *m, const struct handover_opts *opts, struct core_jo
 	if (!o)
 		return err_set(err, HCI_E_NOMEM, "VM %s: out of memory", m->name);
 	fiber_mutex_init(&o->lock);
+	pthread_mutex_init(&o->progress_lock, NULL);
 	o->to = opts->to;
 	o->bandwidth = opts->bandwidth;
 	o->compute = m->n->o.compute;
@@ -538,6 +580,7 @@ int handover_run(struct nvm *m, const struct handover_opts *opts, struct core_jo
 	ho_out_close(o->path, rc ? err : NULL);
 	while (o->users)
 		fiber_sleep(m->n->e, NS_PER_MS);
+	pthread_mutex_destroy(&o->progress_lock);
 	mem_free(o);
 	return rc;
 }

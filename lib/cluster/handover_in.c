@@ -184,6 +184,7 @@ struct request {
 	struct rpc_req *req;
 	int (*fn)(struct request *q, struct nvm *m, struct buf *reply, struct hci_error *err);
 	char vm[HCI_NAME_MAX], job[HCI_NAME_MAX], peer[HCI_NAME_MAX];
+	struct compute_needs needs;
 };
 
 static int check_source(struct request *q, struct nvm *m, struct hci_error *err)
@@ -214,6 +215,12 @@ static int do_prepare(struct request *q, struct nvm *m, struct buf *reply, struc
 	if (rc != HCI_E_NOTFOUND)
 		return rc ? rc : err_set(err, HCI_E_EXISTS, "VM %s: libvirt on node %s runs a domain of this name", m->name,
 					 n->name);
+	q->needs.memory_bytes = m->rec.memory_bytes;
+	q->needs.kernel = m->rec.kernel;
+	q->needs.initrd = m->rec.initrd;
+	rc = vm_compute_preflight(n, &q->needs, err);
+	if (rc)
+		return rc;
 	m->in = MEM_NEW(struct handover_in);
 	if (!m->in)
 		return err_set(err, HCI_E_NOMEM, "VM %s: out of memory", m->name);
@@ -315,6 +322,10 @@ static void on_request(struct node_vm_state *s, struct rpc_req *req, __typeof__(
 			rd_strcpy(&req->args, q->vm, sizeof(q->vm));
 		else if (rd_is(k, "job"))
 			rd_strcpy(&req->args, q->job, sizeof(q->job));
+		else if (rd_is(k, "kvm"))
+			q->needs.kvm = rd_bool(&req->args);
+		else if (rd_is(k, "cpu"))
+			rd_strcpy(&req->args, q->needs.cpu, sizeof(q->needs.cpu));
 		else
 			rd_skip(&req->args);
 	}

@@ -157,6 +157,8 @@ int vm_compute_list(struct node *n, struct compute_state **out, size_t *cnt, str
 int vm_compute_find(struct node *n, const char *name, struct compute_state *out, struct hci_error *err);
 int vm_compute_suspend(struct node *n, const char *name, struct hci_error *err);
 int vm_compute_resume(struct node *n, const char *name, struct hci_error *err);
+int vm_compute_needs(struct node *n, const char *name, struct compute_needs *out, struct hci_error *err);
+int vm_compute_preflight(struct node *n, const struct compute_needs *needs, struct hci_error *err);
 int vm_compute_migrated(struct node *n, const char *name, struct compute_migrated *out, struct hci_error *err);
 
 #endif

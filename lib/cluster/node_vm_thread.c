@@ -68,6 +68,7 @@ struct call {
 	size_t *n;
 	struct compute_state *state;
 	struct compute_migrated *migrated;
+	struct compute_needs *needs;
 	struct hci_error *err;
 	int rc;
 };
@@ -152,6 +153,26 @@ static int do_resume(struct call *x)
 int vm_compute_resume(struct node *n, const char *name, struct hci_error *err)
 {
 	return call(n, &(struct call){ .fn = do_resume, .name = name, .err = err });
+}
+
+static int do_needs(struct call *x)
+{
+	return compute_needs(x->c, x->name, x->needs, x->err);
+}
+
+int vm_compute_needs(struct node *n, const char *name, struct compute_needs *out, struct hci_error *err)
+{
+	return call(n, &(struct call){ .fn = do_needs, .name = name, .needs = out, .err = err });
+}
+
+static int do_preflight(struct call *x)
+{
+	return compute_preflight(x->c, x->needs, x->err);
+}
+
+int vm_compute_preflight(struct node *n, const struct compute_needs *needs, struct hci_error *err)
+{
+	return call(n, &(struct call){ .fn = do_preflight, .needs = (struct compute_needs *)(uintptr_t)needs, .err = err });
 }
 
 static int do_migrated(struct call *x)

@@ -66,6 +66,13 @@ int compute_resume(struct compute *c, const char *name, struct hci_error *err);
 struct compute_path {
 	const char *here, *there;
 };
+/* How far it is, as QEMU has it. */
+struct compute_progress {
+	uint64_t done, total, remaining; /* bytes */
+	uint64_t dirty_rate;             /* bytes/s that the guest changes */
+	uint64_t downtime_ms;            /* expected */
+	uint64_t pass;                   /* over its memory */
+};
 struct compute_migrate {
 	const char *name;
 	const char *peer_uri;      /* libvirt of the destination, as our libvirtd reaches it */
@@ -76,7 +83,7 @@ struct compute_migrate {
 	const struct compute_path *paths;
 	uint32_t npaths;
 	/* Called about every 200 ms; returning true cancels. */
-	bool (*progress)(void *arg, uint64_t done, uint64_t total, uint64_t remaining);
+	bool (*progress)(void *arg, const struct compute_progress *p);
 	void *arg;
 	/* set when done, as seen from here; compute_migrated() at the destination knows more */
 	uint64_t total_ms, bytes;
@@ -87,6 +94,18 @@ struct compute_migrate {
  * unless m->gone says otherwise. HCI_E_CANCELLED when progress said so, HCI_E_TIMEOUT.
  */
 int compute_migrate(struct compute *c, struct compute_migrate *m, struct hci_error *err);
+/* preflight.c: what a domain that is to move needs where it goes. */
+struct compute_needs {
+	bool kvm;
+	uint64_t memory_bytes;
+	const char *kernel, *initrd; /* may be NULL */
+	char cpu[8192];              /* element of the domain's XML, "": any will do */
+};
+/* At the source: kvm and cpu; the rest is left empty. */
+int compute_needs(struct compute *c, const char *name, struct compute_needs *out, struct hci_error *err);
+/* At the destination: 0, or HCI_E_STATE with all that is missing. */
+int compute_preflight(struct compute *c, const struct compute_needs *n, struct hci_error *err);
+
 /* Where libvirtd of a URI listens on this machine. HCI_E_UNSUPPORTED: the URI is not one of this machine. */
 #define COMPUTE_SOCKET_MAX 108u /* as long as a unix socket's path may be */
 struct compute_local {

@@ -57,6 +57,30 @@ static bool wait_done(struct run *r, uint64_t ns)
 	return done;
 }
 
+static uint64_t stat_of(virTypedParameterPtr p, int n, const char *name)
+{
+	unsigned long long v = 0;
+
+	return virTypedParamsGetULLong(p, n, name, &v) == 1 ? v : 0;
+}
+
+static void look(struct run *r, struct compute_progress *out)
+{
+	virTypedParameterPtr p = NULL;
+	int n = 0, type = 0;
+
+	memset(out, 0, sizeof(*out));
+	if (virDomainGetJobStats(r->watched, &type, &p, &n, 0) || type == VIR_DOMAIN_JOB_NONE)
+		return;
+	out->done = stat_of(p, n, VIR_DOMAIN_JOB_DATA_PROCESSED);
+	out->total = stat_of(p, n, VIR_DOMAIN_JOB_DATA_TOTAL);
+	out->remaining = stat_of(p, n, VIR_DOMAIN_JOB_DATA_REMAINING);
+	out->dirty_rate = stat_of(p, n, VIR_DOMAIN_JOB_MEMORY_DIRTY_RATE) * stat_of(p, n, VIR_DOMAIN_JOB_MEMORY_PAGE_SIZE);
+	out->downtime_ms = stat_of(p, n, VIR_DOMAIN_JOB_DOWNTIME);
+	out->pass = stat_of(p, n, VIR_DOMAIN_JOB_MEMORY_ITERATION);
+	virTypedParamsFree(p, n);
+}
+
 /* Returns why it was stopped: 0 (it was not), HCI_E_CANCELLED or HCI_E_TIMEOUT. */
 static int watch(struct run *r, struct compute_migrate *m)
 {
@@ -65,13 +89,13 @@ static int watch(struct run *r, struct compute_migrate *m)
 	int stop = 0;
 
 	while (!wait_done(r, WATCH)) {
-		virDomainJobInfo info = { 0 };
+		struct compute_progress now;
 
 		if (!downtime_set)
 			downtime_set = !virDomainMigrateSetMaxDowntime(r->watched, m->max_downtime_ms, 0);
-		if (!virDomainGetJobInfo(r->watched, &info) && info.type != VIR_DOMAIN_JOB_NONE)
-			m->bytes = MAX(m->bytes, info.dataProcessed);
-		if (m->progress && m->progress(m->arg, info.dataProcessed, info.dataTotal, info.dataRemaining) && !stop)
+		look(r, &now);
+		m->bytes = MAX(m->bytes, now.done);
+		if (m->progress && m->progress(m->arg, &now) && !stop)
 			stop = HCI_E_CANCELLED;
 		if (compute_now() > end && !stop)
 			stop = HCI_E_TIMEOUT;
@@ -202,13 +226,6 @@ int compute_migrate(struct compute *c, struct compute_migrate *m, struct hci_err
 	m->total_ms = (compute_now() - start) / NS_PER_MS;
 	compute_domain_put(c, conn, dom);
 	return rc;
-}
-
-static uint64_t stat_of(virTypedParameterPtr p, int n, const char *name)
-{
-	unsigned long long v = 0;
-
-	return virTypedParamsGetULLong(p, n, name, &v) == 1 ? v : 0;
 }
 
 int compute_migrated(struct compute *c, const char *name, struct compute_migrated *out, struct hci_error *err)

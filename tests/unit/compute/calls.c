@@ -146,6 +146,25 @@ START_TEST(a_migration_that_libvirt_refuses_leaves_it_running)
 }
 END_TEST
 
+START_TEST(all_that_would_stop_a_migration_is_said_at_once)
+{
+	struct compute_needs *n = MEM_NEW(struct compute_needs);
+
+	ck_assert_int_eq(compute_needs(c, "nobody", n, &err), HCI_E_NOTFOUND);
+	ck_assert_int_eq(compute_needs(c, "test", n, &err), 0);
+	ck_assert(!n->kvm);
+	n->memory_bytes = UINT64_C(1) << 60;
+	n->kernel = "/nonexistent/vmlinuz";
+	n->initrd = "";
+	ck_assert_int_eq(compute_preflight(c, n, &err), HCI_E_STATE);
+	ck_assert_ptr_nonnull(strstr(err.message, URI)); /* no libvirt of this machine */
+	ck_assert_ptr_nonnull(strstr(err.message, "MiB of memory are free, it needs 1099511627776"));
+	ck_assert_ptr_nonnull(strstr(err.message, "kernel /nonexistent/vmlinuz"));
+	ck_assert_ptr_null(strstr(err.message, "initrd"));
+	mem_free(n);
+}
+END_TEST
+
 static void *look(void *arg)
 {
 	struct compute_state st;
@@ -190,6 +209,7 @@ int main(void)
 	tcase_add_test(t, a_name_that_is_taken_is_refused);
 	tcase_add_test(t, a_domain_that_libvirt_refuses_says_why);
 	tcase_add_test(t, a_migration_that_libvirt_refuses_leaves_it_running);
+	tcase_add_test(t, all_that_would_stop_a_migration_is_said_at_once);
 	tcase_add_test(t, threads_share_it);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
