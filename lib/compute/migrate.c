@@ -10,6 +10,7 @@
 
 #define WATCH (200 * NS_PER_MS)
 #define LOOK_AGAIN (30 * NS_PER_S)
+#define NO_LIMIT 1000000 /* MiB/s */
 
 struct run {
 	virDomainPtr dom, watched; /* the same, on two connections */
@@ -115,9 +116,9 @@ static int params(struct run *r, const struct compute_migrate *m, const char *de
 		rc |= virTypedParamsAddString(&r->params, &r->nparams, &max, VIR_MIGRATE_PARAM_URI, m->migrate_uri);
 	if (dest_xml)
 		rc |= virTypedParamsAddString(&r->params, &r->nparams, &max, VIR_MIGRATE_PARAM_DEST_XML, dest_xml);
-	if (m->bandwidth)
-		rc |= virTypedParamsAddULLong(&r->params, &r->nparams, &max, VIR_MIGRATE_PARAM_BANDWIDTH,
-					      (m->bandwidth + MiB - 1) / MiB);
+	/* Unless told so libvirt sets none, and a QEMU that has been a destination before goes on with a low one. */
+	rc |= virTypedParamsAddULLong(&r->params, &r->nparams, &max, VIR_MIGRATE_PARAM_BANDWIDTH,
+				      m->bandwidth ? (m->bandwidth + MiB - 1) / MiB : NO_LIMIT);
 	return rc ? compute_fail(err, "VM %s cannot be migrated", m->name) : 0;
 }
 
