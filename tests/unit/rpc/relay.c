@@ -5,6 +5,7 @@
  */
 #include "base/mem.h"
 #include "compute/memory_path.h"
+#include "compute/memstream/wire.h"
 #include "rpc/relay.h"
 #include "unit/harness.h"
 #include "unit/rpc/raw.h"
@@ -332,21 +333,25 @@ WAYS(given_up_at_any_moment_both_programs_see_the_end)
 
 WAYS(a_limit_holds_and_may_be_changed)
 {
-	uint64_t start = env_now(w->e);
+	uint64_t start = env_now(w->e), limited;
 	struct way y;
 	struct pump pa;
 	struct mst_stats st;
 
 	way_open(w, &y);
-	memory_path_limit(y.mout, 1000000);
-	pa = (struct pump){ .r = y.a, .n = 1000 }; /* more than 20 MB */
+	memory_path_limit(y.mout, 20000);
+	pa = (struct pump){ .r = y.a, .n = 1000 };
 	ck_assert_int_eq(fiber_spawn(w->e, pump_fiber, &pa, "a"), 0);
 	while (env_now(w->e) < start + 4 * NS_PER_S)
 		fiber_sleep(w->e, 10 * NS_PER_MS);
 	memory_path_stats(y.mout, &st);
-	ck_assert_uint_le(st.wire, 8 * MiB);
+	limited = st.wire;
+	ck_assert_uint_le(limited, 4 * 20000 + 64 * 1024 + MST_BATCH_DEFAULT);
 	memory_path_limit(y.mout, 0);
 	ck_assert(arrives(y.b, 1000, 0));
+	ck_assert_uint_lt(env_now(w->e), start + 20 * NS_PER_S);
+	memory_path_stats(y.mout, &st);
+	ck_assert_uint_gt(st.wire, 2 * limited); /* else it said nothing */
 	way_close(&y);
 }
 
