@@ -49,11 +49,11 @@ bool batch_piece(struct batch *b, uint8_t kind, uint32_t region, uint64_t addr, 
 		return true;
 	}
 	if (last && last->kind == kind && kind == PIECE_ZERO && last->region == region &&
-	    addr == last->addr + last->len / ZERO_RECORD * MST_PAGE) {
+	    addr == last->addr + (uint64_t)(last->len / ZERO_RECORD) * MST_PAGE) {
 		last->len += len;
 		return true;
 	}
-	if (b->n_pieces == b->cap_pieces && !grow(b))
+	if ((!b->pieces || b->n_pieces == b->cap_pieces) && !grow(b))
 		return false;
 	b->pieces[b->n_pieces++] = (struct piece){ .kind = kind, .region = region, .len = len, .addr = addr };
 	return true;

@@ -195,7 +195,7 @@ static int take_pages(struct mst_dec *d, const uint8_t *p, size_t len, struct hc
 		return err_set(err, HCI_E_NOMEM, "memory stream: no memory for pages");
 	rc = mst_unpack(d->packer, in.codec, in.packed_at, in.packed, pages, (size_t)in.n * MST_PAGE);
 	for (unsigned i = 0; !rc && i < in.n; i++) {
-		struct ref *ref = find_ref(found, get16(in.index_at + i * 2));
+		struct ref *ref = find_ref(found, get_index(in.index_at, i));
 
 		if (!ref || ref->there) {
 			rc = HCI_E_PROTO;

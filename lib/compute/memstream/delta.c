@@ -10,7 +10,7 @@ static inline uint64_t word(const uint8_t *p, unsigned i)
 {
 	uint64_t v;
 
-	memcpy(&v, p + i * 8, sizeof(v));
+	memcpy(&v, p + (size_t)i * 8, sizeof(v));
 	return v;
 }
 

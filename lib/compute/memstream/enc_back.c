@@ -164,14 +164,14 @@ static struct batch *find_sent(struct mst_enc *e, uint32_t seq)
 /* Up to MST_PAGES_MAX pages of one batch, in full. */
 static int answer(struct mst_enc *e, const struct batch *b, const uint8_t *index, unsigned n, struct hci_error *err)
 {
-	size_t plain = n * (size_t)MST_PAGE, head = MST_PAGES_HEAD + n * 2u, cap = mst_pack_bound(plain);
+	size_t plain = n * (size_t)MST_PAGE, head = MST_PAGES_HEAD + n * (size_t)2, cap = mst_pack_bound(plain);
 	uint8_t *pages = mem_alloc(plain), *packed = mem_alloc(cap), codec;
 	struct mst_msg *m = NULL;
 	int64_t len = HCI_E_NOMEM;
 
 	if (pages && packed) {
 		for (unsigned i = 0; i < n; i++)
-			memcpy(pages + i * MST_PAGE, b->raw + b->pages[get16(index + i * 2)], MST_PAGE);
+			memcpy(pages + (size_t)i * MST_PAGE, b->raw + b->pages[get_index(index, i)], MST_PAGE);
 		len = mst_pack(e->packer, e->codecs, e->level, pages, plain, packed, cap, &codec);
 	}
 	if (len >= 0)
@@ -182,7 +182,7 @@ static int answer(struct mst_enc *e, const struct batch *b, const uint8_t *index
 		put16(m->data + 2, (uint16_t)n);
 		put32(m->data + 4, b->seq);
 		put32(m->data + 8, (uint32_t)len);
-		memcpy(m->data + MST_PAGES_HEAD, index, n * 2u);
+		memcpy(m->data + MST_PAGES_HEAD, index, n * (size_t)2);
 		memcpy(m->data + head, packed, (size_t)len);
 		list_push(&e->control, &m->link);
 	}
@@ -203,7 +203,7 @@ static int take_need(struct mst_enc *e, const uint8_t *p, size_t len, struct hci
 	if (!b || !b->raw)
 		return err_set(err, HCI_E_PROTO, "memory stream: the peer asks for pages that are no references in flight");
 	for (unsigned i = 0; i < need.n; i++)
-		if (get16(need.index_at + i * 2) >= b->n_pages)
+		if (get_index(need.index_at, i) >= b->n_pages)
 			return err_set(err, HCI_E_PROTO, "memory stream: the peer asks for a page that there is not");
 	if (b->asked + need.n > 2 * b->n_pages)
 		return err_set(err, HCI_E_PROTO, "memory stream: the peer asks for the same pages again and again");
@@ -211,9 +211,9 @@ static int take_need(struct mst_enc *e, const uint8_t *p, size_t len, struct hci
 	e->stats.refused += need.n;
 	e->stats.asked_again += need.wrong;
 	for (unsigned i = 0; i < need.n; i++)
-		classifier_refused(e->cl, b, get16(need.index_at + i * 2));
+		classifier_refused(e->cl, b, get_index(need.index_at, i));
 	for (unsigned i = 0; !rc && i < need.n; i += MST_PAGES_MAX)
-		rc = answer(e, b, need.index_at + i * 2, MIN(need.n - i, (unsigned)MST_PAGES_MAX), err);
+		rc = answer(e, b, need.index_at + (size_t)i * 2, MIN(need.n - i, (unsigned)MST_PAGES_MAX), err);
 	return rc;
 }
 

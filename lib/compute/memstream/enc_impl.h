@@ -24,6 +24,7 @@ struct enc_worker {
 };
 
 struct mst_enc {
+	struct parser parser; /* the owner's, or (linger) under the lock while not `feeding` */
 	struct mst_opts o;
 	struct mst_provider providers[MST_PROVIDERS_MAX];
 
@@ -32,7 +33,6 @@ struct mst_enc {
 	bool stop, finished, end_sent, end_acked, hello_got, feeding;
 	struct hci_error error; /* code 0: none */
 
-	struct parser parser; /* the owner's, or (linger) under the lock while not `feeding` */
 	struct batch *cur;
 	uint64_t window; /* what both sides agreed on */
 	uint32_t codecs;

@@ -31,7 +31,7 @@ uint64_t mst_quick(const void *page)
 
 	for (; p < end; p += 64)
 		for (unsigned i = 0; i < 4; i++)
-			h[i] = mix(word(p + i * 16) ^ key[i], word(p + i * 16 + 8) ^ h[i]);
+			h[i] = mix(word(p + (size_t)i * 16) ^ key[i], word(p + (size_t)i * 16 + 8) ^ h[i]);
 	return mix(h[0] ^ h[1], key[0] ^ h[2]) ^ mix(h[3], key[1]) ^ h[2];
 }
 

@@ -48,7 +48,7 @@ static inline unsigned put_varint(uint8_t *p, uint64_t v)
 
 static inline uint64_t fold(int64_t v)
 {
-	return (uint64_t)v << 1 ^ (uint64_t)(v >> 63);
+	return (uint64_t)v << 1 ^ (v < 0 ? UINT64_MAX : 0);
 }
 
 static inline int64_t unfold(uint64_t v)

@@ -188,10 +188,10 @@ static bool known_match(void *ctx, const uint8_t id[16])
 {
 	struct mst_known *k = ctx;
 
-	if (memcmp(id, MST_STORE_PREFIX, sizeof(MST_STORE_PREFIX) - 1))
+	if (memcmp(id, MST_STORE_PREFIX, sizeof(MST_STORE_PREFIX) - 1) != 0)
 		return false;
 	pthread_mutex_lock(&k->id_lock);
-	if (memcmp(k->id, id, sizeof(k->id))) {
+	if (memcmp(k->id, id, sizeof(k->id)) != 0) {
 		memcpy(k->id, id, sizeof(k->id));
 		for (uint64_t g = 0; g < k->sets.groups; g++) {
 			pthread_mutex_lock(&k->sets.lock[g % LOCKS]);

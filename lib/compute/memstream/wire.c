@@ -28,7 +28,7 @@ struct mst_msg *mst_msg_new(size_t len)
 
 struct mst_msg *mst_put_hello(const struct mst_hello *h)
 {
-	struct mst_msg *m = mst_msg_new(HELLO_HEAD + h->n_ids * 16u);
+	struct mst_msg *m = mst_msg_new(HELLO_HEAD + h->n_ids * (size_t)16);
 
 	if (!m)
 		return NULL;
@@ -41,7 +41,7 @@ struct mst_msg *mst_put_hello(const struct mst_hello *h)
 	put32(m->data + 12, h->cache_pages);
 	put64(m->data + 16, h->window);
 	m->data[24] = h->n_ids;
-	memcpy(m->data + HELLO_HEAD, h->ids, h->n_ids * 16u);
+	memcpy(m->data + HELLO_HEAD, h->ids, h->n_ids * (size_t)16);
 	return m;
 }
 
@@ -54,14 +54,14 @@ int mst_get_hello(const uint8_t *p, size_t len, struct mst_hello *out, struct hc
 		return err_set(err, HCI_E_VERSION,
 			       "memory stream: the peer speaks version %u, we speak %u; run releases that go together",
 			       out->version, MST_VERSION);
-	if (len < HELLO_HEAD || p[24] > MST_PROVIDERS_MAX || len != HELLO_HEAD + p[24] * 16u || p[1] > 1)
+	if (len < HELLO_HEAD || p[24] > MST_PROVIDERS_MAX || len != HELLO_HEAD + p[24] * (size_t)16 || p[1] > 1)
 		return err_set(err, HCI_E_PROTO, "memory stream: malformed hello of %zu bytes from the peer", len);
 	out->decoder = p[1];
 	out->codecs = get32(p + 8);
 	out->cache_pages = get32(p + 12);
 	out->window = get64(p + 16);
 	out->n_ids = p[24];
-	memcpy(out->ids, p + HELLO_HEAD, out->n_ids * 16u);
+	memcpy(out->ids, p + HELLO_HEAD, out->n_ids * (size_t)16);
 	return 0;
 }
 
@@ -161,7 +161,7 @@ int mst_get_ack(const uint8_t *p, size_t len, uint32_t *messages, uint64_t *byte
 
 struct mst_msg *mst_put_need(uint32_t seq, bool wrong, const uint16_t *index, unsigned n)
 {
-	struct mst_msg *m = mst_msg_new(NEED_HEAD + n * 2u);
+	struct mst_msg *m = mst_msg_new(NEED_HEAD + n * (size_t)2);
 
 	if (!m)
 		return NULL;
@@ -170,13 +170,13 @@ struct mst_msg *mst_put_need(uint32_t seq, bool wrong, const uint16_t *index, un
 	put16(m->data + 2, (uint16_t)n);
 	put32(m->data + 4, seq);
 	for (unsigned i = 0; i < n; i++)
-		put16(m->data + NEED_HEAD + i * 2, index[i]);
+		put16(m->data + NEED_HEAD + (size_t)i * 2, index[i]);
 	return m;
 }
 
 int mst_get_need(const uint8_t *p, size_t len, struct mst_need *out, struct hci_error *err)
 {
-	if (len < NEED_HEAD || p[0] != MST_NEED || p[1] > 1 || !get16(p + 2) || len != NEED_HEAD + get16(p + 2) * 2u)
+	if (len < NEED_HEAD || p[0] != MST_NEED || p[1] > 1 || !get16(p + 2) || len != NEED_HEAD + get16(p + 2) * (size_t)2)
 		return err_set(err, HCI_E_PROTO, "memory stream: malformed page request from the peer");
 	*out = (struct mst_need){ .n = get16(p + 2), .seq = get32(p + 4), .wrong = p[1], .index_at = p + NEED_HEAD };
 	return 0;
@@ -189,10 +189,10 @@ int mst_get_pages(const uint8_t *p, size_t len, struct mst_pages *out, struct hc
 	if (len < MST_PAGES_HEAD || len > MST_MSG_MAX || p[0] != MST_PAGES)
 		goto bad;
 	n = get16(p + 2);
-	if (!n || n > MST_PAGES_MAX || (uint64_t)MST_PAGES_HEAD + n * 2u + get32(p + 8) != len)
+	if (!n || n > MST_PAGES_MAX || (uint64_t)MST_PAGES_HEAD + n * 2ull + get32(p + 8) != len)
 		goto bad;
 	*out = (struct mst_pages){ .codec = p[1], .n = (uint16_t)n, .seq = get32(p + 4), .packed = get32(p + 8),
-				   .index_at = p + MST_PAGES_HEAD, .packed_at = p + MST_PAGES_HEAD + n * 2u };
+				   .index_at = p + MST_PAGES_HEAD, .packed_at = p + MST_PAGES_HEAD + n * (size_t)2 };
 	return 0;
 bad:
 	return err_set(err, HCI_E_PROTO, "memory stream: malformed answer to a page request from the peer");

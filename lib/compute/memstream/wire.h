@@ -10,7 +10,7 @@
 
 #define MST_BATCH_DEFAULT (512u << 10)
 #define MST_BATCH_MAX (768u << 10)     /* with everything raw and its ops a message stays below MST_MSG_MAX */
-#define MST_PLAIN_MAX (MST_BATCH_MAX * 2) /* ops, literals, deltas and pages, unpacked */
+#define MST_PLAIN_MAX (2ull * MST_BATCH_MAX) /* ops, literals, deltas and pages, unpacked */
 #define MST_PAGES_MAX 128              /* pages in one answer */
 #define MST_JOBS_MAX 4096u             /* data messages that are not acknowledged */
 
@@ -70,6 +70,12 @@ static inline uint32_t get32(const uint8_t *p)
 static inline uint64_t get64(const uint8_t *p)
 {
 	return get32(p) | (uint64_t)get32(p + 4) << 32;
+}
+
+/* The i-th of a list of pages. */
+static inline uint16_t get_index(const uint8_t *list, size_t i)
+{
+	return get16(list + i * 2);
 }
 
 static inline void put16(uint8_t *p, uint16_t v)

@@ -78,9 +78,11 @@ START_TEST(pages_and_bytes_come_out_as_they_were_put)
 	static uint8_t memory[REGION_PAGES * 4096], said[200000];
 	struct hci_memstream_opts o = HCI_MEMSTREAM_OPTS_INIT;
 	uint64_t bitmap[(REGION_PAGES + 63) / 64], done = 0;
-	static struct ends e = { .seed = 3 };
+	static struct ends e;
 	struct hci_memstream_info info;
 
+	e = (struct ends){ .seed = 3 };
+	memset(memory, 0, sizeof(memory));
 	o.window_bytes = 4 << 20;
 	o.workers = (uint32_t)_i;
 	ck_assert_int_eq(hci_memstream_source(&e.source, &o, &e.err), 0);

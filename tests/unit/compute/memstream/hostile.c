@@ -196,6 +196,28 @@ START_TEST(never_more_than_the_set_time_in_flight)
 }
 END_TEST
 
+START_TEST(a_slow_path_is_worth_more_compression)
+{
+	struct mst_opts o = { .now = fake_now, .batch = 64 << 10 };
+	struct mst_msg *m = hello(MST_VERSION, true);
+	struct mst_stats stats;
+	struct hci_error err;
+	struct mst_enc *e;
+	uint64_t most;
+
+	ck_assert_int_eq(mst_enc_new(&e, &o, &err), 0);
+	ck_assert_int_eq(mst_enc_take(e, m->data, m->len, &err), 0);
+	mst_msg_free(m);
+	flow(e, 5000000, NS_PER_MS, &most);
+	mst_enc_stats(e, &stats);
+	ck_assert_int_gt(stats.level, 5);
+	/* What it measured is the path's rate. */
+	ck_assert_uint_ge(stats.rate, 4000000);
+	ck_assert_uint_le(stats.rate, 6000000);
+	mst_enc_free(e);
+}
+END_TEST
+
 START_TEST(a_destination_that_stands_still_stops_the_source)
 {
 	struct mst_opts o = { .now = fake_now, .window = 8 << 20, .inflight_ns = UINT64_MAX };
@@ -246,6 +268,7 @@ static Suite *suite(void)
 	tcase_add_test(t, another_version_is_named);
 	tcase_add_test(t, nothing_is_sent_before_the_hello);
 	tcase_add_loop_test(t, never_more_than_the_set_time_in_flight, 0, 9);
+	tcase_add_test(t, a_slow_path_is_worth_more_compression);
 	tcase_add_test(t, a_destination_that_stands_still_stops_the_source);
 	tcase_add_test(t, wrong_options_are_refused);
 	suite_add_tcase(s, t);
