@@ -209,13 +209,16 @@ static int run(const char *dir, bool load, struct outcome *o)
 	if (!w || load_pass(world_target(w), true))
 		goto out;
 	world_target(w)->settle(world_target(w));
-	o->mb = (double)held(w, "n3") / 1e6;
 	o->dd = dd(dir, opt.bytes / 3 * 2);
 	d = now_s();
 	while (load && now_s() < d + opt.load_seconds)
 		if (slice(w, 0.5, &before))
 			goto out;
 	o->iops_before = load ? before.ops / (now_s() - d) : 0;
+	/* On a busy machine it may have been taken for dead already, and part of it made again. */
+	while (!whole(w) && !load_stopped())
+		usleep(100000);
+	o->mb = (double)held(w, "n3") / 1e6;
 	c = cost(w, true);
 	world_kill(w, 2);
 	killed = now_s();
