@@ -240,6 +240,8 @@ static int run(const char *dir, bool load, struct outcome *o)
 		if (begin == 0)
 			memset(&during, 0, sizeof(during));
 	}
+	if (load_stopped())
+		goto out; /* what was made so far is no figure */
 	o->seconds = now_s() - begin;
 	o->cost = cost(w, false);
 	o->cost.cpu_s -= c.cpu_s;
