@@ -64,8 +64,10 @@ struct sums {
 	struct list waiting; /* reads */
 	struct fiber_cond loaded;
 	struct env_io io;
-	uint8_t *pair; /* while it is loaded */
-	int err;       /* the load failed */
+	uint8_t *pair;     /* while it is loaded */
+	uint8_t *check;    /* a region, while what it says is compared with the blocks */
+	uint32_t check_at; /* that region, of the page's */
+	int err;           /* the load failed */
 	uint32_t sum[SUM_BLOCKS];
 };
 
