@@ -301,7 +301,8 @@ static void reconf_fiber(void *arg)
 			log_debug(env_log(e), "volume %s: %s", v->rec.name, err.message);
 		if (!over(v) && !r->look && anything_wanted(v)) {
 			did = settle(r);
-			if (!over(v) && !did)
+			/* At once: a copy may come to where one has just left by a move, and must not go because of that. */
+			if (!over(v))
 				prune(r);
 		}
 		if (!over(v))
