@@ -244,6 +244,40 @@ REAL(lost_checksums_are_no_excuse)
 	rig_close(&r, false);
 }
 
+/* The newer copy is damaged: the older one says what a block had before, which another replica may have still. */
+REAL(checksums_of_what_was_are_no_proof)
+{
+	uint8_t pair[2 * HCI_BLOCK], *p = mem_alloc_aligned(2 * HCI_BLOCK);
+	uint64_t serial[2];
+	uint32_t sums[2];
+	struct rig r;
+	int fd;
+
+	rig_begin(&r, e, path);
+	ck_assert_int_eq(write_fill(e, r.s, 0, 5 * HCI_BLOCK, HCI_BLOCK, 99, ++r.seq), 0);
+	settle(e, r.d);
+	rig_close(&r, false);
+	fd = seg_file(path, "map");
+	ck_assert_int_eq(pread(fd, pair, sizeof(pair), 2 * HCI_BLOCK), sizeof(pair));
+	memcpy(&serial[0], pair + 16, sizeof(serial[0]));
+	memcpy(&serial[1], pair + HCI_BLOCK + 16, sizeof(serial[1]));
+	ck_assert(serial[0] && serial[1]);
+	pair[(serial[1] > serial[0]) * HCI_BLOCK + 3000] ^= 4;
+	ck_assert_int_eq(pwrite(fd, pair, sizeof(pair), 2 * HCI_BLOCK), sizeof(pair));
+	close(fd);
+	for (unsigned round = 0; round < 3; round++) {
+		rig_open(&r);
+		ck_assert_int_eq(io_sums(e, r.s, REPL_READ, 0, 4 * HCI_BLOCK, 2 * HCI_BLOCK, p, 0, REPL_F_VERIFY, sums),
+				 HCI_E_CORRUPT);
+		ck_assert_uint_eq(sums[0], block_sum(p));
+		ck_assert_uint_eq(p[HCI_BLOCK], 99);
+		ck_assert_uint_eq(sums[1], SUM_LOST);
+		settle(e, r.d);
+		rig_close(&r, round == 1);
+	}
+	mem_free_aligned(p);
+}
+
 /* The region table is gone: it is made anew from the checksums, and everything reads as it did. */
 REAL(lost_tables_are_made_anew)
 {
@@ -344,6 +378,7 @@ static Suite *suite(void)
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, flipped_bits_are_found);
 	tcase_add_test(t, what_was_dropped_is_no_longer_rotten);
+	tcase_add_test(t, checksums_of_what_was_are_no_proof);
 	tcase_add_test(t, misdirected_writes_are_found);
 	tcase_add_test(t, lost_writes_are_found);
 	tcase_add_test(t, lost_checksums_are_no_excuse);

@@ -234,6 +234,12 @@ static void on_done(struct repl_op *op)
 int io(struct env *e, struct repl_slot *s, enum repl_op_kind kind, uint32_t segment, uint64_t off,
        uint64_t len, void *data, uint64_t seq, uint32_t flags)
 {
+	return io_sums(e, s, kind, segment, off, len, data, seq, flags, NULL);
+}
+
+int io_sums(struct env *e, struct repl_slot *s, enum repl_op_kind kind, uint32_t segment, uint64_t off, uint64_t len,
+	    void *data, uint64_t seq, uint32_t flags, uint32_t *sums)
+{
 	struct wait w = { .e = e, .f = fiber_self(e) };
 
 	w.op = (struct repl_op){ .kind = kind,
@@ -243,6 +249,7 @@ int io(struct env *e, struct repl_slot *s, enum repl_op_kind kind, uint32_t segm
 				 .off = off,
 				 .len = len,
 				 .buf = data,
+				 .sums = sums,
 				 .seq = seq,
 				 .done = on_done };
 	repl_submit(&w.op);

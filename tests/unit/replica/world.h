@@ -33,6 +33,8 @@ void simw_crash_at_mark(struct simw *w, uint64_t n, bool power);
 /* One request and its end. data: aligned. */
 int io(struct env *e, struct repl_slot *s, enum repl_op_kind kind, uint32_t segment, uint64_t off,
        uint64_t len, void *data, uint64_t seq, uint32_t flags);
+int io_sums(struct env *e, struct repl_slot *s, enum repl_op_kind kind, uint32_t segment, uint64_t off, uint64_t len,
+	    void *data, uint64_t seq, uint32_t flags, uint32_t *sums);
 int write_fill(struct env *e, struct repl_slot *s, uint32_t segment, uint64_t off, uint64_t len,
 	       int c, uint64_t seq);
 /* Fails the test unless all of it is c. */
