@@ -81,6 +81,26 @@ static struct slot *slot_for(struct content_blocks *b, uint64_t chunk)
 	return old;
 }
 
+static bool is_here(const struct content_blocks *b, uint64_t token)
+{
+	return token < b->size / MST_PAGE && b->where[token * MST_PAGE / b->segment_size] != NOWHERE;
+}
+
+/* So that the chunks are read at the same time. Not so many that they drive each other out. */
+static void blocks_soon(void *ctx, const uint64_t *tokens, unsigned n)
+{
+	struct content_blocks *b = ctx;
+
+	pthread_mutex_lock(&b->lock);
+	for (unsigned i = 0; i < n && i < SLOTS / 2 && !b->quit; i++) {
+		struct slot *s = is_here(b, tokens[i]) ? slot_for(b, tokens[i] * MST_PAGE / CHUNK) : NULL;
+
+		if (s)
+			s->used = ++b->clock;
+	}
+	pthread_mutex_unlock(&b->lock);
+}
+
 static int blocks_read(void *ctx, uint64_t token, void *page)
 {
 	struct content_blocks *b = ctx;
@@ -88,7 +108,7 @@ static int blocks_read(void *ctx, uint64_t token, void *page)
 	struct slot *s;
 	int rc = 0;
 
-	if (token >= b->size / MST_PAGE || b->where[token * MST_PAGE / b->segment_size] == NOWHERE)
+	if (!is_here(b, token))
 		return HCI_E_NOTFOUND;
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += PATIENCE;
@@ -248,7 +268,7 @@ int content_blocks_open(struct node *n, const struct uuid *volume, struct conten
 
 void content_blocks_provider(struct content_blocks *b, struct mst_provider *out)
 {
-	*out = (struct mst_provider){ .ctx = b, .read = blocks_read };
+	*out = (struct mst_provider){ .ctx = b, .read = blocks_read, .soon = blocks_soon };
 	memcpy(out->id, &b->volume, sizeof(out->id));
 }
 
