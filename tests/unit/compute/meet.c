@@ -8,10 +8,11 @@
 #include "compute/compute.h"
 #include "unit/harness.h"
 
-static char dir[] = "/tmp/hci-meet.XXXXXX";
+static char dir[32];
 
 static void set_up(void)
 {
+	snprintf(dir, sizeof(dir), "/tmp/hci-meet.XXXXXX"); /* for each test: they may share a process */
 	ck_assert_ptr_nonnull(mkdtemp(dir));
 }
 
