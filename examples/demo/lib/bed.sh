@@ -79,6 +79,5 @@ start_node() {
 	run "$testbed" start "$n" hci-node "$bin/hci-node/hci-node" --store "$HCI_STORE" --name "$n" \
 		--listen "tcp:10.77.0.${n#n}:7400" --ca "$data/pki/ca.crt" --cert "$data/pki/node.crt" \
 		--key "$data/pki/node.key" --run-dir "$data/run" --libvirt qemu:///system \
-		--migrate-uri "tcp://10.77.0.${n#n}" --peer-uri "qemu+tls://$n/system" \
 		--metrics "10.77.0.${n#n}:9400"
 }

@@ -101,13 +101,13 @@ start_vm() {
 attached_by() { ctl volume show $volume --json | jq -r .attached_by; }
 
 move_vm() {
-	local out total down bytes before after
+	local out total down bytes wire before after
 	before=$(attached_by)
 	echo "    \$ hcictl vm migrate $vm n2"
 	out=$(ctl vm migrate $vm n2 --json) || die "the migration failed"
-	read -r total down bytes < <(jq -r '.result | "\(.total_ms) \(.downtime_ms) \(.bytes)"' <<<"$out")
+	read -r total down bytes wire < <(jq -r '.result | "\(.total_ms) \(.downtime_ms) \(.bytes) \(.wire)"' <<<"$out")
 	after=$(attached_by)
-	say "total $total ms, downtime $down ms, $((bytes / 1000000)) MB sent"
+	say "total $total ms, downtime $down ms, $((bytes / 1000000)) MB of memory, $((wire / 1000000)) MB sent"
 	say "the disk moved with it: attached by $before before, by $after now"
 	[ "$after" = n2 ] || die "the volume is attached by '$after', not by n2"
 	[ "$(ctl vm list --json | jq -r ".[] | select(.name == \"$vm\") | .node")" = n2 ] || die "the VM is not on n2"
@@ -115,7 +115,8 @@ move_vm() {
 	fact migration_total_ms "$total"
 	fact migration_downtime_ms "$down"
 	fact migration_bytes "$bytes"
-	text "$total ms, down $down ms, $((bytes / 1000000)) MB"
+	fact migration_wire "$wire"
+	text "$total ms, down $down ms, $((wire / 1000000)) MB sent"
 }
 
 # MB/s at which dd copies from one disk of a node to another of it, past the page cache
