@@ -5,14 +5,15 @@
  * as a killed process does, and opens it again, three times; beside it the log is read from end to end. Prints one JSON object,
  * removes the folder. Both read past the page cache.
  */
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "base/mem.h"
 #include "env/fiber.h"
 #include "replica/replica.h"
+#include "scratch.h"
 
 #define SEGMENT (256 * MiB)
 #define SEGMENTS 32u
@@ -169,14 +170,6 @@ static void fiber(void *arg)
 	env_stop(b->e);
 }
 
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *f)
-{
-	(void)st;
-	(void)flag;
-	(void)f;
-	return remove(path);
-}
-
 static void print_log(void *arg, int level, const char *subsystem, const char *line)
 {
 	(void)arg;
@@ -188,6 +181,7 @@ int main(int argc, char **argv)
 	struct env_real_opts o = { .log = { .level = LOG_WARN, .emit = print_log }, .name = "bench" };
 	static struct bench b = { .rnd = 88172645463325252u };
 	struct hci_error err;
+	char scratch[200];
 
 	b.mib = argc > 2 ? strtoull(argv[2], NULL, 10) : 1024;
 	b.depth = argc > 3 ? (unsigned)strtoul(argv[3], NULL, 10) : 32;
@@ -195,11 +189,10 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: bench_recover DIR [MIB of log, 1024 [DEPTH of writes, 32]]\n");
 		return 2;
 	}
-	snprintf(b.dir, sizeof(b.dir), "%s/hci-bench-XXXXXX", argv[1]);
-	if (!mkdtemp(b.dir)) {
-		perror(b.dir);
+	if (scratch_make(argv[1], scratch, sizeof(scratch)))
 		return 1;
-	}
+	snprintf(b.dir, sizeof(b.dir), "%s/disk", scratch);
+	mkdir(b.dir, 0700);
 	b.e = env_real_new(&o, &err);
 	if (!b.e) {
 		fprintf(stderr, "%s\n", err.message);
@@ -215,6 +208,6 @@ int main(int argc, char **argv)
 	env_free(b.e);
 	for (unsigned i = 0; i < b.depth; i++)
 		mem_free_aligned(b.req[i].buf);
-	nftw(b.dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	scratch_remove(scratch);
 	return b.status;
 }

@@ -4,14 +4,15 @@
  * in an empty sub-folder of DIR, prints one JSON object, removes the folder's contents. CPU is that
  * of the whole process, both ends of every request included.
  */
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "base/mem.h"
 #include "env/fiber.h"
 #include "replica/replica.h"
+#include "scratch.h"
 
 #define SEGMENT (256 * MiB)
 #define SEGMENTS 4u
@@ -151,14 +152,6 @@ static void fiber(void *arg)
 	env_stop(b->e);
 }
 
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *f)
-{
-	(void)st;
-	(void)flag;
-	(void)f;
-	return remove(path);
-}
-
 static void print_log(void *arg, int level, const char *subsystem, const char *line)
 {
 	(void)arg;
@@ -172,14 +165,13 @@ int main(int argc, char **argv)
 	struct bench b = { .rnd = 88172645463325252u,
 			   .seconds = argc > 2 ? atof(argv[2]) : 3,
 			   .first = true };
-	char dir[256];
+	char scratch[200], dir[256];
 	struct hci_error err;
 
-	snprintf(dir, sizeof(dir), "%s/hci-bench-XXXXXX", argc > 1 ? argv[1] : "/var/tmp");
-	if (!mkdtemp(dir)) {
-		perror(dir);
+	if (scratch_make(argc > 1 ? argv[1] : "/var/tmp", scratch, sizeof(scratch)))
 		return 1;
-	}
+	snprintf(dir, sizeof(dir), "%s/disk", scratch);
+	mkdir(dir, 0700);
 	b.dir = dir;
 	b.e = env_real_new(&o, &err);
 	if (!b.e) {
@@ -196,6 +188,6 @@ int main(int argc, char **argv)
 	env_free(b.e);
 	for (unsigned i = 0; i < DEPTH_MAX; i++)
 		mem_free_aligned(b.req[i].buf);
-	nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	scratch_remove(scratch);
 	return 0;
 }

@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "scratch.h"
+
 #define MiB_ (UINT64_C(1024) * 1024)
 #define NODES_MAX 16
 #define PROCS_MAX (1 + NODES_MAX)
@@ -63,11 +65,6 @@ int load_pass(struct target *t, bool write);
 /* From a signal handler: loads end soon. */
 void load_stop(int sig);
 bool load_stopped(void);
-
-/* ---- scratch.c: a folder that goes with us, and what earlier runs left ---- */
-/* Makes DIR/hci-bench-volume-XXXXXX, in out, after removing those of runs that are dead. */
-int scratch_make(const char *dir, char *out, size_t cap);
-void scratch_remove(const char *dir);
 
 /* ---- start.c ---- */
 struct bench {

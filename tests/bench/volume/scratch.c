@@ -3,7 +3,7 @@
  * A benchmark's folder: gigabytes that must not stay behind. Each holds a lock as long as its
  * process lives, so that the next run can tell what a killed one left from what is in use.
  */
-#include "bench.h"
+#include "scratch.h"
 
 #include <dirent.h>
 #include <fcntl.h>
