@@ -74,7 +74,7 @@ static void wait_ready(struct content *c, struct content_index *x)
 	uint64_t until = env_now(c->n->e) + INDEX_WAIT;
 
 	content_index_hurry(x);
-	while (!content_index_ready(x) && env_now(c->n->e) < until)
+	while (!content_index_ready(x) && !content_index_over(x) && env_now(c->n->e) < until)
 		fiber_sleep(c->n->e, 10 * NS_PER_MS);
 }
 

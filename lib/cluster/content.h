@@ -52,6 +52,7 @@ void content_index_stop(struct content_index *x);
 /* For content.c. hurry: a migration begins. False: nothing to be had from it (yet). */
 void content_index_hurry(struct content_index *x);
 bool content_index_ready(const struct content_index *x);
+bool content_index_over(const struct content_index *x); /* it makes no progress any more: all is read, or it failed */
 void content_index_provider(struct content_index *x, struct mst_provider *out);
 void content_index_ref(struct content_index *x);
 void content_index_unref(struct content_index *x);

@@ -192,6 +192,11 @@ bool content_index_ready(const struct content_index *x)
 	return x->x;
 }
 
+bool content_index_over(const struct content_index *x)
+{
+	return !x->running;
+}
+
 void content_index_provider(struct content_index *x, struct mst_provider *out)
 {
 	mst_index_source(x->x, out);

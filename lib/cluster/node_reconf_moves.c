@@ -211,7 +211,7 @@ static int reach(struct reconf_run *x, struct goal *g, struct hci_error *err)
 
 	g->done = x->j.rec->done;
 	snprintf(x->j.rec->unit, sizeof(x->j.rec->unit), "copies");
-	for (unsigned i = 0; i < PLANS_MAX; i++) {
+	for (unsigned i = 0; i <= PLANS_MAX; i++) {
 		char phase[160];
 
 		plan_free(&plan);
@@ -221,7 +221,7 @@ static int reach(struct reconf_run *x, struct goal *g, struct hci_error *err)
 		g->last = plan;
 		if (!i)
 			g->first = plan;
-		if (!plan.n)
+		if (!plan.n || i == PLANS_MAX)
 			break;
 		w.total = g->done + plan.n;
 		snprintf(phase, sizeof(phase), "%u copies of up to %llu MiB are to move", plan.n,
