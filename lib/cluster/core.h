@@ -109,6 +109,7 @@ struct core_job {
 	uint64_t rev;
 	uint64_t last_write;
 	bool lost; /* another node has taken it over: nothing is written any more */
+	const bool *stopping; /* the executor's; its end is tried until it is written or this is true; NULL: some times */
 };
 /* Makes a job record. args: pairs key, value, ..., NULL. id is written to rec. */
 int core_job_create(struct core *c, const char *type, const char *target, const char *node, const char *const *args,

@@ -5,6 +5,7 @@
 #include "cluster/core_impl.h"
 
 #define PROGRESS_EVERY (300 * NS_PER_MS)
+#define END_TRIES 20u
 
 int core_job_create(struct core *c, const char *type, const char *target, const char *node, const char *const *args,
 		    char id[HCI_NAME_MAX], struct hci_error *err)
@@ -120,9 +121,20 @@ bool core_job_progress(struct core_job *j, uint64_t done, uint64_t total, const 
 	return j->rec->cancel_requested;
 }
 
+/* Of a job whose record says "running" for ever nobody would know that it has ended. */
+static bool end_later(struct core_job *j, unsigned tries, const struct hci_error *why)
+{
+	if (j->lost || why->code == HCI_E_NOTFOUND || (j->stopping ? *j->stopping && tries > 1 : tries >= END_TRIES))
+		return false;
+	if (tries == 1 || tries % END_TRIES == 0)
+		log_warn(env_log(j->core->o.env), "job %s: its end cannot be written yet: %s", j->rec->id, why->message);
+	fiber_sleep(j->core->o.env, 500 * NS_PER_MS);
+	return true;
+}
+
 void core_job_end(struct core_job *j, int status, const char *message)
 {
-	struct hci_error err;
+	struct hci_error err = { 0 };
 	unsigned tries = 0;
 
 	j->rec->state = !status ? REC_JOB_DONE : status == HCI_E_CANCELLED ? REC_JOB_CANCELLED : REC_JOB_FAILED;
@@ -130,10 +142,8 @@ void core_job_end(struct core_job *j, int status, const char *message)
 	if (!status && j->rec->total)
 		j->rec->done = j->rec->total;
 	snprintf(j->rec->message, sizeof(j->rec->message), "%s", message ? message : "");
-	while (!j->lost && job_write(j, &err) && !j->lost && ++tries < 20) {
-		log_warn(env_log(j->core->o.env), "job %s: its end cannot be written yet: %s", j->rec->id, err.message);
-		fiber_sleep(j->core->o.env, 500 * NS_PER_MS);
-	}
+	while (!j->lost && job_write(j, &err) && end_later(j, ++tries, &err))
+		;
 	mem_free(j->rec);
 	j->rec = NULL;
 }

@@ -137,6 +137,26 @@ struct executor {
 	char id[HCI_NAME_MAX];
 };
 
+/* Tried again while the store is not reached, or somebody asks for cancelling at the same moment. */
+static int begin(struct node *n, const char *id, struct core_job *j, struct hci_error *err)
+{
+	bool told = false;
+	int rc;
+
+	for (;;) {
+		rc = core_job_begin(n->core, id, j, err);
+		if (!rc || rc == HCI_E_STATE || rc == HCI_E_NOTFOUND || n->stopping)
+			break;
+		if (!told)
+			log_warn(env_log(n->e), "job %s cannot be begun yet: %s", id, err->message);
+		told = true;
+		fiber_sleep(n->e, 500 * NS_PER_MS);
+	}
+	if (!rc)
+		j->stopping = &n->stopping;
+	return rc;
+}
+
 static void job_fiber(void *arg)
 {
 	struct executor *x = arg;
@@ -146,11 +166,9 @@ static void job_fiber(void *arg)
 	struct core_job j;
 	int rc;
 
-	if (!core_job_begin(n->core, x->id, &j, &err)) {
+	if (!begin(n, x->id, &j, &err)) {
 		rc = execute(n, &j, x->again, result, sizeof(result), &err);
 		core_job_end(&j, rc, rc ? err.message : result);
-	} else if (err.code != HCI_E_STATE) {
-		log_warn(env_log(n->e), "job %s cannot be begun: %s", x->id, err.message);
 	}
 	list_del(&x->link);
 	mem_free(x);
@@ -218,9 +236,10 @@ static void on_job(struct core_watcher *w, const char *key, const void *value, s
 
 static void end_job(struct node *n, const char *id)
 {
+	struct hci_error err;
 	struct core_job j;
 
-	if (!core_job_begin(n->core, id, &j, NULL))
+	if (!begin(n, id, &j, &err))
 		core_job_end(&j, HCI_E_CANCELLED, "the program that did it has ended");
 }
 

@@ -163,6 +163,7 @@ static void work_fiber(void *arg)
 
 	if (!rc) {
 		x->n = n;
+		x->j.stopping = &n->stopping;
 		log_info(env_log(n->e), "node %s: job %s: %s %s", n->name, w->id, x->j.rec->type, x->j.rec->target);
 		rc = run(x, &err);
 		if (rc == HCI_E_CLOSED)

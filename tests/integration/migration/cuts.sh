@@ -55,6 +55,7 @@ round() {
 	"$kind" >/dev/null 2>&1
 	wait "$job"
 	rc=$?
+	check "$kind: the job ends" [ "$rc" != 124 ]
 	[ "$kind" != nothing ] || check "$kind: it moved" [ "$rc" = 0 ]
 	check "$kind: runs at one node" wait_for 40 one_side
 	check "$kind: the guest writes" writes

@@ -15,7 +15,8 @@ fi
 tb() { "$here/../../testbed/testbed" --name "$name" "$@"; }
 bed=${HCI_TESTBED_DIR:-/var/tmp/hci-testbed}/$name
 store=sqlite:$bed/shared/cluster.db
-ctl() { tb exec n1 env HCI_PLUGIN_DIR="$plugins" "$ctl_bin" "$store" "$@"; }
+# What hangs ends in time for cleanup() to show the logs.
+ctl() { tb exec n1 timeout 150 env HCI_PLUGIN_DIR="$plugins" "$ctl_bin" "$store" "$@"; }
 run_dir() { echo "$bed/nodes/$1/data/run"; }
 console() { echo "$(run_dir "$1")/v1.console"; }
 
