@@ -4,7 +4,7 @@
 #include "store/store_sim.h"
 #include "unit/harness.h"
 
-#define OUTAGE (120 * NS_PER_S)
+#define OUTAGE (600 * NS_PER_S)
 
 struct world {
 	struct sim *sim;
@@ -110,7 +110,7 @@ static void run(struct world *w, uint64_t seed, void (*fn)(struct env *e, void *
 	w->sim = sim_new(&o);
 	w->ss = simstore_new(w->sim);
 	sim_node_boot(sim_node_new(w->sim, "a"), fn, w);
-	ck_assert_msg(sim_run_until(w->sim, is_done, w, 600 * NS_PER_S), "it did not end");
+	ck_assert_msg(sim_run_until(w->sim, is_done, w, 10 * OUTAGE), "it did not end");
 	simstore_free(w->ss);
 	sim_free(w->sim);
 }
