@@ -5,8 +5,9 @@
 #define BURST_NS (50 * NS_PER_MS)
 #define BURST_MIN (64 << 10)
 
-/* ---- the codec's call from any thread ---- */
+/* ---- the pump's next turn ---- */
 
+/* The codec's call, from any thread; ours too: the task may be posted at that moment, so it is never deferred. */
 static void wake(void *ctx)
 {
 	struct memory_path *p = ctx;
@@ -19,14 +20,19 @@ static void wake(void *ctx)
 
 static void on_timer(struct env_timer *t)
 {
-	struct memory_path *p = container_of(t, struct memory_path, limit.timer);
-
-	env_defer(p->e, &p->task);
+	wake(container_of(t, struct memory_path, limit.timer));
 }
 
 static int64_t burst(const struct memory_path *p)
 {
 	return MAX((int64_t)((double)p->limit.rate * (double)BURST_NS / (double)NS_PER_S), BURST_MIN);
+}
+
+static void refill(struct memory_path *p, uint64_t now)
+{
+	p->limit.tokens += (int64_t)((double)p->limit.rate * (double)(now - p->limit.at) / (double)NS_PER_S);
+	p->limit.tokens = MIN(p->limit.tokens, burst(p));
+	p->limit.at = now;
 }
 
 bool memory_path_may_send(struct memory_path *p)
@@ -35,9 +41,7 @@ bool memory_path_may_send(struct memory_path *p)
 
 	if (!p->limit.rate)
 		return true;
-	p->limit.tokens += (int64_t)((double)p->limit.rate * (double)(now - p->limit.at) / (double)NS_PER_S);
-	p->limit.tokens = MIN(p->limit.tokens, burst(p));
-	p->limit.at = now;
+	refill(p, now);
 	if (p->limit.tokens > 0)
 		return true;
 	env_timer_arm(p->e, &p->limit.timer,
@@ -55,11 +59,13 @@ void memory_path_limit(struct memory_path *p, uint64_t bytes_per_s)
 {
 	if (p->limit.rate == bytes_per_s)
 		return;
+	if (p->limit.rate)
+		refill(p, env_now(p->e));
 	p->limit.rate = bytes_per_s;
 	p->limit.at = env_now(p->e);
 	p->limit.tokens = MIN(p->limit.tokens, bytes_per_s ? burst(p) : 0);
 	env_timer_disarm(p->e, &p->limit.timer);
-	env_defer(p->e, &p->task);
+	wake(p);
 }
 
 /* ---- life ---- */

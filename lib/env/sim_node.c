@@ -154,6 +154,7 @@ static void node_timer(struct env *e)
 
 static void node_post(struct env *e, struct env_task *t)
 {
+	t->queued = true; /* so that it can be taken back */
 	env_defer_posted(e, t);
 }
 
