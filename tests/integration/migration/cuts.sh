@@ -24,11 +24,11 @@ cut() {
 	nap $((RANDOM % 8000 + 500))
 	tb heal
 }
-destination_killed() { service_kill "$to"; node_start "$to"; }
-source_killed() { service_kill "$at"; node_start "$at"; }
+destination_killed() { service_kill "$to" && node_start "$to"; }
+source_killed() { service_kill "$at" && node_start "$at"; }
 cancelled() { :; }
-qemu_killed() { tb exec "$to" pkill -9 qemu-system; }
-libvirtd_killed() { tb exec "$to" pkill -9 -x libvirtd; tb libvirt "$to" restart; }
+qemu_killed() { tb exec "$to" pkill -9 qemu-system || true; }
+libvirtd_killed() { tb stop "$to" libvirtd KILL && tb libvirt "$to" restart; }
 qemu_stalls() {
 	tb exec "$to" pkill -STOP qemu-system || return 0
 	nap $((RANDOM % 3000))
@@ -52,7 +52,7 @@ round() {
 	ctl migrate v1 "$to" "$rate" "$cancel" >/dev/null 2>&1 &
 	job=$!
 	nap "$when"
-	"$kind" >/dev/null 2>&1
+	check "$kind: happens" "$kind"
 	wait "$job"
 	rc=$?
 	check "$kind: the job ends" [ "$rc" != 124 ]

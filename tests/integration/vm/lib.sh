@@ -68,7 +68,8 @@ for n in json.load(sys.stdin)["nodes"]:
         if n["name"] == sys.argv[1] and d["name"] == "node" and d["running"]:
             print(d["host_pid"])' "$1"
 }
-service_kill() { kill -KILL "$(service_pid "$1")"; }
+# Returns when it is gone: a service that is started while the last one ends is refused.
+service_kill() { tb stop "$1" node KILL; }
 
 # Both nodes with their services, a pool of their disks, the guest's image on a volume with two replicas, the VM known.
 cluster_up() {

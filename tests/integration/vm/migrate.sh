@@ -53,7 +53,7 @@ ctl migrate v1 n2 $slow 0 >/dev/null 2>&1 &
 wait_for 10 domain_on n2
 sleep 1
 service_kill n1
-node_start n1
+check "the service starts again" node_start n1
 wait $!
 check "still on n1" wait_for 15 vm_is_on n1
 check "nothing is left on n2" wait_for 15 no_domain_on n2
