@@ -133,6 +133,7 @@ static int super_read(struct repl_disk *d, const struct repl_disk_opts *o, struc
 	uint8_t *pair;
 	unsigned which = 0;
 	enum page_state st = PAGE_BAD;
+	bool damaged = false;
 	int64_t n;
 	int rc = path ? env_open(d->e, path, ENV_O_DIRECT, &f) : -ENOMEM;
 
@@ -149,9 +150,12 @@ static int super_read(struct repl_disk *d, const struct repl_disk_opts *o, struc
 	n = pair ? fiber_read(d->e, f, pair, PAGE_PAIR, 0) : -ENOMEM;
 	env_close(d->e, f);
 	if (n == PAGE_PAIR)
-		st = page_pick(pair, SUPER_MAGIC, SUPER_VERSION, NULL, &which, NULL);
+		st = page_pick(pair, SUPER_MAGIC, SUPER_VERSION, NULL, &which, &damaged);
 	if (n >= 0)
 		memcpy(d->super, pair + which * HCI_BLOCK, HCI_BLOCK);
+	/* The damaged copy may be of an opening after the one that left it clean: then the log counts. */
+	if (damaged)
+		d->super->flags &= ~SUPER_CLEAN;
 	mem_free_aligned(pair);
 	if (n < 0)
 		return disk_sys_error(d, (int)n, "cannot read the superblock", err);

@@ -43,6 +43,8 @@ static int load_checkpoint(struct rec *r)
 		g->applied = c->tail_lsn - 1;
 		g->min_epoch = r->epoch = c->min_epoch;
 		g->ckpt_serial = c->h.serial;
+		/* Each opening says it here first (begin_epoch): the superblock's copy that says it, too, may be damaged. */
+		d->super->epoch = g->epoch = MAX(d->super->epoch, c->epoch);
 	}
 	mem_free_aligned(pair);
 	return rc;

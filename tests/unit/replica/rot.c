@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Bits that flip in the write log while nobody looks: what had been acknowledged is there when the disk is opened again, or
- * is known to be damaged; and the end of a log that was cut off by a power loss is still taken for the end.
+ * Bits that flip in the write log, or in the superblock that says of which opening it is, while nobody looks: what had been
+ * acknowledged is there when the disk is opened again, or is known to be damaged; and the end of a log that was cut off by a
+ * power loss is still taken for the end.
  */
 #include <stdlib.h>
 
@@ -258,6 +259,75 @@ START_TEST(two_damaged_headers_refuse_the_disk)
 }
 END_TEST
 
+/* ---- the superblock ---- */
+
+/* The copy that was written last; the one before it says what the disk was like before it was opened. */
+static void rot_in_super(struct env *e, void *arg)
+{
+	uint8_t *pair = mem_alloc_aligned(2 * HCI_BLOCK);
+	uint64_t serial[2];
+	struct env_file *f;
+	unsigned last;
+
+	(void)arg;
+	ck_assert_int_eq(env_open(e, "/d1/superblock", ENV_O_DIRECT, &f), 0);
+	ck_assert_int_eq(fiber_read(e, f, pair, 2 * HCI_BLOCK, 0), 2 * HCI_BLOCK);
+	for (unsigned i = 0; i < 2; i++)
+		memcpy(&serial[i], pair + i * HCI_BLOCK + 16, sizeof(serial[i]));
+	last = serial[1] > serial[0];
+	pair[last * HCI_BLOCK + 500] ^= 1;
+	ck_assert_int_eq(fiber_write(e, f, pair, 2 * HCI_BLOCK, 0, ENV_IO_DSYNC), 2 * HCI_BLOCK);
+	env_close(e, f);
+	mem_free_aligned(pair);
+}
+
+/* Once more, without anything being moved: what was written since is of another epoch. */
+static void overwrite_all(struct env *e, void *arg)
+{
+	struct rig *r = arg;
+
+	open_slot(r, e, 2);
+	for (unsigned k = 0; k < WRITES; k++)
+		ck_assert_int_eq(write_fill(e, r->s, 0, k * HCI_BLOCK, HCI_BLOCK, (int)(k + 2), WRITES + k + 1), 0);
+	die(r);
+}
+
+static void all_is_new(struct env *e, void *arg)
+{
+	struct rig *r = arg;
+
+	open_slot(r, e, 3);
+	ck_assert_uint_eq(r->last, 2 * WRITES);
+	for (unsigned k = 0; k < WRITES; k++)
+		read_expect(e, r->s, 0, k * HCI_BLOCK, HCI_BLOCK, (int)k + 2);
+	repl_slot_put(r->s);
+	repl_disk_close(r->d, false);
+}
+
+/* It looks like an opening that was cut off, or like a disk that was closed: its log counts all the same. */
+START_TEST(damaged_superblock_does_not_hide_the_log)
+{
+	struct rig r = { .ext = _i };
+
+	run_all(&r, rot_in_super, all_is_there);
+}
+END_TEST
+
+START_TEST(damaged_superblock_does_not_hide_the_last_epoch)
+{
+	struct rig r = { .ext = _i };
+
+	simw_begin(&r.w, 3, 64 * MiB);
+	if (r.ext)
+		sim_disk_new(r.w.node, "/ssd", 16 * MiB);
+	ck_assert(!simw_run(&r.w, write_all, &r));
+	ck_assert(!simw_run(&r.w, overwrite_all, &r));
+	ck_assert(simw_run(&r.w, rot_in_super, &r));
+	ck_assert(simw_run(&r.w, all_is_new, &r));
+	simw_end(&r.w);
+}
+END_TEST
+
 /* ---- the end ---- */
 
 static void tear_the_last(struct env *e, void *arg)
@@ -415,6 +485,8 @@ static Suite *suite(void)
 	tcase_add_test(t, damaged_data_are_found_out_and_the_rest_is_there);
 	tcase_add_loop_test(t, damaged_header_costs_nothing, 0, 2);
 	tcase_add_loop_test(t, two_damaged_headers_refuse_the_disk, 0, 2);
+	tcase_add_loop_test(t, damaged_superblock_does_not_hide_the_log, 0, 2);
+	tcase_add_loop_test(t, damaged_superblock_does_not_hide_the_last_epoch, 0, 2);
 	tcase_add_test(t, last_batch_may_be_torn);
 	tcase_add_test(t, data_do_not_pass_for_headers);
 	tcase_add_loop_test(t, any_bit_may_flip, 1, many ? atoi(many) : 40);
