@@ -2,6 +2,7 @@
 """The test bed of bench_migration, and what is read from it: the wire's counter, CPU time of all that takes part."""
 import os
 import subprocess
+import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -67,6 +68,39 @@ def cpu():
 
 def sent(node):
     return int(tb("exec", node, "cat", "/sys/class/net/eth0/statistics/tx_bytes"))
+
+
+class Pause(threading.Thread):
+    """How long a guest was silent: from its last dot at the source's console to its first at the destination's."""
+
+    def __init__(self, source, destination):
+        super().__init__(daemon=True)
+        self.paths, self.ended, self.last, self.first = (source, destination), False, None, None
+        self.start()
+
+    def _size(self, path):
+        try:
+            return os.stat(path).st_size
+        except FileNotFoundError:
+            return 0
+
+    def run(self):
+        was = [self._size(p) for p in self.paths]
+        while not self.ended and not self.first:
+            time.sleep(0.005)
+            now = [self._size(p) for p in self.paths]
+            if now[0] > was[0]:
+                self.last = time.time()
+            if now[1] > was[1]:
+                self.first = time.time()
+            was = now
+
+    def ms(self):
+        wait_until = time.time() + 5
+        while self.is_alive() and time.time() < wait_until:
+            time.sleep(0.01)
+        self.ended = True
+        return round((self.first - self.last) * 1000) if self.first and self.last else None
 
 
 class Meter:

@@ -2,14 +2,17 @@
 /*
  * The structured heap of the guest that bench_migration moves: records with text, linked as a program's are, changed in
  * random places at a set rate. Of each change two words of the record are other ones, of every sixteenth its text, too.
- * Runs in the guest; linked statically.
+ * Runs in the guest; linked statically. It also writes a dot to a terminal fifty times a second, by which the host sees whether
+ * the guest runs.
  *
- * usage: churn MIB CHANGES-PER-SECOND      prints "ready" when the heap is made
+ * usage: churn MIB CHANGES-PER-SECOND TERMINAL      prints "ready" when the heap is made
  */
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #define TURNS 100 /* a second */
 
@@ -61,7 +64,8 @@ static struct record *make(struct record *next, uint64_t id)
 int main(int argc, char **argv)
 {
 	uint64_t bytes = argc > 1 ? strtoull(argv[1], NULL, 10) << 20 : 0, rate = argc > 2 ? strtoull(argv[2], NULL, 10) : 0;
-	uint64_t n = bytes / (sizeof(struct record) + 32 + 80 + 3 * 16), at;
+	uint64_t n = bytes / (sizeof(struct record) + 32 + 80 + 3 * 16), at, turn = 0;
+	int tty = argc > 3 ? open(argv[3], O_WRONLY | O_NOCTTY) : -1;
 	struct record **all = n ? malloc(n * sizeof(*all)) : NULL, *last = NULL;
 
 	/* Guests of one image do not have one heap. */
@@ -78,6 +82,8 @@ int main(int argc, char **argv)
 		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
 		if (now_ns() - at > 1000000000u)
 			at = now_ns(); /* it was stopped, or is too slow: nothing is made up for */
+		if (tty >= 0 && turn++ % 2 && write(tty, ".", 1) < 0)
+			return 1;
 		for (uint64_t i = 0; i < rate / TURNS; i++) {
 			struct record *r = all[roll() % n];
 

@@ -36,7 +36,7 @@ if [ ! -e "$img" ]; then
 	fi
 	gcc -O2 -static -o "$tmp/root/usr/local/bin/churn" "$here/churn.c"
 	install -m 0755 "$here/init" "$tmp/root/sbin/init"
-	mke2fs -q -t ext4 -d "$tmp/root" "$tmp/disk.img" 1200M
+	mke2fs -q -t ext4 -d "$tmp/root" "$tmp/disk.img" 1200M >/dev/null
 	mv "$tmp/disk.img" "$img"
 fi
 echo "$img"

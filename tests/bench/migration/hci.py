@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 
-from bed import BED, NAME, NODES, TESTBED, Meter, other, said, tb, wait_for
+from bed import BED, NAME, NODES, TESTBED, Meter, Pause, other, said, tb, wait_for
 
 
 class Cluster:
@@ -70,9 +70,12 @@ class Cluster:
         self.hcictl("vm", "start", name)
         self.at[name] = "n1"
 
+    def _console(self, g, node):
+        return f"{BED}/nodes/{node}/data/run/{g}.console"
+
     def wait_ready(self):
         for g in self.at:
-            wait_for(f"guest {g}", 900, lambda: said(f"{BED}/nodes/n1/data/run/{g}.console", self.a.ready))
+            wait_for(f"guest {g}", 900, lambda: said(self._console(g, "n1"), self.a.ready))
 
     def forget(self, without=""):
         """Both services start anew: no pages of guests that moved before. Until each volume's blocks are known again."""
@@ -110,7 +113,10 @@ class Cluster:
 
     def move(self, g, timeout):
         m, start = Meter(self.at[g]), time.time()
-        return m.read(self._end_move(g, self._start_move(g, timeout), start))
+        pause = Pause(self._console(g, self.at[g]), self._console(g, other(self.at[g])))
+        out = m.read(self._end_move(g, self._start_move(g, timeout), start))
+        pause.ended |= "failed" in out
+        return {**out, "pause_ms": pause.ms()}
 
     def move_all(self, timeout):
         """All at once. They are at one node."""

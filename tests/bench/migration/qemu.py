@@ -6,7 +6,7 @@ import socket
 import subprocess
 import time
 
-from bed import BED, Meter, other, said, tb, wait_for
+from bed import BED, Meter, Pause, other, said, tb, wait_for
 
 CAPS = {"plain": (), "plain-ac": ("auto-converge",), "xbzrle": ("xbzrle",), "zlib": ("multifd",), "zstd": ("multifd",)}
 ALL = sorted({c for caps in CAPS.values() for c in caps})
@@ -66,11 +66,11 @@ class Guest:
             q.ask("migrate-set-parameters", **p)
 
     def move(self, way, timeout):
-        to = other(self.at)
+        to, console = other(self.at), self.serial
         dest = self.start(to, "-incoming", "defer")
         self._set_up(way, dest)
         dest.ask("migrate-incoming", uri="tcp:0:4444")
-        m = Meter(self.at)
+        m, pause = Meter(self.at), Pause(console, self.serial)
         self.qmp.ask("migrate", uri=f"tcp:10.77.0.{to[1]}:4444")
         end = time.time() + timeout
         while True:
@@ -84,12 +84,14 @@ class Guest:
                     dest.ask("quit")
                 except OSError:
                     pass  # it has ended with the migration
+                pause.ended, self.serial = True, console
                 runs = self.qmp.ask("query-status")["running"]
                 return m.read({"failed": f"not within {timeout} s", "runs_at_source": runs})
             time.sleep(0.1)
         if i["status"] == "failed":
             raise SystemExit(f"bench_migration: {way}: {i}")
-        out = m.read({"total_ms": i["total-time"], "downtime_ms": i["downtime"], "passes": i["ram"]["dirty-sync-count"]})
+        out = m.read({"total_ms": i["total-time"], "downtime_ms": i["downtime"], "passes": i["ram"]["dirty-sync-count"],
+                      "pause_ms": pause.ms()})
         self.qmp.ask("quit")
         self.qmp, self.at = dest, to
         return out
