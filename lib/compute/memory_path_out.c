@@ -25,13 +25,21 @@ static bool healthy(struct memory_path *p)
 
 static void send_all(struct memory_path *p)
 {
-	while (memory_path_may_send(p) && rpc_stream_room_for(p->s, MST_MSG_MAX)) {
+	struct hci_error err;
+	int rc = 0;
+
+	while (!rc && memory_path_may_send(p) && rpc_stream_room_for(p->s, MST_MSG_MAX)) {
 		struct mst_msg *m = mst_enc_next(p->enc);
 
 		if (!m)
 			return;
 		memory_path_sent(p, m->len);
-		(void)rpc_stream_send_lent(p->s, m->data, m->len, release, m);
+		rc = rpc_stream_send_lent(p->s, m->data, m->len, release, m);
+	}
+	/* The encoder will not say it again. Of a stream that is over we are told. */
+	if (rc == HCI_E_NOMEM) {
+		err_set(&err, rc, "memory stream: out of memory for a message");
+		memory_path_fail(p, &err);
 	}
 }
 
@@ -69,7 +77,7 @@ static void pump(struct memory_path *p)
 	if (!p->s)
 		return;
 	send_all(p);
-	if (!healthy(p))
+	if (!p->s || !healthy(p))
 		return;
 	if (mst_enc_done(p->enc))
 		rpc_stream_end(p->s);

@@ -333,6 +333,30 @@ WAYS(given_up_at_any_moment_both_programs_see_the_end)
 	}
 }
 
+/* Whichever allocation fails: it ends, for both. */
+WAYS(memory_that_runs_out_at_the_end_does_not_hang)
+{
+	for (unsigned k = 1; k <= 40; k++) {
+		uint64_t until;
+		struct pump pa;
+		struct way y;
+
+		way_open(w, &y);
+		pa = (struct pump){ .r = y.a, .n = 3 };
+		pump_fiber(&pa);
+		ck_assert(arrives(y.b, 3, 0));
+		fiber_sleep(w->e, NS_PER_S);
+		until = env_now(w->e) + 20 * NS_PER_S;
+		raw_close(y.a, false);
+		mem_fail_nth(k);
+		while ((!y.out_over || !y.in_over) && env_now(w->e) < until)
+			fiber_sleep(w->e, 10 * NS_PER_MS);
+		mem_fail_nth(0);
+		ck_assert_msg(y.out_over && y.in_over, "allocation %u", k);
+		way_close(&y);
+	}
+}
+
 WAYS(a_limit_holds_and_may_be_changed)
 {
 	uint64_t start = env_now(w->e), limited;
@@ -421,6 +445,8 @@ static Suite *suite(void)
 	tcase_add_loop_test(tc, a_limit_holds_and_may_be_changed, WORLD_KINDS + WORLD_SIM, 2 * WORLD_KINDS);
 	tcase_add_loop_test(tc, a_limit_that_changes_while_threads_work_loses_no_task, WORLD_KINDS + WORLD_REAL,
 			    WORLD_KINDS + WORLD_REAL + 1);
+	tcase_add_loop_test(tc, memory_that_runs_out_at_the_end_does_not_hang, WORLD_SIM, WORLD_KINDS);
+	tcase_add_loop_test(tc, memory_that_runs_out_at_the_end_does_not_hang, WORLD_KINDS + WORLD_SIM, 2 * WORLD_KINDS);
 	tcase_add_loop_test(tc, nobody_listens_at_the_other_end, 0, 2 * WORLD_KINDS);
 	tcase_add_loop_test(tc, given_up_at_any_moment_both_programs_see_the_end, 0, 2 * WORLD_KINDS);
 	suite_add_tcase(s, tc);
