@@ -17,6 +17,7 @@
 
 struct handover_out {
 	const char *to;
+	uint64_t id; /* tells two of them apart after parking */
 	uint64_t bandwidth;
 	struct fiber_mutex lock;
 	bool released; /* the volumes are detached */
@@ -26,7 +27,8 @@ struct handover_out {
 	char memory[COMPUTE_SOCKET_MAX], libvirt[64], console[REC_PATH_MAX];
 	char sockets[REC_VM_DISKS_MAX][108];
 	uint32_t nsockets;
-	struct ho_out *path;
+	struct ho_out *path; /* NULL: closed, as libvirt said that it failed; stat is what it was */
+	struct ho_stat stat;
 	/* with the thread that migrates */
 	struct compute *compute;
 	struct compute_migrate cm;
@@ -191,18 +193,20 @@ static int releasing(struct rpc_job *x, struct hci_error *err)
 	struct nvm *m = nvm_find(x->n, x->vm);
 	struct handover_out *o;
 	struct compute_state st;
+	uint64_t id;
 	int rc;
 
 	if (!m || !m->out || strcmp(m->out->to, x->peer))
 		return err_set(err, HCI_E_STATE, "VM %s: it is not being migrated to node %s", x->vm, x->peer);
+	id = m->out->id;
 	rc = vm_compute_find(x->n, x->vm, &st, err);
 	if (!rc && st.state == HCI_VM_RUNNING)
 		return err_set(err, HCI_E_AGAIN, "VM %s: it still runs on node %s", x->vm, x->n->name);
 	if (rc && rc != HCI_E_NOTFOUND)
 		return rc;
-	/* We parked. */
+	/* We parked: it may have failed, and another may have begun, whose guest runs. */
 	o = m->out;
-	if (!o)
+	if (!o || o->id != id)
 		return err_set(err, HCI_E_STATE, "VM %s: its migration has failed", x->vm);
 	o->users++;
 	rc = release(m, o);
@@ -363,7 +367,9 @@ static int lost(struct nvm *m, struct handover_out *o, struct hci_error *err)
 {
 	struct hci_error why;
 
+	fiber_mutex_lock(m->n->e, &o->lock); /* a release that is under way uses the disks */
 	o->failed = true;
+	fiber_mutex_unlock(m->n->e, &o->lock);
 	if (vm_compute_stop(m->n, m->name, HCI_VM_STOP_DESTROY, &why))
 		log_warn(env_log(m->n->e), "VM %s: %s", m->name, why.message);
 	nvm_unexport(m);
@@ -505,6 +511,7 @@ static int run(struct nvm *m, struct handover_out *o, struct core_job *j, struct
 	m->out = o;
 	rc = migrate(m, o, j, err);
 	if (rc) { /* before the destination is told, so that its libvirt, too, has seen the end */
+		ho_out_stat(o->path, &o->stat);
 		ho_out_close(o->path, err);
 		o->path = NULL;
 	}
@@ -527,6 +534,7 @@ static int run(struct nvm *m, struct handover_out *o, struct core_job *j, struct
 
 static void print_result(const struct finished *f, const struct mst_stats *s, char *out, size_t cap)
 {
+	static const char *const names[MST_CLASSES] = { "zero", "same", "ref", "delta", "new", "raw", "other" };
 	struct buf b = BUF_INIT;
 
 	buf_printf(&b, "{\"total_ms\":%llu,\"downtime_ms\":%llu,\"bytes\":%llu,\"io_pause_ms\":%llu",
@@ -537,7 +545,7 @@ static void print_result(const struct finished *f, const struct mst_stats *s, ch
 			   (unsigned long long)s->wire, (unsigned long long)(s->cpu_ns / NS_PER_MS),
 			   (unsigned long long)s->refused);
 		for (size_t i = 0; i < MST_OTHER; i++)
-			buf_printf(&b, "%s\"%s\":%llu", i ? "," : "", mst_class_name((unsigned)i), (unsigned long long)s->pages[i]);
+			buf_printf(&b, "%s\"%s\":%llu", i ? "," : "", names[i], (unsigned long long)s->pages[i]);
 		buf_printf(&b, "}");
 	}
 	buf_printf(&b, "}");
@@ -550,7 +558,6 @@ int handover_run(struct nvm *m, const struct handover_opts *opts, struct core_jo
 {
 	struct finished f = { 0 };
 	struct handover_out *o;
-	struct ho_stat st;
 	int rc = check(m, opts->to, err);
 
 	if (rc)
@@ -561,6 +568,7 @@ int handover_run(struct nvm *m, const struct handover_opts *opts, struct core_jo
 	fiber_mutex_init(&o->lock);
 	pthread_mutex_init(&o->progress_lock, NULL);
 	o->to = opts->to;
+	env_random(m->n->e, &o->id, sizeof(o->id));
 	o->bandwidth = opts->bandwidth;
 	o->compute = m->n->o.compute;
 	o->cm = (struct compute_migrate){
@@ -573,8 +581,9 @@ int handover_run(struct nvm *m, const struct handover_opts *opts, struct core_jo
 	};
 	rc = run(m, o, j, &f, err);
 	if (!rc) {
-		ho_out_stat(o->path, &st);
-		print_result(&f, &st.memory, result, cap);
+		if (o->path)
+			ho_out_stat(o->path, &o->stat);
+		print_result(&f, &o->stat.memory, result, cap);
 	}
 	ho_out_close(o->path, rc ? err : NULL);
 	while (o->users)

@@ -28,7 +28,7 @@ static void ask_fiber(void *arg)
 	struct ask *a = arg;
 	struct nvm *m = a->m;
 	struct node *n = m->n;
-	struct hci_error err;
+	struct hci_error err = { 0 };
 	int rc = HCI_E_AGAIN;
 
 	while (current(a) && rc == HCI_E_AGAIN) {
