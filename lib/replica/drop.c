@@ -217,6 +217,8 @@ int repl_slot_drop(struct repl_slot *s, uint32_t segment, struct hci_error *err)
 
 	if (s->ro)
 		return err_set(err, HCI_E_READONLY, "disk %s: the handle was opened for reading", d->path);
+	if (slot_note_drop(s, segment)) /* first: what is lent from now on may come too late */
+		return err_set(err, HCI_E_NOMEM, "disk %s: out of memory for a drop", d->path);
 	disk_enter(d);
 	rc = drop(d, s->vol, s, segment, s->gen, err);
 	disk_leave(d);

@@ -126,6 +126,7 @@ struct repl_slot {
 	struct vol *vol;
 	uint64_t gen, opening;
 	bool ro;
+	uint32_t *dropped, ndropped; /* segments that repl_slot_drop() was asked to drop */
 };
 
 #define OP_FENCE 100

@@ -5,7 +5,8 @@
  * pass the writer.
  *
  * Why this is as safe as a copy through the writer: the source lends what a READ of the writer's own opening would
- * give: once a newer writer was admitted there, or the opening was replaced or closed, it lends nothing. Here
+ * give: once a newer writer was admitted there, or the opening was replaced or closed, it lends nothing. Nor of a segment
+ * that this opening has dropped: the writer reads none of those any more, but we may ask for it after it gave us up. Here
  * the data are a WRITE of the writer's handle, in turn with its others: fenced and void like those. Both compare as ever: the
  * disk checks each block against the sum that the source has for it before it takes it. When we have answered, nothing is
  * written any more: an answer of the source that comes later is dropped.

@@ -220,7 +220,9 @@ void read_go(struct repl_op *op)
 		p->own_sums = op->sums;
 		status = op->sums ? 0 : HCI_E_NOMEM;
 	}
-	if (status || op_stale(op, &status)) {
+	if (!status && !op_stale(op, &status) && op->flags & REPL_F_LENT && slot_has_dropped(op->slot, op->segment))
+		status = HCI_E_CLOSED;
+	if (status) {
 		read_finish(d, op, status);
 		return;
 	}

@@ -174,6 +174,9 @@ enum repl_op_kind {
 #define REPL_F_SCRUB (2u << REPL_F_CLASS_SHIFT)
 /* Of the disk itself: does not count as somebody's request when it makes way for them. */
 #define REPL_F_BACKGROUND 8u
+/* Of a READ on behalf of an opening that somebody else asks for, who may come when its owner has given up and gone on:
+ * HCI_E_CLOSED for segments that the opening has dropped, which read as zeroes, or as what is there of a later copy. */
+#define REPL_F_LENT 0x10u
 
 struct repl_op {
 	/* set by the caller, kept until done */

@@ -208,6 +208,10 @@ static inline uint64_t seg_map_bytes(const struct seg *s)
 	return ((uint64_t)s->npages + s->nsums) * PAGE_PAIR;
 }
 
+/* slot.c */
+int slot_note_drop(struct repl_slot *s, uint32_t segment);
+bool slot_has_dropped(const struct repl_slot *s, uint32_t segment);
+
 /* vol.c */
 struct vol *vol_find(struct repl_disk *d, const struct uuid *u);
 struct vol *vol_new(struct repl_disk *d, const struct uuid *u, uint64_t segsize);

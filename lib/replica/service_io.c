@@ -29,7 +29,7 @@ const char *svc_explain(int status)
 	case HCI_E_FENCED:
 		return "a newer writer of the volume was admitted here";
 	case HCI_E_CLOSED:
-		return "the handle was replaced by a later opening, or its slot was dropped";
+		return "the handle was replaced by a later opening, or its slot or the segment was dropped";
 	case HCI_E_IO:
 		return "the disk failed";
 	case HCI_E_NOSPACE:
@@ -220,6 +220,8 @@ void svc_read(void *arg, struct rpc_req *req)
 		give_up(io, HCI_E_PROTO, "the body is not what the method takes");
 		return;
 	}
+	if (req->method == REPL_RPC_LEND)
+		io->op.flags |= REPL_F_LENT;
 	io->op.sums = io->sums;
 	io->buf = io->op.buf = rpc_buf_alloc(s->rpc, (uint32_t)io->op.len);
 	if (!io->buf)

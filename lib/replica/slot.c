@@ -78,7 +78,31 @@ void repl_slot_put(struct repl_slot *s)
 	if (!s)
 		return;
 	vol_put(s->vol);
+	mem_free(s->dropped);
 	mem_free(s);
+}
+
+bool slot_has_dropped(const struct repl_slot *s, uint32_t segment)
+{
+	for (uint32_t i = 0; i < s->ndropped; i++) {
+		if (s->dropped[i] == segment)
+			return true;
+	}
+	return false;
+}
+
+int slot_note_drop(struct repl_slot *s, uint32_t segment)
+{
+	uint32_t *more;
+
+	if (slot_has_dropped(s, segment))
+		return 0;
+	more = mem_realloc(s->dropped, (s->ndropped + (size_t)1) * sizeof(*more));
+	if (!more)
+		return HCI_E_NOMEM;
+	s->dropped = more;
+	s->dropped[s->ndropped++] = segment;
+	return 0;
 }
 
 static void get_state(const struct vol *v, struct repl_slot_state *state)

@@ -305,6 +305,41 @@ static void fence_body(struct env *e, void *arg)
 	end();
 }
 
+/* By its handle: the whole of segment 0. */
+static int drop(const struct opened *o)
+{
+	struct rpc_call call = { .method = REPL_RPC_DROP };
+	int rc;
+
+	pk_map(&call.body, 2);
+	pk_kv_u64(&call.body, "handle", o->handle);
+	pk_kv_u64(&call.body, "segment", 0);
+	rc = rpc_call_wait(w.c, &call);
+	rpc_call_free(&call);
+	return rc;
+}
+
+/* A pull that its writer gave up may still ask when the source's copy has moved away: not zeroes instead of the data. */
+static void dropped_body(struct env *e, void *arg)
+{
+	struct repl_region r[1];
+
+	(void)arg;
+	begin(e);
+	ck_assert_int_eq(put(0, 7, 3, 0), 0);
+	ck_assert_int_eq(drop(&w.from), 0);
+	ck_assert_int_eq(pull(ASK(0)), HCI_E_UNAVAILABLE);
+	/* Nor what is there of a copy that was made anew. */
+	ck_assert_int_eq(put(LEN, 8, 4, 0), 0);
+	ck_assert_int_eq(pull(ASK(0)), HCI_E_UNAVAILABLE);
+	ck_assert_uint_eq(regions(r, 1), 0);
+	/* The next opening knows of no drop. */
+	ck_assert_int_eq(open_slot(w.c, 1, 4, &w.from), 0);
+	ck_assert_int_eq(pull(ASK(.off = LEN)), 0);
+	expect(LEN, LEN, 8);
+	end();
+}
+
 static void damaged_body(struct env *e, void *arg)
 {
 	struct repl_region r[1];
@@ -386,6 +421,12 @@ START_TEST(openings_that_are_over_neither_lend_nor_take)
 }
 END_TEST
 
+START_TEST(a_segment_that_the_opening_dropped_is_not_lent)
+{
+	run(dropped_body, 0);
+}
+END_TEST
+
 START_TEST(what_is_damaged_at_the_source_is_not_taken)
 {
 	run(damaged_body, 0);
@@ -406,6 +447,7 @@ static Suite *suite(void)
 	tcase_add_test(t, the_target_fetches_what_the_source_has);
 	tcase_add_test(t, bodies_that_are_not_right_change_nothing);
 	tcase_add_test(t, openings_that_are_over_neither_lend_nor_take);
+	tcase_add_test(t, a_segment_that_the_opening_dropped_is_not_lent);
 	tcase_add_test(t, what_is_damaged_at_the_source_is_not_taken);
 	tcase_add_loop_test(t, many_at_a_time_and_an_end_in_the_middle, 0, 20);
 	suite_add_tcase(s, t);
