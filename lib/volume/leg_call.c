@@ -207,6 +207,11 @@ static uint64_t get_le(const uint8_t *p, unsigned n)
 
 #define REGIONS_PAGE 16384u
 
+static bool comes_after(const struct repl_region *x, const struct repl_region *y)
+{
+	return x->segment != y->segment ? x->segment > y->segment : x->region > y->region;
+}
+
 int leg_regions(struct leg *l, uint64_t since, uint32_t segment, struct repl_region **out, size_t *n)
 {
 	struct repl_region cur = { 0 }, *a = NULL, *bigger;
@@ -236,7 +241,7 @@ int leg_regions(struct leg *l, uint64_t since, uint32_t segment, struct repl_reg
 				r.bad = true;
 			count = rd_u64(&r);
 			more = rd_bool(&r);
-			if (r.bad || count * 16 != c.reply_payload_len || (more && !count))
+			if (r.bad || c.reply_payload_len % 16 || count != c.reply_payload_len / 16 || (more && !count))
 				status = HCI_E_PROTO;
 		}
 		if (!status && count) {
@@ -252,7 +257,8 @@ int leg_regions(struct leg *l, uint64_t since, uint32_t segment, struct repl_reg
 			a[have].segment = (uint32_t)get_le(q, 4);
 			a[have].region = (uint32_t)get_le(q + 4, 4);
 			a[have].seq = get_le(q + 8, 8);
-			if ((segment != UINT32_MAX && a[have].segment != segment) ||
+			/* Ascending: so it ends, and can be searched. */
+			if ((segment != UINT32_MAX && a[have].segment != segment) || (have && !comes_after(&a[have], &cur)) ||
 			    a[have].segment >= l->v->nsegs ||
 			    a[have].region >= l->v->rec.segment_size / REPL_REGION)
 				status = HCI_E_PROTO;
