@@ -30,8 +30,11 @@ function(hci_add_folders)
 endfunction()
 
 # What every test gets: one failing sanitizer report fails the test. Fibers switch stacks, which
-# the fake stacks of detect_stack_use_after_return do not survive.
+# the fake stacks of detect_stack_use_after_return do not survive. Check's limits (4 s where a suite says nothing) are
+# for hangs; on a busy machine all takes longer.
 set(HCI_TEST_ENV
+	"CK_DEFAULT_TIMEOUT=60"
+	"CK_TIMEOUT_MULTIPLIER=3"
 	"ASAN_OPTIONS=detect_stack_use_after_return=0:strict_string_checks=1:abort_on_error=0"
 	"UBSAN_OPTIONS=print_stacktrace=1"
 	"LSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/cmake/lsan.supp:print_suppressions=0"
@@ -45,14 +48,48 @@ endif()
 function(hci_test_properties test)
 	set_property(TEST ${test} APPEND PROPERTY ENVIRONMENT ${HCI_TEST_ENV})
 	set_property(TEST ${test} APPEND PROPERTY LABELS ${ARGN})
-	set_property(TEST ${test} PROPERTY TIMEOUT 300)
+	set_property(TEST ${test} PROPERTY TIMEOUT 600)
 endfunction()
 
-# hci_add_check_test(NAME SOURCES... [LABELS l...] [LIBS lib...] [ARGS a...] [TIMEOUT s] [SERIAL] [TESTBED])
+# Tests that watch the clock share the machine with those that only compute, so these give way a little: a simulated second
+# lasts as long as it takes.
+set(HCI_GIVE_WAY nice -n 5)
+
+# hci_testbed_properties(TEST LANE [SECONDS]): one that makes beds, as root. LANE: faults, vm or both; two lanes run side
+# by side, their beds have different names. SECONDS: about how long it takes.
+function(hci_testbed_properties test lane)
+	if(lane STREQUAL "both")
+		set(locks testbed-faults testbed-vm)
+	else()
+		set(locks testbed-${lane})
+	endif()
+	# Lanes are what the whole run waits for: they begin first.
+	set_tests_properties(${test} PROPERTIES RESOURCE_LOCK "${locks}" COST 1000 SKIP_RETURN_CODE 77)
+	if(ARGN)
+		math(EXPR cost "1000 + ${ARGN}")
+		set_tests_properties(${test} PROPERTIES COST ${cost})
+	endif()
+endfunction()
+
+# hci_test_seconds(SECONDS TEST...): about how long these take on a quiet machine. The longest begin first, so that no
+# single one is waited for at the end; those of less than ten seconds need not say.
+function(hci_test_seconds seconds)
+	foreach(test ${ARGN})
+		if(TEST ${test})
+			set_tests_properties(${test} PROPERTIES COST ${seconds})
+		endif()
+	endforeach()
+endfunction()
+
+# hci_add_check_test(NAME SOURCES... [LABELS l...] [LIBS lib...] [ARGS a...] [TIMEOUT s] [SERIAL] [ONE_THREAD])
 # A program with its own main() on libcheck. The label defaults to the folder's name below tests/.
-# SERIAL: nothing else runs beside it. TESTBED: it uses the node test bed (one at a time, as root).
+# SERIAL: nothing else runs beside it. ONE_THREAD: simulated, or computing only. Not for TSan, which would see nothing; that
+# it stays so is checked in the other builds: it ends when it starts a thread.
 function(hci_add_check_test name)
-	cmake_parse_arguments(A "SERIAL;TESTBED" "TIMEOUT" "LABELS;LIBS;ARGS" ${ARGN})
+	cmake_parse_arguments(A "SERIAL;ONE_THREAD" "TIMEOUT" "LABELS;LIBS;ARGS" ${ARGN})
+	if(A_ONE_THREAD AND HCI_SANITIZE STREQUAL "thread")
+		return()
+	endif()
 	if(NOT A_LABELS)
 		cmake_path(RELATIVE_PATH CMAKE_CURRENT_SOURCE_DIR BASE_DIRECTORY
 			${PROJECT_SOURCE_DIR}/tests OUTPUT_VARIABLE rel)
@@ -61,16 +98,19 @@ function(hci_add_check_test name)
 	add_executable(test_${name} ${A_UNPARSED_ARGUMENTS})
 	target_link_libraries(test_${name} PRIVATE hci_flags hci_static PkgConfig::CHECK ${A_LIBS})
 	target_include_directories(test_${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
-	add_test(NAME ${name} COMMAND test_${name} ${A_ARGS})
+	set(first)
+	if(A_ONE_THREAD)
+		set(first ${HCI_GIVE_WAY})
+		target_sources(test_${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests/one_thread.c)
+		target_link_options(test_${name} PRIVATE -Wl,--wrap=pthread_create)
+	endif()
+	add_test(NAME ${name} COMMAND ${first} $<TARGET_FILE:test_${name}> ${A_ARGS})
 	hci_test_properties(${name} ${A_LABELS})
 	if(A_TIMEOUT)
 		set_property(TEST ${name} PROPERTY TIMEOUT ${A_TIMEOUT})
 	endif()
-	if(A_SERIAL OR A_TESTBED)
+	if(A_SERIAL)
 		set_property(TEST ${name} PROPERTY RUN_SERIAL ON)
-	endif()
-	if(A_TESTBED)
-		set_property(TEST ${name} PROPERTY RESOURCE_LOCK testbed)
 	endif()
 endfunction()
 
