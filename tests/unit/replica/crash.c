@@ -420,10 +420,9 @@ START_TEST(survives_full_disk)
 }
 END_TEST
 
-static Suite *suite(void)
+/* With n seeds, or as many as each case has when that is 0. */
+static Suite *suite(int first, int n)
 {
-	const char *one = getenv("HCI_SEED"), *many = getenv("HCI_SEEDS");
-	int first = one ? atoi(one) : 1, n = one ? 1 : many ? atoi(many) : 0;
 	Suite *s = suite_create("replica crash");
 	TCase *t = tcase_create("model");
 
@@ -435,4 +434,25 @@ static Suite *suite(void)
 	return s;
 }
 
-HARNESS_MAIN(suite)
+static int failures(int first, int n)
+{
+	SRunner *runner = srunner_create(suite(first, n));
+	int failed;
+
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed;
+}
+
+int main(void)
+{
+	const char *one = getenv("HCI_SEED"), *many = getenv("HCI_SEEDS");
+	int first = one ? atoi(one) : 1, n = one ? 1 : many ? atoi(many) : 0, failed = 0;
+	/* A planted bug needs to be found once: not all seeds when one of the first has. */
+	int step = getenv("HCI_MUTATE") && n > 5 ? 5 : n;
+
+	for (int at = 0; !failed && (at < n || at == 0); at += step ? step : 1)
+		failed = failures(first + at, step && n - at < step ? n - at : step);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
