@@ -101,6 +101,9 @@ int mst_get_data(const uint8_t *p, size_t len, struct mst_data *out, struct hci_
 		return bad_data(err, "it makes too much or nothing");
 	if (plain > MST_PLAIN_MAX || d.ops > d.out + 1024 || d.fresh % MST_PAGE || d.raw % MST_PAGE)
 		return bad_data(err, "sections");
+	/* The window counts what is made: so what waits to be made is bounded by that too. */
+	if ((uint64_t)d.lit + d.fresh + d.raw > d.out || d.delta > d.out || d.packed > plain)
+		return bad_data(err, "it holds more than it makes");
 	if ((uint64_t)MST_DATA_HEAD + d.packed + d.raw != len)
 		return bad_data(err, "its parts do not add up to its length");
 	d.packed_at = p + MST_DATA_HEAD;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A peer that lies, and a path that is slow: errors and bounds, never wrong bytes. */
 #include "../../harness.h"
+#include "base/mem.h"
 #include "compute/memstream/store.h"
 #include "compute/memstream/wire.h"
 #include "pair.h"
@@ -114,6 +115,30 @@ START_TEST(another_version_is_named)
 	ck_assert_int_eq(mst_dec_status(d, &err), HCI_E_VERSION);
 	mst_dec_free(d);
 	mst_msg_free(m);
+}
+END_TEST
+
+/* Else the window would bound nothing while workers are busy. */
+START_TEST(a_message_holds_no_more_than_it_makes)
+{
+	static const struct mst_data good = { .out = 5000, .lit = 904, .fresh = 4096, .ops = 9, .delta = 5000, .packed = 500 };
+	struct mst_data bad[6];
+	uint8_t *b = mem_zalloc(MST_MSG_MAX);
+	struct mst_data out;
+	struct hci_error err;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
+		bad[i] = good;
+	bad[1].lit++;
+	bad[2].fresh += MST_PAGE;
+	bad[3].raw += MST_PAGE;
+	bad[4].delta++;
+	bad[5].packed = bad[5].ops + bad[5].lit + bad[5].delta + bad[5].fresh + 1;
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+		mst_put_data(&bad[i], b);
+		ck_assert_int_eq(mst_get_data(b, MST_DATA_HEAD + bad[i].packed + bad[i].raw, &out, &err), i ? HCI_E_PROTO : 0);
+	}
+	mem_free(b);
 }
 END_TEST
 
@@ -266,6 +291,7 @@ static Suite *suite(void)
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, damaged_messages_are_errors_never_bytes);
 	tcase_add_test(t, another_version_is_named);
+	tcase_add_test(t, a_message_holds_no_more_than_it_makes);
 	tcase_add_test(t, nothing_is_sent_before_the_hello);
 	tcase_add_loop_test(t, never_more_than_the_set_time_in_flight, 0, 9);
 	tcase_add_test(t, a_slow_path_is_worth_more_compression);
