@@ -57,8 +57,8 @@ node_kill() {
 	: >"$work/$1.log"
 }
 
-# Ports below the ephemeral range, another one for each concurrent run.
-base_port=$((20000 + $$ % 10000))
+# Ports below the ephemeral range, sixteen others for each concurrent run: their process IDs may be neighbours.
+base_port=$((20000 + $$ % 768 * 16))
 mkdir -m 700 "$work/ca" "$work/admin"
 ctl cluster create lab >/dev/null
 ctl pki ca "$work/ca" lab >/dev/null

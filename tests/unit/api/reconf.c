@@ -221,7 +221,7 @@ static void wait_segments(uint64_t want)
 	struct hci_disk_info *d;
 	uint64_t n, held = 0;
 
-	for (int i = 0; i < 200; i++, usleep(100000)) {
+	for (int i = 0; i < 900; i++, usleep(100000)) {
 		ok(hci_disk_list(w.client, &d, &n, sizeof(*d), &w.err));
 		held = 0;
 		for (uint64_t k = 0; k < n; k++)
@@ -504,7 +504,7 @@ START_TEST(a_cancelled_change_is_taken_back)
 	hci_job_unref(job);
 	ck_assert(rc == HCI_E_CANCELLED || rc == 0);
 	if (rc) {
-		for (int i = 0; i < 100; i++, usleep(100000)) {
+		for (int i = 0; i < 900; i++, usleep(100000)) {
 			struct hci_replica_info *r;
 
 			ok(hci_volume_replicas(w.client, "v", &r, &n, sizeof(*r), &w.err));
@@ -545,7 +545,7 @@ START_TEST(a_job_outlives_its_node)
 	u = user_start("v");
 	d = some_disk("v");
 	ok(hci_disk_evacuate(w.client, d.uuid, &job, &w.err));
-	for (int i = 0; i < 200 && !info.node[0]; i++, usleep(10000))
+	for (int i = 0; i < 6000 && !info.node[0]; i++, usleep(10000))
 		ok(hci_job_info(job, &info, sizeof(info), &w.err));
 	ck_assert_int_eq(info.node[0], 'n');
 	node = info.node[1] - '1';
@@ -559,7 +559,7 @@ START_TEST(a_job_outlives_its_node)
 	world_node_start(&w, node);
 	ok(hci_job_wait(job, 60000, &w.err));
 	hci_job_unref(job);
-	for (int i = 0; i < 300; i++, usleep(100000)) {
+	for (int i = 0; i < 900; i++, usleep(100000)) {
 		struct hci_volume_status s;
 
 		ok(hci_volume_status(u->v, &s, sizeof(s), &w.err));
