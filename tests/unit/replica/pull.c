@@ -444,6 +444,7 @@ static Suite *suite(void)
 	Suite *s = suite_create("replica pull");
 	TCase *t = tcase_create("pull");
 
+	tcase_set_timeout(t, 60);
 	tcase_add_test(t, the_target_fetches_what_the_source_has);
 	tcase_add_test(t, bodies_that_are_not_right_change_nothing);
 	tcase_add_test(t, openings_that_are_over_neither_lend_nor_take);
