@@ -17,6 +17,7 @@
 
 #define ATTACH_WAIT (10 * NS_PER_S) /* for replicas */
 #define DRAIN_WAIT (30 * NS_PER_S)
+#define WANT_TTL (10 * NS_PER_S) /* who wants the volume says so again; who gave up or died must not keep it from being repaired */
 
 uint64_t vol_size(const struct vol *v)
 {
@@ -102,10 +103,17 @@ void vol_want(struct vol_ctx *x, const struct uuid *id)
 {
 	char key[REC_KEY], text[HCI_UUID_STR];
 	struct store_op op = { STORE_PUT, key, x->self, (uint32_t)strlen(x->self), 0 };
+	struct store_cmp none = { STORE_CMP_MOD_REV, key, 0 };
+	struct store_result there = { 0 };
 
 	uuid_print(id, text);
 	snprintf(key, sizeof(key), PREFIX_VOLWANT "%s", text);
-	(void)store_txn(x->store, NULL, 0, &op, 1, NULL, NULL);
+	if (store_get(x->store, key, &there, NULL))
+		return;
+	if (!there.n && !store_lease_grant(x->store, WANT_TTL, &op.lease, NULL) &&
+	    store_txn(x->store, &none, 1, &op, 1, NULL, NULL))
+		(void)store_lease_revoke(x->store, op.lease, NULL);
+	store_result_free(&there);
 }
 
 /* One try: 0, HCI_E_BUSY (err says who), HCI_E_CONFLICT (look again). */

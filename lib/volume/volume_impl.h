@@ -26,7 +26,7 @@
 
 #define LOG_SUB "volume"
 
-/* Keys without a record type: volwant/<uuid> (who wants a volume that a repair holds) and tomb/<uuid> (deleted:
+/* Keys without a record type: volwant/<uuid> (who wants a volume that a repair holds; ends by itself) and tomb/<uuid> (deleted:
  * disks drop what they hold of it); values are names, for people. */
 #define PREFIX_VOLWANT "volwant/"
 #define PREFIX_TOMB "tomb/"

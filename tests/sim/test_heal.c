@@ -567,6 +567,56 @@ START_TEST(an_old_copy_stays_while_others_are_missing)
 }
 END_TEST
 
+/* ---- who wants a volume that is being repaired ---- */
+
+static bool is_wanted(struct life *l)
+{
+	struct store_result r;
+	char key[REC_KEY], id[HCI_UUID_STR];
+	bool yes;
+
+	uuid_print(&h.id, id);
+	snprintf(key, sizeof(key), PREFIX_VOLWANT "%s", id);
+	ck_assert(!store_get(l->vol.store, key, &r, NULL));
+	yes = r.n == 1;
+	store_result_free(&r);
+	return yes;
+}
+
+static void repair_attach(struct life *l, void *arg)
+{
+	struct vol_attach_opts o = { .purpose = REC_ATT_REPAIR };
+
+	(void)arg;
+	ck_assert(!vol_attach(&l->vol, &h.id, &o, &h.v, NULL));
+}
+
+/* This repair does not let go: the user asks for as long as he waits, and then no more. */
+static void want_in_vain(struct life *l, void *arg)
+{
+	struct vol_attach_opts o = { .purpose = REC_ATT_USER, .steal_repair = true, .wait_ns = 25 * NS_PER_S };
+	struct vol *v;
+
+	(void)arg;
+	ck_assert(!is_wanted(l));
+	ck_assert_int_eq(vol_attach(&l->vol, &h.id, &o, &v, NULL), HCI_E_BUSY);
+	ck_assert(is_wanted(l));
+	fiber_sleep(l->vol.env, 15 * NS_PER_S);
+	ck_assert(!is_wanted(l));
+}
+
+START_TEST(who_gives_up_does_not_keep_a_volume_from_being_repaired)
+{
+	struct cluster_opts o = CLUSTER_OPTS_INIT;
+	struct vol_create v = { .size = 16 * MiB, .segment_size = 16 * MiB, .replicas = 2 };
+
+	heal_up(&h, &o, &v);
+	heal_call(&h, &h.c->client[0], repair_attach, &h);
+	heal_call(&h, &h.c->client[1], want_in_vain, &h);
+	heal_call(&h, &h.c->client[0], heal_detach, &h);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("sim_heal");
@@ -587,6 +637,7 @@ static Suite *suite(void)
 	tcase_add_loop_test(t, what_a_rotten_log_lost_at_its_end_comes_from_the_other_replica, 0, 2);
 	tcase_add_loop_test(t, a_disk_that_returns_too_late_gives_its_space_back, 0, 2);
 	tcase_add_test(t, an_old_copy_stays_while_others_are_missing);
+	tcase_add_test(t, who_gives_up_does_not_keep_a_volume_from_being_repaired);
 	suite_add_tcase(s, t);
 	return s;
 }
