@@ -141,7 +141,9 @@ static void scan_fiber(void *arg)
 
 	if (!rc)
 		rc = each_run(x, read_run, buf);
-	if (rc && rc != HCI_E_CLOSED)
+	if (!rc)
+		log_info(env_log(e), "volume %s: what its blocks contain is known for migrations", vol_record(x->v)->name);
+	else if (rc != HCI_E_CLOSED)
 		log_info(env_log(e), "volume %s: what its blocks contain is not known for migrations: %s", vol_record(x->v)->name,
 			 hci_strerror(rc));
 	mem_free_aligned(buf);

@@ -534,7 +534,6 @@ static int run(struct nvm *m, struct handover_out *o, struct core_job *j, struct
 
 static void print_result(const struct finished *f, const struct mst_stats *s, char *out, size_t cap)
 {
-	static const char *const names[MST_CLASSES] = { "zero", "same", "ref", "delta", "new", "raw", "other" };
 	struct buf b = BUF_INIT;
 
 	buf_printf(&b, "{\"total_ms\":%llu,\"downtime_ms\":%llu,\"bytes\":%llu,\"io_pause_ms\":%llu",
@@ -545,7 +544,7 @@ static void print_result(const struct finished *f, const struct mst_stats *s, ch
 			   (unsigned long long)s->wire, (unsigned long long)(s->cpu_ns / NS_PER_MS),
 			   (unsigned long long)s->refused);
 		for (size_t i = 0; i < MST_OTHER; i++)
-			buf_printf(&b, "%s\"%s\":%llu", i ? "," : "", names[i], (unsigned long long)s->pages[i]);
+			buf_printf(&b, "%s\"%s\":%llu", i ? "," : "", mst_class_name((unsigned)i), (unsigned long long)s->pages[i]);
 		buf_printf(&b, "}");
 	}
 	buf_printf(&b, "}");

@@ -3,6 +3,7 @@
 #include "cluster/handover_path.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 #define RELAYS_MAX 8u        /* of each kind, at a time */
 #define WORKERS_MAX 4
 #define MIRROR (256 * MiB) /* of pages kept at both ends of a migration, for what is sent again */
+#define WITHOUT "HCI_MIGRATE_WITHOUT" /* classes that the codec does without, to see what they bring: docs/compute.md */
 #define PACE (50 * NS_PER_MS) /* see stream_pace.c */
 
 /* What both ends have: sockets that are carried. */
@@ -125,6 +127,7 @@ static struct memory_path_opts memory_opts(struct carried *c)
 	long n = sysconf(_SC_NPROCESSORS_ONLN);
 
 	o.codec.workers = (uint32_t)MIN(MAX(n, 1), WORKERS_MAX);
+	o.codec.without = mst_class_bits(secure_getenv(WITHOUT));
 	o.codec.providers = content_set_providers(c->side->content, &o.codec.n_providers);
 	return o;
 }

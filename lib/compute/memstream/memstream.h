@@ -55,6 +55,11 @@ enum mst_class {
 	MST_CLASSES
 };
 
+/* By its number. */
+const char *mst_class_name(unsigned class);
+/* Names with commas between them, as bits: what is none is left out. NULL: no bits. */
+uint32_t mst_class_bits(const char *names);
+
 struct mst_stats {
 	uint64_t in, out;                /* bytes of the stream, in and (source) acknowledged or (destination) consumed */
 	uint64_t wire;                   /* bytes of messages to the decoder */

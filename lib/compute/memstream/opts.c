@@ -14,6 +14,28 @@
 #define BATCH_MIN (64u << 10)
 #define WORKERS_MAX 64u
 
+static const char *const class_names[MST_CLASSES] = { "zero", "same", "ref", "delta", "new", "raw", "other" };
+
+const char *mst_class_name(unsigned class)
+{
+	return class_names[class];
+}
+
+uint32_t mst_class_bits(const char *names)
+{
+	uint32_t bits = 0;
+
+	while (names && *names) {
+		size_t n = strcspn(names, ",");
+
+		for (unsigned c = 0; c < MST_CLASSES; c++)
+			if (strlen(class_names[c]) == n && !strncmp(names, class_names[c], n))
+				bits |= 1u << c;
+		names += n + (names[n] == ',');
+	}
+	return bits;
+}
+
 int mst_opts_fill(struct mst_opts *o, const struct mst_opts *user, struct mst_provider *providers, struct hci_error *err)
 {
 	*o = user ? *user : (struct mst_opts){ 0 };

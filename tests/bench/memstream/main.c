@@ -18,21 +18,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const class_names[MST_CLASSES] = { "zero", "same", "ref", "delta", "new", "raw", "other" };
-
 void die(const char *what)
 {
 	fprintf(stderr, "bench_memstream: %s\n", what);
 	exit(1);
 }
 
-static unsigned class_of(const char *name)
+static uint32_t classes(const char *name)
 {
-	for (unsigned c = 0; c < MST_CLASSES; c++)
-		if (!strcmp(class_names[c], name))
-			return c;
-	die("--without takes zero, same, ref, delta or raw");
-	return 0;
+	uint32_t bits = mst_class_bits(name);
+
+	if (!bits)
+		die("--without takes zero, same, ref, delta or raw");
+	return bits;
 }
 
 void print_stats(const char *name, const struct mst_stats *s, double seconds)
@@ -42,10 +40,10 @@ void print_stats(const char *name, const struct mst_stats *s, double seconds)
 	       name, (unsigned long long)s->in, (unsigned long long)s->wire, (double)s->wire / (double)s->in, seconds,
 	       (double)s->cpu_ns / 1e9, (double)s->in / seconds / 1e9, (unsigned long long)s->refused);
 	for (unsigned c = 0; c < MST_CLASSES; c++)
-		printf("%s\"%s\": %llu", c ? ", " : "", class_names[c], (unsigned long long)s->pages[c]);
+		printf("%s\"%s\": %llu", c ? ", " : "", mst_class_name(c), (unsigned long long)s->pages[c]);
 	printf("},\n    \"wire\": {");
 	for (unsigned c = 0; c < MST_CLASSES; c++)
-		printf("%s\"%s\": %llu", c ? ", " : "", class_names[c], (unsigned long long)s->wire_of[c]);
+		printf("%s\"%s\": %llu", c ? ", " : "", mst_class_name(c), (unsigned long long)s->wire_of[c]);
 	printf("}}");
 }
 
@@ -76,7 +74,7 @@ int main(int argc, char **argv)
 		else if (!strcmp(argv[i - 1], "--cache"))
 			r.opts.cache = strtoull(v, NULL, 10);
 		else if (!strcmp(argv[i - 1], "--without"))
-			r.opts.without |= 1u << class_of(v);
+			r.opts.without |= classes(v);
 		else
 			die("unknown option: see the head of tests/bench/memstream/main.c");
 	}
