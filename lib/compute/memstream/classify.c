@@ -229,7 +229,7 @@ static void one_page(struct classifier *cl, struct batch *b, const struct piece 
 	if (piece->kind == PIECE_PAGE)
 		out.op |= OP_HEAD;
 	emit_page(&cl->emit, piece->addr, &out);
-	b->noted[index] = class == MST_NEW || class == MST_RAW || class == MST_DELTA;
+	b->noted[index] = class == MST_NEW || class == MST_RAW;
 	b->provider[index] = class == MST_REF ? out.provider : NO_PROVIDER;
 	p->pages[class]++;
 }

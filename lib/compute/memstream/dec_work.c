@@ -97,7 +97,7 @@ static void stored(struct mst_dec *d, const struct job *j)
 		unsigned kind = j->page_op[i] & OP_KIND;
 		uint64_t quick;
 
-		if (kind != OP_FRESH && kind != OP_RAW && kind != OP_DSLOT && kind != OP_DLOCAL)
+		if (kind != OP_FRESH && kind != OP_RAW)
 			continue;
 		quick = 0;
 		for (uint32_t k = 0; k < d->o.n_providers; k++) {
