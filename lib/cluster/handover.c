@@ -367,11 +367,11 @@ static int lost(struct nvm *m, struct handover_out *o, struct hci_error *err)
 {
 	struct hci_error why;
 
-	fiber_mutex_lock(m->n->e, &o->lock); /* a release that is under way uses the disks */
 	o->failed = true;
-	fiber_mutex_unlock(m->n->e, &o->lock);
 	if (vm_compute_stop(m->n, m->name, HCI_VM_STOP_DESTROY, &why))
 		log_warn(env_log(m->n->e), "VM %s: %s", m->name, why.message);
+	fiber_mutex_lock(m->n->e, &o->lock); /* a release that is under way uses the disks */
+	fiber_mutex_unlock(m->n->e, &o->lock);
 	nvm_unexport(m);
 	m->running = m->suspended = false;
 	return err_set(err, HCI_E_FENCED, "VM %s: node %s lost its right to run it during the migration", m->name, m->n->name);
