@@ -58,6 +58,7 @@ struct world {
 	struct rpc *r;
 	struct rpc_stream *s;
 	bool offered, closed, in_call;
+	uint64_t window; /* that we granted */
 	struct lent lent[256];
 	unsigned nlent;
 };
@@ -82,7 +83,7 @@ static void take_all(struct world *w)
 	while (w->s && rpc_stream_next(w->s, &m)) {
 		CHECK(m.len && m.len <= RPC_STREAM_MESSAGE_MAX && m.data[0] == 0 && m.data[m.len - 1] == 0);
 		sum += m.len + RPC_STREAM_COST;
-		CHECK(sum <= RPC_STREAM_WINDOW_MAX);
+		CHECK(sum <= w->window);
 		rpc_stream_taken(w->s);
 	}
 }
@@ -176,14 +177,17 @@ static void on_offer(void *arg, struct rpc_stream *s, struct rd *args)
 
 static void user_step(struct world *w, enum step what, uint8_t how)
 {
-	uint32_t len = lengths[how % ARRAY_SIZE(lengths)];
+	uint32_t len = lengths[how % ARRAY_SIZE(lengths)], window = windows[how % ARRAY_SIZE(windows)];
 
 	if (!w->s)
 		return;
 	if (w->offered) {
 		w->offered = what != ACCEPT && what != REFUSE;
-		if (what == ACCEPT)
-			rpc_stream_accept(w->s, windows[how % ARRAY_SIZE(windows)], &ops, w);
+		if (what == ACCEPT) {
+			w->window = !window ? RPC_STREAM_WINDOW : is_good(window) ? window :
+				    window < RPC_STREAM_WINDOW_MIN ? RPC_STREAM_WINDOW_MIN : RPC_STREAM_WINDOW_MAX;
+			rpc_stream_accept(w->s, window, &ops, w);
+		}
 		if (what == REFUSE) {
 			rpc_stream_refuse(w->s, HCI_E_BUSY, "no");
 			w->s = NULL;
@@ -358,6 +362,7 @@ static void our_boot(struct env *e, void *arg)
 		return;
 	c = rpc_connect(w->r, "tcp:peer:7001", "peer", NULL);
 	CHECK(c);
+	w->window = RPC_STREAM_WINDOW;
 	w->s = rpc_stream_open(c, &so, &ops, w, NULL);
 	CHECK(w->s);
 }
