@@ -49,11 +49,14 @@ static void disk_failed(void *arg, struct repl_disk *d, const struct hci_error *
 static void rot(struct keeper *k, bool end)
 {
 	struct cl_disk *d = k->disk;
-	char log[sizeof(d->rec.path) + 8];
+	char log[sizeof(d->rec.path) + 8], super[sizeof(d->rec.path) + 16];
 
 	d->log_end_rots = false;
 	snprintf(log, sizeof(log), "%s/log", d->rec.path);
 	rot_log(k->life->env, k->life->node->cl->sim, log, &d->rec.uuid, end);
+	snprintf(super, sizeof(super), "%s/superblock", d->rec.path);
+	if (sim_rand_below(k->life->node->cl->sim, 4) == 0)
+		rot_super(k->life->env, k->life->node->cl->sim, super);
 }
 
 /* Opens it, or says why not. What is not explained by a fault is a failure of the run. */

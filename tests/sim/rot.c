@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "env/fiber.h"
 #include "replica/log_format.h"
+#include "replica/on_disk.h"
 
 #define RING 2u      /* blocks before it in the file */
 #define UNPROVEN 4u  /* batches in flight at a time */
@@ -98,4 +99,23 @@ void rot_log(struct env *e, struct sim *sim, const char *path, const struct uuid
 	mem_free_aligned(l.bytes);
 	if (l.f)
 		env_close(e, l.f);
+}
+
+void rot_super(struct env *e, struct sim *sim, const char *path)
+{
+	uint8_t *pair = mem_alloc_aligned(PAGE_PAIR);
+	struct env_file *f = NULL;
+	unsigned which = 0;
+	bool bad;
+
+	if (pair && !env_open(e, path, ENV_O_DIRECT, &f) && fiber_read(e, f, pair, PAGE_PAIR, 0) == PAGE_PAIR &&
+	    page_pick(pair, SUPER_MAGIC, SUPER_VERSION, NULL, &which, &bad) == PAGE_VALID && !bad) {
+		uint8_t *p = pair + which * HCI_BLOCK;
+
+		p[sim_rand_below(sim, HCI_BLOCK)] ^= (uint8_t)(1u << sim_rand_below(sim, 8));
+		(void)fiber_write(e, f, p, HCI_BLOCK, which * HCI_BLOCK, ENV_IO_DSYNC);
+	}
+	mem_free_aligned(pair);
+	if (f)
+		env_close(e, f);
 }

@@ -10,5 +10,7 @@
  * some were begun after it was durable: the last ones cannot be told from torn ones. last: in the very last, all the same.
  */
 void rot_log(struct env *e, struct sim *sim, const char *path, const struct uuid *disk, bool last);
+/* The newest copy of the superblock, if the other one is whole. */
+void rot_super(struct env *e, struct sim *sim, const char *path);
 
 #endif
