@@ -198,24 +198,27 @@ static void sleep_over(struct env_timer *t)
 {
 	struct sleeper *s = container_of(t, struct sleeper, timer);
 
+	/* Not by fiber_wake(): what that remembers is somebody else's wake, also one that comes before the fiber runs. */
 	s->over = true;
-	fiber_wake(s->env, s->fiber);
+	if (!s->fiber->parked)
+		return;
+	s->fiber->parked = false;
+	env_defer(s->env, &s->fiber->task);
 }
 
 void fiber_sleep(struct env *e, uint64_t ns)
 {
-	struct sleeper s = { .env = e, .fiber = e->current };
-	bool woken = false;
+	struct fiber *f = e->current;
+	struct sleeper s = { .env = e, .fiber = f };
 
+	assert(f);
 	env_timer_init(&s.timer, sleep_over);
 	env_timer_arm(e, &s.timer, e->now + ns);
-	for (;;) {
-		fiber_park(e);
-		if (s.over)
-			break;
-		woken = true; /* by somebody else: kept for the next park */
+	/* f->woken, before or meanwhile, is kept for the next park. */
+	while (!s.over) {
+		f->parked = true;
+		fiber_ctx_swap(&f->ctx, &e->loop_ctx, false);
 	}
-	e->current->woken = woken;
 }
 
 /* ---- condition, mutex ---- */

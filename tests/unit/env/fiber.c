@@ -2,6 +2,7 @@
 /* Fibers: parking and waking, conditions with and without a deadline, mutex, many at once, deep
  * stacks. */
 #include <pthread.h>
+#include <unistd.h>
 
 #include "unit/env/real.h"
 
@@ -94,6 +95,26 @@ static void sleep_body(struct env *e)
 START_TEST(a_wake_does_not_shorten_a_sleep)
 {
 	with_env(sleep_body);
+}
+END_TEST
+
+/* The loop was held up: the sleep is over, and somebody wakes the sleeper before it runs. */
+static void late_body(struct env *e)
+{
+	struct ctx c = { .env = e };
+
+	fiber_cond_init(&c.cond);
+	fiber_spawn(e, sleeping, &c, "sleeping");
+	fiber_sleep(e, NS_PER_MS);
+	usleep(20000);
+	fiber_sleep(e, 1); /* due before the other, in the same turn */
+	fiber_wake(e, c.fiber);
+	wait_ended(&c, 1);
+}
+
+START_TEST(a_wake_at_the_end_of_a_sleep_is_kept)
+{
+	with_env(late_body);
 }
 END_TEST
 
@@ -267,6 +288,7 @@ static Suite *suite(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, a_wake_before_the_park_is_remembered_once);
 	tcase_add_test(t, a_wake_does_not_shorten_a_sleep);
+	tcase_add_test(t, a_wake_at_the_end_of_a_sleep_is_kept);
 	tcase_add_test(t, conditions_wake_all_and_keep_deadlines);
 	tcase_add_test(t, a_signal_before_the_deadline_is_told);
 	tcase_add_test(t, a_mutex_lets_one_in);
