@@ -74,7 +74,7 @@ make_cluster() {
 			mkdir "$bed/nodes/$n/disks/$d/hci"
 			spare=()
 			[ "${d#s}" = "$d" ] || spare=(--spare)
-			until_true 20 on "$client" disk add "$n" "$bed/nodes/$n/disks/$d/hci" --pool p "${spare[@]}" >/dev/null || die "disk $d of $n"
+			until_true 60 on "$client" disk add "$n" "$bed/nodes/$n/disks/$d/hci" --pool p "${spare[@]}" >/dev/null || die "disk $d of $n"
 		done
 	done
 }
@@ -83,7 +83,7 @@ make_cluster() {
 make_volume() {
 	on "$client" volume create v "$1" --pool p --replicas "$2" --segment 32M --write-timeout 1s >/dev/null
 	"$testbed" start "$client" export "$ctl" volume export v --listen "unix:$bed/shared/v.sock" >/dev/null
-	until_true 10 test -S "$bed/shared/v.sock" || die "the export does not start"
+	until_true 60 test -S "$bed/shared/v.sock" || die "the export does not start"
 }
 
 show() { on "$client" volume show v --json; }
@@ -91,7 +91,7 @@ out() { show | jq -e '.out > 0' >/dev/null; }
 whole() { show | jq -e '.out == 0 and .rebuilding == 0' >/dev/null; }
 off_disk() { on "$client" volume show v --replicas --json | jq -e --arg d "$1" 'all(.disk != $d and .state == "in sync")' >/dev/null; }
 
-# start_fio SECONDS SIZE: random writes that it reads back and verifies.
+# start_fio SECONDS SIZE: random writes that it reads back and verifies, until end_fio, or for so long at most.
 start_fio() {
 	began=$(date +%s%3N)
 	fio --name=f --ioengine=nbd --uri="nbd+unix:///v?socket=$bed/shared/v.sock" --rw=randwrite --bsrange=4k-256k --size="$2" \
@@ -99,6 +99,18 @@ start_fio() {
 		--output-format=json --output="$bed/shared/fio.json" >"$bed/shared/fio.out" 2>&1 &
 	fio_pid=$!
 	at "fio writes and verifies for up to $1 s"
+}
+
+# end_fio [SECONDS]: when it has run for so long. All that happened, happened under load: it must run until now.
+end_fio() {
+	local left=$((${1:-0} - ($(date +%s%3N) - began) / 1000))
+	[ $left -le 0 ] || sleep $left
+	fio_runs || die "fio ended early: $(cat "$bed/shared/fio.out")"
+	kill -INT "$fio_pid" # its report covers what it did
+	wait "$fio_pid" || true
+	fio_pid=''
+	at "fio has ended"
+	fio_result
 }
 
 # The load's own judgement, once it has ended.

@@ -64,10 +64,7 @@ for ((i = 1; i <= rounds; i++)); do
 	at "round $i: $said for $away s; whole after $took s"
 	fio_runs || die "round $i ($said): fio ended: $(cat "$bed/shared/fio.out")"
 done
-kill -INT "$fio_pid" # its report covers what it did
-wait "$fio_pid" || true
-fio_pid=''
-fio_result
+end_fio
 compare_copies 3
 for k in "${!count[@]}"; do echo "  ${count[$k]} x $k"; done
 at "$rounds rounds held; healed after at most $slowest s"
