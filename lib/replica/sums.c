@@ -170,8 +170,8 @@ static void load_end(struct sums *x, int err)
 /*
  * Of a damaged page the older copy is left. After a power loss that tore the newer one it is right but for what the log covers.
  * If the newer one rotted it has sums of content that was written over since, which a replica that is not in the set may still
- * have: nobody must take that for what was lost here. So a sum that does not fit its block is none. No pass changes the
- * blocks meanwhile, as it needs this page.
+ * have: nobody must take that for what was lost here. So a sum that does not fit its block is none. A pass may write blocks
+ * meanwhile; it sets their sums when it has this page, and until then they are found in the log.
  */
 static void check_on(struct sums *x);
 
