@@ -210,6 +210,19 @@ static enum mst_class choose(struct classifier *cl, const struct subject *s, str
 	return MST_NEW;
 }
 
+/*
+ * What can be had again for a few bytes, a repeat or a reference, is kept for its own place only while there is room, or if
+ * that has a slot already: else a guest larger than the cache would drive out what it changes before that comes again.
+ */
+static bool worth_keeping(const struct classifier *cl, const struct subject *s, enum mst_class class, const struct emit_page *out)
+{
+	if (class != MST_SAME && class != MST_REF)
+		return true;
+	if (s->own == MIRROR_NONE)
+		return cl->mirror.used < cl->mirror.slots.n;
+	return class == MST_REF || out->from != s->own;
+}
+
 static void one_page(struct classifier *cl, struct batch *b, const struct piece *piece, uint16_t index, struct mplan *p)
 {
 	struct subject s = { .page = b->raw + b->pages[index], .quick = b->quick[index], .batch = b->seq, .index = index,
@@ -221,9 +234,7 @@ static void one_page(struct classifier *cl, struct batch *b, const struct piece 
 	if (!on(cl, MST_ZERO) || !mst_is_zero(s.page)) {
 		s.own = mirror_by_key(&cl->mirror, s.key);
 		class = choose(cl, &s, p, &out, strong);
-		/* A repeat is kept for its own place only while there is room, or if that has a slot already. */
-		if (class != MST_SAME || (s.own != MIRROR_NONE && out.from != s.own) ||
-		    (s.own == MIRROR_NONE && cl->mirror.used < cl->mirror.slots.n))
+		if (worth_keeping(cl, &s, class, &out))
 			keep(cl, &s, &out);
 	}
 	if (piece->kind == PIECE_PAGE)

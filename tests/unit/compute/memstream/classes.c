@@ -343,28 +343,6 @@ START_TEST(blocks_of_a_disk_are_references)
 }
 END_TEST
 
-START_TEST(an_index_that_is_nearly_full_knows_its_blocks)
-{
-	struct mst_index *index = mst_index_new(id, 9000);
-	uint64_t n = 8000, known = 0, quick, token;
-	struct mst_provider src;
-	uint8_t page[MST_PAGE];
-
-	for (uint64_t i = 0; i < n; i++) {
-		page_text(page, (unsigned)i + 1);
-		mst_index_note(index, i, page);
-	}
-	mst_index_source(index, &src);
-	for (uint64_t i = 0; i < n; i++) {
-		page_text(page, (unsigned)i + 1);
-		quick = mst_quick(page);
-		known += src.lookup(src.ctx, quick, &token) && token == i;
-	}
-	ck_assert_uint_ge(known, n * 995 / 1000);
-	mst_index_free(index);
-}
-END_TEST
-
 /* ---- hashes that collide ---- */
 
 static uint64_t quick_of_all(const void *page)
@@ -495,7 +473,6 @@ static Suite *suite(void)
 	tcase_add_test(t, the_next_guest_of_an_image_costs_little);
 	tcase_add_test(t, what_the_store_forgot_is_sent);
 	tcase_add_test(t, blocks_of_a_disk_are_references);
-	tcase_add_test(t, an_index_that_is_nearly_full_knows_its_blocks);
 	tcase_add_loop_test(t, a_wrong_page_is_refused_whatever_hashes_collide, 0, 3);
 	tcase_add_test(t, a_slow_disk_is_not_waited_for);
 	tcase_add_test(t, zlib_is_enough);
