@@ -22,7 +22,8 @@ and a hci-node each), and shows what it does in eight steps; about three minutes
   -h, --help       this text
 
 Exit status: 0 only if all held, no record was lost and none was stale.
-Needs root. Leaves nothing behind but build/ and the cached guest image (/var/cache/hci).
+Needs root. Leaves nothing behind but build/ and the cached guest image (/var/cache/hci); a run that failed
+also its logs and the guest's console, in /var/tmp/hci-demo-failed.*.
 EOF
 }
 

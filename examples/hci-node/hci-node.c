@@ -35,7 +35,8 @@ static const char help[] =
 	"  --cache-block SIZE   cached as one, 4K to 64K (default 16K)\n"
 	"  --copy-depth N       requests of rebuilds that a disk works on while users have some (default 2)\n"
 	"  --metrics ADDR:PORT  serve http://ADDR:PORT/metrics for Prometheus\n"
-	"  --debug              log more\n\n"
+	"  --debug              log more\n"
+	"  --version            print the version and exit\n\n"
 	"Example:\n"
 	"  hci-node --store sqlite:/shared/cluster.db --name n1 --listen tcp:10.0.0.1:7400 \\\n"
 	"           --ca /etc/hci/ca.crt --cert /etc/hci/node.crt --key /etc/hci/node.key\n";
@@ -145,7 +146,7 @@ static int cache_start(hci_cluster *cluster, const struct cache_args *a, struct 
 static void parse(int argc, char **argv, struct hci_cluster_opts *co, struct hci_node_opts *no,
 		  const char **metrics, struct cache_args *cache)
 {
-	const char *heartbeat = "0", *depth = "0", *help_wanted = NULL, *debug = NULL;
+	const char *heartbeat = "0", *depth = "0", *help_wanted = NULL, *version = NULL, *debug = NULL;
 	const struct {
 		const char *name, **value;
 	} opts[] = {
@@ -157,9 +158,10 @@ static void parse(int argc, char **argv, struct hci_cluster_opts *co, struct hci
 		{ "cache", &cache->path },     { "cache-size", &cache->size },
 		{ "cache-ram", &cache->ram },  { "cache-block", &cache->block },
 		{ "copy-depth", &depth },
-		{ "debug", &debug },           { "help", &help_wanted },
+		{ "debug", &debug },           { "version", &version },
+		{ "help", &help_wanted },
 	};
-	const int n = sizeof(opts) / sizeof(*opts), flags = n - 2; /* the last two take no value */
+	const int n = sizeof(opts) / sizeof(*opts), flags = n - 3; /* the last three take no value */
 	struct option longs[sizeof(opts) / sizeof(*opts) + 1] = { { NULL, 0, NULL, 0 } };
 	int o, i = 0;
 
@@ -171,7 +173,19 @@ static void parse(int argc, char **argv, struct hci_cluster_opts *co, struct hci
 		fputs(help, stdout);
 		exit(0);
 	}
-	if (o != -1 || optind != argc || !co->store_url || !no->name || !no->listen) {
+	if (version) {
+		printf("hci-node %s\n", hci_version_string());
+		exit(0);
+	}
+	if (o != -1) { /* getopt_long() has said what is wrong */
+		fprintf(stderr, "see hci-node --help\n");
+		exit(2);
+	}
+	if (optind != argc) {
+		fprintf(stderr, "hci-node: '%s': it takes options only: see hci-node --help\n", argv[optind]);
+		exit(2);
+	}
+	if (!co->store_url || !no->name || !no->listen) {
 		fprintf(stderr, "hci-node: --store, --name and --listen are required: see hci-node "
 				"--help\n");
 		exit(2);

@@ -72,7 +72,7 @@ int done(struct cli *cli, const char *fmt, ...)
 const char *opt_text(const struct cli *cli, const char *name)
 {
 	for (int i = cli->nopts; i-- > 0;)
-		if (!strcmp(cli->opts[i].name, name))
+		if (!cli->opts[i].global && !strcmp(cli->opts[i].name, name))
 			return cli->opts[i].value;
 	return NULL;
 }

@@ -57,13 +57,14 @@ struct cli {
 	int nargs;
 	struct {
 		const char *name, *value;
+		bool global; /* for all verbs, main.c's */
 	} opts[OPTS_MAX];
 	int nopts;
 };
 
 /* ---- options (args.c) ---- */
 
-/* NULL when it was not given. */
+/* Of the verb; NULL when it was not given. */
 const char *opt_text(const struct cli *cli, const char *name);
 bool opt_flag(const struct cli *cli, const char *name);
 /* Exits with a message when the value is no number. Sizes take K, M, G, T (powers of 1024); times

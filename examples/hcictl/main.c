@@ -18,9 +18,11 @@ static const struct opt global_opts[] = {
 	  "metadata of the cluster, such as sqlite:/shared/cluster.db or etcd://n1,n2,n3 (HCI_STORE)" },
 	{ "cert-dir", "DIR", "where ca.crt, node.crt and node.key are (HCI_CERT_DIR)" },
 	{ "name", "NAME", "in whose name we act: that of the certificate (HCI_NAME)" },
-	{ "config", "FILE", "lines \"store = URL\" and so on (default /etc/hci/hcictl.conf)" },
+	{ "config", "FILE",
+	  "lines \"store = URL\" and so on (default /etc/hci/hcictl.conf); before NOUN where VERB has one too" },
 	{ "json", NULL, "output for programs" },
 	{ "debug", NULL, "libhci's log on stderr" },
+	{ "version", NULL, "print the version and exit" },
 	{ NULL, NULL, NULL },
 };
 
@@ -157,6 +159,9 @@ static void take_opt(struct cli *cli, const struct verb *v, int argc, char **arg
 	size_t len = eq ? (size_t)(eq - name) : strlen(name);
 	const struct opt *o = find_opt(v ? v->opts : NULL, name, len);
 
+	/* Behind a verb its own option wins, such as --config of `policy add`. */
+	bool global = !o;
+
 	if (!o)
 		o = find_opt(global_opts, name, len);
 	if (!o)
@@ -167,6 +172,7 @@ static void take_opt(struct cli *cli, const struct verb *v, int argc, char **arg
 		usage_error("--%s takes no value", o->name);
 	if (cli->nopts == OPTS_MAX)
 		usage_error("too many options");
+	cli->opts[cli->nopts].global = global;
 	cli->opts[cli->nopts].name = o->name;
 	cli->opts[cli->nopts++].value = !o->arg ? "" : eq ? eq + 1 : argv[++*i];
 }
@@ -222,9 +228,23 @@ static struct parsed parse(struct cli *cli, int argc, char **argv)
 	return p;
 }
 
-static const char *either(const char *flag, const char *env)
+/* One of global_opts; NULL when it was not given. */
+static const char *global_text(const struct cli *cli, const char *name)
 {
-	return flag ? flag : getenv(env);
+	for (int i = cli->nopts; i-- > 0;)
+		if (cli->opts[i].global && !strcmp(cli->opts[i].name, name))
+			return cli->opts[i].value;
+	return NULL;
+}
+
+/* An option or the environment; empty is as good as absent: HCI_CERT_DIR= hcictl ... goes without TLS. */
+static const char *either(const struct cli *cli, const char *name, const char *env)
+{
+	const char *value = global_text(cli, name);
+
+	if (!value)
+		value = getenv(env);
+	return value && *value ? value : NULL;
 }
 
 static void say(void *arg, int32_t level, const char *subsystem, const char *line)
@@ -268,6 +288,11 @@ int main(int argc, char **argv)
 	struct parsed p = parse(&cli, argc, argv);
 	int rc;
 
+	if (global_text(&cli, "version")) {
+		printf("hcictl %s\n", hci_version_string());
+		free(cli.args);
+		return EXIT_FINE;
+	}
 	if (!p.noun || p.help || !p.verb) {
 		rc = !p.noun ? help_all() : p.verb ? help_verb(p.noun, p.verb) : help_noun(p.noun);
 		free(cli.args);
@@ -276,12 +301,12 @@ int main(int argc, char **argv)
 	if (cli.nargs < p.verb->min || cli.nargs > p.verb->max)
 		usage_error("usage: hcictl %s %s %s (--help tells more)", p.noun->name,
 			    p.verb->name, p.verb->args);
-	cli.store = either(opt_text(&cli, "store"), "HCI_STORE");
-	cli.certs = either(opt_text(&cli, "cert-dir"), "HCI_CERT_DIR");
-	cli.name = either(opt_text(&cli, "name"), "HCI_NAME");
-	cli.json = opt_flag(&cli, "json");
-	cli.debug = opt_flag(&cli, "debug");
-	read_config(&cli, opt_text(&cli, "config"));
+	cli.store = either(&cli, "store", "HCI_STORE");
+	cli.certs = either(&cli, "cert-dir", "HCI_CERT_DIR");
+	cli.name = either(&cli, "name", "HCI_NAME");
+	cli.json = global_text(&cli, "json");
+	cli.debug = global_text(&cli, "debug");
+	read_config(&cli, global_text(&cli, "config"));
 	rc = p.verb->offline ? EXIT_FINE : open_cluster(&cli);
 	if (!rc)
 		rc = p.verb->run(&cli);

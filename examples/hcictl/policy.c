@@ -47,6 +47,21 @@ static int remove_policy(struct cli *cli)
 	return done(cli, "policy %s removed", cli->args[0]);
 }
 
+/* The chosen first, in their order; those turned down stay in libhci's. */
+static void chosen_first(struct hci_policy_candidate *c, uint64_t n)
+{
+	for (uint64_t i = 1; i < n; i++) {
+		struct hci_policy_candidate one = c[i];
+		uint64_t at = i;
+
+		while (one.rank > 0 && at && (c[at - 1].rank <= 0 || c[at - 1].rank > one.rank)) {
+			c[at] = c[at - 1];
+			at--;
+		}
+		c[at] = one;
+	}
+}
+
 static int explain(struct cli *cli)
 {
 	const char *pool = opt_text(cli, "pool"), *vm = opt_text(cli, "vm");
@@ -67,6 +82,7 @@ static int explain(struct cli *cli)
 					   &cli->err);
 	if (rc)
 		return failed(cli);
+	chosen_first(c, n);
 	t = table_new(cli, false);
 	for (uint64_t i = 0; i < n; i++) {
 		table_row(t);
@@ -92,8 +108,9 @@ static const struct verb verbs[] = {
 	  .max = 2,
 	  .more = "PLUGIN is the path of the shared object, the same on every node; it is loaded "
 		  "and tried first. Example:\n"
-		  "  hcictl policy add tight /usr/lib/hci/plugins/placement-pack.so",
-	  .opts = { { "config", "TEXT", "handed to the plugin" } } },
+		  "  hcictl policy add tight /usr/lib/hci/plugins/placement-pack.so\n"
+		  "  hcictl policy add fast /usr/local/lib/hci/placement-teaching.so --config at-least=ssd",
+	  .opts = { { "config", "TEXT", "handed to the plugin; not the --config of all verbs, which goes before `policy` here" } } },
 	{ .name = "list", .args = "", .summary = "List the policies", .run = list },
 	{ .name = "remove",
 	  .args = "NAME",

@@ -12,7 +12,27 @@ ctl_node=n1
 cut=3
 [ "$nodes" != 2 ] || cut=1
 
+# Named after this process, so that what a killed run left is told from what another one uses, and goes.
+make_scratch() {
+	local old
+	for old in /var/tmp/hci-demo-[0-9]*; do
+		[ ! -d "$old" ] || [ -e "/proc/${old##*-}" ] || rm -rf "$old"
+	done
+	scratch=/var/tmp/hci-demo-$$
+	rm -rf $scratch
+	mkdir -m 700 $scratch
+}
+
+build_is_there() {
+	local it
+	it=$(cd "$build" 2>/dev/null && pwd) || die "--build $build: no such directory"
+	build=$it
+	[ -x "$build/examples/hcictl/hcictl" ] && [ -x "$build/examples/hci-node/hci-node" ] ||
+		die "--build $build: no hcictl and hci-node there: build them first"
+}
+
 prepare() {
+	[ -z "$build" ] || build_is_there
 	"$top/tests/install-packages.sh" "$top/tests/packages.txt" "$top/tests/testbed/packages.txt"
 	"$testbed" sweep >/dev/null 2>&1 || true
 	# Of an earlier run with --keep, or of one that is still there.
@@ -23,15 +43,11 @@ prepare() {
 		(cd "$top" && run cmake --preset release && run cmake --build --preset release -j "$(nproc)" --target hci hci-node \
 			hcictl plugin_placement-spread plugin_placement-pack plugin_scheduler-balance) || exit 1
 	fi
-	build=$(cd "$build" && pwd)
+	build_is_there
 	bin=$build/examples
-	[ -x "$bin/hcictl/hcictl" ] && [ -x "$bin/hci-node/hci-node" ] || die "$build: no hcictl and hci-node there: build them first"
 	echo "Guest image"
 	image=$("$top/tests/testbed/image.sh" --quiet)
-	# One name, so that what a killed run left is gone now.
-	scratch=/var/tmp/hci-demo
-	rm -rf $scratch
-	mkdir -m 700 $scratch
+	make_scratch
 	export HCI_STORE=sqlite:$beddir/shared/cluster.db HCI_CERT_DIR=$beddir/shared/admin HCI_NAME=admin
 	export HCI_PLUGIN_DIR=$build/plugins-out
 }

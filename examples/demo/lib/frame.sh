@@ -13,6 +13,7 @@ tty='' interrupted='' begin=$SECONDS
 bold='' plain='' red=''
 if [ -n "$tty" ]; then bold=$'\e[1m' plain=$'\e[0m' red=$'\e[31m'; fi
 
+ours='' # the bed is this run's: nobody else's is taken down
 current=0 titles=() results=() texts=() seconds=()
 acknowledged=0 lost=-1 stale=-1
 facts='{}' # for --json: numbers by name
@@ -115,6 +116,14 @@ The cluster stays up. To go on:
 EOF
 }
 
+# What a failed run has to tell goes with the bed: its logs and consoles are copied first, as far as there are any.
+keep_evidence() {
+	local to
+	to=$(mktemp -d /var/tmp/hci-demo-failed.XXXX)
+	(cd "$beddir" && cp -r --parents nodes/*/log nodes/*/data/run/*.console "$to") 2>/dev/null || true
+	echo "logs and consoles are in $to now; --keep leaves the cluster up" >&2
+}
+
 finish() {
 	local rc=$?
 	trap - EXIT
@@ -125,10 +134,12 @@ finish() {
 		write_json "$([ $rc = 0 ] && echo true || echo false)" || rc=1
 	fi
 	if [ -n "$keep" ] && [ -z "$interrupted" ] && [ ${#titles[@]} -gt 0 ]; then
-		"$testbed" keep && how_to_go_on
+		# `testbed down` will take what is in the bed's directory with it.
+		"$testbed" keep && mv "$scratch" "$beddir/demo" && how_to_go_on
 	else
 		[ -z "$interrupted" ] || echo "interrupted: cleaning up" >&2
-		"$testbed" --quiet down >/dev/null 2>&1 || "$testbed" sweep || rc=1
+		[ $rc = 0 ] || [ -n "$interrupted" ] || [ -z "$ours" ] || keep_evidence || true
+		[ -z "$ours" ] || "$testbed" --quiet down >/dev/null 2>&1 || "$testbed" sweep || rc=1
 		[ -z "${scratch:-}" ] || rm -rf "$scratch"
 	fi
 	exit $rc

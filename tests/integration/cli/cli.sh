@@ -4,7 +4,7 @@
 # for programs, errors and exit statuses.
 #
 # usage: cli.sh BUILD
-build=$(cd "${1:?BUILD is missing}" && pwd)
+build=$(cd "${1:?BUILD is missing}" && pwd) top=$(cd "$(dirname "$(readlink -f "$0")")/../../.." && pwd)
 export BIN_NODE=$build/examples/hci-node/hci-node BIN_CTL=$build/examples/hcictl/hcictl HCI_PLUGIN_DIR=$build/plugins-out
 # shellcheck source=tests/integration/cli/local.sh
 . "$(dirname "$(readlink -f "$0")")/local.sh"
@@ -56,8 +56,16 @@ refused 1 "HCI_E_EXISTS" ctl pki ca "$work/ca" lab
 refused 1 "HCI_E_AUTH" ctl node list --cert-dir /nonexistent
 printf '# a comment\nstore = %s\ncert-dir=%s\nname = admin\n' "$HCI_STORE" "$HCI_CERT_DIR" >"$work/conf"
 check "configuration file" env -u HCI_STORE -u HCI_CERT_DIR -u HCI_NAME "$BIN_CTL" cluster info --config "$work/conf"
+cp "$work/conf" "$work/conf-fine"
 echo "colour = blue" >>"$work/conf"
 refused 2 "colour" ctl cluster info --config "$work/conf"
+
+check "version" is "$(ctl --version)" "hcictl $(sed -n 's/^#define HCI_VERSION_STRING "\(.*\)"/\1/p' "$top/include/hci/version.h")"
+check "the node's" is "$("$BIN_NODE" --version)" "hci-node $(ctl --version | cut -d' ' -f2)"
+refused 2 "which cluster" env HCI_STORE= "$BIN_CTL" node list
+check "an empty variable is none" env HCI_CERT_DIR= HCI_NAME= "$BIN_CTL" cluster info --config "$work/conf-fine"
+refused 2 "unrecognized option" "$BIN_NODE" --bogus
+check "and nothing that misleads" sh -c "! grep required '$work/err'"
 
 # ---- nodes, disks, pools ----
 node_up n1 "127.0.0.1:$((base_port + 9))"
@@ -89,7 +97,12 @@ check "a policy" ctl policy add tight "$HCI_PLUGIN_DIR/placement-pack.so"
 check "all of them" is "$(value 'map(.name) | join(" ")' policy list)" "balance chained copyset pack spread tight"
 refused 1 "HCI_E_PLUGIN" ctl policy add broken /etc/passwd
 check "explained" is "$(value 'map(select(.rank > 0)) | length' policy explain tight --pool main --replicas 3)" 3
+check "the chosen come first" is "$(value 'map(.rank)[0:3] | join(" ")' policy explain spread --pool main --replicas 3)" "1 2 3"
 check "policy removed" ctl policy remove tight
+refused 1 "HCI_E_PLUGIN.*\|takes.*" ctl policy add odd "$HCI_PLUGIN_DIR/placement-pack.so" --config colour=blue
+check "the tool's own --config goes before the noun" ctl --config "$work/conf-fine" policy add plain "$HCI_PLUGIN_DIR/placement-pack.so"
+check "it was not handed to the plugin" is "$(value '.[] | select(.name == "plain") | .config' policy list)" ""
+check "policy removed" ctl policy remove plain
 
 # ---- volumes ----
 refused 1 "HCI_E_NOPLACE" ctl volume create v 64M --pool main --replicas 4

@@ -26,3 +26,17 @@ echo "CMake with find_package"
 	-DCMAKE_C_COMPILER="$cc" >"$scratch/cmake.log" || { cat "$scratch/cmake.log"; exit 1; }
 "$cmake" --build "$scratch/cmake" >"$scratch/cmake.log" || { cat "$scratch/cmake.log"; exit 1; }
 "$try" "$scratch/cmake/placement-teaching.so"
+
+echo "the lines of its README, in a cluster without nodes"
+bin=$(dirname "$(find "$scratch/root" -type f -name hcictl)")
+export HCI_STORE=sqlite:$scratch/cluster.db LD_LIBRARY_PATH=$(dirname "$(dirname "$pc")") HCI_CERT_DIR='' HCI_NAME=''
+path=/usr/local/lib/hci/placement-teaching.so
+line=$(grep -o "hcictl policy add .*" "$example/README.md")
+[[ $line == *$path*--config* ]] || { echo "README.md no longer says how the plugin is configured: $line" >&2; exit 1; }
+mkdir -m 755 "$scratch/root/plugins"
+install -m 644 "$scratch/plugin/placement-teaching.so" "$scratch/root/plugins/"
+"$bin/hcictl" cluster create teaching
+read -r -a words <<<"${line//$path/$scratch/root/plugins/placement-teaching.so}"
+"$bin/${words[0]}" "${words[@]:1}"
+said=$("$bin/hcictl" policy list --json | grep -o '"config": "at-least=ssd"') || { "$bin/hcictl" policy list >&2; exit 1; }
+echo "the plugin got $said"
