@@ -14,7 +14,7 @@ echo "# the service is killed; the guest waits for it"
 service_kill n1
 sleep 1
 node_start n1
-check "runs again" wait_for 20 running_on n1
+check "runs again" wait_for 60 running_on n1
 check "the guest writes" writes
 
 echo "# the service hangs for longer than its leases last"
@@ -22,15 +22,15 @@ pid=$(service_pid n1)
 kill -STOP "$pid"
 sleep 9
 kill -CONT "$pid"
-check "has its volume again" wait_for 20 volume_is_on n1
-check "runs again" wait_for 10 running_on n1
+check "has its volume again" wait_for 60 volume_is_on n1
+check "runs again" wait_for 60 running_on n1
 check "the guest writes" writes
 check "one boot so far" [ "$(grep -ac '^HCI-BOOT' "$(console n1)")" = 1 ]
 
 echo "# the guest is shut down from inside, as it were"
 tb exec n1 virsh -q shutdown v1 >/dev/null
 stopped() { ctl vms | grep -q '^v1 node=n1 wanted=0 state=0'; }
-check "counts as stopped" wait_for 20 stopped
+check "counts as stopped" wait_for 60 stopped
 check "its volume is free" volume_is_on ""
 check "no record is lost or stale" verify
 
@@ -40,9 +40,9 @@ check "the guest writes" writes
 tb kill n1
 tb restart n1 >/dev/null
 node_start n1
-check "the VM is started again" wait_for 30 running_on n1
+check "the VM is started again" wait_for 60 running_on n1
 two_boots() { [ "$(grep -ac '^HCI-BOOT' "$(console n1)")" = 3 ]; }
-check "boots" wait_for 60 two_boots
+check "boots" wait_for 180 two_boots
 check "the guest writes" writes
 check "is stopped" ctl stop v1 destroy
 check "the replicas are equal" ctl compare vol

@@ -79,7 +79,7 @@ cluster_up() {
 	ctl create || exit 1
 	node_start n1
 	node_start n2
-	wait_for 10 service_up n1 && wait_for 10 service_up n2 || exit 1
+	wait_for 60 service_up n1 && wait_for 60 service_up n2 || exit 1
 	ctl setup n1 "$bed/nodes/n1/disks/d1/hci" n2 "$bed/nodes/n2/disks/d1/hci" || exit 1
 	ctl import vol "$image/disk.img" 2 || exit 1
 	ctl define v1 n1 "$image/vmlinuz" "$image/initrd" \
@@ -103,7 +103,7 @@ grown() { [ "$(newest)" -gt "$1" ]; }
 writes() {
 	local now
 	now=$(newest)
-	wait_for 30 grown $((now + 50))
+	wait_for 120 grown $((now + 50))
 }
 
 # All that was ever acknowledged, against the volume; the logs of the nodes take turns, so sort by number.

@@ -40,7 +40,7 @@ tb exec n1 pkill -9 qemu-system
 wait $!
 check "fails" [ $? = 1 ]
 check "still on n2" vm_is_on n2
-check "nothing is left on n1" wait_for 10 no_domain_on n1
+check "nothing is left on n1" wait_for 60 no_domain_on n1
 check "the guest writes" writes
 
 echo "# n2 -> n1, back"
@@ -55,9 +55,9 @@ sleep 1
 service_kill n1
 check "the service starts again" node_start n1
 wait $!
-check "still on n1" wait_for 15 vm_is_on n1
-check "nothing is left on n2" wait_for 15 no_domain_on n2
-check "running" wait_for 15 running_on n1
+check "still on n1" wait_for 60 vm_is_on n1
+check "nothing is left on n2" wait_for 60 no_domain_on n2
+check "running" wait_for 60 running_on n1
 check "the guest writes" writes
 
 echo "# n1 -> n2, with its disks"
