@@ -8,12 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-volatile int interrupted;
+volatile sig_atomic_t interrupted;
 
 static void on_interrupt(int sig)
 {
 	(void)sig;
-	interrupted = 1;
+	if (interrupted < 2)
+		interrupted++;
 }
 
 void catch_interrupt(void)

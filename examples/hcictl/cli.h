@@ -7,6 +7,7 @@
 #define HCICTL_CLI_H
 
 #include <hci/hci.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 
@@ -85,7 +86,7 @@ int complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 int done(struct cli *cli, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* Set by Ctrl-C after catch_interrupt(). */
-extern volatile int interrupted;
+extern volatile sig_atomic_t interrupted; /* how often: 0, 1, 2 (or more) */
 void catch_interrupt(void);
 
 /* ---- printing (out.c) ---- */

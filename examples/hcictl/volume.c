@@ -299,7 +299,9 @@ static const struct verb verbs[] = {
 	  .run = volume_export,
 	  .min = 1,
 	  .max = 1,
-	  .more = "Prints the URI for qemu-img, nbdcopy, fio and others. Examples:\n"
+	  .more = "Prints the URI for qemu-img, nbdcopy, fio and others. Ctrl-C finishes the "
+		  "requests that are open; a second\n"
+		  "one abandons them, for when replicas cannot be reached. Examples:\n"
 		  "  hcictl volume export v1 --listen unix:/run/v1.sock\n"
 		  "  hcictl volume export v1 --listen tcp:10.0.0.1:10809 --tls",
 	  .opts = { { "listen", "ADDRESS",

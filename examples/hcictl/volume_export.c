@@ -2,6 +2,8 @@
 /* volume export: this process attaches the volume and serves it until it is told to stop */
 #include "volume.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 static void print_status(struct cli *cli, hci_volume *vol)
@@ -32,6 +34,39 @@ static void print_status(struct cli *cli, hci_volume *vol)
 	fflush(stdout);
 }
 
+/* ---- the end, with a second Ctrl-C for when the replicas cannot be reached ---- */
+
+struct stopping {
+	hci_volume *vol;
+	atomic_bool over;
+};
+
+static void *abandon_when_told(void *arg)
+{
+	struct stopping *s = arg;
+
+	while (!atomic_load(&s->over) && interrupted < 2)
+		usleep(20000);
+	if (!atomic_load(&s->over)) {
+		fputs("hcictl: abandoned: what clients wrote and was not acknowledged may be lost\n", stderr);
+		(void)hci_volume_abandon(s->vol, NULL);
+	}
+	return NULL;
+}
+
+/* Its requests are finished first, and that can take for ever. */
+static void stop(hci_export *x, hci_volume *vol)
+{
+	struct stopping s = { .vol = vol };
+	pthread_t t;
+	int rc = pthread_create(&t, NULL, abandon_when_told, &s);
+
+	hci_export_stop(x);
+	atomic_store(&s.over, true);
+	if (!rc)
+		pthread_join(t, NULL);
+}
+
 static int serve(struct cli *cli, hci_volume *vol)
 {
 	struct hci_export_opts o = HCI_EXPORT_OPTS_INIT;
@@ -57,7 +92,7 @@ static int serve(struct cli *cli, hci_volume *vol)
 		print_status(cli, vol);
 		next = now_ns() + every * 1000000u;
 	}
-	hci_export_stop(x);
+	stop(x, vol);
 	return EXIT_FINE;
 }
 

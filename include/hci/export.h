@@ -36,7 +36,12 @@ struct hci_export_opts {
  */
 HCI_API int hci_export_start(hci_export **out, hci_volume *vol, const struct hci_export_opts *opts, struct hci_error *err);
 
-/** Stop: open requests are finished, connections closed. NULL is fine. Threads: any. Blocks. Since 0.1. */
+/**
+ * Stop: open requests are finished, connections closed. NULL is fine.
+ *
+ * Threads: any. Blocks, for as long as replicas that open requests need are out of reach: hci_volume_abandon() from another thread
+ * ends that. Since 0.1.
+ */
 HCI_API void hci_export_stop(hci_export *x);
 
 /** The NBD URI for clients, such as "nbd+unix:///vol?socket=/run/hci/vol.sock"; valid as long as the handle. Since 0.1. */

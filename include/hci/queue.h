@@ -32,7 +32,12 @@ struct hci_completion {
  */
 HCI_API int hci_queue_create(hci_queue **out, hci_cluster *cluster, uint32_t depth, struct hci_error *err);
 
-/** Free it; waits for open requests first. NULL is fine. Since 0.1. */
+/**
+ * Free it; waits for open requests first. NULL is fine.
+ *
+ * Requests wait for as long as replicas are out of reach: call hci_volume_abandon() or the last hci_volume_unref() first (both end
+ * them; completions stay here) where that may not be waited for. Threads: the queue's. Blocks. Since 0.1.
+ */
 HCI_API void hci_queue_unref(hci_queue *q);
 
 /** A descriptor (eventfd) that is readable while completions wait; poll it, do not read it. The queue's. Since 0.1. */

@@ -191,7 +191,26 @@ HCI_API int hci_volume_attach(hci_volume **out, hci_cluster *c, const char *name
 /** Take another reference. @return @p vol. Threads: any. Since 0.1. */
 HCI_API hci_volume *hci_volume_ref(hci_volume *vol);
 
-/** Give a reference back; the last one finishes what is open and detaches. NULL is fine. Threads: any. Blocks. Since 0.1. */
+/**
+ * End what is open, now: for a program that is to stop while the replicas cannot be reached.
+ *
+ * Open requests, queued or waited for, end with HCI_E_CLOSED within moments and give their buffers back; so does every later one.
+ * A write that ends so may have happened or not; what was acknowledged before is safe. The volume stays attached for others until
+ * the last hci_volume_unref(), which then waits for no request, or until its lease is over.
+ *
+ * @param vol  attached volume; a reference is still to be given back. Again: does nothing
+ * @param err  NULL, or filled in on failure
+ * @return 0, HCI_E_INVAL (NULL), HCI_E_NOMEM. Threads: any, also while others wait in calls on @p vol; not from a signal handler.
+ *   Blocks for a turn of the loop. Since 0.1.
+ */
+HCI_API int hci_volume_abandon(hci_volume *vol, struct hci_error *err);
+
+/**
+ * Give a reference back; the last one finishes what is open and detaches. Requests that cannot be finished because replicas are out
+ * of reach end with HCI_E_CLOSED after 30 seconds; hci_volume_abandon() spares that wait. NULL is fine.
+ *
+ * Threads: any. Blocks for up to 30 seconds, and for store I/O. Since 0.1.
+ */
 HCI_API void hci_volume_unref(hci_volume *vol);
 
 /** Bytes of the volume. Threads: any. Since 0.1. */
@@ -208,8 +227,9 @@ HCI_API uint32_t hci_volume_block_size(const hci_volume *vol);
  * @param len     bytes, a multiple of the block size
  * @param offset  bytes from the start, likewise aligned
  * @param err     NULL, or filled in on failure
- * @return 0, HCI_E_RANGE, HCI_E_ALIGN, HCI_E_FENCED (another writer took the volume), HCI_E_IO, HCI_E_NOMEM, HCI_E_CLOSED.
- * Threads: any. Blocks, while no in-sync replica can be reached as well. Since 0.1.
+ * @return 0, HCI_E_RANGE, HCI_E_ALIGN, HCI_E_FENCED (another writer took the volume), HCI_E_IO, HCI_E_NOMEM,
+ *   HCI_E_CLOSED (the volume was abandoned).
+ * Threads: any. Blocks, while no in-sync replica can be reached as well: hci_volume_abandon() ends that. Since 0.1.
  */
 HCI_API int hci_volume_pread(hci_volume *vol, void *buf, uint64_t len, uint64_t offset, struct hci_error *err);
 

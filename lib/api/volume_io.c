@@ -127,6 +127,15 @@ hci_volume *hci_volume_ref(hci_volume *h)
 	return h;
 }
 
+/* Requests in a queue's ring: it has been posted for them, so the loop takes them in one of its next turns. */
+static bool untaken(hci_volume *h)
+{
+	struct vol_status st;
+
+	vol_status(h->v, &st);
+	return atomic_load(&h->open) > st.inflight;
+}
+
 static int detach_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 {
 	hci_volume *h = arg;
@@ -136,12 +145,25 @@ static int detach_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	core_unwatch(c->core, &h->watcher);
 	while (h->reloads)
 		fiber_cond_wait(c->env, &h->reloaded);
-	/* Queued requests that the loop has not taken yet belong to the volume as well. */
-	for (unsigned i = 0; atomic_load(&h->open) && i < 30000; i++)
+	/* Queued requests that the loop has not taken yet belong to the volume as well: vol_detach() waits for the rest. */
+	while (untaken(h))
 		fiber_sleep(c->env, NS_PER_MS);
 	core_report_stop(h->report);
 	vol_detach(h->v);
 	return 0;
+}
+
+static int abandon_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
+{
+	(void)c;
+	(void)err;
+	vol_abandon(((hci_volume *)arg)->v);
+	return 0;
+}
+
+int hci_volume_abandon(hci_volume *h, struct hci_error *err)
+{
+	return h ? api_call(h->c, abandon_on_loop, h, err) : api_null("vol", err);
 }
 
 void hci_volume_unref(hci_volume *h)

@@ -365,9 +365,9 @@ void vol_detach(struct vol *v)
 
 	ENV_MARK(v->e, "detach begins");
 	v->draining = true;
-	while (v->open_ios && !v->fenced && env_now(v->e) < deadline)
+	while (v->open_ios && !v->fenced && !v->abandoned && env_now(v->e) < deadline)
 		fiber_cond_wait_until(v->e, &v->changed, env_now(v->e) + 50 * NS_PER_MS);
-	if (v->open_ios && !v->fenced) {
+	if (v->open_ios && !v->fenced && !v->abandoned) {
 		log_warn(env_log(v->e), "volume %s: %llu requests could not be finished before the detach", v->rec.name,
 			 (unsigned long long)v->open_ios);
 		v->abandoned = true;
@@ -389,10 +389,15 @@ void vol_detach(struct vol *v)
 
 void vol_abandon(struct vol *v)
 {
+	if (v->abandoned)
+		return;
+	log_warn(env_log(v->e), "volume %s: abandoned with %llu requests open", v->rec.name, (unsigned long long)v->open_ios);
 	v->abandoned = true;
+	for (uint32_t i = 0; i < v->nlegs; i++)
+		if (v->legs[i]->state == LEG_UP && !v->fenced)
+			leg_tell_close(v->legs[i]);
+	leg_stop_all(v);
 	io_recheck(v);
-	fibers_end(v);
-	vol_free(v);
 }
 
 /* ---- attach ---- */

@@ -130,9 +130,13 @@ struct vol_attach_opts {
  */
 int vol_attach(struct vol_ctx *x, const struct uuid *id, const struct vol_attach_opts *o, struct vol **out,
 	       struct hci_error *err);
-/* From a fiber: waits for what is in flight, tells the replicas what is stable, gives the lease back. */
+/* From a fiber: waits for what is in flight, for 30 seconds at most, tells the replicas what is stable, gives the lease back. */
 void vol_detach(struct vol *v);
-/* Drop everything at once without a word to anyone, as a crash would; requests complete with HCI_E_CLOSED. From a fiber. */
+/*
+ * Requests end with HCI_E_CLOSED from now on, those that are open soon after: every buffer lent is given back. What was written
+ * and not acknowledged is there or not, as after a crash; the next writer makes the replicas equal. vol_detach() is still to come,
+ * and waits for nothing. Does not park.
+ */
 void vol_abandon(struct vol *v);
 /* Read the records again (size, map). From a fiber. */
 int vol_reload(struct vol *v, struct hci_error *err);
