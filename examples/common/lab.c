@@ -7,15 +7,25 @@
 
 static struct lab *running; /* for the end of the program, however it comes */
 
-static void remove_dir(void)
+static void remove_dir(const struct lab *lab)
 {
 	char cmd[96];
 
-	if (!running)
-		return;
-	snprintf(cmd, sizeof(cmd), "rm -rf '%s'", running->dir);
-	if (system(cmd))
-		fprintf(stderr, "left behind: %s\n", running->dir);
+	/* A volume that an ending program still has attached writes to the store now and then: try again. */
+	snprintf(cmd, sizeof(cmd), "rm -rf '%s' 2>/dev/null", lab->dir);
+	for (int i = 0; i < 10; i++) {
+		if (!system(cmd))
+			return;
+		usleep(100000);
+	}
+	fprintf(stderr, "left behind: %s\n", lab->dir);
+}
+
+/* At the end of a program that must() ended: the nodes write until they are stopped. */
+static void at_end(void)
+{
+	if (running)
+		lab_down(running);
 }
 
 /* HCI_EXAMPLE_LOG=1 in the environment shows what the library says. */
@@ -79,7 +89,7 @@ void lab_up(struct lab *lab)
 		exit(1);
 	}
 	running = lab;
-	atexit(remove_dir);
+	atexit(at_end);
 	snprintf(lab->store, sizeof(lab->store), "sqlite:%s/cluster.db", lab->dir);
 	must(hci_cluster_create(lab->store, "lab", &err));
 	for (int i = 0; i < LAB_NODES; i++)
@@ -118,8 +128,10 @@ void lab_volume(struct lab *lab, const char *name, uint64_t bytes)
 
 void lab_down(struct lab *lab)
 {
+	running = NULL;
 	hci_cluster_unref(lab->client);
 	for (int i = 0; i < LAB_NODES; i++)
 		if (lab->node[i])
 			lab_stop_node(lab, i);
+	remove_dir(lab);
 }

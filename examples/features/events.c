@@ -5,6 +5,21 @@
 
 #include <string.h>
 
+static const char *type_name(int32_t type)
+{
+	switch (type) {
+	case HCI_EVENT_NODE_UP: return "node up";
+	case HCI_EVENT_NODE_DOWN: return "node down";
+	case HCI_EVENT_DISK_STATE: return "disk state";
+	case HCI_EVENT_VOLUME_DEGRADED: return "volume degraded";
+	case HCI_EVENT_VOLUME_HEALTHY: return "volume healthy";
+	case HCI_EVENT_VOLUME_ATTACHED: return "volume attached";
+	case HCI_EVENT_VOLUME_DETACHED: return "volume detached";
+	case HCI_EVENT_JOB: return "job";
+	default: return "other"; /* a later library may have more */
+	}
+}
+
 /* Prints events until one of this type came. */
 static void until(hci_cluster *c, int32_t type)
 {
@@ -19,7 +34,7 @@ static void until(hci_cluster *c, int32_t type)
 			fprintf(stderr, "no such event within 20 s\n");
 			exit(1);
 		}
-		printf("event %2d  %-36s  %-7s %s\n", e.type, e.object, e.node, e.text);
+		printf("%-16s  %-36s  %-7s %s\n", type_name(e.type), e.object, e.node, e.text);
 	}
 }
 

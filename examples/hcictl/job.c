@@ -30,6 +30,10 @@ static void cells(struct table *t, const struct hci_job_info *j, bool all)
 	cell_text(t, "MESSAGE", "%s", j->message);
 }
 
+/* All that lib/ makes. */
+static const char *const types[] = { "resync",	      "vm-start",	 "vm-stop",	  "vm-migrate", "volume-set", "volume-move",
+				     "disk-evacuate", "node-evacuate", "pool-balance", NULL };
+
 static int list(struct cli *cli)
 {
 	const char *type = opt_text(cli, "type");
@@ -37,6 +41,7 @@ static int list(struct cli *cli)
 	struct table *t;
 	uint64_t n;
 
+	(void)opt_word(cli, "type", types, 0);
 	if (hci_job_list(cli->cluster, &j, &n, sizeof(*j), &cli->err))
 		return failed(cli);
 	t = table_new(cli, false);
@@ -155,7 +160,7 @@ static const struct verb verbs[] = {
 	  .summary = "List the jobs of the last day, newest first",
 	  .run = list,
 	  .more = "Example:\n  hcictl job list --type resync",
-	  .opts = { { "type", "TYPE", "only those of this type" } } },
+	  .opts = { { "type", "TYPE", "only those of this type: resync, vm-migrate, volume-set, ..." } } },
 	{ .name = "show",
 	  .args = "ID",
 	  .summary = "Show one job",

@@ -11,9 +11,9 @@ static int ca(struct cli *cli)
 
 static int issue(struct cli *cli)
 {
-	uint64_t days = opt_number(cli, "days", 0);
+	uint64_t days = opt_number(cli, "days", 825);
 
-	if (days > 3650)
+	if (!days || days > 3650)
 		usage_error("--days %llu: give 1 to 3650", (unsigned long long)days);
 	if (hci_pki_issue(cli->args[0], cli->args[1], opt_text(cli, "address"), cli->args[2],
 			  (uint32_t)days, &cli->err))
@@ -45,7 +45,7 @@ static const struct verb verbs[] = {
 		  "--name alice",
 	  .opts = { { "address", "LIST",
 		      "DNS names and IP addresses it is reached at, separated by commas" },
-		    { "days", "N", "validity (default 825)" } } },
+		    { "days", "N", "validity, 1 to 3650 (default 825)" } } },
 	{ 0 },
 };
 

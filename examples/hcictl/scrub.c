@@ -42,7 +42,7 @@ static int status(struct cli *cli)
 		cell_text(t, "UUID", cli->json ? "%s" : "%.8s", d[i].uuid);
 		cell_text(t, "NODE", "%s", d[i].node);
 		cell_text(t, "PATH", "%s", d[i].path);
-		cell_text(t, "SCRUB", "%s", runs ? "under way" : "done");
+		cell_text(t, "SCRUB", "%s", runs ? "under way" : d[i].scrub_finished ? "done" : "never");
 		cell_size(t, "READ", d[i].scrub_done);
 		cell_size(t, "OF", d[i].scrub_total);
 		cell_number(t, "DAMAGED", d[i].scrub_corrupt);

@@ -27,14 +27,31 @@ static int create(struct cli *cli)
 	return done(cli, "volume %s created", o.name);
 }
 
-static void cells(struct table *t, const struct hci_volume_info *v)
+/* The policy that places a volume: its own, or the pool's, which is told as such. For programs it is the volume's own only. */
+static void cell_policy(struct cli *cli, struct table *t, const struct hci_volume_info *v)
+{
+	struct hci_pool_info *p = NULL;
+	uint64_t n = 0, i = 0;
+
+	if (!*v->policy && !cli->json)
+		(void)hci_pool_list(cli->cluster, &p, &n, sizeof(*p), NULL);
+	while (i < n && strcmp(p[i].name, v->pool))
+		i++;
+	if (i < n)
+		cell_text(t, "POLICY", "%s (pool)", p[i].policy);
+	else
+		cell_text(t, "POLICY", "%s", v->policy);
+	hci_list_free(p);
+}
+
+static void cells(struct cli *cli, struct table *t, const struct hci_volume_info *v)
 {
 	static const char *const states[] = { "creating", "ready", "deleting" };
 
 	cell_text(t, "NAME", "%s", v->name);
 	cell_size(t, "SIZE", v->bytes);
 	cell_text(t, "POOL", "%s", v->pool);
-	cell_text(t, "POLICY", "%s", v->policy);
+	cell_policy(cli, t, v);
 	cell_number(t, "REPLICAS", v->replicas);
 	cell_number(t, "OUT", v->replicas_out);
 	cell_number(t, "REBUILDING", v->rebuilding);
@@ -55,7 +72,7 @@ static int list(struct cli *cli)
 	t = table_new(cli, false);
 	for (uint64_t i = 0; i < n; i++) {
 		table_row(t);
-		cells(t, &v[i]);
+		cells(cli, t, &v[i]);
 	}
 	hci_list_free(v);
 	return table_print(t);
@@ -126,7 +143,7 @@ static int show(struct cli *cli)
 	if (!volume_find(cli, cli->args[0], &v))
 		return EXIT_FAILED;
 	t = table_new(cli, true);
-	cells(t, &v);
+	cells(cli, t, &v);
 	cell_text(t, "UUID", "%s", v.uuid);
 	return table_print(t);
 }
@@ -261,7 +278,8 @@ static const struct verb verbs[] = {
 	  .min = 2,
 	  .max = 2,
 	  .more = "What is zero in the image takes no space in the volume. FILE - is the standard "
-		  "input. Examples:\n"
+		  "input. What the volume has there is overwritten; the last block of an odd image is filled up with zeros. "
+		  "Examples:\n"
 		  "  hcictl volume import v1 debian.raw\n"
 		  "  qemu-img convert -O raw debian.qcow2 /dev/stdout | hcictl volume import v1 -",
 	  .opts = { { "offset", "SIZE", "where in the volume it begins (default 0)" },
@@ -303,7 +321,13 @@ static const struct verb verbs[] = {
 		  "requests that are open; a second\n"
 		  "one abandons them, for when replicas cannot be reached. Examples:\n"
 		  "  hcictl volume export v1 --listen unix:/run/v1.sock\n"
-		  "  hcictl volume export v1 --listen tcp:10.0.0.1:10809 --tls",
+		  "  hcictl volume export v1 --listen tcp:10.0.0.1:10809 --tls\n"
+		  "With --tls our certificate must name the address (hcictl pki issue ... --address 10.0.0.1), and clients need one of\n"
+		  "the same CA: libnbd and QEMU look for ca-cert.pem, client-cert.pem and client-key.pem (ca.crt, node.crt and\n"
+		  "node.key of pki issue) in one directory:\n"
+		  "  nbdinfo 'nbds://10.0.0.1:10809/v1?tls-certificates=/DIR'\n"
+		  "  qemu-img info --object tls-creds-x509,id=t,dir=/DIR,endpoint=client \\\n"
+		  "    --image-opts driver=nbd,host=10.0.0.1,port=10809,export=v1,tls-creds=t",
 	  .opts = { { "listen", "ADDRESS",
 		      "unix:/PATH or tcp:ADDRESS:PORT (default unix:/tmp/hci-NAME.sock)" },
 		    { "tls", NULL, "clients need a certificate of the cluster's CA" },

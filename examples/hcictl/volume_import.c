@@ -159,6 +159,9 @@ static int copy(struct import *im, struct progress *p, uint64_t total)
 			break;
 		}
 		/* The last block of an odd image is filled up with zeros. */
+		if (n % BLOCK)
+			fprintf(stderr, "hcictl: note: %s: no multiple of %u bytes, filled up with %u zeros\n", im->cli->args[1],
+				BLOCK, BLOCK - (unsigned)n % BLOCK);
 		while (n % BLOCK)
 			at[n++] = 0;
 		if (im->pos + (uint64_t)n > size)

@@ -272,6 +272,10 @@ int main(int argc, char **argv)
 	int sock[2], status;
 	pid_t child;
 
+	if (argc > 3 || (argc > 1 && atoi(argv[1]) < 1)) {
+		fprintf(stderr, "usage: example-memstream [MEBIBYTES [WRITES_A_SECOND]] (default 64 20000)\n");
+		return 2;
+	}
 	g.memory = mmap(NULL, g.pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (there == MAP_FAILED || g.memory == MAP_FAILED || socketpair(AF_UNIX, SOCK_STREAM, 0, sock))
 		die("memory and socket", NULL);

@@ -67,6 +67,9 @@ check "an empty variable is none" env HCI_CERT_DIR= HCI_NAME= "$BIN_CTL" cluster
 refused 2 "unrecognized option" "$BIN_NODE" --bogus
 check "and nothing that misleads" sh -c "! grep required '$work/err'"
 
+refused 2 "1 to 3650" ctl pki issue "$work/ca" bob "$work/bob" --days 0
+refused 2 "give one of: .*resync" ctl job list --type bogus
+
 # ---- nodes, disks, pools ----
 node_up n1 "127.0.0.1:$((base_port + 9))"
 node_up n2
@@ -117,11 +120,14 @@ truncate -s 64M "$work/img"
 check "read" ctl volume read v "$work/copy"
 check "what was written" cmp "$work/img" "$work/copy"
 check "import from a pipe" sh -c "head -c 1000000 /dev/zero | tr '\\0' a | '$BIN_CTL' volume import v - --offset 1M"
+check "import of an odd size" sh -c "printf odd | '$BIN_CTL' volume import v - --offset 2M"
+check "says that it is filled up" grep -q "filled up with 4093 zeros" "$work/out"
 check "read a part" is "$(ctl volume read v - --offset 1M --length 4K 2>/dev/null | head -c 3)" aaa
 check "compare" ctl volume compare v
 for i in 1 2; do check "copy $i" ctl volume read v "$work/copy$i" --replica $i; done
 check "copies are equal" cmp "$work/copy1" "$work/copy2"
 check "resize" ctl volume resize v 80M
+check "whose policy" sh -c "'$BIN_CTL' volume list | grep -q 'spread (pool)'"
 check "new size" is "$(value '.[0].size_bytes' volume list)" $((80 << 20))
 truncate -s 81M "$work/big"
 refused 1 "larger than volume" ctl volume import v "$work/big"
@@ -137,6 +143,23 @@ refused 1 "HCI_E_BUSY" ctl volume import v "$work/img"
 check "NBD" qemu-io -f raw -c "write -P 7 72M 1M" -c "read -P 7 72M 1M" "$uri"
 kill -INT $export_pid
 wait $export_pid || fail "the export ended with status $?"
+
+# With TLS, as docs/operations.md says
+check "exporter's certificate" ctl pki issue "$work/ca" gate "$work/gate" --address 127.0.0.1
+check "client's certificate" ctl pki issue "$work/ca" alice "$work/alice"
+mkdir "$work/nbd"
+for f in ca.crt:ca-cert node.crt:client-cert node.key:client-key; do cp "$work/alice/${f%:*}" "$work/nbd/${f#*:}.pem"; done
+: >"$work/export.out"
+"$BIN_CTL" volume export v --listen "tcp:127.0.0.1:$((base_port + 10))" --tls --cert-dir "$work/gate" --name gate --json \
+	>"$work/export.out" 2>"$work/export.log" &
+export_pid=$!
+until_true 10 test -s "$work/export.out" || fail "the export with TLS does not start"
+check "libnbd with TLS" nbdinfo --size "$(jq -r .uri "$work/export.out")?tls-certificates=$work/nbd"
+check "QEMU with TLS" qemu-img info --object "tls-creds-x509,id=t,dir=$work/nbd,endpoint=client" \
+	--image-opts "driver=nbd,host=127.0.0.1,port=$((base_port + 10)),export=v,tls-creds=t"
+refused 1 "" nbdinfo --size "nbd://127.0.0.1:$((base_port + 10))/v"
+kill -INT $export_pid
+wait $export_pid || fail "the export with TLS ended with status $?"
 
 # ---- a node that dies and returns; events and jobs tell ----
 "$BIN_CTL" event follow --json --for 60s --count 1 --type volume-healthy >"$work/events" 2>&1 &

@@ -1,0 +1,3 @@
+module libhci-example
+
+go 1.19
