@@ -254,7 +254,7 @@ static int apply_op(struct repl_disk *d, struct repl_op *op, uint32_t *pos, cons
 	index_unpromise(d, p->promised);
 	p->promised = 0;
 	if (p->direct == DIRECT_DONE)
-		rc = index_direct(s, block, n, p->side, *sums, d->log.applied);
+		rc = index_direct(s, block, n, p->side, *sums, d->log.applied, true);
 	else if (op->kind == REPL_WRITE)
 		rc = index_write(s, block, n, *pos, op->buf, *sums, d->log.applied);
 	else

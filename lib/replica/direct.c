@@ -13,8 +13,13 @@
  * In the index such blocks are at LOC_FILE until a pass has put side, valid bits and sums in the tables; then
  * the other side is punched out.
  *
+ * What one such write left, the next may write over before a pass came by: to the side from before the first, which no table
+ * or entry needs any more (until the second's entry is durable the first's is in the log, and names the other one). Both
+ * sides stay allocated then, and the file system has no journal to write. No pass may have begun with such a region (it would
+ * punch that side out; one that begins meanwhile does not), and no read from before the first may still be looking at it.
+ *
  * Recovery does entries again, and what is in the file must then still be what the last of them says. Hence a
- * region with anything in the index is not written this way (its entries are still to be done again on top of each other, and
+ * region with anything else in the index is not written this way (its entries are still to be done again on top of each other, and
  * one of them may be the one that names the other side), and none while a DROP is in the log: the file would be
  * removed when that is done again, and with it what no log holds.
  */
@@ -64,17 +69,30 @@ bool direct_blocks(const struct repl_op *op)
 	return behind(op, false);
 }
 
-/* The side to write to, or -1: the regions are not all alike, or have something in the log. */
-static int free_side(const struct seg *s, const struct repl_op *op)
+/* What the log has of it is one entry like this write's, and nobody reads the other side any more. */
+static bool again(const struct seg *s, const struct node *n)
+{
+	return index_all_direct(n) &&
+	       (readers_gone(s->d, n->reads) || s->d->mutate & REPL_MUTATE_DIRECT_UNDER_READS);
+}
+
+/*
+ * The side to write to, or -1: the regions are not all alike, or have something in the log. *reuse: it is allocated on
+ * that side.
+ */
+static int free_side(const struct seg *s, const struct repl_op *op, bool *reuse)
 {
 	int used = -1;
 
+	*reuse = true;
 	for (uint32_t r = first_region(op); r < end_region(op); r++) {
+		const struct node *n = index_node(s, r);
 		int side = seg_side(s, r);
 
-		if (index_node(s, r))
+		if (n && !again(s, n))
 			return -1;
-		if (!seg_valid(s, r))
+		*reuse &= n && n->both;
+		if (!n && !seg_valid(s, r))
 			continue;
 		if (used >= 0 && used != side)
 			return -1;
@@ -167,6 +185,17 @@ static void written(struct env_io *io)
 	}
 }
 
+static void write_data(struct direct_io *x, uint64_t off)
+{
+	struct repl_op *op = x->op;
+	struct repl_disk *d = op_priv(op)->vol->d;
+
+	env_io_prep(&x->io, ENV_WRITE, op_priv(op)->seg->data, op->buf, op->len, off, written);
+	/* One by itself is sooner through with one request. */
+	x->io.flags = d->ndirect > 1 || d->mutate & REPL_MUTATE_DIRECT_UNSYNCED ? 0 : ENV_IO_DSYNC;
+	env_submit(d->e, &x->io);
+}
+
 static void allocated(struct env_io *io)
 {
 	struct direct_io *x = container_of(io, struct direct_io, io);
@@ -182,10 +211,7 @@ static void allocated(struct env_io *io)
 		return;
 	}
 	d->fs_free -= MIN(d->fs_free, op->len);
-	env_io_prep(&x->io, ENV_WRITE, p->seg->data, op->buf, op->len, io->off, written);
-	/* One by itself is sooner through with one request. */
-	x->io.flags = d->ndirect > 1 || d->mutate & REPL_MUTATE_DIRECT_UNSYNCED ? 0 : ENV_IO_DSYNC;
-	env_submit(d->e, &x->io);
+	write_data(x, io->off);
 }
 
 void direct_opened(struct repl_op *op)
@@ -210,6 +236,11 @@ void direct_opened(struct repl_op *op)
 	list_init(&x->link);
 	list_init(&x->with);
 	x->op = op;
+	if (p->reuse) {
+		ENV_MARK(d->e, "write passes the log to where one did before");
+		write_data(x, seg_place(s, p->side, op->off));
+		return;
+	}
 	env_io_prep(&x->io, ENV_ALLOC, s->data, NULL, op->len, seg_place(s, p->side, op->off), allocated);
 	env_submit(d->e, &x->io);
 }
@@ -228,7 +259,8 @@ bool direct_take(struct repl_disk *d, struct repl_op *op)
 		return false;
 	}
 	s = seg_find(p->vol, op->segment);
-	side = s ? free_side(s, op) : 0;
+	p->reuse = false;
+	side = s ? free_side(s, op, &p->reuse) : 0;
 	if (side < 0 || p->vol->drops || behind(op, true) || log_admit(d, op, (uint32_t)(op->len / HCI_BLOCK)))
 		return false;
 	ENV_MARK_STATE(d->e, "write passes the log:new,other side", s && seg_valid(s, first_region(op)), 2);
@@ -241,6 +273,41 @@ bool direct_take(struct repl_disk *d, struct repl_op *op)
 	else
 		seg_want_file(p->seg, op);
 	return true;
+}
+
+static void keep(struct repl_disk *d, const struct vol *v, const struct repl_op *op)
+{
+	const struct seg *s = seg_find(v, op->segment);
+
+	for (uint32_t r = first_region(op); s && r < end_region(op); r++) {
+		struct node *n = index_node(s, r);
+
+		if (n)
+			n->kept = d->passes;
+	}
+}
+
+/*
+ * A pass would punch out the side they are written to. From take to the end of the request: until then the entry is not
+ * in the index. What comes after the pass has its snapshots finds them in the nodes. That the pass leaves them out would not
+ * do: with a full log their entries wait for room, which only the pass can make.
+ */
+void direct_keep(struct repl_disk *d)
+{
+	if (d->mutate & REPL_MUTATE_DIRECT_PUNCHED)
+		return;
+	for (unsigned i = 0; i < VOL_BUCKETS; i++) {
+		struct vol *v;
+
+		list_for_each(v, &d->vols[i], link) {
+			struct op_priv *p;
+
+			list_for_each(p, &v->pending, pend) {
+				if (p->direct == DIRECT_RUNS || p->direct == DIRECT_DONE)
+					keep(d, v, container_of(p, const struct repl_op, priv));
+			}
+		}
+	}
 }
 
 void direct_forget(struct seg *s)

@@ -184,6 +184,7 @@ static void init_lists(struct repl_disk *d)
 	list_init(&d->dying_segs);
 	list_init(&d->dying_vols);
 	list_init(&d->free_reads);
+	list_init(&d->reading);
 	list_init(&d->sums_lru);
 	scrub_init(d);
 	fiber_mutex_init(&d->open_lock);

@@ -36,7 +36,11 @@ struct node {
 	uint32_t live;     /* blocks with a place */
 	uint32_t data;     /* of these, in the log */
 	bool direct;       /* its side changed, which is not in the tables yet: the other one is to be punched */
+	bool renewed;      /* by a write that passed the log, since the pass took its copy */
+	bool both;         /* both sides are allocated: only of direct ones, and not known after recovery */
 	uint8_t part;      /* throttle.c: where it is counted */
+	uint64_t reads;    /* how many had begun when its side changed: they may be reading the other one */
+	uint64_t kept;     /* number of the pass that must not punch the other side: it is being written */
 	uint32_t loc[REGION_BLOCKS];
 	uint32_t sum[REGION_BLOCKS]; /* of what is at loc */
 	uint8_t *mem[REGION_BLOCKS];
@@ -146,6 +150,8 @@ struct op_priv {
 	bool data; /* in vol.pending */
 	uint8_t direct, side; /* direct.c: DIRECT_* */
 	bool own_sums; /* made by read.c */
+	bool reuse;    /* direct.c: its place is allocated */
+	uint64_t began; /* read.c: its number */
 };
 _Static_assert(sizeof(struct op_priv) <= sizeof(((struct repl_op *)0)->priv), "fits");
 
@@ -284,7 +290,8 @@ struct repl_disk {
 	uint32_t nsums, sums_max;
 
 	/* read.c */
-	struct list free_reads;
+	struct list free_reads, reading; /* the latter in the order of their beginning */
+	uint64_t reads_begun;
 	uint32_t readers[2], phase;
 	struct fiber_cond readers_gone;
 

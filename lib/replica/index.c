@@ -288,7 +288,27 @@ int index_write(struct seg *s, uint32_t block, uint32_t n, uint32_t pos, const u
 	return 0;
 }
 
-int index_direct(struct seg *s, uint32_t block, uint32_t n, unsigned side, const uint32_t *sums, uint64_t lsn)
+bool index_all_direct(const struct node *n)
+{
+	if (!n->direct || n->snap)
+		return false;
+	for (unsigned i = 0; i < REGION_BLOCKS; i++) {
+		if (n->loc[i] != LOC_FILE)
+			return false;
+	}
+	return true;
+}
+
+/* Nothing of what it had before is needed any more. */
+static void node_renewed(struct node *n)
+{
+	if (n->snap || list_empty(&n->dirty))
+		return;
+	throttle_unlist(n->seg->d, n);
+	list_del(&n->dirty);
+}
+
+int index_direct(struct seg *s, uint32_t block, uint32_t n, unsigned side, const uint32_t *sums, uint64_t lsn, bool known)
 {
 	for (uint32_t r = block / REGION_BLOCKS; r < (block + n) / REGION_BLOCKS; r++) {
 		struct mpage *p = s->pages[r / MAP_REGIONS];
@@ -297,9 +317,13 @@ int index_direct(struct seg *s, uint32_t block, uint32_t n, unsigned side, const
 
 		if (!x)
 			return HCI_E_NOMEM;
+		x->both = known && (x->direct || seg_valid(s, r));
 		for (unsigned k = 0; k < REGION_BLOCKS; k++)
 			node_set(x, k, LOC_FILE, *sums++, NULL);
 		x->direct = true;
+		x->renewed = x->snap;
+		x->reads = s->d->reads_begun;
+		node_renewed(x);
 		p->side[i / 8] = (uint8_t)((p->side[i / 8] & ~(1u << (i % 8))) | side << (i % 8));
 		node_touched(x, lsn);
 	}
@@ -384,11 +408,13 @@ void index_node_done(struct node *n, uint64_t lsn, struct list *before)
 
 	snap_frames(n, sn);
 	n->snap = NULL;
-	n->direct = false;
+	n->direct &= n->renewed;
+	n->both &= n->renewed;
 	for (unsigned i = 0; i < REGION_BLOCKS; i++) {
-		if (n->loc[i] && n->loc[i] == sn->loc[i])
+		if (!n->renewed && n->loc[i] && n->loc[i] == sn->loc[i])
 			node_set(n, i, 0, SUM_NONE, NULL);
 	}
+	n->renewed = false;
 	if (n->live == 0) {
 		node_free(n);
 		return;
@@ -401,6 +427,7 @@ void index_node_requeue(struct node *n, struct list *before)
 {
 	snap_frames(n, n->snap);
 	n->snap = NULL;
+	n->renewed = n->both = false; /* the latter: the other side may be gone */
 	if (n->live == 0)
 		node_free(n);
 	else

@@ -50,6 +50,7 @@ static void read_unref(struct repl_disk *d, struct repl_op *op)
 
 	if (--p->left > 0)
 		return;
+	list_del(&op->link);
 	if (--d->readers[p->phase] == 0)
 		fiber_cond_signal(d->e, &d->readers_gone);
 	if (p->seg) {
@@ -251,6 +252,8 @@ void read_go(struct repl_op *op)
 	p->err = 0;
 	p->phase = d->phase;
 	d->readers[p->phase]++;
+	p->began = ++d->reads_begun;
+	list_push(&d->reading, &op->link);
 	assemble(d, op, s);
 	read_unref(d, op);
 }
@@ -282,6 +285,16 @@ void read_submit(struct repl_op *op)
 
 	metric_add(v->d->m_reads, 1);
 	read_behind(op, v->pending.prev);
+}
+
+bool readers_gone(const struct repl_disk *d, uint64_t begun)
+{
+	const struct repl_op *first;
+
+	if (list_empty(&d->reading))
+		return true;
+	first = list_first(&d->reading, struct repl_op, link);
+	return op_priv((struct repl_op *)(uintptr_t)first)->began > begun;
 }
 
 void readers_wait(struct repl_disk *d)

@@ -109,7 +109,7 @@ static int apply_data(struct rec *r, struct vol *v, const struct logf_entry *x, 
 	/* Unless it is dropped later on in the log. */
 	s->broken |= x->kind == LOGF_DIRECT && !s->on_disk;
 	if (x->kind == LOGF_DIRECT)
-		rc = index_direct(s, x->block, x->nblocks, !!(x->flags & LOGF_F_SIDE), sums, lsn);
+		rc = index_direct(s, x->block, x->nblocks, !!(x->flags & LOGF_F_SIDE), sums, lsn, false);
 	else
 		rc = zero ? index_zero(s, x->block, x->nblocks, lsn)
 		  : index_write(s, x->block, x->nblocks, pos, NULL, sums, lsn);

@@ -78,6 +78,10 @@ struct repl_disk_opts {
 #define REPL_MUTATE_DIRECT_UNSYNCED 0x100u
 /* They are written over those that count. */
 #define REPL_MUTATE_DIRECT_IN_PLACE 0x200u
+/* A pass punches out what such a write is being written over. */
+#define REPL_MUTATE_DIRECT_PUNCHED 0x2000u
+/* They are written over what a read from before is still reading. */
+#define REPL_MUTATE_DIRECT_UNDER_READS 0x4000u
 /* They are written while a drop of the segment is in the log. */
 #define REPL_MUTATE_DIRECT_AFTER_DROP 0x400u
 /* Recovery ends at a damaged batch and does not look behind it. */

@@ -67,6 +67,7 @@ void batch_fini(struct repl_disk *d);
  * DIRECT_DONE, or DIRECT_NOT. */
 bool direct_take(struct repl_disk *d, struct repl_op *op);
 bool direct_blocks(const struct repl_op *op); /* it has to wait for one on its way */
+void direct_keep(struct repl_disk *d); /* marks the nodes of which the pass that begins now must not punch the other side */
 void direct_forget(struct seg *s); /* it was dropped: what was written for the queue is of no use, it takes the usual way */
 void direct_opened(struct repl_op *op); /* the files it waited for are open, or cannot be */
 void direct_fini(struct repl_disk *d);
@@ -113,7 +114,9 @@ int seg_prepare(struct seg *s, uint32_t block, uint32_t n);
 int index_write(struct seg *s, uint32_t block, uint32_t n, uint32_t pos, const uint8_t *data,
 		const uint32_t *sums, uint64_t lsn);
 /* Whole regions that are in the segment file, on that side. */
-int index_direct(struct seg *s, uint32_t block, uint32_t n, unsigned side, const uint32_t *sums, uint64_t lsn);
+/* known: what the tables say of the other side is so (not while the log is replayed). */
+int index_direct(struct seg *s, uint32_t block, uint32_t n, unsigned side, const uint32_t *sums, uint64_t lsn, bool known);
+bool index_all_direct(const struct node *n); /* nothing but what a write that passed the log left */
 int index_zero(struct seg *s, uint32_t block, uint32_t n, uint64_t lsn);
 void index_seq(struct seg *s, uint32_t block, uint32_t n, bool zero, uint64_t seq, bool set);
 void index_valid(struct seg *s, uint32_t region, uint16_t mask);
@@ -229,6 +232,7 @@ static inline bool vol_real(const struct vol *v)
 void read_submit(struct repl_op *op);
 void read_go(struct repl_op *op);
 void read_behind(struct repl_op *op, struct list *last);
+bool readers_gone(const struct repl_disk *d, uint64_t begun); /* the first so many */
 void readers_wait(struct repl_disk *d); /* until all reads of before are over; one at a time */
 void read_fini(struct repl_disk *d);
 
@@ -264,6 +268,7 @@ struct snap {
 	uint16_t written, filed,
 		cleared; /* blocks that the pass put in the file, that were there, that are zeroes from now on */
 	bool direct;     /* of the node */
+	bool kept;       /* its other side must not be punched */
 };
 struct wb {
 	struct repl_disk *d;

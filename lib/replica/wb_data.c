@@ -376,7 +376,7 @@ static int prepare(struct walk *k, struct snap *sn)
 	if ((sn->written || sn->filed || sn->cleared) && !wb_sums(k->w, k->seg, sums_page(region)))
 		return -ENOMEM;
 	/* What was in the other half counts no more since the entry is in the log: see direct.c. */
-	if (sn->direct)
+	if (sn->direct && !sn->kept)
 		rc = put_region(k, ENV_PUNCH, region, !side);
 	if (!rc && sn->written && !valid && !sn->direct)
 		return put_region(k, ENV_ALLOC, region, side);

@@ -32,6 +32,7 @@ static void take(struct take *t, struct node *n)
 	memcpy(sn->mem, n->mem, sizeof(sn->mem));
 	sn->written = sn->filed = sn->cleared = 0;
 	sn->direct = n->direct;
+	sn->kept = n->kept == n->seg->d->passes;
 	n->snap = sn;
 	n->seg->refs++;
 	t->bytes += (uint64_t)n->live * HCI_BLOCK;
@@ -79,6 +80,7 @@ int wb_take(struct repl_disk *d, struct wb *w, const struct list *end)
 			return -ENOMEM;
 	}
 	w->n = 0;
+	direct_keep(d);
 	while (d->dirty.next != end && !enough(&t))
 		take_run(&t, list_first(&d->dirty, struct node, dirty));
 	return 0;

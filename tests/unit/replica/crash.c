@@ -36,7 +36,8 @@ struct driver {
 	struct fiber *fiber;
 	bool formatted;
 	bool may_fail;
-	bool ext; /* the log is on another disk */
+	bool ext;   /* the log is on another disk */
+	bool large; /* most writes are of whole regions, over and over in a few places */
 };
 
 static uint64_t rnd(struct driver *dr, uint64_t n)
@@ -90,8 +91,14 @@ static void step_io(struct driver *dr)
 	r->s = (unsigned)rnd(dr, SEGS);
 	r->n = 1 + (uint32_t)rnd(dr, rnd(dr, 4) ? 8 : BUF_BLOCKS);
 	r->first = (uint32_t)rnd(dr, BLOCKS - r->n);
+	if (dr->large && what == 6 && rnd(dr, 5))
+		what = 0;
 	r->op.kind = what < 6 ? REPL_WRITE : what < 7 ? REPL_ZERO : REPL_READ;
-	if (r->op.kind == REPL_WRITE && rnd(dr, 5) == 0) { /* whole regions: passes the log */
+	if (dr->large && r->op.kind != REPL_ZERO && rnd(dr, 20)) {
+		r->v = r->s = 0;
+		r->n = 32;
+		r->first = 32 * (uint32_t)rnd(dr, 4);
+	} else if (r->op.kind == REPL_WRITE && rnd(dr, 5) == 0) { /* whole regions: passes the log */
 		r->n = 16 * (2 + (uint32_t)rnd(dr, BUF_BLOCKS / 16 - 1));
 		r->first = 16 * (uint32_t)rnd(dr, (BLOCKS - r->n) / 16 + 1);
 	}
@@ -107,6 +114,7 @@ static void step_io(struct driver *dr)
 	r->op.done = req_done;
 	dr->nbusy++;
 	if (r->op.kind == REPL_READ) {
+		r->op.flags = rnd(dr, 2) ? REPL_F_VERIFY : 0;
 		for (uint32_t i = 0; i < r->n; i++)
 			r->since[i] = model_now(dr->m, r->v, r->s, r->first + i);
 	} else {
@@ -285,6 +293,7 @@ START_TEST(survives_crashes)
 	struct driver *dr = driver_new((uint64_t)_i, 64 * MiB);
 
 	dr->ext = _i % 4 == 0;
+	dr->large = _i % 3 == 0;
 	if (dr->ext)
 		sim_disk_new(dr->w.node, "/ssd", 16 * MiB);
 	ck_assert(simw_run(&dr->w, only_format, dr));

@@ -42,6 +42,8 @@ static uint32_t mutation(void)
 		{ "fence-unsynced", REPL_MUTATE_FENCE_UNSYNCED },
 		{ "direct-unsynced", REPL_MUTATE_DIRECT_UNSYNCED },
 		{ "direct-in-place", REPL_MUTATE_DIRECT_IN_PLACE },
+		{ "direct-punched", REPL_MUTATE_DIRECT_PUNCHED },
+		{ "direct-under-reads", REPL_MUTATE_DIRECT_UNDER_READS },
 		{ "direct-after-drop", REPL_MUTATE_DIRECT_AFTER_DROP },
 		{ "rot-ends", REPL_MUTATE_ROT_ENDS },
 		{ "rot-unproven", REPL_MUTATE_ROT_UNPROVEN },
