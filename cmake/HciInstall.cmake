@@ -16,6 +16,10 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/hci-config-version.cmake
 	COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/hci-config.cmake ${PROJECT_BINARY_DIR}/hci-config-version.cmake
 	DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/hci)
+# The same package under pkg-config's name.
+install(FILES cmake/libhci-config.cmake DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/libhci)
+install(FILES ${PROJECT_BINARY_DIR}/hci-config-version.cmake DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/libhci
+	RENAME libhci-config-version.cmake)
 
 # Relative to the .pc file, so that an install tree works wherever it is put.
 cmake_path(RELATIVE_PATH CMAKE_INSTALL_PREFIX

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # consumers.sh BUILD SCRATCH VERSION CC CXX CMAKE
 # Installs BUILD below SCRATCH, then builds and runs a program against it three ways: C and C++
-# through pkg-config, and CMake through find_package(hci).
+# through pkg-config, and CMake through find_package(hci), also by its other name.
 set -euo pipefail
 build=$1 scratch=$2 version=$3 cc=$4 cxx=$5 cmake=$6
 here=$(cd "$(dirname "$0")" && pwd)
@@ -37,6 +37,9 @@ echo "CMake through find_package"
 	{ cat "$scratch/cmake.log"; exit 1; }
 "$cmake" --build "$scratch/cmake" >"$scratch/cmake.log" || { cat "$scratch/cmake.log"; exit 1; }
 "$scratch/cmake/consumer"
+"$cmake" -S "$here/consumer" -B "$scratch/alias" -G Ninja -DCMAKE_PREFIX_PATH="$scratch/root" -DHCI_PACKAGE=libhci \
+	-DCMAKE_C_COMPILER="$cc" -DHCI_WANTED="${version%.*}" >"$scratch/alias.log" || { cat "$scratch/alias.log"; exit 1; }
+"$cmake" --build "$scratch/alias" --target consumer >"$scratch/alias.log" || { cat "$scratch/alias.log"; exit 1; }
 
 if "$cmake" -S "$here/consumer" -B "$scratch/newer" -G Ninja -DCMAKE_PREFIX_PATH="$scratch/root" \
 	-DCMAKE_C_COMPILER="$cc" -DHCI_WANTED=99.0 >"$scratch/newer.log" 2>&1; then
