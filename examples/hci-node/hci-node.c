@@ -34,6 +34,7 @@ static const char help[] =
 	"  --cache-ram SIZE     its blocks in memory (default 64M); without --cache memory alone is used\n"
 	"  --cache-block SIZE   cached as one, 4K to 64K (default 16K)\n"
 	"  --copy-depth N       requests of rebuilds that a disk works on while users have some (default 2)\n"
+	"  --ram-disks          take disks that are on a tmpfs, whose content ends with the power: for tests only\n"
 	"  --metrics ADDR:PORT  serve http://ADDR:PORT/metrics for Prometheus\n"
 	"  --debug              log more\n"
 	"  --version            print the version and exit\n\n"
@@ -146,7 +147,8 @@ static int cache_start(hci_cluster *cluster, const struct cache_args *a, struct 
 static void parse(int argc, char **argv, struct hci_cluster_opts *co, struct hci_node_opts *no,
 		  const char **metrics, struct cache_args *cache)
 {
-	const char *heartbeat = "0", *depth = "0", *help_wanted = NULL, *version = NULL, *debug = NULL;
+	const char *heartbeat = "0", *depth = "0", *help_wanted = NULL, *version = NULL, *debug = NULL,
+		   *ram_disks = NULL;
 	const struct {
 		const char *name, **value;
 	} opts[] = {
@@ -158,10 +160,10 @@ static void parse(int argc, char **argv, struct hci_cluster_opts *co, struct hci
 		{ "cache", &cache->path },     { "cache-size", &cache->size },
 		{ "cache-ram", &cache->ram },  { "cache-block", &cache->block },
 		{ "copy-depth", &depth },
-		{ "debug", &debug },           { "version", &version },
-		{ "help", &help_wanted },
+		{ "ram-disks", &ram_disks },   { "debug", &debug },
+		{ "version", &version },       { "help", &help_wanted },
 	};
-	const int n = sizeof(opts) / sizeof(*opts), flags = n - 3; /* the last three take no value */
+	const int n = sizeof(opts) / sizeof(*opts), flags = n - 4; /* the last four take no value */
 	struct option longs[sizeof(opts) / sizeof(*opts) + 1] = { { NULL, 0, NULL, 0 } };
 	int o, i = 0;
 
@@ -193,6 +195,7 @@ static void parse(int argc, char **argv, struct hci_cluster_opts *co, struct hci
 	co->client_name = no->name;
 	co->log_level = debug ? HCI_LOG_DEBUG : HCI_LOG_INFO;
 	no->heartbeat_ms = (uint32_t)strtoul(heartbeat, NULL, 10);
+	no->ram_disks = ram_disks != NULL;
 	no->copy_depth = (uint32_t)strtoul(depth, NULL, 10);
 }
 

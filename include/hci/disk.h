@@ -32,7 +32,7 @@ struct hci_disk_opts {
 	int32_t disk_class;  /**< HCI_DISK_HDD, SSD or NVME */
 	uint32_t timeout_ms; /**< how long to wait until its node has it online; 0: 30,000 */
 	const char *node;    /**< required */
-	const char *path;    /**< an empty directory, absolute, as that node sees it; required */
+	const char *path;    /**< an empty directory, absolute, as that node sees it, on a file system of its own and no tmpfs; required */
 	const char *pool;    /**< NULL: none yet */
 	/** Where the disk's write log goes: a directory, or a block device whose beginning is zeroes, of a faster medium,
 	 * absolute, as the node sees it. NULL: on the disk itself. Several disks may share a directory, not a device. If
@@ -53,8 +53,8 @@ struct hci_disk_opts {
  * @param opts  see struct hci_disk_opts
  * @param uuid  NULL, or set to the disk's UUID
  * @param err   NULL, or filled in on failure
- * @return 0: online. HCI_E_INVAL, HCI_E_NOTFOUND (node, pool, or no such directory there), HCI_E_EXISTS (the node has a disk at that path, or
- *   the directory is not empty), HCI_E_TIMEOUT (the node did not answer: it stays "new"), HCI_E_IO, HCI_E_UNAVAILABLE.
+ * @return 0: online. HCI_E_INVAL (also: it is no directory, or on a tmpfs), HCI_E_NOTFOUND (node, pool, or no such directory there),
+ *   HCI_E_EXISTS (the node has a disk at that path, or the directory is not empty), HCI_E_TIMEOUT (the node did not answer: it stays "new"), HCI_E_IO, HCI_E_UNAVAILABLE.
  * Threads: any. Blocks. Since 0.1.
  */
 HCI_API int hci_disk_add(hci_cluster *c, const struct hci_disk_opts *opts, char uuid[HCI_UUID_STR], struct hci_error *err);

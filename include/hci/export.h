@@ -32,7 +32,8 @@ struct hci_export_opts {
  * @param vol   attached volume
  * @param opts  see struct hci_export_opts
  * @param err   NULL, or filled in on failure
- * @return 0, HCI_E_INVAL, HCI_E_SYS (address), HCI_E_AUTH, HCI_E_NOMEM. Threads: any. Blocks shortly. Since 0.1.
+ * @return 0, HCI_E_INVAL, HCI_E_BUSY (another program has the address), HCI_E_EXISTS (a file that is no socket is there),
+ *   HCI_E_SYS (address), HCI_E_AUTH, HCI_E_NOMEM. Threads: any. Blocks shortly. Since 0.1.
  */
 HCI_API int hci_export_start(hci_export **out, hci_volume *vol, const struct hci_export_opts *opts, struct hci_error *err);
 

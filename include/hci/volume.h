@@ -182,8 +182,8 @@ struct hci_attach_opts {
  * @param opts  NULL for the defaults
  * @param err   NULL, or filled in on failure
  * @return 0, HCI_E_NOTFOUND, HCI_E_BUSY (the message names who has it), HCI_E_UNAVAILABLE (no in-sync replica of some segment can be
- *   reached), HCI_E_STATE, HCI_E_NOMEM.
- * Threads: any. Blocks. Since 0.1.
+ *   reached), HCI_E_AUTH (likewise, because the nodes do not take our certificate or we not theirs), HCI_E_STATE, HCI_E_NOMEM.
+ * Threads: any. Blocks: waits for replicas for up to 10 seconds, or wait_ms when that is longer. Since 0.1.
  */
 HCI_API int hci_volume_attach(hci_volume **out, hci_cluster *c, const char *name, const struct hci_attach_opts *opts,
 			      struct hci_error *err);

@@ -55,15 +55,29 @@ static int put_new(hci_cluster *c, const struct hci_disk_opts *o, struct uuid *i
 	return rc;
 }
 
+/* The record has the node's words only. */
+static int code_of(const char *reason)
+{
+	static const struct {
+		const char *text;
+		int code;
+	} known[] = { { "not empty", HCI_E_EXISTS }, { "it was disk", HCI_E_EXISTS }, { "belongs to cluster", HCI_E_EXISTS },
+		    { "in memory", HCI_E_INVAL } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+		if (strstr(reason, known[i].text))
+			return known[i].code;
+	return strstr(reason, strerror(ENOENT)) ? HCI_E_NOTFOUND : strstr(reason, strerror(ENOTDIR)) ? HCI_E_INVAL : HCI_E_IO;
+}
+
 /* Its node could not take it: the record goes again, the cause stays in the error. */
 static int give_up(hci_cluster *c, const struct uuid *id, const struct rec_disk *d, struct hci_error *err)
 {
 	char key[REC_KEY];
-	int code = strstr(d->reason, "not empty")	? HCI_E_EXISTS
-		   : strstr(d->reason, strerror(ENOENT)) ? HCI_E_NOTFOUND
-							 : HCI_E_IO;
+	int code = code_of(d->reason);
 
-	err_set(err, code, "disk %s of node %s: %s", d->path, d->node, d->reason);
+	/* The words name the disk. */
+	err_set(err, code, "node %s: %s", d->node, d->reason);
 	key_disk(key, id);
 	(void)rec_delete(c->store, key, REC_REV_ANY, NULL, NULL);
 	return code;
@@ -78,9 +92,9 @@ static int add_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	int rc;
 
 	if (!core_node(c->core, a->o.node))
-		return err_set(err, HCI_E_NOTFOUND, "node %s: there is none of this name", a->o.node);
+		return err_set(err, HCI_E_NOTFOUND, "node %s: there is none of this name: hcictl node list shows those there are", a->o.node);
 	if (a->o.pool && !core_pool(c->core, a->o.pool))
-		return err_set(err, HCI_E_NOTFOUND, "pool %s: there is none of this name", a->o.pool);
+		return err_set(err, HCI_E_NOTFOUND, "pool %s: there is none of this name: make it with hcictl pool create", a->o.pool);
 	core_each_disk(c->core, same_path, &s);
 	if (s.found)
 		return err_set(err, HCI_E_EXISTS, "disk %s of node %s: it belongs to the cluster already", a->o.path,

@@ -29,6 +29,7 @@ static int start_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 		.heartbeat_ns = (uint64_t)a->o->heartbeat_ms * NS_PER_MS,
 		.compute = a->h->compute,
 		.copy_depth = a->o->copy_depth,
+		.ram_disks = a->o->ram_disks,
 	};
 	int rc = node_start(c->core, &o, &a->h->node, err);
 
@@ -53,6 +54,8 @@ static int check_opts(const struct hci_node_opts *o, struct hci_error *err)
 		return err_set(err, HCI_E_INVAL, "node: %s is missing", o->name ? "listen" : "name");
 	if (o->heartbeat_ms && (o->heartbeat_ms < 50 || o->heartbeat_ms > 60000))
 		return err_set(err, HCI_E_INVAL, "node %s: heartbeat of %u ms is not in 50..60000", o->name, o->heartbeat_ms);
+	if (o->ram_disks > 1)
+		return err_set(err, HCI_E_INVAL, "node %s: ram_disks %u is not known", o->name, o->ram_disks);
 	if (o->copy_depth > 256)
 		return err_set(err, HCI_E_INVAL, "node %s: copy depth of %u is not in 1..256", o->name, o->copy_depth);
 	return name_check(o->name, "node", err);

@@ -28,7 +28,7 @@ static int create_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	struct uuid id;
 
 	if (!p)
-		return err_set(err, HCI_E_NOTFOUND, "pool %s: there is none of this name", o->pool);
+		return err_set(err, HCI_E_NOTFOUND, "pool %s: there is none of this name: make it with hcictl pool create", o->pool);
 	if (!v.rebuild_delay_ns)
 		v.rebuild_delay_ns = p->rebuild_delay_ns;
 	return vol_create(core_vol_ctx(c->core), &v, &id, err);

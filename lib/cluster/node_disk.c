@@ -135,6 +135,41 @@ static void how_to_open(struct node_disk *d, enum rec_disk_state state, struct h
 	h->fresh |= !uuid_is_null(&r->replaces);
 }
 
+/* What the last power loss took is not what a replica promises. */
+static int check_medium(struct node_disk *d, const struct how *h, struct hci_error *err)
+{
+	const char *paths[] = { d->path, h->o.log_path };
+	struct env_fs fs;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(paths) && !d->node->o.ram_disks; i++)
+		if (paths[i] && !env_fs_of(d->node->e, paths[i], &fs) && fs.in_ram)
+			return err_set(err, HCI_E_INVAL,
+				       "cannot format disk %s: %s is in memory (a tmpfs), and what it holds ends with the power: give a "
+				       "directory on a disk",
+				       d->path, i ? "its log" : "it");
+	return 0;
+}
+
+/* Two directories of one file system share its room and its end: nobody forbids it, and it is no two disks. */
+static void say_shared(struct node_disk *d, char out[REC_TEXT_MAX])
+{
+	struct node *n = d->node;
+	struct node_disk *other;
+	struct env_fs fs;
+
+	out[0] = '\0';
+	if (env_fs_of(n->e, d->path, &fs))
+		return;
+	d->fs = fs.id;
+	list_for_each(other, &n->disks, link) {
+		if (other == d || !other->disk || other->fs != d->fs)
+			continue;
+		snprintf(out, REC_TEXT_MAX, "on the same file system as disk %.128s: its room counts twice", other->path);
+		log_warn(env_log(n->e), "node %s: disk %s: %s", n->name, d->path, out);
+		return;
+	}
+}
+
 static int try_open(struct node_disk *d, const struct how *h, struct hci_error *err)
 {
 	struct node *n = d->node;
@@ -145,6 +180,9 @@ static int try_open(struct node_disk *d, const struct how *h, struct hci_error *
 	d->scrub_period = d->scrub_rate = d->scrub_asked = 0; /* the new opening knows none of it */
 	d->rot_told = true; /* by an earlier life, perhaps */
 	if (h->fresh) {
+		rc = check_medium(d, h, err);
+		if (rc)
+			return rc;
 		formatted = repl_disk_format(n->e, d->path, &h->o, &taken);
 		/* Formatted by us before a crash that kept the store from knowing: opening tells, by the UUID. */
 		if (formatted && formatted != HCI_E_EXISTS)
@@ -189,7 +227,7 @@ static void open_disk(struct node_disk *d, enum rec_disk_state state)
 	struct repl_disk_info info;
 	struct hci_error err = { 0 };
 	struct how h;
-	char id[HCI_UUID_STR];
+	char id[HCI_UUID_STR], shared[REC_TEXT_MAX];
 	int rc;
 
 	how_to_open(d, state, &h);
@@ -204,7 +242,11 @@ static void open_disk(struct node_disk *d, enum rec_disk_state state)
 	log_info(env_log(n->e), "node %s: disk %s (%s) is online", n->name, d->path, id);
 	/* First how full it is: who sees it online may place on it at once. */
 	put_stat(d);
-	(void)put_state(n, &d->uuid, state == REC_DISK_EVACUATING ? state : REC_DISK_ONLINE, "", info.capacity);
+	say_shared(d, shared);
+	if (state == REC_DISK_EVACUATING)
+		(void)put_state(n, &d->uuid, state, "", info.capacity);
+	else
+		(void)put_state(n, &d->uuid, REC_DISK_ONLINE, shared, info.capacity);
 }
 
 /* ---- what each disk is asked for now and then ---- */

@@ -18,6 +18,7 @@ struct node_disk {
 	char path[REC_PATH_MAX];
 	char log[REC_PATH_MAX + 64]; /* file or device of its log, when that is on another one */
 	struct repl_disk *disk; /* NULL: not open */
+	uint64_t fs;            /* env_fs.id of it */
 	bool failed;            /* failed under us: not opened again until the record says new or offline anew */
 	struct hci_error fail_err;
 	struct node *node;

@@ -180,6 +180,12 @@ int env_statfs(struct env *e, const char *path, uint64_t *free_bytes, uint64_t *
 	return e->ops->statfs(e, path, free_bytes, total_bytes);
 }
 
+int env_fs_of(struct env *e, const char *path, struct env_fs *out)
+{
+	*out = (struct env_fs){ 0 };
+	return e->ops->fs_of(e, path, out);
+}
+
 int env_listdir(struct env *e, const char *path, char ***out)
 {
 	return e->ops->listdir(e, path, out);

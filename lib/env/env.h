@@ -153,6 +153,12 @@ int env_rmdir(struct env *e, const char *path);
 int env_sync_dir(struct env *e, const char *path);               /* makes create/rename/unlink in it durable */
 /* Bytes free for us and bytes in all on the file system of path. */
 int env_statfs(struct env *e, const char *path, uint64_t *free_bytes, uint64_t *total_bytes);
+/* Which file system a path is on: of two with the same number a write to one takes room from the other. in_ram: gone with the power. */
+struct env_fs {
+	uint64_t id;
+	bool in_ram;
+};
+int env_fs_of(struct env *e, const char *path, struct env_fs *out);
 /* Names in a directory, without . and .., NULL-terminated array; mem_free each and the array. */
 int env_listdir(struct env *e, const char *path, char ***out);
 

@@ -51,6 +51,7 @@ struct env_ops {
 	int (*rmdir)(struct env *e, const char *path);
 	int (*sync_dir)(struct env *e, const char *path);
 	int (*statfs)(struct env *e, const char *path, uint64_t *free_bytes, uint64_t *total_bytes);
+	int (*fs_of)(struct env *e, const char *path, struct env_fs *out);
 	int (*listdir)(struct env *e, const char *path, char ***out);
 
 	struct env_conn *(*connect)(struct env *e, const char *addr, struct env_tls *tls,

@@ -270,6 +270,7 @@ static const struct env_ops real_ops = {
 	.rmdir = real_rmdir,
 	.sync_dir = real_sync_dir,
 	.statfs = real_statfs,
+	.fs_of = real_fs_of,
 	.listdir = real_listdir,
 	.connect = real_connect,
 	.listen = real_listen,

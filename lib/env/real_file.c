@@ -7,10 +7,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -235,6 +237,30 @@ int real_statfs(struct env *e, const char *path, uint64_t *free_bytes, uint64_t 
 
 	*free_bytes = q.a;
 	*total_bytes = q.b;
+	return r;
+}
+
+static void run_fs_of(void *arg)
+{
+	struct req *q = arg;
+	struct stat st;
+	struct statfs fs;
+
+	if (stat(q->path, &st) || statfs(q->path, &fs)) {
+		q->result = -errno;
+		return;
+	}
+	q->a = st.st_dev;
+	q->b = fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC;
+}
+
+int real_fs_of(struct env *e, const char *path, struct env_fs *out)
+{
+	struct req q = { .path = path };
+	int r = call(e, run_fs_of, &q);
+
+	out->id = q.a;
+	out->in_ram = q.b != 0;
 	return r;
 }
 

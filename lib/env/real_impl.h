@@ -121,6 +121,7 @@ int real_rename(struct env *e, const char *from, const char *to);
 int real_mkdir(struct env *e, const char *path);
 int real_rmdir(struct env *e, const char *path);
 int real_sync_dir(struct env *e, const char *path);
+int real_fs_of(struct env *e, const char *path, struct env_fs *out);
 int real_statfs(struct env *e, const char *path, uint64_t *free_bytes, uint64_t *total_bytes);
 int real_listdir(struct env *e, const char *path, char ***out);
 

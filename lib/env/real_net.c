@@ -422,6 +422,7 @@ struct env_listener *real_listen(struct env *e, const char *addr, struct env_tls
 {
 	struct real_listener *l;
 	struct sockaddr_storage ss;
+	struct stat st;
 	struct addr a;
 	socklen_t len;
 	int r;
@@ -453,6 +454,11 @@ struct env_listener *real_listen(struct env *e, const char *addr, struct env_tls
 	r = bind_socket(l, &a, &ss, len);
 	if (!r)
 		return &l->base;
+	if (r == -EADDRINUSE && a.is_unix && !lstat(a.path, &st) && !S_ISSOCK(st.st_mode)) {
+		err_set(err, HCI_E_EXISTS, "cannot listen on %.200s: a file that is no socket is there: give another path", addr);
+		real_listener_close(&l->base);
+		return NULL;
+	}
 	err_sys(err, r == -EADDRINUSE ? HCI_E_BUSY : HCI_E_SYS, -r, "cannot listen on %.200s%s",
 		addr,
 		r == -EADDRINUSE ? " (another program does: stop it or take another address)" : "");

@@ -581,6 +581,21 @@ static int node_listdir(struct env *e, const char *path, char ***out)
 	return rc;
 }
 
+/* A disk is a file system of its own. */
+static int node_fs_of(struct env *e, const char *path, struct env_fs *out)
+{
+	struct sim_disk *d = disk_of(sim_node_of(e), path, NULL), *other;
+
+	if (!d)
+		return -ENOENT;
+	list_for_each(other, &sim_node_of(e)->disks, link) {
+		out->id++;
+		if (other == d)
+			break;
+	}
+	return 0;
+}
+
 static int node_statfs(struct env *e, const char *path, uint64_t *free_bytes, uint64_t *total_bytes)
 {
 	struct sim_disk *d = disk_of(sim_node_of(e), path, NULL);
@@ -607,5 +622,6 @@ void sim_env_file_ops(struct env_ops *o)
 	o->rmdir = node_rmdir;
 	o->sync_dir = node_sync_dir;
 	o->statfs = node_statfs;
+	o->fs_of = node_fs_of;
 	o->listdir = node_listdir;
 }

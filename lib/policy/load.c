@@ -81,7 +81,9 @@ static int check_path(const char *path, char real[PATH_MAX], struct hci_error *e
 		return err_set(err, HCI_E_PLUGIN, "plugin %s: its path must be absolute",
 			       path ? path : "(none)");
 	if (!realpath(path, real))
-		return err_sys(err, HCI_E_PLUGIN, errno, "plugin %s: cannot be found", path);
+		return err_sys(err, HCI_E_PLUGIN, errno,
+			       "plugin %s: cannot be found (if it is one of libhci's own: install libhci, or set HCI_PLUGIN_DIR)",
+			       path);
 	/* Before anything is opened: opening a device or a pipe does things. */
 	if (stat(real, &st) || !S_ISREG(st.st_mode))
 		return err_set(err, HCI_E_PLUGIN,

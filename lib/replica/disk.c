@@ -141,8 +141,7 @@ static int super_read(struct repl_disk *d, const struct repl_disk_opts *o, struc
 	if (rc == -ENOENT)
 		return err_set(
 			err, HCI_E_NOTFOUND,
-			"%s is not a disk of libhci: it has no superblock; format it first, or "
-			"check that it is mounted",
+			"disk %s has no superblock: is it mounted? If it is lost: hcictl disk remove, then disk add",
 			d->path);
 	if (rc)
 		return disk_sys_error(d, rc, "cannot open the superblock", err);
@@ -316,8 +315,7 @@ static int open_file(struct repl_disk *d, const char *name, unsigned flags, stru
 	if (rc == -ENOENT)
 		return err_set(
 			err, HCI_E_NOTFOUND,
-			"%s is not a disk of libhci: it has no file %s; format it first, or check "
-			"that it is mounted",
+			"disk %s has no file %s: is it mounted? If it is lost: hcictl disk remove, then disk add",
 			d->path, name);
 	return rc ? disk_sys_error(d, rc, name, err) : 0;
 }

@@ -44,12 +44,44 @@ static int check_empty(struct env *e, const char *path, struct hci_error *err)
 	}
 	mem_free(names);
 	if (*found)
-		return err_set(
-			err, HCI_E_EXISTS,
-			"cannot format disk %s: the directory is not empty (%s): remove what is in "
-			"it if it is not needed",
-			path, found);
+		return err_set(err, HCI_E_EXISTS,
+			       "cannot format disk %s: the directory is not empty (%s): give an empty one, such as a new one below it",
+			       path, found);
 	return 0;
+}
+
+/* The superblock's pair: 0, -ENOENT when there is none. */
+static int super_load(struct env *e, const char *path, uint8_t *pair)
+{
+	char *name = mem_printf("%s/superblock", path);
+	struct env_file *f;
+	int rc = name ? env_open(e, name, ENV_O_DIRECT, &f) : -ENOMEM;
+	int64_t n;
+
+	mem_free(name);
+	if (rc)
+		return rc;
+	memset(pair, 0, PAGE_PAIR);
+	n = fiber_read(e, f, pair, PAGE_PAIR, 0);
+	env_close(e, f);
+	return n < 0 ? (int)n : 0;
+}
+
+/* What was a disk once may hold the last copy of something: whoever empties it is to know what it is. */
+static int check_no_disk(struct env *e, const char *path, struct hci_error *err)
+{
+	uint8_t *pair = mem_alloc_aligned(PAGE_PAIR);
+	char id[HCI_UUID_STR];
+	unsigned which;
+	int rc = pair ? super_load(e, path, pair) : -ENOMEM;
+
+	if (rc || page_pick(pair, SUPER_MAGIC, SUPER_VERSION, NULL, &which, NULL) != PAGE_VALID) {
+		mem_free_aligned(pair);
+		return 0; /* check_empty() says what is there */
+	}
+	uuid_print(&((struct super_page *)(pair + which * (size_t)HCI_BLOCK))->h.disk, id);
+	mem_free_aligned(pair);
+	return err_set(err, HCI_E_EXISTS, "cannot format disk %s: it was disk %s of libhci: empty it to use it again", path, id);
 }
 
 static int write_super(struct env *e, struct env_file *f, uint64_t size,
@@ -155,23 +187,6 @@ static int wipe_vols(struct env *e, const char *path)
 	return rc == -ENOENT ? 0 : rc;
 }
 
-/* The superblock's pair: 0, -ENOENT when there is none. */
-static int super_load(struct env *e, const char *path, uint8_t *pair)
-{
-	char *name = mem_printf("%s/superblock", path);
-	struct env_file *f;
-	int rc = name ? env_open(e, name, ENV_O_DIRECT, &f) : -ENOMEM;
-	int64_t n;
-
-	mem_free(name);
-	if (rc)
-		return rc;
-	memset(pair, 0, PAGE_PAIR);
-	n = fiber_read(e, f, pair, PAGE_PAIR, 0);
-	env_close(e, f);
-	return n < 0 ? (int)n : 0;
-}
-
 static int remove_super(struct env *e, const char *path)
 {
 	char *lock = mem_printf("%s/lock", path);
@@ -228,6 +243,8 @@ int repl_disk_format(struct env *e, const char *path, const struct repl_disk_opt
 		return err_set(err, HCI_E_RANGE, "cannot format disk %s: the log's path is too long", path);
 	if (!uuid_is_null(&o->replaces))
 		rc = wipe(e, path, o, err);
+	if (!rc)
+		rc = check_no_disk(e, path, err);
 	if (!rc)
 		rc = check_empty(e, path, err);
 	if (!rc)

@@ -146,7 +146,8 @@ struct rpc_conn *rpc_peers_lane(struct rpc_peers *p, const char *node, unsigned 
 	if (it->conn)
 		retire(it);
 	if (it->backoff && now < it->next_try) {
-		err_set(err, HCI_E_UNAVAILABLE,
+		/* A certificate that is not good is not good in a moment either. */
+		err_set(err, it->err.code == HCI_E_AUTH ? HCI_E_AUTH : HCI_E_UNAVAILABLE,
 			"node %s: next attempt to connect in %llu ms; the last one: %.300s", node,
 			(unsigned long long)((it->next_try - now) / NS_PER_MS), it->err.message);
 		return NULL;

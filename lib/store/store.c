@@ -51,8 +51,8 @@ static const char sqlite[] = "sqlite:";
 
 bool store_present(const char *url)
 {
-	if (strncmp(url, sqlite, sizeof(sqlite) - 1) != 0)
-		return true;
+	if (strncmp(url, sqlite, sizeof(sqlite) - 1) != 0 || !url[sizeof(sqlite) - 1])
+		return true; /* opening tells */
 	return access(url + sizeof(sqlite) - 1, F_OK) == 0 || errno != ENOENT;
 }
 

@@ -437,7 +437,7 @@ int store_sqlite_open(struct env *e, const char *path, struct store **out, struc
 
 	*out = NULL;
 	if (!path[0] || path[0] == ':' || strlen(path) > 4000)
-		return err_set(err, HCI_E_INVAL, "store \"sqlite:%.100s\": not the path of a file",
+		return err_set(err, HCI_E_INVAL, "store \"sqlite:%.100s\": not the path of a file: write sqlite:/path/of/file",
 			       path);
 	q = sq_new(e, path);
 	if (!q)

@@ -99,6 +99,7 @@ int sqdb_fail(struct sqdb *db, int rc, const char *what, struct hci_error *err)
 {
 	const char *text = db->h ? sqlite3_errmsg(db->h) : sqlite3_errstr(rc);
 	int os = db->h ? sqlite3_system_errno(db->h) : 0;
+	const char *slash;
 
 	switch (rc & 0xff) {
 	case SQLITE_BUSY:
@@ -126,6 +127,9 @@ int sqdb_fail(struct sqdb *db, int rc, const char *what, struct hci_error *err)
 			"and its directory",
 			db->path, what);
 	case SQLITE_CANTOPEN:
+		if (os == ENOENT && (slash = strrchr(db->path, '/')))
+			return err_set(err, HCI_E_NOTFOUND, "store %s: cannot be made: the folder %.*s is not there",
+				       db->path, slash == db->path ? 1 : (int)(slash - db->path), db->path);
 		return err_sys(err, os ? err_from_errno(os) : HCI_E_SYS, os,
 			       "store %s: %s: cannot be opened; check the path", db->path, what);
 	default:

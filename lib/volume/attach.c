@@ -253,15 +253,25 @@ static uint64_t ups_of_set(const struct vol *v)
 	return n;
 }
 
-/* Why the first replica of the set that a segment has cannot be reached. */
-static const char *why_missing(struct vol *v, uint32_t segment)
+/*
+ * Why the first replica of the set that a segment has cannot be reached. That nodes do not take our certificate no later try
+ * will change: its code is kept.
+ */
+static int not_reached(struct vol *v, uint32_t segment, struct hci_error *err)
 {
+	const char *why = "bring back a node or disk that holds it";
+	int code = HCI_E_UNAVAILABLE;
 	struct seg *s = &v->segs[segment];
 
-	for (unsigned k = 0; k < s->n; k++)
-		if (!seg_leg(v, s, k)->out && !s->joining[k] && seg_leg(v, s, k)->why[0])
-			return seg_leg(v, s, k)->why;
-	return "bring back a node or disk that holds it";
+	for (unsigned k = s->n; k-- > 0;) {
+		struct leg *l = seg_leg(v, s, k);
+
+		if (l->out || s->joining[k] || !l->why[0] || (code == HCI_E_AUTH && l->last_status != HCI_E_AUTH))
+			continue;
+		why = l->why;
+		code = l->last_status == HCI_E_AUTH ? HCI_E_AUTH : HCI_E_UNAVAILABLE;
+	}
+	return err_set(err, code, "volume %s: no in-sync replica of segment %u can be reached: %s", v->rec.name, segment, why);
 }
 
 /* Waits for replicas, takes those that do not answer out of the set, makes the rest equal. */
@@ -274,9 +284,7 @@ static int gather(struct vol *v, struct hci_error *err)
 	for (;;) {
 		while (!v->fenced && !(all_tried(v) && segments_served(v, &missing))) {
 			if (!fiber_cond_wait_until(v->e, &v->changed, deadline) && env_now(v->e) >= deadline)
-				return err_set(err, HCI_E_UNAVAILABLE,
-					       "volume %s: no in-sync replica of segment %u can be reached: %s",
-					       v->rec.name, missing, why_missing(v, missing));
+				return not_reached(v, missing, err);
 		}
 		if (v->fenced)
 			return err_set(err, HCI_E_FENCED, "volume %s: another writer took it meanwhile", v->rec.name);

@@ -21,8 +21,11 @@ static int check_create(const struct vol_create *c, struct hci_error *err)
 
 	if (rc)
 		return rc;
-	if (!c->size || c->size % HCI_BLOCK || c->size > REC_VOLUME_SIZE_MAX)
-		return err_set(err, HCI_E_INVAL, "volume %s: size %llu is not a multiple of %u in 1..2^50: round it up",
+	if (c->size > REC_VOLUME_SIZE_MAX)
+		return err_set(err, HCI_E_INVAL, "volume %s: size %llu is more than 2^50 (1 PiB): make several smaller ones", c->name,
+			       (unsigned long long)c->size);
+	if (!c->size || c->size % HCI_BLOCK)
+		return err_set(err, HCI_E_INVAL, "volume %s: size %llu is not a multiple of %u above 0: round it up",
 			       c->name, (unsigned long long)c->size, HCI_BLOCK);
 	if (ss & (ss - 1) || ss < REC_SEGMENT_MIN || ss > REC_SEGMENT_MAX)
 		return err_set(err, HCI_E_INVAL, "volume %s: segment size %llu is not a power of two in 1 MiB..1 GiB",

@@ -234,10 +234,11 @@ void io_op_done(struct leg_op *op)
 	uint16_t round = op->round;
 	uint8_t pos = op->pos;
 	int status = op->call.status;
-	char why[160] = "";
+	char why[320];
 
+	why[0] = '\0';
 	if (status)
-		snprintf(why, sizeof(why), "%.150s", op->call.err.message);
+		snprintf(why, sizeof(why), "%.*s", (int)sizeof(why) - 1, op->call.err.message);
 	list_del(&op->link);
 	l->nops--;
 	l->load->ops--;

@@ -173,7 +173,7 @@ static int leg_open_once(struct leg *l, struct hci_error *err)
 	/* All requests to one replica keep their order on one stream; volumes and disks spread over several. */
 	conn = rpc_peers_lane(v->x->peers, l->node, v->rec.uuid.b[15] ^ l->disk.b[15], err);
 	if (!conn)
-		return HCI_E_UNAVAILABLE;
+		return err->code == HCI_E_AUTH ? HCI_E_AUTH : HCI_E_UNAVAILABLE;
 	rc = rpc_conn_wait(conn, err);
 	if (rc) {
 		rpc_conn_unref(conn);

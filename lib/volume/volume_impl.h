@@ -118,7 +118,7 @@ struct leg {
 	struct fiber_cond changed;
 	bool running;           /* its fiber lives */
 	int last_status;
-	char why[160];          /* it could not be opened, the last time */
+	char why[sizeof(((struct hci_error *)0)->message)]; /* it could not be opened, the last time */
 	bool lost_writes;       /* came back without what it had acknowledged */
 	uint64_t tries, ups;    /* attempts to open it, and those that went well */
 	uint64_t heal_at, replace_at; /* not before: after a failure */

@@ -5,10 +5,12 @@
  * and tests/unit/env/tls.c; damaged disks in tests/unit/replica; plugins in depth in tests/unit/policy.
  */
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "../harness.h"
@@ -23,7 +25,7 @@ static struct world w;
 /* The call fails with this code, and the message has all of what is listed (NULL: that and no more). */
 #define refused(call, want, ...)                                                                                     \
 	do {                                                                                                         \
-		static const char *const texts_[] = { __VA_ARGS__, NULL };                                           \
+		const char *const texts_[] = { __VA_ARGS__, NULL };                                           \
 		int rc_;                                                                                             \
                                                                                                                      \
 		memset(&w.err, 0, sizeof(w.err));                                                                    \
@@ -185,7 +187,7 @@ static void folder(const char *name, char out[128])
 START_TEST(wrong_certificates)
 {
 	struct hci_volume_opts v = HCI_VOLUME_OPTS_INIT;
-	char other[128], mine[128], old[128];
+	char other[128], mine[128], old[128], other_ca[160];
 	hci_volume *vol;
 	hci_cluster *c;
 
@@ -206,9 +208,10 @@ START_TEST(wrong_certificates)
 	refused(open_with("mine/node.key", "mine/node.crt", "mine/node.key", "x", &c), HCI_E_AUTH, "mine/node.key");
 	refused(open_with("ca.crt", "nothing.crt", "mine/node.key", "x", &c), HCI_E_AUTH, "nothing.crt");
 	refused(open_with("ca.crt", "mine/node.crt", "mine/node.key", "y", &c), HCI_E_AUTH, "\"x\"", "\"y\"");
+	snprintf(other_ca, sizeof(other_ca), "%s/ca.crt)", other);
 	/* All of one piece, but of another CA: the metadata can be read, no replica answers. */
 	ok(open_with("other/ca.crt", "other/node.crt", "other/node.key", "x", &c));
-	refused(hci_volume_attach(&vol, c, "v", NULL, &w.err), HCI_E_UNAVAILABLE, "volume v", "certificate");
+	refused(hci_volume_attach(&vol, c, "v", NULL, &w.err), HCI_E_AUTH, "volume v", "certificate", other_ca);
 	hci_cluster_unref(c);
 	/* Nothing is left in the way of those who may. */
 	ok(hci_volume_attach(&vol, w.client, "v", NULL, &w.err));
@@ -253,7 +256,10 @@ START_TEST(wrong_stores)
 	snprintf(url, sizeof(url), "sqlite:%s", path);
 	refused(open_store(NULL), HCI_E_INVAL, "store_url");
 	refused(open_store("nope:/x"), HCI_E_UNSUPPORTED, "nope:");
-	refused(open_store("sqlite:"), HCI_E_NOTFOUND, "sqlite:");
+	refused(open_store("sqlite:"), HCI_E_INVAL, "sqlite:", "write sqlite:/path");
+	refused(hci_cluster_create("sqlite:", "c", &w.err), HCI_E_INVAL, "sqlite:", "write sqlite:/path");
+	refused(hci_cluster_create("sqlite:/nonexistent/folder/y.db", "c", &w.err), HCI_E_NOTFOUND, "cannot be made",
+		"the folder /nonexistent/folder is not there");
 	refused(open_store("sqlite:/nonexistent/folder/y.db"), HCI_E_NOTFOUND, "/nonexistent/folder/y.db");
 	refused(open_store(url), HCI_E_NOTFOUND, "x.db");
 	ck_assert_int_ne(access(path, F_OK), 0); /* opening makes none */
@@ -323,8 +329,56 @@ END_TEST
 
 /* ---- requests ---- */
 
+/* A directory in memory; NULL: none to be had here. */
+static const char *in_ram(void)
+{
+	static char dir[] = "/dev/shm/hci-test-XXXXXX";
+	struct statfs fs;
+
+	return !statfs("/dev/shm", &fs) && fs.f_type == TMPFS_MAGIC ? mkdtemp(dir) : NULL;
+}
+
+/* Its directory goes: what is said then must not lead anybody to format it. */
+static void disk_is_lost(const struct hci_disk_info *d, const char *to)
+{
+	struct hci_disk_info *list;
+	uint64_t n;
+	bool told = false;
+
+	world_node_stop(&w, d->node[1] - '1');
+	ck_assert_int_eq(rename(d->path, to), 0);
+	world_node_start(&w, d->node[1] - '1');
+	for (int k = 0; k < 100 && !told; k++) {
+		usleep(100000);
+		ok(hci_disk_list(w.client, &list, &n, sizeof(*list), &w.err));
+		for (uint64_t i = 0; i < n; i++)
+			if (!strcmp(list[i].uuid, d->uuid) && list[i].state == HCI_DISK_FAILED)
+				told = strstr(list[i].reason, "is it mounted? If it is lost: hcictl disk remove") != NULL;
+		hci_list_free(list);
+	}
+	ck_assert(told);
+	ok(hci_disk_remove(w.client, d->uuid, &w.err));
+}
+
+START_TEST(directories_of_one_file_system_are_told)
+{
+	struct hci_disk_info *list;
+	uint64_t n, told = 0;
+
+	world_up(&w, 0);
+	world_pool(&w, 0);
+	ok(hci_disk_list(w.client, &list, &n, sizeof(*list), &w.err));
+	for (uint64_t i = 0; i < n; i++)
+		told += list[i].state == HCI_DISK_ONLINE && strstr(list[i].reason, "same file system as disk /") != NULL;
+	ck_assert_uint_eq(told, n - WORLD_NODES); /* all but the first of each node */
+	hci_list_free(list);
+	world_down(&w);
+}
+END_TEST
+
 START_TEST(disks_that_cannot_be)
 {
+	char moved[300];
 	struct hci_disk_opts d = HCI_DISK_OPTS_INIT;
 	struct hci_disk_info *list;
 	uint64_t before, after;
@@ -335,14 +389,32 @@ START_TEST(disks_that_cannot_be)
 	d.node = list[0].node;
 	d.path = "/no/such/directory";
 	d.timeout_ms = 600000; /* far more than the test has: the answer does not wait for it */
-	refused(hci_disk_add(w.client, &d, NULL, &w.err), HCI_E_NOTFOUND, "/no/such/directory", "of node");
+	refused(hci_disk_add(w.client, &d, NULL, &w.err), HCI_E_NOTFOUND, "node n", "disk /no/such/directory");
 	d.path = "/proc";
-	refused(hci_disk_add(w.client, &d, NULL, &w.err), HCI_E_EXISTS, "/proc", "not empty");
+	refused(hci_disk_add(w.client, &d, NULL, &w.err), HCI_E_EXISTS, "/proc", "not empty", "give an empty one");
+	ck_assert_ptr_null(strstr(w.err.message, "remove"));
+	d.path = "/etc/passwd";
+	refused(hci_disk_add(w.client, &d, NULL, &w.err), HCI_E_INVAL, "disk /etc/passwd", "Not a directory");
+	ck_assert_msg(!strstr(strstr(w.err.message, "/etc/passwd") + 1, "/etc/passwd"), "%s", w.err.message);
+	d.path = in_ram();
+	if (d.path) {
+		refused(hci_disk_add(w.client, &d, NULL, &w.err), HCI_E_INVAL, d.path, "tmpfs", "on a disk");
+		ck_assert_int_eq(rmdir(d.path), 0); /* nothing was left in there */
+	}
+	d.path = list[0].path;
+	snprintf(moved, sizeof(moved), "%s-was", d.path);
+	disk_is_lost(&list[0], moved);
+	d.path = moved;
+	refused(hci_disk_add(w.client, &d, NULL, &w.err), HCI_E_EXISTS, d.path, "it was disk", list[0].uuid, "empty it");
+	d.path = list[0].path;
+	d.pool = "nope";
+	refused(hci_disk_add(w.client, &d, NULL, &w.err), HCI_E_NOTFOUND, "pool nope", "hcictl pool create");
+	d.pool = NULL;
 	d.node = "nobody";
-	refused(hci_disk_add(w.client, &d, NULL, &w.err), HCI_E_NOTFOUND, "node nobody");
+	refused(hci_disk_add(w.client, &d, NULL, &w.err), HCI_E_NOTFOUND, "node nobody", "hcictl node list");
 	hci_list_free(list);
 	ok(hci_disk_list(w.client, &list, &after, sizeof(*list), &w.err));
-	ck_assert_uint_eq(before, after);
+	ck_assert_uint_eq(before - 1, after); /* the one that was lost */
 	hci_list_free(list);
 	world_down(&w);
 }
@@ -352,9 +424,11 @@ START_TEST(wrong_requests)
 {
 	struct hci_node_limits limits = HCI_NODE_LIMITS_INIT;
 	struct hci_volume_opts vo = HCI_VOLUME_OPTS_INIT;
+	struct hci_export_opts eo = HCI_EXPORT_OPTS_INIT;
 	struct hci_volume_status s;
 	struct hci_completion done[4];
 	hci_volume *v, *second;
+	hci_export *x;
 	hci_queue *q, *foreign, *none;
 	uint8_t *buf;
 
@@ -365,7 +439,13 @@ START_TEST(wrong_requests)
 	refused(hci_volume_create(w.client, &vo, &w.err), HCI_E_EXISTS, "volume v");
 	vo.name = "u", vo.segment_bytes = 3 * MiB;
 	refused(hci_volume_create(w.client, &vo, &w.err), HCI_E_INVAL, "volume u", "segment size");
+	vo.segment_bytes = 0, vo.bytes = UINT64_C(1) << 60;
+	refused(hci_volume_create(w.client, &vo, &w.err), HCI_E_INVAL, "volume u", "more than 2^50");
+	vo.bytes = 4097;
+	refused(hci_volume_create(w.client, &vo, &w.err), HCI_E_INVAL, "volume u", "round it up");
 	ok(hci_volume_attach(&v, w.client, "v", NULL, &w.err));
+	eo.address = "unix:/etc/passwd";
+	refused(hci_export_start(&x, v, &eo, &w.err), HCI_E_EXISTS, "unix:/etc/passwd", "no socket");
 	refused(hci_volume_attach(&second, w.cluster[0], "v", NULL, &w.err), HCI_E_BUSY, "volume v", "client");
 	/* The same process and handle is a second writer as well. */
 	refused(hci_volume_attach(&second, w.client, "v", NULL, &w.err), HCI_E_BUSY, "volume v", "client");
@@ -430,6 +510,7 @@ static Suite *suite(void)
 	tcase_add_test(t, wrong_stores);
 	tcase_add_test(t, wrong_plugins);
 	tcase_add_test(t, disks_that_cannot_be);
+	tcase_add_test(t, directories_of_one_file_system_are_told);
 	tcase_add_test(t, wrong_requests);
 	suite_add_tcase(s, t);
 	return s;

@@ -32,6 +32,11 @@ static int small_pool(void)
 {
 	struct hci_pool_opts p = HCI_POOL_OPTS_INIT;
 
+	w.ram_disks = 1;
+	for (int i = 0; i < 2; i++) {
+		world_node_stop(&w, i);
+		world_node_start(&w, i);
+	}
 	p.name = "p";
 	ok(hci_pool_create(w.client, &p, &w.err));
 	for (int i = 0; i < 2; i++) {

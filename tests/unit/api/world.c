@@ -77,6 +77,7 @@ void world_node_start(struct world *w, int i)
 	o.listen = w->addr[i];
 	o.run_dir = w->dir;
 	o.heartbeat_ms = 500;
+	o.ram_disks = w->ram_disks;
 	must(w, hci_node_start(&w->node[i], w->cluster[i], &o, &w->err), "node start");
 	/* The same address in its next life. */
 	snprintf(w->addr[i], sizeof(w->addr[i]), "%s", hci_node_address(w->node[i]));

@@ -18,6 +18,7 @@ struct world {
 	hci_node *node[WORLD_NODES];
 	char addr[WORLD_NODES][64];
 	char who[WORLD_NODES + 1][16]; /* for the log */
+	uint32_t ram_disks; /* of the nodes: set it, then stop and start them */
 	struct hci_error err;
 };
 

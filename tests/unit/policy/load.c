@@ -155,7 +155,7 @@ START_TEST(paths_that_lead_nowhere_are_refused)
 	refused("", "must be absolute");
 	refused("placement-spread.so", "must be absolute");
 	refused("./plugins/../placement-spread.so", "must be absolute");
-	refused(in_dir("missing.so"), "missing.so: cannot be found: No such file");
+	refused(in_dir("missing.so"), "missing.so: cannot be found (if it is one of libhci's own: install libhci, or set HCI_PLUGIN_DIR): No such file");
 	refused(dir, "not a regular file");
 	refused("/dev/null", "");
 	ck_assert_int_eq(mkfifo(in_dir("fifo.so"), 0700), 0);
