@@ -68,6 +68,7 @@ HCI_API int hci_disk_add(hci_cluster *c, const struct hci_disk_opts *opts, char 
  * @param job   set to the job ("disk-evacuate", in copies), hci_job_unref() it; NULL: wait for the end here
  * @param err   NULL, or filled in on failure
  * @return 0, HCI_E_NOTFOUND, HCI_E_STATE (it is neither online nor evacuating), HCI_E_BUSY (such a job is at it),
+ *   HCI_E_NOPLACE (a volume's policy can never find another place for a copy on it: too few nodes or disks),
  *   HCI_E_UNAVAILABLE, HCI_E_NOMEM; when waiting the job's error. Threads: any. Blocks for store I/O. Since 0.1.
  */
 HCI_API int hci_disk_evacuate(hci_cluster *c, const char *uuid, hci_job **job, struct hci_error *err);

@@ -86,8 +86,9 @@ HCI_API int hci_node_list(hci_cluster *c, struct hci_node_info **out, uint64_t *
  * @param name  of the node
  * @param job   set to the job ("node-evacuate", in copies), hci_job_unref() it; NULL: wait for the end here
  * @param err   NULL, or filled in on failure
- * @return 0, HCI_E_NOTFOUND (the node, or it has no disks), HCI_E_BUSY (such a job is at it), HCI_E_UNAVAILABLE, HCI_E_NOMEM; when
- *   waiting the job's error. Threads: any. Blocks for store I/O. Since 0.1.
+ * @return 0, HCI_E_NOTFOUND (the node, or it has no disks), HCI_E_BUSY (such a job is at it), HCI_E_NOPLACE (a volume's policy can
+ *   never find another place for its copies: add a node, or lower its replicas), HCI_E_UNAVAILABLE, HCI_E_NOMEM; when waiting the
+ *   job's error. Threads: any. Blocks for store I/O. Since 0.1.
  */
 HCI_API int hci_node_evacuate(hci_cluster *c, const char *name, hci_job **job, struct hci_error *err);
 

@@ -208,6 +208,8 @@ static int evacuate_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	uuid_print(&r.uuid, id);
 	if (!rc)
 		rc = check_free(c, JOB_DISK_EVACUATE, id, err);
+	if (!rc)
+		rc = plan_can_empty(c->core, NULL, &r.uuid, err);
 	return rc ? rc : core_job_create(c->core, JOB_DISK_EVACUATE, id, NULL, NULL, a->id, err);
 }
 
@@ -264,6 +266,8 @@ static int node_evacuate_on_loop(hci_cluster *c, void *arg, struct hci_error *er
 	int rc = core_node(c->core, a->name) ? check_free(c, JOB_NODE_EVACUATE, a->name, err)
 					     : err_set(err, HCI_E_NOTFOUND, "node %s: there is none of this name", a->name);
 
+	if (!rc)
+		rc = plan_can_empty(c->core, a->name, NULL, err);
 	return rc ? rc : core_job_create(c->core, JOB_NODE_EVACUATE, a->name, NULL, NULL, a->id, err);
 }
 

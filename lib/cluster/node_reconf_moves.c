@@ -23,7 +23,7 @@ bool reconf_go_on(struct reconf_run *x, struct reconf_watch *w, uint64_t done, c
 		w->moved_at = now;
 	w->done = done;
 	snprintf(text, sizeof(text), "%s%s", phase,
-		 now < w->moved_at + STUCK ? "" : ": nothing moved for a while: is there room on other nodes, and are the copies in sync?");
+		 now < w->moved_at + STUCK ? "" : ": nothing moved for a minute: it waits for room on disks of other nodes, or for copies to be in sync");
 	if (core_job_progress(&x->j, w->done, w->total, text)) {
 		*rc = HCI_E_CANCELLED;
 		return false;

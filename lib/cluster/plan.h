@@ -39,6 +39,12 @@ int plan_to_node(struct core *c, const struct uuid *volume, const char *from, co
 		 struct hci_error *err);
 void plan_free(struct plan *p);
 
+/*
+ * From a fiber. 0, or HCI_E_NOPLACE: a volume's policy can never find another place for what is on the node's disks (node NULL:
+ * on that disk), not even when all that is away has returned and there is room.
+ */
+int plan_can_empty(struct core *c, const char *node, const struct uuid *disk, struct hci_error *err);
+
 /* From a fiber: how many copies the volumes have on these disks. */
 int plan_count_copies(struct core *c, const struct uuid *disks, size_t n, uint64_t *copies, struct hci_error *err);
 

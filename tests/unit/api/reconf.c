@@ -314,6 +314,7 @@ END_TEST
 
 START_TEST(a_node_is_emptied_and_used_again)
 {
+	hci_job *job;
 	struct user *u;
 
 	world_up(&w, 0);
@@ -327,6 +328,19 @@ START_TEST(a_node_is_emptied_and_used_again)
 	set_replicas("v", 3);
 	user_stop(u);
 	check_copies("v", 3);
+	/* Three copies on three nodes: the third can never go. A disk can, to another one of its node. */
+	ck_assert_int_eq(hci_node_evacuate(w.client, "n2", &job, &w.err), HCI_E_NOPLACE);
+	ck_assert_ptr_nonnull(strstr(w.err.message, "volume v has 3 replicas"));
+	ck_assert_ptr_nonnull(strstr(w.err.message, "volume set v --replicas 2"));
+	ok(hci_disk_evacuate(w.client, some_disk("v").uuid, NULL, &w.err));
+	set_replicas("v", 2);
+	/* A node that is down comes back: for it a job can wait. */
+	world_node_stop(&w, 2);
+	ok(hci_node_evacuate(w.client, "n2", &job, &w.err));
+	ok(hci_job_cancel(job, &w.err));
+	(void)hci_job_wait(job, 60000, &w.err);
+	hci_job_unref(job);
+	world_node_start(&w, 2);
 	ck_assert_int_eq(hci_node_evacuate(w.client, "n9", NULL, &w.err), HCI_E_NOTFOUND);
 	world_down(&w);
 }
