@@ -268,7 +268,7 @@ int main(int argc, char **argv)
 	struct guest g = { .pages = (uint64_t)(argc > 1 ? atoi(argv[1]) : 64) * 256, .rate = argc > 2 ? (unsigned)atoi(argv[2]) : 20000 };
 	uint8_t *there = mmap(NULL, g.pages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	uint64_t differ = 0;
-	pthread_t writer, tracker;
+	pthread_t writer = 0, tracker;
 	int sock[2], status;
 	pid_t child;
 
