@@ -4,6 +4,7 @@
  * that fails is told to the store and tried again every few seconds: a cable that was plugged back in
  * needs no command. What a tombstone names is dropped.
  */
+#include "base/crc32c.h"
 #include "cluster/node_impl.h"
 
 #define RETRY (3 * NS_PER_S)
@@ -211,7 +212,10 @@ static void not_open(struct node_disk *d, enum rec_disk_state state, int rc, str
 	char id[HCI_UUID_STR];
 
 	uuid_print(&d->uuid, id);
-	log_warn(env_log(n->e), "node %s: disk %s (%s) cannot be opened: %s", n->name, d->path, id, err->message);
+	/* Tried again every few seconds: told when there is something new. */
+	if (d->refused != crc32c(0, err->message, strlen(err->message)))
+		log_warn(env_log(n->e), "node %s: disk %s (%s) cannot be opened: %s", n->name, d->path, id, err->message);
+	d->refused = crc32c(0, err->message, strlen(err->message));
 	d->retry_at = env_now(n->e) + RETRY;
 	if (rc == HCI_E_STATE && !node_disk_replace(d, err))
 		return;
@@ -239,6 +243,7 @@ static void open_disk(struct node_disk *d, enum rec_disk_state state)
 	uuid_print(&d->uuid, id);
 	repl_disk_info(d->disk, &info);
 	snprintf(d->log, sizeof(d->log), "%s", info.log_external ? info.log_path : "");
+	d->refused = 0;
 	log_info(env_log(n->e), "node %s: disk %s (%s) is online", n->name, d->path, id);
 	/* First how full it is: who sees it online may place on it at once. */
 	put_stat(d);

@@ -23,6 +23,7 @@ struct node_disk {
 	struct hci_error fail_err;
 	struct node *node;
 	uint64_t retry_at, gc_at, stat_at, probe_at;
+	uint32_t refused; /* CRC of why it could not be opened; 0: it could */
 	uint64_t replace_at; /* when to look again whether its lost content may be given up */
 	uint64_t scrub_asked, scrub_period, scrub_rate; /* as the disk was told */
 	bool rot_told;                                  /* a volrot/ record of ours may be there */

@@ -6,6 +6,8 @@
 #include "base/crc32c.h"
 #include "cluster/node_vm_impl.h"
 
+#define PATIENCE (30 * NS_PER_S)
+
 /* RUN_DIR/<vm>-<volume>.sock, or a hash of that when it is too long for a socket. */
 static int socket_path(struct nvm_disk *d, struct hci_error *err)
 {
@@ -138,14 +140,36 @@ int nvm_resume_io(struct nvm *m, struct hci_error *err)
 	return rc;
 }
 
+/* No copy of something can be reached: requests wait for one that may never come. */
+static void patience_ends(struct env_timer *t)
+{
+	struct nvm_disk *d = container_of(t, struct nvm_disk, patience);
+
+	if (d->v)
+		vol_abandon(d->v);
+}
+
+/* Until detach() it takes this long, whoever still has requests open: the guest, or the scan of the blocks. */
+static void let_go(struct nvm_disk *d)
+{
+	struct env *e = d->vm->n->e;
+
+	if (!d->v || env_timer_armed(&d->patience))
+		return;
+	env_timer_init(&d->patience, patience_ends);
+	env_timer_arm(e, &d->patience, env_now(e) + PATIENCE);
+}
+
 static void detach(struct nvm_disk *d)
 {
+	let_go(d);
 	if (d->backend)
 		nbd_volume_free(d->backend);
 	d->backend = NULL;
 	if (d->v) {
 		content_index_stop(d->index);
 		core_report_stop(d->report);
+		env_timer_disarm(d->vm->n->e, &d->patience);
 		vol_detach(d->v);
 	}
 	d->v = NULL;
@@ -198,8 +222,10 @@ void nvm_hand_over(struct nvm *m)
 void nvm_detach(struct nvm *m)
 {
 	for (uint32_t i = 0; i < m->ndisks; i++)
-		if (m->disks[i].x)
+		if (m->disks[i].x) {
 			nbd_export_hold(m->disks[i].x);
+			let_go(&m->disks[i]);
+		}
 	for (uint32_t i = 0; i < m->ndisks; i++) {
 		if (m->disks[i].x)
 			nbd_export_drain(m->disks[i].x);
@@ -227,6 +253,7 @@ void nvm_unexport(struct nvm *m)
 		struct nvm_disk *d = &m->disks[i];
 		struct closing c = { .e = m->n->e };
 
+		let_go(d);
 		if (d->server) {
 			fiber_cond_init(&c.cond);
 			nbd_server_close(d->server, server_closed, &c);

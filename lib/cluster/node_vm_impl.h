@@ -33,6 +33,7 @@ struct nvm_disk {
 	struct nbd_server *server;
 	struct nbd_export *x;
 	bool fenced;
+	struct env_timer patience; /* armed while v is being let go of */
 };
 
 /* A VM that this node has to do with. */

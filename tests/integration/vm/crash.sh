@@ -46,4 +46,13 @@ check "boots" wait_for 180 two_boots
 check "the guest writes" writes
 check "is stopped" ctl stop v1 destroy
 check "the replicas are equal" ctl compare vol
+
+echo "# no copy can be reached: the VM still ends"
+check "the VM starts" ctl start v1
+check "the guest writes" writes
+tb disk n1 d1 fail
+tb partition n1 n2
+sleep 2
+check "is stopped" ctl stop v1 destroy
+check "nothing of it runs" no_domain_on n1
 finish
