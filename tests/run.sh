@@ -109,7 +109,7 @@ run_ctest() {
 	shift
 	echo "== $preset: tests"
 	# Many tests wait most of the time. Those that only compute give way to those that watch the clock.
-	run bash -c 'set -o pipefail; ctest --preset "$0" -j $((2 * $(nproc) + 2)) "${@:2}" 2>&1 | tee "$1"' "$preset" "$log" "$@" || true
+	run bash -c 'set -o pipefail; ctest --preset "$0" -j $(($(nproc) + 2)) "${@:2}" 2>&1 | tee "$1"' "$preset" "$log" "$@" || true
 	read -r bad total < <(sed -nE 's/^[0-9]+% tests passed, ([0-9]+) tests? failed out of ([0-9]+)$/\1 \2/p' "$log") || true
 	if [ -z "${total:-}" ]; then
 		echo "== $preset: ctest did not finish"

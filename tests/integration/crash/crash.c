@@ -221,7 +221,7 @@ static hci_volume *attach(double killed)
 	o.wait_ms = stale ? 5000 : 30000;
 	o.lease_ms = 5000; /* it is given back in the end; repairs take over what stalls */
 	if (hci_volume_attach(&v, checker, VOLUME, &o, &err)) {
-		if (stale && err.code == HCI_E_BUSY)
+		if (stale && (err.code == HCI_E_BUSY || strstr(err.message, "store (sqlite): no answer")))
 			return NULL;
 		die("attach: %s", err.message);
 	}

@@ -26,7 +26,7 @@ trap cleanup EXIT
 start() {
 	"$bin/nbd_ramserver" "$@" >"$dir/out" 2>"$dir/err" &
 	server=$!
-	for _ in $(seq 100); do
+	for _ in $(seq 1200); do # a minute: the machine may be busy
 		grep -q ^ready "$dir/out" && break
 		kill -0 "$server" 2>/dev/null || break
 		sleep 0.05
