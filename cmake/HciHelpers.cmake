@@ -140,6 +140,10 @@ function(hci_add_fuzzer name)
 	set_property(GLOBAL APPEND PROPERTY HCI_FUZZERS ${name})
 endfunction()
 
+# Programs of the build tree find the plugins as those of an installed library do: beside libhci.so.
+file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/lib/hci)
+file(CREATE_LINK ../../plugins-out ${PROJECT_BINARY_DIR}/lib/hci/plugins SYMBOLIC)
+
 # hci_add_plugin(NAME SOURCES...): NAME.so, on the public headers only, linked against nothing.
 function(hci_add_plugin name)
 	add_library(plugin_${name} MODULE ${ARGN})

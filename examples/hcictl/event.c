@@ -5,23 +5,6 @@
 #include <string.h>
 #include <time.h>
 
-static const char *type_name(int32_t type)
-{
-	static const char *const names[] = { "?",
-					     "node-up",
-					     "node-down",
-					     "disk-state",
-					     "volume-degraded",
-					     "volume-healthy",
-					     "volume-attached",
-					     "volume-detached",
-					     "vm-state",
-					     "job",
-					     "overflow" };
-
-	return type > 0 && type <= HCI_EVENT_OVERFLOW ? names[type] : names[0];
-}
-
 static void print(const struct cli *cli, const struct hci_event *e)
 {
 	time_t s = (time_t)(e->time / 1000000000u);
@@ -30,7 +13,7 @@ static void print(const struct cli *cli, const struct hci_event *e)
 
 	if (cli->json) {
 		printf("{\"type\": \"%s\", \"time\": %llu.%03llu, \"revision\": %llu, \"object\": ",
-		       type_name(e->type), (unsigned long long)s,
+		       hci_event_name(e->type), (unsigned long long)s,
 		       (unsigned long long)(e->time / 1000000 % 1000),
 		       (unsigned long long)e->revision);
 		json_string(stdout, e->object);
@@ -42,7 +25,7 @@ static void print(const struct cli *cli, const struct hci_event *e)
 	} else {
 		strftime(when, sizeof(when), "%T", localtime_r(&s, &tm));
 		printf("%s.%03llu  %-16s %-36s %-8s %s\n", when,
-		       (unsigned long long)(e->time / 1000000 % 1000), type_name(e->type),
+		       (unsigned long long)(e->time / 1000000 % 1000), hci_event_name(e->type),
 		       e->object, e->node, e->text);
 	}
 	fflush(stdout);
@@ -66,7 +49,7 @@ static int follow(struct cli *cli)
 
 		if (rc < 0)
 			return failed(cli);
-		if (!rc || (type && strcmp(type, type_name(e.type))))
+		if (!rc || (type && strcmp(type, hci_event_name(e.type))))
 			continue;
 		print(cli, &e);
 		count--;

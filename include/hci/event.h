@@ -42,5 +42,8 @@ HCI_API int hci_event_fd(const hci_cluster *c);
 HCI_API int hci_event_next(hci_cluster *c, struct hci_event *out, uint64_t event_size, int32_t timeout_ms,
 			   struct hci_error *err);
 
+/** The name of a type, such as "volume-degraded". @return a static string, never NULL; "?" for a number that is no type. Threads: any. Since 0.1. */
+HCI_API const char *hci_event_name(int32_t type);
+
 HCI_END_DECLS
 #endif

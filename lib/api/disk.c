@@ -55,26 +55,11 @@ static int put_new(hci_cluster *c, const struct hci_disk_opts *o, struct uuid *i
 	return rc;
 }
 
-/* The record has the node's words only. */
-static int code_of(const char *reason)
-{
-	static const struct {
-		const char *text;
-		int code;
-	} known[] = { { "not empty", HCI_E_EXISTS }, { "it was disk", HCI_E_EXISTS }, { "belongs to cluster", HCI_E_EXISTS },
-		    { "in memory", HCI_E_INVAL } };
-
-	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
-		if (strstr(reason, known[i].text))
-			return known[i].code;
-	return strstr(reason, strerror(ENOENT)) ? HCI_E_NOTFOUND : strstr(reason, strerror(ENOTDIR)) ? HCI_E_INVAL : HCI_E_IO;
-}
-
 /* Its node could not take it: the record goes again, the cause stays in the error. */
 static int give_up(hci_cluster *c, const struct uuid *id, const struct rec_disk *d, struct hci_error *err)
 {
 	char key[REC_KEY];
-	int code = code_of(d->reason);
+	int code = d->why < 0 ? d->why : HCI_E_IO;
 
 	/* The words name the disk. */
 	err_set(err, code, "node %s: %s", d->node, d->reason);

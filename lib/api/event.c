@@ -249,3 +249,21 @@ int hci_event_next(hci_cluster *c, struct hci_event *out, uint64_t event_size, i
 	}
 	return api_info_out(out, event_size, &ev, sizeof(ev), "event", err) ? HCI_E_INVAL : 1;
 }
+
+const char *hci_event_name(int32_t type)
+{
+	static const char *const names[] = {
+		[HCI_EVENT_NODE_UP] = "node-up",
+		[HCI_EVENT_NODE_DOWN] = "node-down",
+		[HCI_EVENT_DISK_STATE] = "disk-state",
+		[HCI_EVENT_VOLUME_DEGRADED] = "volume-degraded",
+		[HCI_EVENT_VOLUME_HEALTHY] = "volume-healthy",
+		[HCI_EVENT_VOLUME_ATTACHED] = "volume-attached",
+		[HCI_EVENT_VOLUME_DETACHED] = "volume-detached",
+		[HCI_EVENT_VM_STATE] = "vm-state",
+		[HCI_EVENT_JOB] = "job",
+		[HCI_EVENT_OVERFLOW] = "overflow",
+	};
+
+	return type > 0 && (size_t)type < ARRAY_SIZE(names) ? names[type] : "?";
+}

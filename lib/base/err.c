@@ -134,6 +134,8 @@ int err_from_errno(int os_errno)
 	case EINVAL:
 	case ENAMETOOLONG:
 	case EBADF:
+	case ENOTDIR:
+	case EISDIR:
 		return HCI_E_INVAL;
 	case ENOMEM:
 		return HCI_E_NOMEM;

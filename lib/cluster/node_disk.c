@@ -24,7 +24,8 @@ static struct node_disk *find(struct node *n, const struct uuid *u)
 
 /* ---- telling the store ---- */
 
-static int put_state(struct node *n, const struct uuid *u, enum rec_disk_state state, const char *reason, uint64_t capacity)
+/* why: an HCI_E_*, or 0. */
+static int put_state(struct node *n, const struct uuid *u, enum rec_disk_state state, int why, const char *reason, uint64_t capacity)
 {
 	struct rec_disk *r = MEM_NEW(struct rec_disk);
 	struct hci_error err = { 0 };
@@ -39,13 +40,14 @@ static int put_state(struct node *n, const struct uuid *u, enum rec_disk_state s
 		rc = rec_disk_get(core_store(n->core), key, r, &rev, &err);
 		if (rc || r->state == REC_DISK_REMOVED)
 			break;
-		if (r->state == state && !strcmp(r->reason, reason))
+		if (r->state == state && r->why == why && !strcmp(r->reason, reason))
 			break;
 		if (r->state != state)
 			r->state_since = env_realtime(n->e);
 		r->state = state;
 		if (capacity)
 			r->capacity = capacity;
+		r->why = why;
 		snprintf(r->reason, sizeof(r->reason), "%s", reason);
 		rc = rec_disk_put(core_store(n->core), key, r, rev, 0, NULL, &err);
 	} while (rc == HCI_E_CONFLICT && !n->stopping);
@@ -222,7 +224,7 @@ static void not_open(struct node_disk *d, enum rec_disk_state state, int rc, str
 	/* Its log is away: the time since then is counted from the record, also over restarts. */
 	if (rc == HCI_E_UNAVAILABLE || (rc == HCI_E_STATE && state == REC_DISK_OFFLINE))
 		then = REC_DISK_OFFLINE;
-	(void)put_state(n, &d->uuid, then, err->message, 0);
+	(void)put_state(n, &d->uuid, then, rc, err->message, 0);
 }
 
 static void open_disk(struct node_disk *d, enum rec_disk_state state)
@@ -249,9 +251,9 @@ static void open_disk(struct node_disk *d, enum rec_disk_state state)
 	put_stat(d);
 	say_shared(d, shared);
 	if (state == REC_DISK_EVACUATING)
-		(void)put_state(n, &d->uuid, state, "", info.capacity);
+		(void)put_state(n, &d->uuid, state, 0, "", info.capacity);
 	else
-		(void)put_state(n, &d->uuid, REC_DISK_ONLINE, shared, info.capacity);
+		(void)put_state(n, &d->uuid, REC_DISK_ONLINE, 0, shared, info.capacity);
 }
 
 /* ---- what each disk is asked for now and then ---- */
@@ -389,7 +391,7 @@ static void disk_turn(struct node_disk *d, enum rec_disk_state state)
 		log_error(env_log(n->e), "node %s: disk %s failed: %s", n->name, d->path, d->fail_err.message);
 		close_disk(d, true);
 		d->retry_at = now + RETRY;
-		(void)put_state(n, &d->uuid, REC_DISK_FAILED, d->fail_err.message, 0);
+		(void)put_state(n, &d->uuid, REC_DISK_FAILED, d->fail_err.code, d->fail_err.message, 0);
 		return;
 	}
 	if (!d->disk) {
@@ -398,7 +400,7 @@ static void disk_turn(struct node_disk *d, enum rec_disk_state state)
 		return;
 	}
 	if (state == REC_DISK_FAILED || state == REC_DISK_OFFLINE || state == REC_DISK_NEW)
-		(void)put_state(n, &d->uuid, REC_DISK_ONLINE, "", 0);
+		(void)put_state(n, &d->uuid, REC_DISK_ONLINE, 0, "", 0);
 	probe(d);
 	node_scrub_turn(d);
 	if (!d->disk || d->failed)

@@ -49,6 +49,7 @@ static const struct rec_field disk_fields[] = {
 	FIELD_U64(struct rec_disk, state_since, "since", 0, 0),
 	FIELD_U64(struct rec_disk, capacity, "capacity", 0, 0),
 	FIELD_STR(struct rec_disk, reason, "reason"),
+	FIELD_I32(struct rec_disk, why, "why"),
 	FIELD_STR(struct rec_disk, log, "log"),
 	FIELD_U64(struct rec_disk, log_size, "log_size", 0, 0),
 	FIELD_U64(struct rec_disk, log_wait_ns, "log_wait", 0, 0),

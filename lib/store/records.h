@@ -87,6 +87,7 @@ struct rec_disk { /* disk/<uuid> */
 	uint64_t state_since;
 	uint64_t capacity;         /* bytes */
 	char reason[REC_TEXT_MAX]; /* why it is in this state, for people */
+	int32_t why;               /* the same for programs: HCI_E_*, 0: no error */
 	char log[REC_PATH_MAX];    /* "": its write log is on the disk itself; else a directory or block device */
 	uint64_t log_size;         /* bytes, 0: as repl_disk_format() chooses */
 	uint64_t log_wait_ns;      /* how long it waits for a log that is away before its content counts as lost, 0: 10 minutes */

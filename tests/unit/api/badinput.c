@@ -420,6 +420,19 @@ START_TEST(disks_that_cannot_be)
 }
 END_TEST
 
+START_TEST(every_event_type_has_a_name)
+{
+	for (int32_t a = HCI_EVENT_NODE_UP; a <= HCI_EVENT_OVERFLOW; a++) {
+		ck_assert_str_ne(hci_event_name(a), "?");
+		for (int32_t b = HCI_EVENT_NODE_UP; b < a; b++)
+			ck_assert_str_ne(hci_event_name(a), hci_event_name(b));
+	}
+	ck_assert_str_eq(hci_event_name(0), "?");
+	ck_assert_str_eq(hci_event_name(INT32_MIN), "?");
+	ck_assert_str_eq(hci_event_name(HCI_EVENT_OVERFLOW + 1), "?");
+}
+END_TEST
+
 START_TEST(wrong_requests)
 {
 	struct hci_node_limits limits = HCI_NODE_LIMITS_INIT;
@@ -512,6 +525,7 @@ static Suite *suite(void)
 	tcase_add_test(t, disks_that_cannot_be);
 	tcase_add_test(t, directories_of_one_file_system_are_told);
 	tcase_add_test(t, wrong_requests);
+	tcase_add_test(t, every_event_type_has_a_name);
 	suite_add_tcase(s, t);
 	return s;
 }
