@@ -104,6 +104,10 @@ void net_connecting(struct real_conn *c);  /* the socket may be connected */
 void net_detach(struct real_conn *c);      /* from look-up, target, listener */
 void net_established(struct real_conn *c); /* connected, handshake over: tells the user */
 
+/* real_tune.c */
+void tune_socket(int fd, int family); /* a new one */
+void tune_path(int fd);               /* one that is connected */
+
 /* real_conn.c */
 struct real_conn *conn_new(struct real *r, int fd, bool server);
 void conn_ready(struct real_conn *c); /* its callbacks are looked at in this or the next turn */

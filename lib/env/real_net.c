@@ -5,7 +5,6 @@
  */
 #include <errno.h>
 #include <netdb.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
@@ -70,20 +69,6 @@ static void arm_setup(struct real_conn *c)
 	env_timer_arm(c->base.env, &c->timer, c->deadline);
 }
 
-static void tune(int fd, int family)
-{
-	int one = 1, idle = 10, every = 5, times = 3, user = 30000;
-
-	if (family == AF_UNIX)
-		return;
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
-	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
-	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every, sizeof(every));
-	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &times, sizeof(times));
-	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user, sizeof(user));
-}
-
 void net_detach(struct real_conn *c)
 {
 	if (c->resolve)
@@ -126,6 +111,7 @@ static void transport_up(struct real_conn *c, struct real_tls *tls)
 	struct hci_error err;
 
 	c->opened = true;
+	tune_path(c->fd);
 	mem_free(c->target);
 	c->target = NULL;
 	if (!tls)
@@ -158,7 +144,7 @@ static int try_connect(struct real_conn *c)
 
 	if (fd < 0)
 		return errno;
-	tune(fd, sa->sa_family);
+	tune_socket(fd, sa->sa_family);
 	if (connect(fd, sa, t->len[t->i]) && errno != EINPROGRESS) {
 		e = errno;
 		close(fd);
@@ -304,7 +290,7 @@ static void accepted(struct real_listener *l, int fd, const struct sockaddr_stor
 		close(fd);
 		return;
 	}
-	tune(fd, ss->ss_family);
+	tune_socket(fd, ss->ss_family);
 	c->src.fn = on_conn_event;
 	addr_print(ss, c->addr, sizeof(c->addr));
 	c->listener = l;

@@ -2,11 +2,13 @@
 /* Plain streams of the real env: connecting, order, back-pressure, pausing, every way to end. */
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "env/real_conn.h"
 #include "unit/env/real.h"
 
 #define TCP "tcp:127.0.0.1:0"
@@ -626,6 +628,48 @@ START_TEST(out_of_memory_at_every_point_of_an_exchange)
 }
 END_TEST
 
+/* ---- congestion control ---- */
+
+static void congestion_of(const struct chan *ch, char name[16])
+{
+	socklen_t len = 15;
+
+	memset(name, 0, 16);
+	ck_assert_int_eq(getsockopt(conn_of(ch->conn)->fd, IPPROTO_TCP, TCP_CONGESTION, name, &len), 0);
+}
+
+static void unpaced(struct env *e)
+{
+	static const char *const addr[] = { "tcp:127.0.0.1:0", "tcp:[::1]:0" };
+	struct server s;
+	struct chan c, *a;
+	char name[16];
+
+	for (unsigned i = 0; i < 2; i++) {
+		server_start(&s, e, addr[i], NULL);
+		ck_assert_int_eq(chan_connect(&c, e, env_listener_addr(s.l), NULL), 0);
+		a = server_accept(&s);
+		congestion_of(&c, name);
+		ck_assert_str_ne(name, "bbr");
+		congestion_of(a, name);
+		ck_assert_str_ne(name, "bbr");
+		/* Whatever the host's default: one that was bbr does not stay so. */
+		if (!setsockopt(conn_of(a->conn)->fd, IPPROTO_TCP, TCP_CONGESTION, "bbr", 3)) {
+			tune_path(conn_of(a->conn)->fd);
+			congestion_of(a, name);
+			ck_assert_str_ne(name, "bbr");
+		}
+		chan_close(&c);
+		server_stop(&s);
+	}
+}
+
+START_TEST(nothing_is_paced_within_a_host)
+{
+	with_env(unpaced);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("env_conn");
@@ -645,6 +689,7 @@ static Suite *suite(void)
 	tcase_add_test(t, many_streams_at_once);
 	tcase_add_test(t, out_of_descriptors_is_got_over);
 	tcase_add_test(t, out_of_memory_at_every_point_of_an_exchange);
+	tcase_add_test(t, nothing_is_paced_within_a_host);
 	suite_add_tcase(s, t);
 	return s;
 }
