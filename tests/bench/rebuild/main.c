@@ -176,7 +176,7 @@ static int slice(struct world *w, double seconds, struct slices *s)
 {
 	struct result r;
 
-	if (load_run(world_target(w), &user, seconds, &r, NULL))
+	if (load_run(world_target(w), &user, seconds, 0, &r, NULL))
 		return -1;
 	if (s->n < SLICES_MAX) {
 		s->p50[s->n] = r.p50_us;

@@ -57,8 +57,9 @@ struct series {
 /* ---- load.c ---- */
 double now_s(void);
 void load_init(void);
-/* series: NULL, or filled in. A load that load_stop() cut short gives what it had. */
-int load_run(struct target *t, const struct load *l, double seconds, struct result *out,
+/* max: of operations, 0: as many as the seconds allow. series: NULL, or filled in. A load that load_stop() cut short
+ * gives what it had. */
+int load_run(struct target *t, const struct load *l, double seconds, uint64_t max, struct result *out,
 	     struct series *series);
 /* Once over everything, 1 MiB at a time. */
 int load_pass(struct target *t, bool write);
@@ -127,7 +128,9 @@ struct row {
 	struct result r[ROUNDS_MAX];
 	struct series *series; /* of the last round; NULL: not kept */
 };
-void report(const struct row *rows, unsigned n, double seconds, unsigned rounds, uint64_t bytes);
+/* burst_ops: a burst ended after so many at the latest. */
+void report(const struct row *rows, unsigned n, double seconds, unsigned rounds, uint64_t bytes, uint64_t log_bytes,
+	    uint64_t burst_ops);
 /* The median and the smallest of a series' full seconds. */
 void series_sum(const struct series *s, double *med, double *least);
 

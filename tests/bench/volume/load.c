@@ -173,7 +173,7 @@ static int drive(struct run *r, double deadline, uint64_t max)
 	return rc;
 }
 
-int load_run(struct target *t, const struct load *l, double seconds, struct result *out,
+int load_run(struct target *t, const struct load *l, double seconds, uint64_t max, struct result *out,
 	     struct series *series)
 {
 	struct run r = { .t = t, .l = l, .series = series };
@@ -189,7 +189,7 @@ int load_run(struct target *t, const struct load *l, double seconds, struct resu
 	for (unsigned i = 0; i < t->nprocs; i++)
 		cpu_of(t->procs[i], &u[i], &s[i]);
 	r.begin = r.last = now_s();
-	rc = drive(&r, r.begin + seconds, UINT64_MAX);
+	rc = drive(&r, r.begin + seconds, max ? max : UINT64_MAX);
 	took = now_s() - r.begin;
 	if (rc)
 		return rc;

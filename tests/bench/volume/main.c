@@ -14,11 +14,16 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Half of a log, from where on writers are held back, with a fifth of it for the log's own entries. */
+#define BURST "randwrite_4k_qd32"
+#define LOG_MIB 1024
+#define BURST_OPS(log_bytes) ((log_bytes) / 2 / 4096 / 5 * 4)
+
 static const struct load loads[] = {
 	{ "randread_4k_qd1", false, false, 4096, 1, 0 },
 	{ "randread_4k_qd32", false, false, 4096, 32, 0 },
 	{ "randwrite_4k_qd1", true, false, 4096, 1, 0 },
-	{ "randwrite_4k_qd32", true, false, 4096, 32, 0 },
+	{ BURST, true, false, 4096, 32, 0 },
 	{ "read_1m_qd8", false, true, 1048576, 8, 0 },
 	{ "write_1m_qd8", true, true, 1048576, 8, 0 },
 };
@@ -40,26 +45,27 @@ static struct {
 	unsigned rounds;
 	uint64_t bytes, log_bytes, cache_bytes, cache_ram;
 	bool no_settle;
-} opt = { "/var/tmp", NULL, NULL, { NULL, NULL }, NULL, NULL, 2, 20, 5, 2048 * MiB_, 0, 0, 0, false };
+} opt = { "/var/tmp", NULL, NULL, { NULL, NULL }, NULL, NULL, 2, 20, 5, 2048 * MiB_, LOG_MIB * MiB_, 0, 0, false };
 
 static const char usage[] =
 	"bench_volume [options]: a two-replica volume beside the raw disk, as JSON on stdout\n"
-	"  --dir DIR        on the disk to measure (/var/tmp); 7 times the size is needed there\n"
+	"  --dir DIR        on the disk to measure (/var/tmp); 7 times the size is needed there, and 6 write logs\n"
 	"  --size MIB       of the volume and the raw file (2048)\n"
 	"  --seconds S      of each load in each round (2)\n"
 	"  --rounds N       (5)\n"
 	"  --sustained S    seconds of random writes past the write log (20; 0: none), with the\n"
-	"                   operations of each second\n"
+	"                   operations of each second; as many as fill the log go before\n"
 	"  --target NAMES   only these of raw,raw_dsync,plain,tls,local\n"
 	"  --load NAMES     only these, such as randwrite_4k_qd32,read_1m_qd8; the last is\n"
 	"                   randwrite_4k_qd32_sustained\n"
 	"  --disks A,B      folders on the disks of the two nodes; the raw file lies on the first\n"
 	"  --log DIR        the disks' write logs go there\n"
-	"  --log-size MIB   of each disk's write log\n"
+	"  --log-size MIB   of each disk's write log (1024); randwrite_4k_qd32 ends after as many as half\n"
+	"                   of it holds\n"
 	"  --cache FILE     the writer's read cache, warmed before the loads\n"
 	"  --cache-size MIB of that file\n"
 	"  --cache-ram MIB  of the cache's part in memory\n"
-	"  --no-settle      do not wait between loads until the write logs are moved\n"
+	"  --no-settle      do not wait between loads until the write logs are moved, nor fill them\n"
 	"  --help           this\n"
 	"Targets: a raw file (O_DIRECT, Linux AIO), the same with O_DSYNC, and a volume of two\n"
 	"replicas: over plain TCP, over TLS, and over TLS with the writer in the first node's process,\n"
@@ -93,7 +99,7 @@ static int measure(struct target *t, const struct load *l, double seconds, struc
 
 	if (load_stopped())
 		return 0;
-	if (load_run(t, l, seconds, r, row->series))
+	if (load_run(t, l, seconds, t->settle && !strcmp(l->name, BURST) ? BURST_OPS(opt.log_bytes) : 0, r, row->series))
 		return -1;
 	/* What it left behind must not be paid for by the next one. */
 	if (t->settle && l->write && !opt.no_settle)
@@ -107,10 +113,15 @@ static int measure(struct target *t, const struct load *l, double seconds, struc
 static int measure_sustained(struct target *t)
 {
 	struct row *row = row_of(t, &sustained);
+	struct result fill;
 	double med, least;
 
 	row->series = calloc(1, sizeof(*row->series));
-	if (!row->series || measure(t, &sustained, opt.sustained_s, row))
+	if (!row->series)
+		return -1;
+	if (t->settle && !opt.no_settle && load_run(t, &sustained, 1e9, opt.log_bytes / 4096, &fill, NULL))
+		return -1;
+	if (measure(t, &sustained, opt.sustained_s, row))
 		return -1;
 	if (!row->n)
 		return 0;
@@ -215,7 +226,7 @@ static int bench(const char *dir)
 		if (worlds[i] && !world_cache(worlds[i], &hits, &misses))
 			fprintf(stderr, "%-10s read cache: %llu hits, %llu misses\n", names[i], (unsigned long long)hits,
 				(unsigned long long)misses);
-	report(rows, nrows, opt.seconds, opt.rounds, opt.bytes);
+	report(rows, nrows, opt.seconds, opt.rounds, opt.bytes, opt.log_bytes, BURST_OPS(opt.log_bytes));
 out:
 	for (unsigned i = PLAIN; i < TARGETS; i++)
 		world_down(worlds[i]);
@@ -291,7 +302,7 @@ static int options(int argc, char **argv)
 			return -1;
 		}
 	}
-	return optind == argc && opt.rounds >= 1 && opt.rounds <= ROUNDS_MAX && opt.bytes ? 0 : -1;
+	return optind == argc && opt.rounds >= 1 && opt.rounds <= ROUNDS_MAX && opt.bytes && opt.log_bytes ? 0 : -1;
 }
 
 int main(int argc, char **argv)

@@ -43,8 +43,8 @@ static int measure(struct target *t, const char *when, struct result *r)
 		struct result warm;
 
 		/* Queues fill and the throttle's first slices pass before it counts. */
-		if (load_run(t, &loads[i], opt.seconds / 6, &warm, NULL) ||
-		    load_run(t, &loads[i], opt.seconds, &r[i], NULL))
+		if (load_run(t, &loads[i], opt.seconds / 6, 0, &warm, NULL) ||
+		    load_run(t, &loads[i], opt.seconds, 0, &r[i], NULL))
 			return -1;
 		if (loads[i].write)
 			t->settle(t);
@@ -64,7 +64,7 @@ static int notice(struct world *w, double *ms)
 	struct result r;
 
 	do {
-		if (load_run(world_target(w), &touch, 0.2, &r, NULL))
+		if (load_run(world_target(w), &touch, 0.2, 0, &r, NULL))
 			return -1;
 		if (hci_volume_status(world_volume(w), &st, sizeof(st), &err))
 			return failed("status", &err);

@@ -109,16 +109,18 @@ static void print_ratios(const struct row *rows, unsigned n, const char *base)
 	printf("%s", last ? "}" : "");
 }
 
-void report(const struct row *rows, unsigned n, double seconds, unsigned rounds, uint64_t bytes)
+void report(const struct row *rows, unsigned n, double seconds, unsigned rounds, uint64_t bytes, uint64_t log_bytes,
+	    uint64_t burst_ops)
 {
 	const struct target *last = NULL;
 	double load[3] = { 0 };
 
 	if (getloadavg(load, 3) < 0)
 		load[0] = 0;
-	printf("{\n  \"version\": \"%s\", \"volume_bytes\": %llu, \"seconds\": %.1f, \"rounds\": "
-	       "%u, \"load_average\": %.1f, \"interrupted\": %s,\n",
-	       hci_version_string(), (unsigned long long)bytes, seconds, rounds, load[0],
+	printf("{\n  \"version\": \"%s\", \"volume_bytes\": %llu, \"log_bytes\": %llu, \"burst_ops_most\": %llu, "
+	       "\"seconds\": %.1f, \"rounds\": %u, \"load_average\": %.1f, \"interrupted\": %s,\n",
+	       hci_version_string(), (unsigned long long)bytes, (unsigned long long)log_bytes,
+	       (unsigned long long)burst_ops, seconds, rounds, load[0],
 	       load_stopped() ? "true" : "false");
 	printf("  \"cpu_us_per_op\": \"all: of all processes together; then [user, system] of each\"");
 	for (unsigned i = 0; i < n; i++) {
