@@ -23,6 +23,7 @@
 
 struct pull {
 	struct list link; /* in service.pulls or pulls_waiting */
+	struct env_timer patience_ends; /* while it waits */
 	struct repl_service *s;
 	struct handle *h;
 	struct rpc_req *req;
@@ -203,9 +204,27 @@ static void start_next(struct repl_service *s)
 	if (s->starting)
 		return;
 	s->starting = true;
-	while (s->npulls < PULLS_MAX && !list_empty(&s->pulls_waiting))
-		start(list_entry(list_pop(&s->pulls_waiting), struct pull, link));
+	while (s->npulls < PULLS_MAX && !list_empty(&s->pulls_waiting)) {
+		struct pull *p = list_entry(list_pop(&s->pulls_waiting), struct pull, link);
+
+		env_timer_disarm(s->e, &p->patience_ends);
+		start(p);
+	}
 	s->starting = false;
+}
+
+/*
+ * Those before it are slow, perhaps for another disk's sake. Its writer would take our silence for a failure of this
+ * disk, which users write to; told so it carries the data itself.
+ */
+static void waited(struct env_timer *t)
+{
+	struct pull *p = container_of(t, struct pull, patience_ends);
+
+	ENV_MARK(p->s->e, "pull waits for too long");
+	list_del(&p->link);
+	p->s->npulls++;
+	pull_end(p, HCI_E_UNAVAILABLE, "too many copies are fetched here at present");
 }
 
 /* ---- the request ---- */
@@ -266,6 +285,8 @@ void svc_pull(void *arg, struct rpc_req *req)
 	p->h->ops++;
 	s->open++;
 	list_push(&s->pulls_waiting, &p->link);
+	env_timer_init(&p->patience_ends, waited);
+	env_timer_arm(s->e, &p->patience_ends, env_now(s->e) + p->patience);
 	start_next(s);
 }
 
@@ -275,8 +296,10 @@ void svc_pulls_cancel(struct repl_service *s)
 	struct list *l;
 
 	while ((l = list_pop(&s->pulls_waiting))) {
+		p = list_entry(l, struct pull, link);
+		env_timer_disarm(s->e, &p->patience_ends);
 		s->npulls++;
-		pull_end(list_entry(l, struct pull, link), HCI_E_CLOSED, "the service ends");
+		pull_end(p, HCI_E_CLOSED, "the service ends");
 	}
 	list_for_each(p, &s->pulls, link)
 		if (p->conn)

@@ -16,7 +16,8 @@
  * Nothing is written here, so recovery that is cut off comes to the same end when it is done again.
  *
  * Not noticed: damage to the last batches, which none that was begun later proves. It is the same as losing them. The
- * writer notices if it is still there, as it knows what was acknowledged (lib/volume/leg.c).
+ * writer notices if it is still there, as it knows what was acknowledged (lib/volume/leg.c); the next one compares the replicas
+ * from what each surely holds on (lib/volume/settle.c).
  */
 #include <errno.h>
 

@@ -7,7 +7,7 @@
  *   2. open the replicas with the new generation: an older writer's packets are refused from here on.
  *      One fenced in-sync replica a segment is enough, as every acknowledgement needed all of them;
  *   3. replicas of the set that do not answer leave it;
- *   4. regions after the highest `stable` any of them knows are made equal on all;
+ *   4. regions after what all of them surely hold are made equal on all (settle.c);
  *   5. only then the first read or write.
  */
 #include "volume/volume_impl.h"
@@ -302,7 +302,7 @@ static int gather(struct vol *v, struct hci_error *err)
 		v->seq = vol_mutated(v->x, VOL_MUTATE_SEQ_ANEW) ? 0 : last;
 		ups = ups_of_set(v);
 		ENV_MARK(v->e, "settling begins");
-		rc = resync_settle(v, stable, err);
+		rc = resync_settle(v, err);
 		ENV_MARK_STATE(v->e, "settled:yes,no", rc != 0, 2);
 		if (!rc && ((!some_in_leg_down(v) && ups == ups_of_set(v)) || vol_mutated(v->x, VOL_MUTATE_KEEP_ABSENT))) {
 			if (!vol_mutated(v->x, VOL_MUTATE_SEQ_ANEW))

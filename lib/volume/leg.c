@@ -209,6 +209,25 @@ static bool leg_trustworthy(const struct leg *l)
 	return l->at_open.last_seq >= l->acked_max || vol_mutated(l->v->x, VOL_MUTATE_TRUST_ALL);
 }
 
+/*
+ * It left the set, and comes back without what it had acknowledged before: it cannot be taken back as it is. What it
+ * surely holds it knows itself (list_missed).
+ */
+static void leg_lost_its_end(struct leg *l)
+{
+	struct vol *v = l->v;
+
+	log_warn(env_log(v->e),
+		 "volume %s: disk on node %s came back without the last writes that it had acknowledged (has %llu, acknowledged %llu): "
+		 "it gets them anew",
+		 v->rec.name, l->node, (unsigned long long)l->at_open.last_seq, (unsigned long long)l->acked_max);
+	ENV_MARK(v->e, "replica lost its log's end");
+	l->acked_max = 0;
+	for (uint32_t i = 0; i < v->nsegs; i++)
+		for (unsigned k = 0; k < v->segs[i].n; k++)
+			v->segs[i].missed[k] |= v->segs[i].leg[k] == l->idx;
+}
+
 static void leg_try(struct leg *l)
 {
 	struct vol *v = l->v;
@@ -253,8 +272,11 @@ static void leg_try(struct leg *l)
 	}
 	log_debug(env_log(v->e), "volume %s: replica on node %s is up, last %llu stable %llu", v->rec.name, l->node,
 		  (unsigned long long)l->at_open.last_seq, (unsigned long long)l->at_open.stable_seq);
+	if (l->out && l->at_open.last_seq < l->acked_max)
+		leg_lost_its_end(l);
 	l->state = LEG_UP;
 	l->suspect = false;
+	l->stable_told = 0;
 	l->down_since = 0;
 	l->last_status = 0;
 	l->rotten_at = 0;
@@ -264,11 +286,17 @@ static void leg_try(struct leg *l)
 	sync_check(v); /* others may leave now that this one is there */
 }
 
-/* What no request has met with: the connection is gone, or the node says that the disk has failed. */
+/*
+ * What no request has met with: the connection is gone, or the node says that the disk has failed. While others are written to
+ * it is told what is stable, so that what it knows does not fall behind: it would be settled from there (settle.c).
+ */
 static void leg_check_idle(struct leg *l)
 {
+	struct vol *v = l->v;
 	const struct rec_disk *d = l->v->x->disk(l->v->x->arg, &l->disk);
 
+	if (v->ready && !v->draining && !l->out && l->stable_told < io_stable(v) && !list_empty(&v->flight))
+		leg_tell_stable(l, io_stable(v));
 	if (!rpc_conn_ok(l->conn))
 		leg_fail(l, HCI_E_CLOSED, "connection lost");
 	else if (d && (d->state == REC_DISK_FAILED || d->state == REC_DISK_OFFLINE || d->state == REC_DISK_REMOVED))
@@ -286,6 +314,8 @@ static void leg_ask_rotten(struct leg *l)
 	l->rotten_at = env_now(v->e) + ROTTEN_EVERY;
 	rc = leg_rotten(l);
 	l->rotten_heard = !rc;
+	if (rc == HCI_E_AGAIN)
+		l->rotten_at = env_now(v->e) + NS_PER_S;
 	/* The disk was closed, and perhaps opened again, between two looks at its state. */
 	if (l->state == LEG_UP && (rc == HCI_E_NOTFOUND || rc == HCI_E_CLOSED || rc == HCI_E_IO))
 		leg_fail(l, rc, "its opening is over");

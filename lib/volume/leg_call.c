@@ -89,7 +89,9 @@ bool leg_send(struct leg *l, struct piece *p, uint8_t pos)
 	pk_array(b, p->op == VOL_WRITE ? 8 : 7);
 	pack_io(b, l, p->segment, p->off, p->len);
 	v->stable_told = io_stable(v);
-	pack_seq(b, p->seq, v->stable_told, 0);
+	/* One that is out does not hold all that is stable: settle.c. */
+	pack_seq(b, p->seq, l->out ? 0 : v->stable_told, 0);
+	l->stable_told = v->stable_told;
 	op->call.method = p->op == VOL_WRITE ? REPL_RPC_WRITE : REPL_RPC_ZERO;
 	if (p->op == VOL_WRITE) {
 		pk_bin(b, p->sums, (size_t)(p->len / HCI_BLOCK) * sizeof(p->sums[0]));
@@ -277,31 +279,50 @@ int leg_regions(struct leg *l, uint64_t since, uint32_t segment, struct repl_reg
 	return 0;
 }
 
-int leg_rotten(struct leg *l)
+#define ROTTEN_PAGE 512u
+#define ROTTEN_PAGES 16u /* twice what a disk remembers */
+
+/* One reply's worth; *n: how many. */
+static int ask_rotten(struct leg *l, uint32_t *n)
 {
 	struct vol *v = l->v;
-	uint32_t n;
+	struct rpc_call c = { .method = REPL_RPC_ROTTEN };
+	struct rd r;
 	int status;
 
-	do {
-		struct rpc_call c = { .method = REPL_RPC_ROTTEN };
-		struct rd r;
+	pk_array(&c.body, 1);
+	pk_u64(&c.body, l->handle);
+	status = leg_call(l, &c);
+	r = c.reply;
+	*n = status ? 0 : rd_array(&r) / 2;
+	if (!status && (r.bad || *n > ROTTEN_PAGE))
+		status = HCI_E_PROTO;
+	for (uint32_t i = 0; !status && i < *n; i++) {
+		uint32_t segment = rd_u32(&r), region = rd_u32(&r);
 
-		pk_array(&c.body, 1);
-		pk_u64(&c.body, l->handle);
-		status = leg_call(l, &c);
-		r = c.reply;
-		n = status ? 0 : rd_array(&r) / 2;
-		for (uint32_t i = 0; i < n; i++) {
-			uint32_t segment = rd_u32(&r), region = rd_u32(&r);
-
-			if (r.bad || segment >= v->nsegs || region >= v->rec.segment_size / REPL_REGION)
-				continue; /* beyond the volume: nobody reads it */
-			mend_queue(v, segment, region, l);
-		}
-		rpc_call_free(&c);
-	} while (!status && n >= 512);
+		if (r.bad)
+			status = HCI_E_PROTO;
+		else if (segment < v->nsegs && region < v->rec.segment_size / REPL_REGION)
+			mend_queue(v, segment, region, l); /* beyond the volume nobody reads it */
+	}
+	rpc_call_free(&c);
 	return status;
+}
+
+int leg_rotten(struct leg *l)
+{
+	for (unsigned page = 0; page < ROTTEN_PAGES; page++) {
+		uint32_t n;
+		int status;
+
+		/* What it tells it forgets: no more than there is room to remember. */
+		if (!mend_has_room(l->v, ROTTEN_PAGE))
+			return HCI_E_AGAIN;
+		status = ask_rotten(l, &n);
+		if (status || n < ROTTEN_PAGE)
+			return status;
+	}
+	return HCI_E_AGAIN;
 }
 
 /* ---- things to say that nobody waits for ---- */
@@ -368,6 +389,7 @@ static void leg_tell(struct leg *l, uint32_t method, unsigned nargs, uint64_t ar
 
 void leg_tell_stable(struct leg *l, uint64_t stable)
 {
+	l->stable_told = stable;
 	leg_tell(l, REPL_RPC_STABLE, 2, stable);
 }
 

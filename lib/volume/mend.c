@@ -71,6 +71,11 @@ static void remember_lost(struct vol *v, uint32_t segment, uint32_t region)
 	v->lost[v->nlost++ % MEND_LOST] = (struct mend_lost){ segment, region, env_now(v->e) + LOST_RETRY };
 }
 
+bool mend_has_room(const struct vol *v, uint32_t n)
+{
+	return v->nmend + n <= QUEUE_MAX;
+}
+
 /* What is forgotten here for want of memory or room is found again by the next read or scrub. */
 void mend_queue(struct vol *v, uint32_t segment, uint32_t region, const struct leg *l)
 {

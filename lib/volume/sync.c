@@ -181,8 +181,9 @@ static void leg_is_out(struct leg *l)
 			s->missed[k] = l->lost_writes || !v->ready;
 		}
 	}
+	if (l->lost_writes) /* and is known to */
+		l->acked_max = 0;
 	l->lost_writes = false;
-	l->acked_max = 0;
 }
 
 /* Takes all suspect legs that can go out of the set, durably. set_lock is held. */

@@ -85,6 +85,8 @@ struct vol_ctx {
 
 /* A copy that is moved away goes before the one in its place is filled. */
 #define VOL_MUTATE_REMOVE_EARLY 0x400000u
+/* What all know to be stable is taken for what each of them holds: one may have lost the end of its log. */
+#define VOL_MUTATE_SETTLE_HIGH 0x800000u
 
 /* ---- creation and removal: metadata only, from a fiber ---- */
 

@@ -110,6 +110,7 @@ struct leg {
 	uint64_t down_since;    /* env_now(), 0 when up */
 	uint64_t retry_at;
 	uint64_t acked_max;     /* highest seq it acknowledged to us: it must still have it when it returns */
+	uint64_t stable_told;   /* to it */
 	struct rpc_conn *conn;
 	uint32_t handle;
 	struct repl_slot_state at_open;
@@ -290,7 +291,7 @@ int leg_pull(struct leg *l, struct leg *from, uint32_t segment, uint64_t off, ui
 int leg_regions(struct leg *l, uint64_t since, uint32_t segment, struct repl_region **out, size_t *n);
 /* The first segment from *segment on that the disk holds something of. HCI_E_NOTFOUND: there is none. */
 int leg_next_segment(struct leg *l, uint32_t *segment);
-/* From a fiber: what its scrub has found damaged is queued for repair. */
+/* From a fiber: what its scrub has found damaged is queued for repair. HCI_E_AGAIN: there is more than fits in the queue now. */
 int leg_rotten(struct leg *l);
 void leg_tell_stable(struct leg *l, uint64_t stable);
 void leg_tell_close(struct leg *l);
@@ -319,6 +320,7 @@ int lease_start(struct vol *v);          /* the fiber that keeps it */
 /* mend.c */
 /* The leg has a block of that region damaged. It is repaired soon. */
 void mend_queue(struct vol *v, uint32_t segment, uint32_t region, const struct leg *l);
+bool mend_has_room(const struct vol *v, uint32_t n); /* for n more */
 void mend_kick(struct vol *v);
 /* A read that met with damaged blocks at this position goes on by itself. False: no memory. */
 bool mend_piece(struct piece *p, uint8_t pos);
@@ -348,7 +350,7 @@ void stray_run(struct vol *v);
 void stray_fini(struct vol *v);
 
 /* settle.c */
-int resync_settle(struct vol *v, uint64_t stable, struct hci_error *err);
+int resync_settle(struct vol *v, struct hci_error *err);
 
 /* copy.c */
 uint32_t seg_best_source(struct vol *v, uint32_t segment, int not_pos); /* position that is in and up, or UINT32_MAX */

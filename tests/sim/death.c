@@ -127,6 +127,25 @@ static struct cl_disk *mortal(struct trouble *t, struct cl_node *n)
 	return live > 1 ? d : NULL;
 }
 
+static void boot_again(void *arg)
+{
+	cluster_boot(arg);
+}
+
+/* Nothing else goes wrong until the other replicas have met the writer, living or next, that has to notice. */
+static void log_ends(struct trouble *t, struct cl_node *n)
+{
+	for (unsigned k = 0; k < n->ndisks; k++)
+		n->disks[k]->log_end_rots = !n->disks[k]->dead;
+	t->log_end_next = false;
+	t->count[TR_LOG_END]++;
+	t->healing = true;
+	t->died_at = sim_now(t->c->sim);
+	t->hold_until = t->died_at + 15 * NS_PER_S;
+	cluster_kill(n, true);
+	sim_at(t->c->sim, t->died_at + tr_pick(t, 3 * NS_PER_S), boot_again, n);
+}
+
 void death_first(struct trouble *t)
 {
 	uint32_t replicas = REC_REPLICAS_MAX;
@@ -142,6 +161,10 @@ void death_first(struct trouble *t)
 	t->quiet = false;
 	if (replicas < 2)
 		return;
+	if (t->log_end_next) {
+		log_ends(t, &t->c->node[first]);
+		return;
+	}
 	n = 1 + tr_pick(t, replicas - 1);
 	t->second = n < replicas - 1 && tr_pick(t, 4);
 	t->healing = n == replicas - 1 || t->second;

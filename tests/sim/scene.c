@@ -336,7 +336,8 @@ static void setup(struct scene *s, const struct scene_opts *o)
 	s->c = cluster_new(&co);
 	s->c->on_death = node_died;
 	s->c->arg = s;
-	s->trouble = (struct trouble){ .c = s->c, .points = o->points, .mask = o->mask, .lies = o->seed % 8 == 7 };
+	s->trouble = (struct trouble){ .c = s->c, .points = o->points, .mask = o->mask, .lies = o->seed % 8 == 7,
+				      .log_ends = o->seed % 8 == 3 };
 	s->c->log_rots = s->trouble.lies && s->trouble.mask >> TR_ROT & 1;
 	trouble_init(&s->trouble);
 	s->nvol = pick(s, 3) || o->rehearsed ? 1 : 2 + (unsigned)pick(s, 2);

@@ -30,6 +30,7 @@ static const struct {
 	[TR_REPLICAS] = { "replicas", 2, 0 },
 	[TR_EVACUATE] = { "evacuate", 2, 0 },
 	[TR_MOVE] = { "move", 4, 0 },
+	[TR_LOG_END] = { "log-end", 2, 0 },
 	[TR_CACHE] = { "cache", 4, 1 },
 };
 
@@ -161,7 +162,7 @@ static void tick(void *arg)
 		t->burst = 1 + (unsigned)tr_pick(t, 4);
 	sim_at(s, sim_now(s) + (t->burst ? tr_pick(t, 20 * NS_PER_MS) : tr_pick(t, 2 * t->mean_ns)), tick, t);
 	if (t->healing) {
-		t->healing = t->second || !trouble_volumes_whole(t);
+		t->healing = t->second || sim_now(s) < t->hold_until || !trouble_volumes_whole(t);
 		if (t->second && sim_now(s) - t->died_at > 8 * NS_PER_S)
 			t->second = false;
 		if (t->healing && sim_now(s) - t->died_at > 6 * NS_PER_S)
@@ -179,7 +180,10 @@ static void tick(void *arg)
 		lay_ambush(t);
 	else if (kind == TR_DISK_DEATH && !t->burst && t->deaths_left)
 		death_first(t);
-	else if (kind != TR_DISK_DEATH && kind != TR_KINDS)
+	else if (kind == TR_LOG_END && !t->burst) {
+		t->log_end_next = true;
+		death_first(t);
+	} else if (kind != TR_DISK_DEATH && kind != TR_LOG_END && kind != TR_KINDS)
 		fault_begin(t, kind, NULL);
 }
 
@@ -187,6 +191,8 @@ void trouble_init(struct trouble *t)
 {
 	if (!t->lies)
 		t->mask &= ~(1u << TR_ROT);
+	if (!t->log_ends)
+		t->mask &= ~(1u << TR_LOG_END);
 	list_init(&t->undos);
 	list_init(&t->strikes);
 	t->quiet = true; /* nothing yet */

@@ -34,6 +34,7 @@ enum trouble_kind {
 	TR_REPLICAS, /* not faults, but what an operator does: the volume is to have more or fewer replicas, */
 	TR_EVACUATE, /* a disk is to be emptied, */
 	TR_MOVE,     /* copies are to move */
+	TR_LOG_END,  /* power is lost, and the last that a disk had acknowledged looks like a torn write: in place of deaths */
 	TR_CACHE,    /* the SSD of a client's read cache fails for a while, or rots */
 	TR_KINDS,
 };
@@ -58,6 +59,9 @@ struct trouble {
 	uint64_t mean_ns;   /* between two faults */
 	uint32_t mask;      /* bit per kind */
 	bool lies;          /* media return what was not written: a block may be lost, but is never wrong */
+	bool log_ends;      /* the ends of one node's logs may rot, when all else is well: the other replicas have it all */
+	bool log_end_next;  /* instead of a death */
+	uint64_t hold_until; /* after that: until all is noticed */
 	bool over, quiet;   /* quiet: a death waits for calm */
 	bool healing;       /* as many disks died as the promise allows: no more until all is whole */
 	bool second;        /* but one more disk is to die in the middle of the rebuild */

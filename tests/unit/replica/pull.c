@@ -10,6 +10,7 @@
 #define LEN (1u << 20)
 #define COPY (REPL_F_SETSEQ | REPL_F_COPY)
 #define MANY 100u
+#define PATIENCE 500u /* ms */
 
 struct opened {
 	uint64_t handle;
@@ -158,7 +159,7 @@ static const struct ask *ask_with(struct ask a)
 {
 	static struct ask x;
 
-	x = (struct ask){ a.off, or_else(a.len, LEN), or_else(a.seq, 9), or_else(a.flags, COPY), or_else(a.patience, 500),
+	x = (struct ask){ a.off, or_else(a.len, LEN), or_else(a.seq, 9), or_else(a.flags, COPY), or_else(a.patience, PATIENCE),
 			  a.node ? a.node : "srv", a.token ? a.token : REPL_TOKEN };
 	return &x;
 }
@@ -394,11 +395,38 @@ static void many_body(struct env *e, void *arg)
 	mem_free(call);
 }
 
+static struct sim_disk *medium;
+
+/* More than are let in, and those do not come to an end: who waits is told so in time, before his writer gives the disk up. */
+static void patience_body(struct env *e, void *arg)
+{
+	struct rpc_call *call = mem_calloc(MANY, sizeof(*call));
+
+	(void)arg;
+	begin(e);
+	for (uint64_t off = 0; off < 3 * LEN; off += LEN)
+		ck_assert_int_eq(put(off, 7, 3 + off / LEN, 0), 0);
+	fiber_sleep(e, NS_PER_S);
+	sim_disk_fault(medium, SIM_DISK_STALL);
+	submit_many(call);
+	fiber_sleep(e, PATIENCE * NS_PER_MS + 50 * NS_PER_MS);
+	ck_assert_uint_eq(ended, MANY);
+	ck_assert_uint_eq(went_well, 0);
+	sim_disk_fault(medium, SIM_DISK_OK);
+	submit_many(call);
+	while (ended < MANY)
+		fiber_sleep(e, NS_PER_MS);
+	ck_assert_uint_eq(went_well, MANY);
+	end();
+	mem_free(call);
+}
+
 static void run(void (*fn)(struct env *e, void *arg), uint64_t arg)
 {
 	struct simw s;
 
 	simw_begin(&s, 1, 64 * MiB);
+	medium = s.disk;
 	ck_assert(simw_run(&s, fn, (void *)(uintptr_t)arg));
 	simw_end(&s);
 }
@@ -439,6 +467,12 @@ START_TEST(many_at_a_time_and_an_end_in_the_middle)
 }
 END_TEST
 
+START_TEST(who_waits_for_too_long_is_told)
+{
+	run(patience_body, 0);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("replica pull");
@@ -451,6 +485,7 @@ static Suite *suite(void)
 	tcase_add_test(t, a_segment_that_the_opening_dropped_is_not_lent);
 	tcase_add_test(t, what_is_damaged_at_the_source_is_not_taken);
 	tcase_add_loop_test(t, many_at_a_time_and_an_end_in_the_middle, 0, 20);
+	tcase_add_test(t, who_waits_for_too_long_is_told);
 	suite_add_tcase(s, t);
 	return s;
 }
