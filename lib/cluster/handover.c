@@ -540,9 +540,9 @@ static void print_result(const struct finished *f, const struct mst_stats *s, ch
 		   (unsigned long long)f->total_ms, (unsigned long long)f->downtime_ms, (unsigned long long)f->bytes,
 		   (unsigned long long)f->io_pause_ms);
 	if (s) {
-		buf_printf(&b, ",\"wire\":%llu,\"codec_cpu_ms\":%llu,\"refused\":%llu,\"pages\":{",
+		buf_printf(&b, ",\"wire\":%llu,\"codec_cpu_ms\":%llu,\"refused\":%llu,\"coming\":%llu,\"pages\":{",
 			   (unsigned long long)s->wire, (unsigned long long)(s->cpu_ns / NS_PER_MS),
-			   (unsigned long long)s->refused);
+			   (unsigned long long)s->refused, (unsigned long long)s->coming);
 		for (size_t i = 0; i < MST_OTHER; i++)
 			buf_printf(&b, "%s\"%s\":%llu", i ? "," : "", mst_class_name((unsigned)i), (unsigned long long)s->pages[i]);
 		buf_printf(&b, "}");

@@ -6,7 +6,7 @@
 #include "compute/memstream/store.h"
 
 #define STORE_BYTES (256 * MiB) /* of pages that came here */
-#define KNOWN_PAGES (STORE_BYTES / MST_PAGE) /* of each other node: what its store has, and no more, which it would refuse */
+#define KNOWN_PAGES (STORE_BYTES / MST_PAGE) /* of each other node: what its store has, and no more, which it would refuse; 1 MiB */
 
 struct known {
 	struct list link;

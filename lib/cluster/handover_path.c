@@ -74,6 +74,7 @@ static void add_up(const struct carried *c, struct ho_stat *st)
 	st->memory.in += m.in;
 	st->memory.wire += m.wire;
 	st->memory.refused += m.refused;
+	st->memory.coming += m.coming;
 	st->memory.cpu_ns += m.cpu_ns;
 	for (size_t i = 0; i < MST_CLASSES; i++) {
 		st->memory.pages[i] += m.pages[i];

@@ -19,6 +19,35 @@ static int no_page(void *ctx, uint64_t token, void *page)
 	return token & 1 ? 0 : HCI_E_NOTFOUND;
 }
 
+static uint64_t clock_ns;
+
+static uint64_t passing(void *ctx)
+{
+	(void)ctx;
+	return clock_ns += NS_PER_MS;
+}
+
+/* Others' pages come all the time, and now and then somebody leaves. */
+static uint64_t came(void *ctx, uint32_t *left)
+{
+	(void)ctx;
+	*left = (uint32_t)(clock_ns / (100 * NS_PER_MS));
+	return clock_ns;
+}
+
+static uint32_t join(void *ctx)
+{
+	(void)ctx;
+	return 1;
+}
+
+static void leave(void *ctx, uint32_t who, bool all)
+{
+	(void)ctx;
+	(void)who;
+	(void)all;
+}
+
 static void strong(const void *page, uint8_t out[MST_STRONG])
 {
 	memset(out, *(const uint8_t *)page, MST_STRONG);
@@ -69,8 +98,8 @@ static void drain(struct mst_dec *d)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const struct mst_hash hash = { NULL, strong };
-	struct mst_provider provider = { .read = no_page };
-	struct mst_opts o = { .cache = 64 * MST_PAGE, .window = 4 << 20, .n_providers = 1, .providers = &provider, .hash = &hash };
+	struct mst_provider provider = { .read = no_page, .join = join, .leave = leave, .came = came };
+	struct mst_opts o = { .now = passing, .wait_ns = 20 * NS_PER_MS, .cache = 64 * MST_PAGE, .window = 4 << 20, .n_providers = 1, .providers = &provider, .hash = &hash };
 	struct mst_hello h = { .version = MST_VERSION, .codecs = 2, .cache_pages = 64, .window = 4 << 20 };
 	struct mst_dec *d;
 	struct mst_msg *m = mst_put_hello(&h);

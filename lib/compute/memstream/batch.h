@@ -55,7 +55,7 @@ struct batch {
 	/* By the classifier (classify.c): the pages, in order, by where they lie in raw, and their hashes. */
 	uint32_t *pages;
 	uint64_t *quick;
-	uint8_t *provider; /* of a page that went as reference; NO_PROVIDER */
+	uint8_t *provider; /* of a page that went as reference, with REF_COMES; NO_PROVIDER */
 	uint8_t *noted; /* went in full: providers hear of it when it is acknowledged */
 	uint32_t n_pages;
 
@@ -64,6 +64,7 @@ struct batch {
 	uint32_t asked; /* pages of it that the other side asked for */
 	bool sent;
 	struct credit_mark mark;
+	uint32_t number[MST_PROVIDERS_MAX]; /* by provider: what begin() said */
 };
 
 /* NULL is fine. */

@@ -19,7 +19,8 @@ struct classifier {
 	const struct mst_hash *hash;
 	struct mst_provider providers[MST_PROVIDERS_MAX];
 	uint32_t n_providers;
-	struct worth worth[MST_PROVIDERS_MAX];
+	struct worth worth[MST_PROVIDERS_MAX], worth_waiting[MST_PROVIDERS_MAX];
+	uint32_t who[MST_PROVIDERS_MAX];
 	struct mirror mirror;
 	struct emit emit;
 };
@@ -29,6 +30,7 @@ struct subject {
 	const uint8_t *page;
 	uint64_t key, quick;
 	uint32_t batch;
+	const uint32_t *number; /* by provider */
 	uint16_t index;
 	uint32_t own; /* slot with what was last sent for this place */
 };
@@ -41,6 +43,7 @@ void mplan_reset(struct mplan *p)
 	p->n_fresh = p->n_raw = 0;
 	memset(p->pages, 0, sizeof(p->pages));
 	memset(p->bytes, 0, sizeof(p->bytes));
+	p->coming = 0;
 	p->refs = false;
 }
 
@@ -62,6 +65,8 @@ struct classifier *classifier_new(const struct mst_opts *o, uint32_t cache_pages
 	cl->hash = o->hash;
 	memcpy(cl->providers, providers, n_providers * sizeof(*providers));
 	cl->n_providers = n_providers;
+	for (uint32_t i = 0; i < n_providers; i++)
+		cl->who[i] = providers[i].claim ? providers[i].join(providers[i].ctx) : 0;
 	if (!mirror_init(&cl->mirror, cache_pages)) {
 		classifier_free(cl);
 		return NULL;
@@ -73,6 +78,9 @@ void classifier_free(struct classifier *cl)
 {
 	if (!cl)
 		return;
+	for (uint32_t i = 0; i < cl->n_providers; i++)
+		if (cl->who[i])
+			cl->providers[i].leave(cl->providers[i].ctx, cl->who[i], false);
 	mirror_free(&cl->mirror);
 	emit_free(&cl->emit);
 	mem_free(cl);
@@ -125,22 +133,38 @@ static bool same(struct classifier *cl, const struct subject *s, struct emit_pag
 	return true;
 }
 
+/* What is there already before what has to be waited for. */
 static bool reference(struct classifier *cl, const struct subject *s, struct emit_page *out, uint8_t *strong)
 {
+	int found = MST_HAS_NOT;
+
 	if (!on(cl, MST_REF))
 		return false;
-	for (uint32_t i = 0; i < cl->n_providers; i++) {
+	for (uint32_t i = 0; i < cl->n_providers && found != MST_HAS; i++) {
 		const struct mst_provider *p = &cl->providers[i];
 		uint64_t token;
+		int has = p->lookup && !worth_pausing(&cl->worth[i]) ? p->lookup(p->ctx, s->quick, s->number[i], &token) :
+								       MST_HAS_NOT;
 
-		if (!p->lookup || !worth_referring(&cl->worth[i]) || !p->lookup(p->ctx, s->quick, &token))
+		if (has == MST_HAS_NOT || (has == MST_COMES && (found || worth_pausing(&cl->worth_waiting[i]))))
 			continue;
-		worth_referred(&cl->worth[i]);
-		cl->hash->strong(s->page, strong);
-		*out = (struct emit_page){ .op = OP_REF, .provider = (uint8_t)i, .token = token, .strong = strong };
-		return true;
+		found = has;
+		*out = (struct emit_page){ .op = OP_REF, .provider = (uint8_t)(i | (has == MST_COMES ? REF_COMES : 0)),
+					   .token = token, .strong = strong };
 	}
-	return false;
+	if (!found)
+		return false;
+	worth_referred(found == MST_HAS ? &cl->worth[out->provider] : &cl->worth_waiting[out->provider & ~REF_COMES]);
+	cl->hash->strong(s->page, strong);
+	return true;
+}
+
+/* The page goes in full: the others need not send it. */
+static void claim(struct classifier *cl, const struct subject *s)
+{
+	for (uint32_t i = 0; i < cl->n_providers; i++)
+		if (cl->providers[i].claim)
+			cl->providers[i].claim(cl->providers[i].ctx, s->quick, cl->who[i], s->number[i]);
 }
 
 /* Changes of what was last sent for the place. Returns their length, 0: none, or too many. */
@@ -191,6 +215,7 @@ static enum mst_class choose(struct classifier *cl, const struct subject *s, str
 	n = delta(cl, s, &d, changes);
 	if ((!n || n > DELTA_SMALL) && reference(cl, s, out, strong)) {
 		p->refs = true;
+		p->coming += out->provider >= REF_COMES;
 		return MST_REF;
 	}
 	if (n) {
@@ -199,6 +224,7 @@ static enum mst_class choose(struct classifier *cl, const struct subject *s, str
 		p->bytes[MST_DELTA] += n;
 		return MST_DELTA;
 	}
+	claim(cl, s);
 	if (on(cl, MST_RAW) && mst_looks_random(s->page)) {
 		*out = (struct emit_page){ .op = OP_RAW };
 		p->raw[p->n_raw++] = s->page;
@@ -226,6 +252,7 @@ static bool worth_keeping(const struct classifier *cl, const struct subject *s, 
 static void one_page(struct classifier *cl, struct batch *b, const struct piece *piece, uint16_t index, struct mplan *p)
 {
 	struct subject s = { .page = b->raw + b->pages[index], .quick = b->quick[index], .batch = b->seq, .index = index,
+			     .number = b->number,
 			     .key = mirror_key(piece->region, piece->addr) };
 	struct emit_page out = { .op = OP_NULL };
 	uint8_t strong[MST_STRONG];
@@ -250,6 +277,8 @@ int classify(struct classifier *cl, struct batch *b, struct mplan *p)
 	uint32_t at = 0;
 	uint16_t index = 0;
 
+	for (uint32_t i = 0; i < cl->n_providers; i++)
+		b->number[i] = cl->providers[i].begin ? cl->providers[i].begin(cl->providers[i].ctx) : 0;
 	emit_begin(&cl->emit, &p->ops);
 	for (uint32_t i = 0; i < b->n_pieces; at += b->pieces[i++].len) {
 		const struct piece *piece = &b->pieces[i];
@@ -291,6 +320,10 @@ void classifier_acked(struct classifier *cl, const struct batch *b)
 
 void classifier_refused(struct classifier *cl, const struct batch *b, uint32_t page)
 {
-	if (b->provider[page] < cl->n_providers)
-		worth_refused(&cl->worth[b->provider[page]]);
+	uint8_t provider = b->provider[page];
+
+	if (provider < cl->n_providers)
+		worth_refused(&cl->worth[provider]);
+	else if (provider != NO_PROVIDER)
+		worth_refused(&cl->worth_waiting[provider & ~REF_COMES]);
 }

@@ -19,6 +19,7 @@ struct mplan {
 	uint32_t n_fresh, n_raw;
 	uint32_t pages[MST_CLASSES]; /* of MST_OTHER the bytes */
 	uint64_t bytes[MST_CLASSES]; /* before packing */
+	uint32_t coming;             /* references to pages that another stream brings */
 	bool refs;                   /* some page is a reference: the batch is kept */
 };
 

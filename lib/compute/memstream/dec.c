@@ -44,6 +44,9 @@ void mst_dec_free(struct mst_dec *d)
 	if (!d)
 		return;
 	dec_stop_workers(d);
+	for (uint32_t i = 0; i < MST_PROVIDERS_MAX; i++)
+		if (d->who[i])
+			d->providers[i].leave(d->providers[i].ctx, d->who[i], d->end_acked);
 	drop(&d->jobs);
 	drop(&d->ready);
 	while ((l = list_pop(&d->control)))
@@ -73,12 +76,16 @@ static int say_hello(struct mst_dec *d)
 int mst_dec_new(struct mst_dec **out, const struct mst_opts *o, struct hci_error *err)
 {
 	struct mst_dec *d = MEM_NEW(struct mst_dec);
+	pthread_condattr_t attr;
 	int rc;
 
 	if (!d)
 		return err_set(err, HCI_E_NOMEM, "memory stream: no memory for a decoder");
 	pthread_mutex_init(&d->lock, NULL);
-	pthread_cond_init(&d->work, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&d->work, &attr);
+	pthread_condattr_destroy(&attr);
 	list_init(&d->jobs);
 	list_init(&d->ready);
 	list_init(&d->control);
@@ -88,6 +95,8 @@ int mst_dec_new(struct mst_dec **out, const struct mst_opts *o, struct hci_error
 		if (!d->packer || say_hello(d))
 			rc = err_set(err, HCI_E_NOMEM, "memory stream: no memory for a decoder");
 	}
+	for (uint32_t i = 0; !rc && i < d->o.n_providers; i++)
+		d->who[i] = d->providers[i].came ? d->providers[i].join(d->providers[i].ctx) : 0;
 	if (!rc)
 		rc = dec_start_workers(d, err);
 	if (rc) {
@@ -98,7 +107,6 @@ int mst_dec_new(struct mst_dec **out, const struct mst_opts *o, struct hci_error
 	return 0;
 }
 
-/* Those that are not there, or (wrong) all. */
 bool dec_ask(struct mst_dec *d, struct job *j, bool wrong)
 {
 	uint16_t index[BATCH_PAGES];
@@ -106,16 +114,20 @@ bool dec_ask(struct mst_dec *d, struct job *j, bool wrong)
 	struct mst_msg *m;
 
 	for (uint32_t i = 0; i < j->n_refs; i++) {
+		struct ref *ref = &j->refs[i];
+
 		if (wrong)
-			j->refs[i].there = false;
-		if (!j->refs[i].there)
-			index[n++] = j->refs[i].page;
+			ref->there = ref->asked = false;
+		if (ref->there || ref->asked || ref->comes)
+			continue;
+		ref->asked = true;
+		index[n++] = ref->page;
 	}
 	m = mst_put_need(j->d.seq, wrong, index, n);
 	if (!m)
 		return false;
-	j->missing = n;
-	j->asked = wrong || n == j->n_refs;
+	j->missing = wrong ? n : j->missing;
+	j->n_asked = wrong ? n : j->n_asked + n;
 	j->state = JOB_WAITING;
 	d->stats.refused += n;
 	list_push(&d->control, &m->link);
@@ -188,7 +200,7 @@ static int take_pages(struct mst_dec *d, const uint8_t *p, size_t len, struct hc
 	list_for_each(j, &d->jobs, link)
 		if (j->d.seq == in.seq && j->state == JOB_WAITING)
 			found = j;
-	if (!found || in.n > found->missing)
+	if (!found || in.n > found->missing - found->waits)
 		return err_set(err, HCI_E_PROTO, "memory stream: the peer sends pages that nobody asked for");
 	pages = mem_alloc((size_t)in.n * MST_PAGE);
 	if (!pages)
@@ -197,7 +209,7 @@ static int take_pages(struct mst_dec *d, const uint8_t *p, size_t len, struct hc
 	for (unsigned i = 0; !rc && i < in.n; i++) {
 		struct ref *ref = find_ref(found, get_index(in.index_at, i));
 
-		if (!ref || ref->there) {
+		if (!ref || ref->there || !ref->asked) {
 			rc = HCI_E_PROTO;
 			break;
 		}
@@ -311,6 +323,9 @@ struct mst_msg *mst_dec_next(struct mst_dec *d)
 	struct list *l;
 
 	pthread_mutex_lock(&d->lock);
+	/* Without workers this is where time passes. */
+	if (!d->n_workers && d->n_waiting && !d->error.code)
+		dec_run_inline(d);
 	l = d->error.code ? NULL : list_pop(&d->control);
 	if (l) {
 		m = list_entry(l, struct mst_msg, link);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The decoder's inside. A message goes: take() -> jobs -> a worker unpacks it and looks its references up -> when it is the
- * first and nothing is missing, somebody makes its bytes, checks them and stores its pages -> ready -> out().
+ * The decoder's inside. A message goes: take() -> jobs -> a worker unpacks it, hands its pages to the providers and looks its
+ * references up -> when it is the first and nothing is missing, somebody makes its bytes, checks them and stores its pages
+ * -> ready -> out(). What another stream brings is looked for again and again (dec_wait.c), until it is asked for.
  */
 #ifndef MEMSTREAM_DEC_IMPL_H
 #define MEMSTREAM_DEC_IMPL_H
@@ -29,6 +30,8 @@ struct ref {
 	uint16_t page;
 	uint8_t provider;
 	bool there; /* its content is in `content` */
+	bool asked; /* for, or came so */
+	bool comes; /* with another stream; false from when it is not waited for any more */
 	uint64_t token;
 	uint8_t strong[MST_STRONG];
 };
@@ -38,7 +41,12 @@ enum job_state { JOB_NEW, JOB_BUSY, JOB_WAITING, JOB_WHOLE };
 struct job {
 	struct list link;
 	uint8_t state;
-	bool asked;     /* all its references came from the other side */
+	uint32_t n_asked; /* references that came from the other side, or will */
+	bool looking;   /* somebody looks for what it waits for, without the lock */
+	uint32_t waits; /* references that are missing, and not asked for: another stream brings them */
+	uint64_t until; /* ... or does not, by then */
+	uint32_t left;  /* by how many had left when it began to wait */
+	uint64_t came;  /* what had come when it was last looked for */
 	struct mst_data d;
 	uint8_t *message;
 	uint8_t *plain; /* ops, literals, delta, fresh */
@@ -64,6 +72,7 @@ struct mst_dec {
 	struct mst_opts o;
 	struct mst_provider providers[MST_PROVIDERS_MAX];
 	struct worth worth[MST_PROVIDERS_MAX];
+	uint32_t who[MST_PROVIDERS_MAX];
 
 	pthread_mutex_t lock;
 	pthread_cond_t work;
@@ -71,6 +80,8 @@ struct mst_dec {
 	struct hci_error error;
 
 	struct list jobs, ready, control;
+	uint32_t n_waiting; /* jobs with waits */
+	uint64_t look_at;   /* when they are looked at next */
 	uint32_t next_seq, consumed, told;
 	uint64_t end_bytes, held; /* held: bytes that jobs and ready will make */
 	size_t offset;            /* consumed of the first that is ready */
@@ -86,8 +97,22 @@ struct mst_dec {
 void job_free(struct job *j);
 /* With the lock held. */
 int dec_fail(struct mst_dec *d, int code, const char *what);
+/* For its references that are missing and not waited for; wrong: for all. False: no memory. */
 bool dec_ask(struct mst_dec *d, struct job *j, bool wrong);
 void dec_run_inline(struct mst_dec *d);
+
+/* Without the lock. */
+enum served { SERVED, NOT_THERE, OTHER };
+
+enum served dec_serve(struct mst_dec *d, const struct ref *ref, uint8_t *page);
+uint64_t dec_now(const struct mst_dec *d);
+
+/* dec_wait.c. With the lock, which dec_wait_look() lets go meanwhile. */
+void dec_wait_begin(struct mst_dec *d, struct job *j); /* some of its references wait */
+bool dec_wait_due(const struct mst_dec *d);
+void dec_wait_look(struct mst_dec *d);
+/* For what a job counts. What came before it is looked up is not missed. */
+uint64_t dec_wait_came(const struct mst_dec *d, uint32_t *left);
 
 /* dec_ops.c: without the lock. */
 /* Reads the instructions of a message that is unpacked. 0, HCI_E_PROTO or HCI_E_NOMEM. */

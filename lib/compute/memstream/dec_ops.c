@@ -52,10 +52,12 @@ static int read_refs(struct reading *r, struct step *s)
 {
 	struct job *j = r->j;
 	uint8_t provider;
+	bool comes;
 
 	if (r->p == r->end)
 		return HCI_E_PROTO;
-	provider = *r->p++;
+	comes = *r->p & REF_COMES;
+	provider = *r->p++ & ~REF_COMES;
 	if (provider >= MST_PROVIDERS_MAX || (uint64_t)(r->end - r->p) < s->n * (8ull + MST_STRONG))
 		return HCI_E_PROTO;
 	s->from = j->n_refs;
@@ -65,7 +67,8 @@ static int read_refs(struct reading *r, struct step *s)
 		if (!more((void **)&j->refs, &j->cap_refs, j->n_refs, sizeof(*ref)))
 			return HCI_E_NOMEM;
 		ref = &j->refs[j->n_refs++];
-		*ref = (struct ref){ .page = (uint16_t)(r->pages + i), .provider = provider, .token = get64(r->p) };
+		*ref = (struct ref){ .page = (uint16_t)(r->pages + i), .provider = provider, .comes = comes,
+				      .token = get64(r->p) };
 		memcpy(ref->strong, r->p + 8, MST_STRONG);
 	}
 	return 0;

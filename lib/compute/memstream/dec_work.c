@@ -2,7 +2,8 @@
 /*
  * What the decoder's workers do, or the owner itself when there are none. Messages are unpacked and their references
  * looked up as they come, in any order; their bytes are made in the order of the messages, by one at a time. So what is
- * missing is asked for long before its turn, and several round trips pass at once.
+ * missing is asked for long before its turn, and several round trips pass at once; and pages are there for other streams
+ * whatever this one waits for.
  */
 #include <time.h>
 
@@ -20,7 +21,7 @@ static uint64_t cpu_now(void)
 	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
 }
 
-static uint64_t now(const struct mst_dec *d)
+uint64_t dec_now(const struct mst_dec *d)
 {
 	struct timespec ts;
 
@@ -31,7 +32,7 @@ static uint64_t now(const struct mst_dec *d)
 }
 
 /* What the provider gives for a reference is taken only if it has the page's hash. */
-static bool serve(struct mst_dec *d, const struct ref *ref, uint8_t *page)
+enum served dec_serve(struct mst_dec *d, const struct ref *ref, uint8_t *page)
 {
 	const struct mst_provider *p = &d->providers[ref->provider];
 	uint8_t strong[MST_STRONG];
@@ -39,14 +40,14 @@ static bool serve(struct mst_dec *d, const struct ref *ref, uint8_t *page)
 	int rc;
 
 	if (ref->provider >= d->o.n_providers || !p->read || !worth_reading(&d->worth[ref->provider]))
-		return false;
-	from = now(d);
+		return OTHER;
+	from = dec_now(d);
 	rc = p->read(p->ctx, ref->token, page);
-	worth_read(&d->worth[ref->provider], now(d) - from);
+	worth_read(&d->worth[ref->provider], dec_now(d) - from);
 	if (rc)
-		return false;
+		return NOT_THERE;
 	d->o.hash->strong(page, strong);
-	return !memcmp(strong, ref->strong, MST_STRONG);
+	return memcmp(strong, ref->strong, MST_STRONG) ? OTHER : SERVED;
 }
 
 /* Tells the providers which pages will be wanted, so that they may read them together. */
@@ -65,6 +66,24 @@ static void announce(struct mst_dec *d, const struct job *j)
 }
 
 /* Everything about a message that needs no others. */
+/* Pages that came whole: others may take them from now on. */
+static void hand_on(struct mst_dec *d, const struct job *j)
+{
+	const uint8_t *fresh = j->plain + j->d.ops + j->d.lit + j->d.delta;
+	uint32_t n_fresh = j->d.fresh / MST_PAGE, n = n_fresh + j->d.raw / MST_PAGE;
+
+	for (uint32_t k = 0; k < d->o.n_providers; k++) {
+		const struct mst_provider *p = &d->providers[k];
+
+		for (uint32_t i = 0; p->note && i < n; i++) {
+			const uint8_t *page = i < n_fresh ? fresh + (size_t)i * MST_PAGE :
+							    j->d.raw_at + (size_t)(i - n_fresh) * MST_PAGE;
+
+			p->note(p->ctx, d->o.hash->quick(page), page);
+		}
+	}
+}
+
 static int prepare(struct mst_dec *d, struct job *j, struct mst_packer *packer)
 {
 	size_t n = (size_t)j->d.ops + j->d.lit + j->d.delta + j->d.fresh;
@@ -77,36 +96,26 @@ static int prepare(struct mst_dec *d, struct job *j, struct mst_packer *packer)
 	rc = mst_unpack(packer, j->d.codec, j->d.packed_at, j->d.packed, j->plain, n);
 	if (!rc)
 		rc = job_compile(j, d->cache_pages);
+	if (!rc)
+		hand_on(d, j);
 	if (rc || !j->n_refs)
 		return rc;
 	j->content = mem_alloc((size_t)j->n_refs * MST_PAGE);
 	if (!j->content)
 		return HCI_E_NOMEM;
 	announce(d, j);
+	j->came = dec_wait_came(d, &j->left);
 	for (uint32_t i = 0; i < j->n_refs; i++) {
-		j->refs[i].there = serve(d, &j->refs[i], j->content + (size_t)i * MST_PAGE);
-		j->missing += !j->refs[i].there;
+		struct ref *ref = &j->refs[i];
+		enum served how = dec_serve(d, ref, j->content + (size_t)i * MST_PAGE);
+
+		ref->there = how == SERVED;
+		/* Only a provider that says what comes can be waited for. */
+		ref->comes &= how == NOT_THERE && ref->provider < d->o.n_providers && d->providers[ref->provider].came;
+		j->missing += !ref->there;
+		j->waits += ref->comes;
 	}
 	return 0;
-}
-
-static void stored(struct mst_dec *d, const struct job *j)
-{
-	for (uint32_t i = 0; i < j->n_pages; i++) {
-		const uint8_t *page = j->out + j->page_at[i];
-		unsigned kind = j->page_op[i] & OP_KIND;
-		uint64_t quick;
-
-		if (kind != OP_FRESH && kind != OP_RAW)
-			continue;
-		quick = 0;
-		for (uint32_t k = 0; k < d->o.n_providers; k++) {
-			if (!d->providers[k].note)
-				continue;
-			quick = quick ? quick : d->o.hash->quick(page);
-			d->providers[k].note(d->providers[k].ctx, quick, page);
-		}
-	}
 }
 
 static void count(struct mst_dec *d, const struct job *j)
@@ -138,11 +147,9 @@ static void finish_first(struct mst_dec *d)
 	rc = job_run(j, &d->slots);
 	if (!rc && !job_store(j, &d->slots))
 		rc = HCI_E_NOMEM;
-	if (!rc)
-		stored(d, j);
 	pthread_mutex_lock(&d->lock);
 	d->applying = false;
-	if (rc == HCI_E_CORRUPT && j->n_refs && !j->asked) {
+	if (rc == HCI_E_CORRUPT && j->n_asked < j->n_refs) {
 		/* Hashes that collide, or content that changed while it was read: the real pages decide. */
 		d->stats.asked_again++;
 		if (!dec_ask(d, j, true))
@@ -193,8 +200,10 @@ static void unpack_one(struct mst_dec *d, struct job *j, struct mst_packer *pack
 		dec_fail(d, rc, rc == HCI_E_NOMEM ? "no memory to unpack a message" : "a message from the peer makes no sense");
 		return;
 	}
-	j->state = JOB_WHOLE;
-	if (j->missing && !dec_ask(d, j, false))
+	j->state = j->missing ? JOB_WAITING : JOB_WHOLE;
+	if (j->waits)
+		dec_wait_begin(d, j);
+	if (j->missing > j->waits && !dec_ask(d, j, false))
 		dec_fail(d, HCI_E_NOMEM, "no memory to ask for pages");
 }
 
@@ -211,6 +220,8 @@ static bool step(struct mst_dec *d, struct mst_packer *packer)
 		finish_first(d);
 	else if ((j = first_new(d)))
 		unpack_one(d, j, packer);
+	else if (dec_wait_due(d))
+		dec_wait_look(d);
 	else
 		return false;
 	d->stats.cpu_ns += cpu_now() - cpu;
@@ -218,6 +229,24 @@ static bool step(struct mst_dec *d, struct mst_packer *packer)
 	if (first_is_whole(d))
 		pthread_cond_signal(&d->work);
 	return true;
+}
+
+/* Nothing to do: until there is, or until what is waited for is to be looked for again. */
+static void wait_for_work(struct mst_dec *d)
+{
+	struct timespec ts;
+	uint64_t at, t;
+
+	if (!d->n_waiting) {
+		pthread_cond_wait(&d->work, &d->lock);
+		return;
+	}
+	t = dec_now(d);
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	at = (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec + (d->look_at > t ? d->look_at - t : NS_PER_MS);
+	ts.tv_sec = (time_t)(at / NS_PER_S);
+	ts.tv_nsec = (long)(at % NS_PER_S);
+	pthread_cond_timedwait(&d->work, &d->lock, &ts);
 }
 
 static void *work(void *arg)
@@ -228,7 +257,7 @@ static void *work(void *arg)
 	pthread_mutex_lock(&d->lock);
 	while (!d->stop) {
 		if (!step(d, w->packer)) {
-			pthread_cond_wait(&d->work, &d->lock);
+			wait_for_work(d);
 			continue;
 		}
 		pthread_mutex_unlock(&d->lock);

@@ -94,6 +94,7 @@ static void count(struct mst_enc *e, const struct mplan *p, uint32_t wire)
 			e->stats.wire_of[c] += rest * p->bytes[c] / sum;
 	e->stats.wire_of[MST_RAW] += raw;
 	e->stats.wire_of[MST_REF] += refs;
+	e->stats.coming += p->coming;
 }
 
 /*

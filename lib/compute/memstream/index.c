@@ -129,20 +129,21 @@ void mst_index_note(struct mst_index *x, uint64_t block, const void *page)
 	pthread_mutex_unlock(&x->lock);
 }
 
-static bool lookup(void *ctx, uint64_t quick, uint64_t *token)
+static int lookup(void *ctx, uint64_t quick, uint32_t batch, uint64_t *token)
 {
 	struct mst_index *x = ctx;
 	const struct entry *e;
 	uint64_t g[2];
 
+	(void)batch;
 	if (!quick)
-		return false;
+		return MST_HAS_NOT;
 	groups_of(x, quick, g);
 	pthread_mutex_lock(&x->lock);
 	e = find(x, g, quick);
 	*token = e ? e->block : 0;
 	pthread_mutex_unlock(&x->lock);
-	return e;
+	return e ? MST_HAS : MST_HAS_NOT;
 }
 
 void mst_index_source(struct mst_index *x, struct mst_provider *out)

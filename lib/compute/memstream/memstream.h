@@ -47,7 +47,7 @@ struct mst_dec;
 enum mst_class {
 	MST_ZERO,   /* all zeroes */
 	MST_SAME,   /* equals a page of this stream that the other side still has */
-	MST_REF,    /* equals what a provider has at the other side */
+	MST_REF,    /* equals what a provider has at the other side, or what another migration brings there just now */
 	MST_DELTA,  /* sent before, changed since */
 	MST_NEW,    /* compressed with its neighbours */
 	MST_RAW,    /* would not shrink: as it is */
@@ -67,6 +67,7 @@ struct mst_stats {
 	uint64_t pages[MST_CLASSES];     /* how many; of MST_OTHER the bytes */
 	uint64_t wire_of[MST_CLASSES];   /* bytes on the wire for them, estimated within a message; the source knows */
 	uint64_t refused;                /* references that the destination could not serve */
+	uint64_t coming;                 /* references to pages that were on their way with another stream */
 	uint64_t asked_again;            /* messages whose checksum did not fit until their references were sent in full */
 	uint64_t rate;                   /* bytes of messages a second that the path to the other VMM carries (source) */
 	uint64_t cpu_ns;                 /* of the workers */
@@ -84,20 +85,50 @@ struct mst_stats {
  * Calls come from worker threads, several at a time; they may block (the destination's do read disks) but not for long:
  * a stream waits for them. A provider that is slow at the destination (two milliseconds a page, on average) is asked for a few
  * pages only, and one whose pages the destination often cannot use is left out by the source for a while (provider.h).
+ *
+ * Several migrations with one destination may bring the same page at the same time. The provider whose claim() was told of
+ * it first says to the others that it is on its way: they send references that wait at the destination (opts.wait_ns) before
+ * they turn into requests. No reference waits for a message that waits for it: begin() numbers all batches of all encoders
+ * that share ctx, and only pages of batches with smaller numbers are referred to. So of all batches that are not
+ * acknowledged the one with the smallest number waits for nothing, nor does anything hold it back in its own stream; and a
+ * decoder hands on the pages of a message (note) as soon as that is unpacked, whatever the message waits for itself.
  */
+enum mst_has {
+	MST_HAS_NOT,
+	MST_HAS,
+	MST_COMES, /* on its way with a batch of a smaller number */
+};
+
 struct mst_provider {
 	uint8_t id[16];
 	void *ctx;
-	/* Source: may the other side have a page with this quick hash? If so a token that lets it find it. NULL at a destination. */
-	bool (*lookup)(void *ctx, uint64_t quick, uint64_t *token);
+	/*
+	 * Source: may the other side have a page with this quick hash? An mst_has, and a token that lets it find it. NULL at a
+	 * destination. batch: what begin() said of the one that asks.
+	 */
+	int (*lookup)(void *ctx, uint64_t quick, uint32_t batch, uint64_t *token);
 	/* Destination: the page for a token, 0, or a negative HCI_E_*. NULL at a source. */
 	int (*read)(void *ctx, uint64_t token, void *page);
-	/* Both, may be NULL: a page that both ends now have (source: acknowledged, without its bytes; destination: with them). */
+	/*
+	 * Both, may be NULL: a page that both ends now have (source: acknowledged, without its bytes; destination: with them, when
+	 * they came, and nobody has said yet that they are right: whoever takes them compares a hash).
+	 */
 	void (*note)(void *ctx, uint64_t quick, const void *page);
 	/* Source, may be NULL: the other side said which ids it has; this one counts if true. Default: compares with `id`. */
 	bool (*match)(void *ctx, const uint8_t id[16]);
 	/* Destination, may be NULL: read() will be called for these, one after the other. Does not block. */
 	void (*soon)(void *ctx, const uint64_t *tokens, unsigned n);
+	/*
+	 * All that follow or none, of those for its side. An encoder or decoder begins to use it, and gets a number of its own (0: it
+	 * may claim nothing); leaves: what it claimed and did not note will not come any more. all: it has noted all.
+	 */
+	uint32_t (*join)(void *ctx);
+	void (*leave)(void *ctx, uint32_t who, bool all);
+	/* Source: the number of a batch that is about to be classified. This page goes in full with it. */
+	uint32_t (*begin)(void *ctx);
+	void (*claim)(void *ctx, uint64_t quick, uint32_t who, uint32_t batch);
+	/* Destination: counts what came (note), and who left without all of theirs, so that who waits sees what is new. */
+	uint64_t (*came)(void *ctx, uint32_t *left);
 };
 
 #define MST_PROVIDERS_MAX 8
@@ -115,6 +146,7 @@ struct mst_opts {
 	uint64_t cache;       /* bytes of pages kept at both ends for deltas and repeats: the smaller counts; default 512 MiB */
 	uint64_t window;      /* bytes of stream accepted and not yet acknowledged, at most; also memory; default 64 MiB */
 	uint64_t inflight_ns; /* of these as much as the path carries in this time (source); default 100 ms; ~0: no limit */
+	uint64_t wait_ns;     /* a reference waits so long for a page that another stream brings (destination); default 1 s */
 	uint64_t linger_ns;   /* with workers: bytes wait so long for more to be packed with them; default 3 ms */
 	uint32_t batch;       /* bytes of stream in a message, at most MST_BATCH_MAX; default 512 KiB */
 	uint32_t without;     /* classes switched off: 1u << MST_DELTA ... (source) */

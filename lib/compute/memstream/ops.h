@@ -24,9 +24,11 @@ enum {
 	OP_LOCAL,  /* d: of this message, d (>= 1) pages back each */
 	OP_DSLOT,  /* signed s: changes (delta section) of slots, as SLOT */
 	OP_DLOCAL, /* d: changes of pages of this message, as LOCAL */
-	OP_REF,    /* a byte: the provider; then for each page: its token (8 bytes), its strong hash */
+	OP_REF,    /* a byte: the provider, and REF_COMES; then for each page: its token (8 bytes), its strong hash */
 	OP_KINDS
 };
+
+#define REF_COMES 0x80 /* another stream brings them just now: wait for it */
 
 #define OP_KIND 0x0f
 #define OP_HEAD 0x10  /* each page is preceded by word(next | PAGE | CONT) */

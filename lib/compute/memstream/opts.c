@@ -11,6 +11,7 @@
 #define CACHE_DEFAULT (512 * MiB)
 #define INFLIGHT_DEFAULT (100 * NS_PER_MS)
 #define LINGER_DEFAULT (3 * NS_PER_MS)
+#define WAIT_DEFAULT NS_PER_S
 #define BATCH_MIN (64u << 10)
 #define WORKERS_MAX 64u
 
@@ -49,6 +50,7 @@ int mst_opts_fill(struct mst_opts *o, const struct mst_opts *user, struct mst_pr
 	o->window = o->window ? MAX(o->window, MST_WINDOW_MIN) : WINDOW_DEFAULT;
 	o->inflight_ns = o->inflight_ns ? o->inflight_ns : INFLIGHT_DEFAULT;
 	o->linger_ns = o->linger_ns ? o->linger_ns : LINGER_DEFAULT;
+	o->wait_ns = o->wait_ns ? o->wait_ns : WAIT_DEFAULT;
 	o->batch = o->batch ? o->batch : MST_BATCH_DEFAULT;
 	o->codecs = (o->codecs ? o->codecs : UINT32_MAX) & mst_codecs_built();
 	o->codecs |= 1u << MST_ZLIB;

@@ -9,16 +9,16 @@
 #define SAMPLE_MAX (4 * SLOW) /* one read that hung says little of the next */
 #define PROBE 16u
 
-bool worth_referring(struct worth *w)
+bool worth_pausing(struct worth *w)
 {
 	uint32_t refused;
 
 	if (w->pause) {
 		w->pause--;
-		return false;
+		return true;
 	}
 	if (w->used < JUDGED)
-		return true;
+		return false;
 	refused = __atomic_load_n(&w->refused, __ATOMIC_RELAXED);
 	if ((refused - w->refused_before) * 4 > w->used) {
 		w->pause_next = w->pause_next ? MIN(w->pause_next * 2, PAUSE_MAX) : PAUSE_FIRST;
@@ -28,7 +28,7 @@ bool worth_referring(struct worth *w)
 	}
 	w->refused_before = refused;
 	w->used = 0;
-	return !w->pause;
+	return w->pause;
 }
 
 bool worth_reading(struct worth *w)

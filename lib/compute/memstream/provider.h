@@ -4,7 +4,8 @@
  * or wrong a while ago need not be so now.
  *
  * Source: of the pages that were referred to, how many were asked for after all? When more than a quarter, nothing is
- * referred to for some thousand pages, for twice as many when it happens again at once.
+ * referred to for some thousand pages, for twice as many when it happens again at once. What is there and what another
+ * stream brings are judged each by itself.
  * Destination: how long does a page take, on average? When longer than two milliseconds, a page over the link is quicker,
  * and only one in sixteen is read, to see whether it still takes so long.
  */
@@ -22,8 +23,8 @@ struct worth {
 	uint32_t skipped;
 };
 
-/* Source: may the next page be a reference? Counts pages that may not. */
-bool worth_referring(struct worth *w);
+/* Source: may the next page be no reference? Counts pages that may not. */
+bool worth_pausing(struct worth *w);
 static inline void worth_referred(struct worth *w)
 {
 	w->used++;

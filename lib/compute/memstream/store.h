@@ -4,8 +4,8 @@
  *
  * A page store at a node keeps pages that came there by migrations, by what is in them: the next guest of the same image,
  * or one that moves at the same time, finds them. Its id is random and new with each store, so that nothing of an older
- * one is counted on. At the source `mst_known` says, in a few bytes a page, what one node's store has: one for each
- * destination, for as long as one likes.
+ * one is counted on. At the source `mst_known` says, in a few bytes a page, what one node's store has, and what is on its
+ * way to it with which encoder: one for each destination, for as long as one likes.
  *
  * A block index says which block of a disk (a volume, an image) a page equals: built at the source by reading what both
  * sides have, asked there; at the destination the same blocks are read.
@@ -36,7 +36,7 @@ uint64_t mst_store_pages(struct mst_store *s);
 
 struct mst_known;
 
-/* pages: how many to remember; eight bytes each. */
+/* pages: how many to remember; sixteen bytes each. */
 struct mst_known *mst_known_new(uint64_t pages);
 void mst_known_free(struct mst_known *k);
 /* Goes with any store: when it meets another one than before it forgets all. One destination at a time. */

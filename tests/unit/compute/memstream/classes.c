@@ -357,11 +357,12 @@ static void strong_of_all(const void *page, uint8_t out[MST_STRONG])
 	memset(out, 7, MST_STRONG);
 }
 
-static bool always(void *ctx, uint64_t quick, uint64_t *token)
+static int always(void *ctx, uint64_t quick, uint32_t batch, uint64_t *token)
 {
 	(void)ctx;
+	(void)batch;
 	*token = quick;
-	return true;
+	return MST_HAS;
 }
 
 static int wrong_page(void *ctx, uint64_t token, void *page)

@@ -40,7 +40,7 @@ START_TEST(an_index_that_is_nearly_full_knows_its_blocks)
 
 	for (uint64_t i = 0; i < n; i++) {
 		page_text(page, i + 1);
-		known += src.lookup(src.ctx, mst_quick(page), &token) && token == i;
+		known += src.lookup(src.ctx, mst_quick(page), 0, &token) && token == i;
 	}
 	ck_assert_uint_ge(known, n * 995 / 1000);
 	mst_index_free(x);
