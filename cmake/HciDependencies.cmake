@@ -6,7 +6,7 @@ pkg_check_modules(OPENSSL REQUIRED IMPORTED_TARGET openssl>=3.0)
 pkg_check_modules(SQLITE REQUIRED IMPORTED_TARGET sqlite3>=3.35)
 # Headers only. Upstream renamed the C library's file to msgpack-c.pc; Debian 12 still ships msgpack.pc.
 pkg_search_module(MSGPACK REQUIRED IMPORTED_TARGET msgpack-c msgpack)
-pkg_check_modules(LIBVIRT REQUIRED IMPORTED_TARGET libvirt>=7.0)
+pkg_check_modules(LIBVIRT REQUIRED IMPORTED_TARGET libvirt>=7.0 libvirt-qemu)
 pkg_check_modules(ZLIB REQUIRED IMPORTED_TARGET zlib)
 # Compressors of the migration stream that both sides may have; zlib is what they always have.
 pkg_check_modules(ZSTD IMPORTED_TARGET libzstd>=1.4)

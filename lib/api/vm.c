@@ -164,7 +164,8 @@ static int choose_node(hci_cluster *c, const struct job_args *a, const struct re
 		snprintf(node, HCI_NAME_MAX, "%s", run.node);
 		return 0;
 	}
-	if (a->needs_running)
+	/* One that is to run may be without it for a moment, while its node's service is started anew. */
+	if (a->needs_running && vm->wanted != REC_VM_RUNNING)
 		return err_set(err, HCI_E_STATE, "VM %s: it does not run: start it first", a->name);
 	if (*vm->node) {
 		snprintf(node, HCI_NAME_MAX, "%s", vm->node);

@@ -5,72 +5,13 @@
  * go on. The volumes themselves may be let go of earlier, on RELEASE: the guest is stopped here by then,
  * and held there, so nobody writes; if it comes to nothing they are attached again.
  */
-#include <stdatomic.h>
-
-#include "cluster/node_vm_impl.h"
+#include "cluster/handover_impl.h"
 
 #define PREPARE_TIME (20 * NS_PER_S)
-#define CALL_TIME (30 * NS_PER_S)
-#define FINISH_TIME (60 * NS_PER_S)
-#define CANCEL_TIME (20 * NS_PER_S)
+#define RESTART_TIME (10 * NS_PER_S) /* a destination's service that is just being started anew has this long */
 #define AGAIN (200 * NS_PER_MS)
 
-struct handover_out {
-	const char *to;
-	uint64_t id; /* tells two of them apart after parking */
-	uint64_t bandwidth;
-	struct fiber_mutex lock;
-	bool released; /* the volumes are detached */
-	bool failed;   /* and will not be any more */
-	unsigned users; /* requests that look at this */
-	/* what the destination said */
-	char memory[COMPUTE_SOCKET_MAX], libvirt[64], console[REC_PATH_MAX];
-	char sockets[REC_VM_DISKS_MAX][108];
-	uint32_t nsockets;
-	struct ho_out *path; /* NULL: closed, as libvirt said that it failed; stat is what it was */
-	struct ho_stat stat;
-	/* with the thread that migrates */
-	struct compute *compute;
-	struct compute_migrate cm;
-	struct compute_path paths[REC_VM_DISKS_MAX + 1];
-	pthread_mutex_t progress_lock;
-	struct compute_progress progress;
-	_Atomic bool cancel;
-	int rc;
-	struct hci_error err;
-};
-
-/* ---- calls ---- */
-
-int handover_call(struct node *n, const char *to, uint32_t method, struct buf *body, uint64_t timeout_ns,
-		  struct rpc_call *call, struct hci_error *err)
-{
-	struct rpc_conn *c = rpc_peers_get(core_peers(n->core), to, err);
-	int rc;
-
-	memset(call, 0, sizeof(*call));
-	if (!c) {
-		buf_free(body);
-		return err ? err->code : HCI_E_UNAVAILABLE;
-	}
-	call->method = method;
-	call->body = *body;
-	call->timeout_ns = timeout_ns;
-	*body = BUF_INIT;
-	rc = rpc_call_wait(c, call);
-	rpc_conn_unref(c);
-	if (rc)
-		err_copy(err, &call->err, rc);
-	return rc;
-}
-
-static void body_of(struct buf *b, const struct nvm *m, const char *job)
-{
-	*b = BUF_INIT;
-	pk_map(b, 2);
-	pk_kv_str(b, "vm", m->name);
-	pk_kv_str(b, "job", job);
-}
+/* ---- before anything moves ---- */
 
 static int read_plan(struct handover_out *o, struct rd *r)
 {
@@ -130,7 +71,7 @@ static int body_with_needs(struct buf *b, struct nvm *m, const char *job, struct
 	return rc;
 }
 
-static int prepare(struct nvm *m, struct handover_out *o, const char *job, struct hci_error *err)
+static int ask(struct nvm *m, struct handover_out *o, const char *job, struct hci_error *err)
 {
 	struct rpc_call call;
 	struct buf body;
@@ -142,13 +83,33 @@ static int prepare(struct nvm *m, struct handover_out *o, const char *job, struc
 	if (!rc && (read_plan(o, &call.reply) || o->nsockets != m->ndisks))
 		rc = err_set(err, HCI_E_PROTO, "VM %s: node %s answers nonsense", m->name, o->to);
 	rpc_call_free(&call);
+	return rc;
+}
+
+/* Its service: not reached, or begun so lately that it takes no such request yet (or does without libvirt). */
+static bool may_be_starting(int rc, uint64_t for_ns)
+{
+	return rc == HCI_E_UNSUPPORTED ? for_ns < RESTART_TIME / 5 :
+					 (rc == HCI_E_UNAVAILABLE || rc == HCI_E_CLOSED) && for_ns < RESTART_TIME;
+}
+
+static int prepare(struct nvm *m, struct handover_out *o, struct core_job *j, struct hci_error *err)
+{
+	uint64_t start = env_now(m->n->e);
+	int rc = ask(m, o, j->rec->id, err);
+
+	while (may_be_starting(rc, env_now(m->n->e) - start) && !m->cancel && !m->n->stopping &&
+	       !core_job_progress(j, 0, 0, "waiting for the destination's service")) {
+		fiber_sleep(m->n->e, AGAIN);
+		rc = ask(m, o, j->rec->id, err);
+	}
 	if (rc)
 		return err_prefix(err, "VM %s: node %s cannot take it", m->name, o->to);
 	rc = ho_out_open(m->n,
 			 &(struct ho_out_opts){
 				 .to = o->to,
 				 .vm = m->name,
-				 .job = job,
+				 .job = j->rec->id,
 				 .memory = o->memory,
 				 .libvirt = o->libvirt },
 			 &o->path, err);
@@ -157,6 +118,7 @@ static int prepare(struct nvm *m, struct handover_out *o, const char *job, struc
 	share(m, o);
 	o->cm.peer_uri = ho_out_peer_uri(o->path);
 	o->cm.migrate_uri = ho_out_migrate_uri(o->path);
+	o->cm.npaths = 0;
 	for (uint32_t i = 0; i < m->ndisks; i++)
 		if (strcmp(o->sockets[i], m->disks[i].socket))
 			o->paths[o->cm.npaths++] = (struct compute_path){ m->disks[i].socket, o->sockets[i] };
@@ -259,122 +221,6 @@ int handover_register(struct node *n, struct hci_error *err)
 	return rpc_register(core_rpc(n->core), HO_RELEASE, on_release, n->vms) ?
 		       err_set(err, HCI_E_NOMEM, "node %s: out of memory", n->name) :
 		       0;
-}
-
-/* ---- the end, either way ---- */
-
-struct finished {
-	uint64_t total_ms, downtime_ms, bytes, io_pause_ms;
-};
-
-static int read_finished(struct finished *f, struct rd *r)
-{
-	uint32_t n = rd_map(r);
-
-	while (n--) {
-		struct rd_key k = rd_key(r);
-
-		if (rd_is(k, "total_ms"))
-			f->total_ms = rd_u64(r);
-		else if (rd_is(k, "downtime_ms"))
-			f->downtime_ms = rd_u64(r);
-		else if (rd_is(k, "bytes"))
-			f->bytes = rd_u64(r);
-		else if (rd_is(k, "io_pause_ms"))
-			f->io_pause_ms = rd_u64(r);
-		else
-			rd_skip(r);
-	}
-	return r->bad ? HCI_E_PROTO : 0;
-}
-
-/*
- * The domain is at the destination, or nowhere. Whatever comes: it is not ours any more, and if the
- * destination does not hear us it will find vmrun free and take it.
- */
-static int finish(struct nvm *m, const char *to, struct finished *f, struct hci_error *err)
-{
-	uint64_t end = env_now(m->n->e) + FINISH_TIME;
-	int rc;
-
-	for (;;) {
-		struct rpc_call call;
-		struct buf body;
-
-		body_of(&body, m, "");
-		rc = handover_call(m->n, to, HO_FINISH, &body, CALL_TIME, &call, err);
-		if (!rc)
-			(void)read_finished(f, &call.reply);
-		rpc_call_free(&call);
-		if (!rc || rc == HCI_E_NOTFOUND || !core_alive(m->n->core, to) || env_now(m->n->e) > end || m->n->stopping)
-			break;
-		fiber_sleep(m->n->e, AGAIN);
-	}
-	nvm_unexport(m);
-	m->running = false;
-	m->owned = false;
-	if (rc)
-		nvm_drop_run(m);
-	return rc ? err_prefix(err, "VM %s: it has left for node %s, which does not take it over", m->name, to) : 0;
-}
-
-static void cancel(struct nvm *m, const char *to)
-{
-	uint64_t end = env_now(m->n->e) + CANCEL_TIME;
-	struct hci_error err;
-	int rc;
-
-	/* One that is dead, or thinks it is, gives up by itself: see handover_in_look(). */
-	if (!core_alive(m->n->core, to))
-		return;
-	for (;;) {
-		struct rpc_call call;
-		struct buf body;
-
-		body_of(&body, m, "");
-		rc = handover_call(m->n, to, HO_CANCEL, &body, CALL_TIME, &call, &err);
-		rpc_call_free(&call);
-		if (!rc || !core_alive(m->n->core, to) || env_now(m->n->e) > end || m->n->stopping)
-			break;
-		fiber_sleep(m->n->e, AGAIN);
-	}
-	if (rc)
-		log_warn(env_log(m->n->e), "VM %s: node %s is not told that the migration is off: %s", m->name, to,
-			 err.message);
-}
-
-/* As if nothing had been. If the volumes do not come back at once, the rounds of node_vm.c go on trying. */
-static void restore(struct nvm *m, struct handover_out *o)
-{
-	struct hci_error err;
-	int rc;
-
-	fiber_mutex_lock(m->n->e, &o->lock);
-	o->failed = true;
-	fiber_mutex_unlock(m->n->e, &o->lock);
-	cancel(m, o->to);
-	if (!o->released)
-		return;
-	rc = nvm_attach(m, REC_ATT_USER, &err);
-	if (!rc)
-		rc = nvm_resume_io(m, &err);
-	if (rc)
-		log_warn(env_log(m->n->e), "VM %s: its disks wait: %s", m->name, err.message);
-}
-
-/* Another node took the VM while we could not renew our right to it. */
-static int lost(struct nvm *m, struct handover_out *o, struct hci_error *err)
-{
-	struct hci_error why;
-
-	o->failed = true;
-	if (vm_compute_stop(m->n, m->name, HCI_VM_STOP_DESTROY, &why))
-		log_warn(env_log(m->n->e), "VM %s: %s", m->name, why.message);
-	fiber_mutex_lock(m->n->e, &o->lock); /* a release that is under way uses the disks */
-	fiber_mutex_unlock(m->n->e, &o->lock);
-	nvm_unexport(m);
-	m->running = m->suspended = false;
-	return err_set(err, HCI_E_FENCED, "VM %s: node %s lost its right to run it during the migration", m->name, m->n->name);
 }
 
 /* ---- the migration ---- */
@@ -485,15 +331,11 @@ static int migrate(struct nvm *m, struct handover_out *o, struct core_job *j, st
 
 static int check(struct nvm *m, const char *to, struct hci_error *err)
 {
-	if (!m->owned || !m->running)
-		return err_set(err, HCI_E_STATE, "VM %s: it does not run on node %s", m->name, m->n->name);
 	if (!strcmp(to, m->n->name))
 		return err_set(err, HCI_E_INVAL, "VM %s: it is on node %s already", m->name, to);
 	if (!core_alive(m->n->core, to))
 		return err_set(err, HCI_E_UNAVAILABLE, "VM %s: node %s is not alive", m->name, to);
-	if (nvm_waits(m))
-		return err_set(err, HCI_E_STATE, "VM %s: its disks are not attached just now: try again", m->name);
-	return 0;
+	return nvm_ready(m, err);
 }
 
 static int run(struct nvm *m, struct handover_out *o, struct core_job *j, struct finished *f, struct hci_error *err)
@@ -501,11 +343,12 @@ static int run(struct nvm *m, struct handover_out *o, struct core_job *j, struct
 	char runner[HCI_NAME_MAX];
 	int rc;
 
+	env_random(m->n->e, &o->id, sizeof(o->id));
 	snprintf(j->rec->unit, sizeof(j->rec->unit), "bytes");
 	(void)core_job_progress(j, 0, 0, "preparing");
-	rc = prepare(m, o, j->rec->id, err);
+	rc = prepare(m, o, j, err);
 	if (rc) {
-		cancel(m, o->to);
+		handover_cancel(m, o->to);
 		return rc;
 	}
 	m->out = o;
@@ -518,10 +361,10 @@ static int run(struct nvm *m, struct handover_out *o, struct core_job *j, struct
 	/* Not ours any more: fine if the destination has it, as it should. */
 	if (!m->owned && (rc || nvm_runner(m, runner, NULL) || strcmp(runner, o->to))) {
 		m->out = NULL;
-		return lost(m, o, err);
+		return handover_lost(m, o, err);
 	}
 	if (rc && !o->cm.gone) {
-		restore(m, o);
+		handover_restore(m, o);
 		m->out = NULL;
 		return rc;
 	}
@@ -529,27 +372,35 @@ static int run(struct nvm *m, struct handover_out *o, struct core_job *j, struct
 	m->out = NULL;
 	f->total_ms = o->cm.total_ms;
 	f->bytes = o->cm.bytes;
-	return finish(m, o->to, f, err);
+	return handover_finish(m, o->to, f, err);
 }
 
-static void print_result(const struct finished *f, const struct mst_stats *s, char *out, size_t cap)
+/*
+ * QEMU lost a disk's connection meanwhile, which fails a migration (lib/compute/nudge.c). Nothing has moved, and the guest can
+ * be brought to run again as it was: so may the migration.
+ */
+static bool may_repeat(struct nvm *m, const struct handover_out *o, const struct nvm_conns *before)
 {
-	struct buf b = BUF_INIT;
+	struct nvm_conns now;
 
-	buf_printf(&b, "{\"total_ms\":%llu,\"downtime_ms\":%llu,\"bytes\":%llu,\"io_pause_ms\":%llu",
-		   (unsigned long long)f->total_ms, (unsigned long long)f->downtime_ms, (unsigned long long)f->bytes,
-		   (unsigned long long)f->io_pause_ms);
-	if (s) {
-		buf_printf(&b, ",\"wire\":%llu,\"codec_cpu_ms\":%llu,\"refused\":%llu,\"coming\":%llu,\"pages\":{",
-			   (unsigned long long)s->wire, (unsigned long long)(s->cpu_ns / NS_PER_MS),
-			   (unsigned long long)s->refused, (unsigned long long)s->coming);
-		for (size_t i = 0; i < MST_OTHER; i++)
-			buf_printf(&b, "%s\"%s\":%llu", i ? "," : "", mst_class_name((unsigned)i), (unsigned long long)s->pages[i]);
-		buf_printf(&b, "}");
-	}
-	buf_printf(&b, "}");
-	snprintf(out, cap, "%.*s", b.failed ? 0 : (int)b.len, b.data ? (const char *)b.data : "");
-	buf_free(&b);
+	nvm_conns(m, &now);
+	return o->rc == HCI_E_LIBVIRT && !o->released && !o->cm.gone && !o->cancel && m->owned && !m->cancel && !m->n->stopping &&
+	       (now.missing || now.made != before->made) && core_alive(m->n->core, o->to);
+}
+
+static int run_twice(struct nvm *m, struct handover_out *o, struct core_job *j, struct finished *f, struct hci_error *err)
+{
+	struct nvm_conns before;
+	struct hci_error why;
+	int rc;
+
+	nvm_conns(m, &before);
+	rc = run(m, o, j, f, err);
+	if (!rc || !may_repeat(m, o, &before) || nvm_ready(m, &why))
+		return rc;
+	log_info(env_log(m->n->e), "VM %s: its migration begins again, as a disk's connection was lost: %s", m->name, err->message);
+	o->failed = false;
+	return run(m, o, j, f, err);
 }
 
 int handover_run(struct nvm *m, const struct handover_opts *opts, struct core_job *j, char *result, size_t cap,
@@ -567,7 +418,6 @@ int handover_run(struct nvm *m, const struct handover_opts *opts, struct core_jo
 	fiber_mutex_init(&o->lock);
 	pthread_mutex_init(&o->progress_lock, NULL);
 	o->to = opts->to;
-	env_random(m->n->e, &o->id, sizeof(o->id));
 	o->bandwidth = opts->bandwidth;
 	o->compute = m->n->o.compute;
 	o->cm = (struct compute_migrate){
@@ -578,11 +428,11 @@ int handover_run(struct nvm *m, const struct handover_opts *opts, struct core_jo
 		.progress = on_progress,
 		.arg = o,
 	};
-	rc = run(m, o, j, &f, err);
+	rc = run_twice(m, o, j, &f, err);
 	if (!rc) {
 		if (o->path)
 			ho_out_stat(o->path, &o->stat);
-		print_result(&f, &o->stat.memory, result, cap);
+		handover_result(&f, &o->stat.memory, result, cap);
 	}
 	ho_out_close(o->path, rc ? err : NULL);
 	while (o->users)
@@ -592,30 +442,3 @@ int handover_run(struct nvm *m, const struct handover_opts *opts, struct core_jo
 	return rc;
 }
 
-int handover_recover(struct nvm *m, const char *to, char *result, size_t cap, struct hci_error *err)
-{
-	char runner[HCI_NAME_MAX];
-	struct finished f = { 0 };
-	struct compute_state st;
-	struct hci_error why;
-	int rc = nvm_runner(m, runner, err);
-
-	if (!rc && !strcmp(runner, to)) {
-		print_result(&f, NULL, result, cap);
-		return 0;
-	}
-	rc = vm_compute_find(m->n, m->name, &st, err);
-	if (rc == HCI_E_NOTFOUND) {
-		rc = finish(m, to, &f, err);
-		if (!rc)
-			print_result(&f, NULL, result, cap);
-		return rc;
-	}
-	if (rc)
-		return rc;
-	cancel(m, to);
-	if (nvm_up(m, &why))
-		log_warn(env_log(m->n->e), "VM %s: %s", m->name, why.message);
-	return err_set(err, HCI_E_CLOSED, "VM %s: the node service was restarted during its migration: it runs on at node %s",
-		       m->name, m->n->name);
-}

@@ -250,6 +250,7 @@ static void act_resume(void *arg)
 
 	nvm_lock(m);
 	m->suspended = false;
+	nvm_connect(m); /* or it is paused again */
 	rc = vm_compute_find(m->n, m->name, &st, &err);
 	if (!rc && st.state == HCI_VM_PAUSED && !st.migrating)
 		rc = vm_compute_resume(m->n, m->name, &err);

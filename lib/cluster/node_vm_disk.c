@@ -254,6 +254,9 @@ void nvm_unexport(struct nvm *m)
 		struct closing c = { .e = m->n->e };
 
 		let_go(d);
+		/* Not an error for what is asked meanwhile: a QEMU that runs on asks the next one. */
+		if (d->x)
+			nbd_export_drop(d->x);
 		if (d->server) {
 			fiber_cond_init(&c.cond);
 			nbd_server_close(d->server, server_closed, &c);

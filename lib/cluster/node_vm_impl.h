@@ -129,6 +129,19 @@ void nvm_unexport(struct nvm *m);
 /* Some disk has lost its volume, or has none. */
 bool nvm_waits(const struct nvm *m);
 
+/* ---- node_vm_connect.c; all from a fiber, with the VM's lock held ---- */
+
+/* A QEMU that was there before us is made to connect to the exports, which may take 16 s. Nothing if it has. Whether it did nvm_conns() tells. */
+void nvm_connect(struct nvm *m);
+/* Connections that QEMU has made to the disks so far, and whether one is missing now: two calls tell whether one was lost meanwhile. */
+struct nvm_conns {
+	uint64_t made;
+	bool missing;
+};
+void nvm_conns(const struct nvm *m, struct nvm_conns *out);
+/* It is here, maybe of an earlier life of the service: ours again, its disks attached and connected, and no I/O error keeps it paused. */
+int nvm_ready(struct nvm *m, struct hci_error *err);
+
 /* ---- node_vm_storage.c ---- */
 
 /* From a fiber, after the VM has moved; without its lock. Cancelled with the job. */
@@ -158,6 +171,9 @@ int vm_compute_list(struct node *n, struct compute_state **out, size_t *cnt, str
 int vm_compute_find(struct node *n, const char *name, struct compute_state *out, struct hci_error *err);
 int vm_compute_suspend(struct node *n, const char *name, struct hci_error *err);
 int vm_compute_resume(struct node *n, const char *name, struct hci_error *err);
+/* late: called when it takes longer than this, to end what it waits for. */
+int vm_compute_nudge(struct node *n, const char *name, uint32_t disk, uint64_t patience_ns, void (*late)(void *arg), void *arg,
+		     struct hci_error *err);
 int vm_compute_needs(struct node *n, const char *name, struct compute_needs *out, struct hci_error *err);
 int vm_compute_preflight(struct node *n, const struct compute_needs *needs, struct hci_error *err);
 int vm_compute_migrated(struct node *n, const char *name, struct compute_migrated *out, struct hci_error *err);

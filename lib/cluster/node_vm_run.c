@@ -138,13 +138,19 @@ static int start_domain(struct nvm *m, struct hci_error *err)
 /* It is here already, from an earlier life of the node service: its disks are back, so it may go on. */
 static int take_over(struct nvm *m, const struct compute_state *st, struct hci_error *err)
 {
+	struct compute_state now;
+	int rc;
+
 	if (!uuid_eq(&st->uuid, &m->rec.uuid))
 		return err_set(err, HCI_E_EXISTS,
 			       "VM %s: libvirt runs another domain of this name: stop it, or name the VM otherwise", m->name);
-	log_info(env_log(m->n->e), "VM %s: found running, its disks are connected again", m->name);
-	if (st->state == HCI_VM_PAUSED && !st->migrating)
-		return vm_compute_resume(m->n, m->name, err);
-	return 0;
+	log_info(env_log(m->n->e), "VM %s: found running, its disks are there again", m->name);
+	nvm_connect(m);
+	/* Of an I/O error it may have been paused since. */
+	rc = vm_compute_find(m->n, m->name, &now, err);
+	if (!rc && now.state == HCI_VM_PAUSED && !now.migrating)
+		rc = vm_compute_resume(m->n, m->name, err);
+	return rc;
 }
 
 static int open_disks(struct nvm *m, struct hci_error *err)

@@ -63,7 +63,7 @@ struct call {
 	int (*fn)(struct call *x);
 	const char *name;
 	const struct compute_vm *vm;
-	uint32_t how;
+	uint32_t how; /* to stop; of a nudge: which disk */
 	struct compute_state **list;
 	size_t *n;
 	struct compute_state *state;
@@ -153,6 +153,26 @@ static int do_resume(struct call *x)
 int vm_compute_resume(struct node *n, const char *name, struct hci_error *err)
 {
 	return call(n, &(struct call){ .fn = do_resume, .name = name, .err = err });
+}
+
+static int do_nudge(struct call *x)
+{
+	return compute_nudge(x->c, x->name, x->how, x->err);
+}
+
+int vm_compute_nudge(struct node *n, const char *name, uint32_t disk, uint64_t patience_ns, void (*late)(void *arg), void *arg,
+		     struct hci_error *err)
+{
+	struct call x = { .c = n->o.compute, .fn = do_nudge, .name = name, .how = disk, .err = err };
+	struct vm_thread t;
+	int rc = vm_thread_start(n->e, &t, call_run, &x, err);
+
+	if (rc)
+		return rc;
+	if (!vm_thread_wait(&t, env_now(n->e) + patience_ns))
+		late(arg);
+	vm_thread_join(&t);
+	return x.rc;
 }
 
 static int do_needs(struct call *x)

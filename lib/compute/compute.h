@@ -61,6 +61,8 @@ int compute_find(struct compute *c, const char *name, struct compute_state *out,
 /* 0 also when it was not running, respectively was. */
 int compute_suspend(struct compute *c, const char *name, struct hci_error *err);
 int compute_resume(struct compute *c, const char *name, struct hci_error *err);
+/* Makes QEMU send a request to a disk, by number, and so find out that its connection has ended: see nudge.c. Its result is not told. */
+int compute_nudge(struct compute *c, const char *name, unsigned disk, struct hci_error *err);
 
 /* A path of a disk's socket or of the console's log that is another one at the destination. */
 struct compute_path {

@@ -133,6 +133,12 @@ void nbd_export_close(struct nbd_export *x, void (*done)(void *arg), void *arg);
 /* The same from a fiber: parks until it is over. */
 void nbd_export_close_wait(struct nbd_export *x);
 
+/*
+ * As if the way to its clients broke: ends their connections, and answers nothing that they asked for. One that connects
+ * again finds the export as it was. What is under way at the backend goes on, for nobody.
+ */
+void nbd_export_drop(struct nbd_export *x);
+
 /* From now on requests that need the backend are parked; what is under way there goes on. */
 void nbd_export_hold(struct nbd_export *x);
 /* From a fiber: until nothing is under way at the backend. After hold + drain the backend may go

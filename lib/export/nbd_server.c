@@ -327,6 +327,14 @@ void nbd_export_close_wait(struct nbd_export *x)
 		fiber_cond_wait(w.env, &w.cond);
 }
 
+void nbd_export_drop(struct nbd_export *x)
+{
+	struct nbd_conn *c, *tmp;
+
+	list_for_each_safe(c, tmp, &x->conns, xlink)
+		nbd_conn_kill(c, NULL);
+}
+
 void nbd_export_conn_gone(struct nbd_export *x)
 {
 	x->nconns--;

@@ -259,6 +259,35 @@ START_TEST(client_gone_while_held)
 }
 END_TEST
 
+static void drop(void *arg)
+{
+	(void)arg;
+	nbd_export_drop(rig.export);
+}
+
+START_TEST(dropped_clients_get_no_answer)
+{
+	int fd = cl_open("disk", 0);
+
+	rig_call(stall, &rig);
+	cl_request(fd, NBD_CMD_READ, 0, 1, 0, 4096); /* at the backend */
+	usleep(20000);
+	rig_call(hold, NULL);
+	cl_request(fd, NBD_CMD_WRITE, 0, 2, 10, 100); /* parked */
+	cl_put(fd, b, 100);
+	ck_assert(rig_until(one_parked));
+	rig_call(drop, NULL);
+	ck_assert(cl_closed(fd));
+	close(fd);
+	rig_call(stall, NULL);
+	ck_assert(rig_until(none));
+	fd = cl_open("disk", 0);
+	rig_call(resume, NULL);
+	ck_assert_uint_eq(cl_write(fd, b, 10, 100), 0);
+	close(fd);
+}
+END_TEST
+
 START_TEST(closing_while_held)
 {
 	int fd = cl_open("disk", 0);
@@ -295,6 +324,7 @@ static Suite *suite(void)
 	tcase_add_test(t, fenced_again_after_resume);
 	tcase_add_test(t, held_requests_can_be_failed);
 	tcase_add_test(t, client_gone_while_held);
+	tcase_add_test(t, dropped_clients_get_no_answer);
 	tcase_add_test(t, closing_while_held);
 	suite_add_tcase(s, t);
 	return s;

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The end of a live migration at its source, either way: FINISH or CANCEL for the destination, what is given up or attached
+ * again here, the result; and what a restarted service makes of one that it finds under way.
+ */
+#include "cluster/handover_impl.h"
+
+#define CALL_TIME (30 * NS_PER_S)
+#define FINISH_TIME (60 * NS_PER_S)
+#define CANCEL_TIME (20 * NS_PER_S)
+#define AGAIN (200 * NS_PER_MS)
+
+int handover_call(struct node *n, const char *to, uint32_t method, struct buf *body, uint64_t timeout_ns,
+		  struct rpc_call *call, struct hci_error *err)
+{
+	struct rpc_conn *c = rpc_peers_get(core_peers(n->core), to, err);
+	int rc;
+
+	memset(call, 0, sizeof(*call));
+	if (!c) {
+		buf_free(body);
+		return err ? err->code : HCI_E_UNAVAILABLE;
+	}
+	call->method = method;
+	call->body = *body;
+	call->timeout_ns = timeout_ns;
+	*body = BUF_INIT;
+	rc = rpc_call_wait(c, call);
+	rpc_conn_unref(c);
+	if (rc)
+		err_copy(err, &call->err, rc);
+	return rc;
+}
+
+static void body_of(struct buf *b, const struct nvm *m, const char *job)
+{
+	*b = BUF_INIT;
+	pk_map(b, 2);
+	pk_kv_str(b, "vm", m->name);
+	pk_kv_str(b, "job", job);
+}
+
+static int read_finished(struct finished *f, struct rd *r)
+{
+	uint32_t n = rd_map(r);
+
+	while (n--) {
+		struct rd_key k = rd_key(r);
+
+		if (rd_is(k, "total_ms"))
+			f->total_ms = rd_u64(r);
+		else if (rd_is(k, "downtime_ms"))
+			f->downtime_ms = rd_u64(r);
+		else if (rd_is(k, "bytes"))
+			f->bytes = rd_u64(r);
+		else if (rd_is(k, "io_pause_ms"))
+			f->io_pause_ms = rd_u64(r);
+		else
+			rd_skip(r);
+	}
+	return r->bad ? HCI_E_PROTO : 0;
+}
+
+int handover_finish(struct nvm *m, const char *to, struct finished *f, struct hci_error *err)
+{
+	uint64_t end = env_now(m->n->e) + FINISH_TIME;
+	int rc;
+
+	for (;;) {
+		struct rpc_call call;
+		struct buf body;
+
+		body_of(&body, m, "");
+		rc = handover_call(m->n, to, HO_FINISH, &body, CALL_TIME, &call, err);
+		if (!rc)
+			(void)read_finished(f, &call.reply);
+		rpc_call_free(&call);
+		if (!rc || rc == HCI_E_NOTFOUND || !core_alive(m->n->core, to) || env_now(m->n->e) > end || m->n->stopping)
+			break;
+		fiber_sleep(m->n->e, AGAIN);
+	}
+	nvm_unexport(m);
+	m->running = false;
+	m->owned = false;
+	if (rc)
+		nvm_drop_run(m);
+	return rc ? err_prefix(err, "VM %s: it has left for node %s, which does not take it over", m->name, to) : 0;
+}
+
+void handover_cancel(struct nvm *m, const char *to)
+{
+	uint64_t end = env_now(m->n->e) + CANCEL_TIME;
+	struct hci_error err;
+	int rc;
+
+	/* One that is dead, or thinks it is, gives up by itself: see handover_in_look(). */
+	if (!core_alive(m->n->core, to))
+		return;
+	for (;;) {
+		struct rpc_call call;
+		struct buf body;
+
+		body_of(&body, m, "");
+		rc = handover_call(m->n, to, HO_CANCEL, &body, CALL_TIME, &call, &err);
+		rpc_call_free(&call);
+		if (!rc || !core_alive(m->n->core, to) || env_now(m->n->e) > end || m->n->stopping)
+			break;
+		fiber_sleep(m->n->e, AGAIN);
+	}
+	if (rc)
+		log_warn(env_log(m->n->e), "VM %s: node %s is not told that the migration is off: %s", m->name, to,
+			 err.message);
+}
+
+void handover_restore(struct nvm *m, struct handover_out *o)
+{
+	struct hci_error err;
+	int rc;
+
+	fiber_mutex_lock(m->n->e, &o->lock);
+	o->failed = true;
+	fiber_mutex_unlock(m->n->e, &o->lock);
+	handover_cancel(m, o->to);
+	if (!o->released)
+		return;
+	rc = nvm_attach(m, REC_ATT_USER, &err);
+	if (!rc)
+		rc = nvm_resume_io(m, &err);
+	if (rc)
+		log_warn(env_log(m->n->e), "VM %s: its disks wait: %s", m->name, err.message);
+}
+
+int handover_lost(struct nvm *m, struct handover_out *o, struct hci_error *err)
+{
+	struct hci_error why;
+
+	o->failed = true;
+	if (vm_compute_stop(m->n, m->name, HCI_VM_STOP_DESTROY, &why))
+		log_warn(env_log(m->n->e), "VM %s: %s", m->name, why.message);
+	fiber_mutex_lock(m->n->e, &o->lock); /* a release that is under way uses the disks */
+	fiber_mutex_unlock(m->n->e, &o->lock);
+	nvm_unexport(m);
+	m->running = m->suspended = false;
+	return err_set(err, HCI_E_FENCED, "VM %s: node %s lost its right to run it during the migration", m->name, m->n->name);
+}
+
+void handover_result(const struct finished *f, const struct mst_stats *s, char *out, size_t cap)
+{
+	struct buf b = BUF_INIT;
+
+	buf_printf(&b, "{\"total_ms\":%llu,\"downtime_ms\":%llu,\"bytes\":%llu,\"io_pause_ms\":%llu",
+		   (unsigned long long)f->total_ms, (unsigned long long)f->downtime_ms, (unsigned long long)f->bytes,
+		   (unsigned long long)f->io_pause_ms);
+	if (s) {
+		buf_printf(&b, ",\"wire\":%llu,\"codec_cpu_ms\":%llu,\"refused\":%llu,\"coming\":%llu,\"pages\":{",
+			   (unsigned long long)s->wire, (unsigned long long)(s->cpu_ns / NS_PER_MS),
+			   (unsigned long long)s->refused, (unsigned long long)s->coming);
+		for (size_t i = 0; i < MST_OTHER; i++)
+			buf_printf(&b, "%s\"%s\":%llu", i ? "," : "", mst_class_name((unsigned)i), (unsigned long long)s->pages[i]);
+		buf_printf(&b, "}");
+	}
+	buf_printf(&b, "}");
+	snprintf(out, cap, "%.*s", b.failed ? 0 : (int)b.len, b.data ? (const char *)b.data : "");
+	buf_free(&b);
+}
+
+int handover_recover(struct nvm *m, const char *to, char *result, size_t cap, struct hci_error *err)
+{
+	char runner[HCI_NAME_MAX];
+	struct finished f = { 0 };
+	struct compute_state st;
+	struct hci_error why;
+	int rc = nvm_runner(m, runner, err);
+
+	if (!rc && !strcmp(runner, to)) {
+		handover_result(&f, NULL, result, cap);
+		return 0;
+	}
+	rc = vm_compute_find(m->n, m->name, &st, err);
+	if (rc == HCI_E_NOTFOUND) {
+		rc = handover_finish(m, to, &f, err);
+		if (!rc)
+			handover_result(&f, NULL, result, cap);
+		return rc;
+	}
+	if (rc)
+		return rc;
+	handover_cancel(m, to);
+	if (nvm_up(m, &why))
+		log_warn(env_log(m->n->e), "VM %s: %s", m->name, why.message);
+	return err_set(err, HCI_E_CLOSED, "VM %s: the node service was restarted during its migration: it runs on at node %s",
+		       m->name, m->n->name);
+}
