@@ -137,7 +137,7 @@ static int release(struct nvm *m, struct handover_out *o)
 	if (o->failed) {
 		rc = HCI_E_STATE;
 	} else if (!o->released) {
-		nvm_hand_over(m);
+		nvm_detach(m);
 		o->released = true;
 	}
 	fiber_mutex_unlock(m->n->e, &o->lock);

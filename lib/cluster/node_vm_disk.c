@@ -178,47 +178,6 @@ static void detach(struct nvm_disk *d)
 	d->fenced = false;
 }
 
-/* ---- an export whose volume is being handed over ---- */
-
-struct idle_io {
-	struct env_task task;
-	struct nbd_io *io;
-};
-
-static void idle_done(struct env_task *t)
-{
-	struct nbd_io *io = container_of(t, struct idle_io, task)->io;
-
-	io->done(io);
-}
-
-/* Nothing is unwritten, so a flush is done; the rest is held again (hold_on_fence). */
-static void idle_submit(void *arg, struct nbd_io *io)
-{
-	struct nvm *m = arg;
-	struct idle_io *x = (struct idle_io *)io->priv;
-
-	_Static_assert(sizeof(*x) <= sizeof(io->priv), "room for a task");
-	x->io = io;
-	io->status = io->op == NBD_IO_FLUSH ? 0 : HCI_E_CLOSED;
-	env_task_init(&x->task, idle_done);
-	env_defer(m->n->e, &x->task);
-}
-
-static const struct nbd_backend_ops idle_ops = { .submit = idle_submit };
-
-void nvm_hand_over(struct nvm *m)
-{
-	nvm_detach(m);
-	for (uint32_t i = 0; i < m->ndisks; i++) {
-		struct nbd_backend b = { .ops = &idle_ops, .arg = m, .size = m->disks[i].size };
-		struct hci_error err;
-
-		if (nbd_export_resume(m->disks[i].x, &b, &err))
-			log_warn(env_log(m->n->e), "VM %s: %s", m->name, err.message);
-	}
-}
-
 void nvm_detach(struct nvm *m)
 {
 	for (uint32_t i = 0; i < m->ndisks; i++)

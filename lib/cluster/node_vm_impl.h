@@ -122,8 +122,6 @@ int nvm_attach(struct nvm *m, uint32_t purpose, struct hci_error *err);
 int nvm_resume_io(struct nvm *m, struct hci_error *err);
 /* Holds the exports, waits for what is under way, and detaches. */
 void nvm_detach(struct nvm *m);
-/* The same, but a flush is answered: QEMU ends only after one, and its guest may be on its way elsewhere. */
-void nvm_hand_over(struct nvm *m);
 /* Closes exports, detaches. */
 void nvm_unexport(struct nvm *m);
 /* Some disk has lost its volume, or has none. */

@@ -139,7 +139,7 @@ void nbd_export_close_wait(struct nbd_export *x);
  */
 void nbd_export_drop(struct nbd_export *x);
 
-/* From now on requests that need the backend are parked; what is under way there goes on. */
+/* From now on requests that need the backend are parked; what is under way there goes on. A flush is answered. */
 void nbd_export_hold(struct nbd_export *x);
 /* From a fiber: until nothing is under way at the backend. After hold + drain the backend may go
  * away. */

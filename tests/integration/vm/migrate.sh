@@ -43,6 +43,19 @@ check "still on n2" vm_is_on n2
 check "nothing is left on n1" wait_for 60 no_domain_on n1
 check "the guest writes" writes
 
+echo "# broken: QEMU ends at the destination, and flushes its disks before"
+generation() { ctl volumes | sed -n 's/^vol .*generation=\([0-9]*\).*/\1/p'; }
+before=$(generation)
+ctl migrate v1 n1 $slow 0 >/dev/null 2>&1 &
+wait_for 10 domain_on n1
+sleep 1
+tb exec n1 pkill -TERM qemu-system
+wait $!
+check "fails" [ $? = 1 ]
+check "still on n2" vm_is_on n2
+check "its volume was never let go of" [ "$(generation)" = "$before" ]
+check "the guest writes" writes
+
 echo "# n2 -> n1, back"
 check "migrates" ctl migrate v1 n1 0 0
 check "runs on n1" vm_is_on n1
