@@ -80,6 +80,13 @@ def sent(node):
     return int(tb("exec", node, "cat", "/sys/class/net/eth0/statistics/tx_bytes"))
 
 
+def size(path):
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
 class Pause(threading.Thread):
     """How long a guest was silent: from its last dot at the source's console to its first at the destination's."""
 
@@ -88,17 +95,11 @@ class Pause(threading.Thread):
         self.paths, self.ended, self.last, self.first = (source, destination), False, None, None
         self.start()
 
-    def _size(self, path):
-        try:
-            return os.stat(path).st_size
-        except FileNotFoundError:
-            return 0
-
     def run(self):
-        was = [self._size(p) for p in self.paths]
+        was = [size(p) for p in self.paths]
         while not self.ended and not self.first:
             time.sleep(0.005)
-            now = [self._size(p) for p in self.paths]
+            now = [size(p) for p in self.paths]
             if now[0] > was[0]:
                 self.last = time.time()
             if now[1] > was[1]:
@@ -113,13 +114,18 @@ class Pause(threading.Thread):
         return round((self.first - self.last) * 1000) if self.first and self.last else None
 
 
-class Meter:
-    """What crossed the source's interface and what all parties computed, from now on."""
+ALIVE = 10  # bytes a second at the console: a guest that runs says fifty
 
-    def __init__(self, source):
-        before, t = cpu(), time.time()
-        time.sleep(2)
-        self.source = source
+
+class Meter:
+    """What crossed the source's interface and what all parties computed, from now on; whether the guests run, by their consoles."""
+
+    def __init__(self, source, consoles):
+        before, t, said_ = cpu(), time.time(), [size(c) for c in consoles]
+        time.sleep(1.5)
+        self.source, self.consoles = source, consoles
+        self.beats = min((size(c) - s) / (time.time() - t) for c, s in zip(consoles, said_))
+        self.before = [size(c) for c in consoles]
         self.cpu, self.start = cpu(), time.time()
         self.idle = used(self.cpu, before)[0] / (self.start - t)
         self.wire = sent(source)
@@ -131,4 +137,24 @@ class Meter:
         # Under TCG the guest's own work is most of it: what it took a second before.
         out["cpu_guest_s"] = round(min(self.idle * took, all_of_it), 1)
         out["cpu_by"] = by
+        out["guest_beats_s"] = round(self.beats)
         return out
+
+    def counts(self, out, arrived):
+        """A move counts if each guest ran, and so changed memory, before it, on its way and after it. arrived: its new consoles."""
+        if "failed" in out:
+            return out
+        still = [c for c, s in zip(self.consoles, self.before) if size(c) == s]
+        if self.beats < ALIVE:
+            why = f"before it: {self.beats:.0f} bytes a second at its console"
+        elif still:
+            why = "while its memory was copied"
+        else:
+            was = [size(c) for c in arrived]
+            end = time.time() + 10
+            while any(size(c) == s for c, s in zip(arrived, was)) and time.time() < end:
+                time.sleep(0.05)
+            if all(size(c) > s for c, s in zip(arrived, was)):
+                return out
+            why = "within 10 s after it"
+        return {"failed": f"does not count: the guest did not run {why}", "of": out}

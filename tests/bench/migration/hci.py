@@ -13,7 +13,8 @@ class Cluster:
     def __init__(self, a, image, disk):
         self.a, self.image, self.disk = a, image, disk
         b = os.path.abspath(a.build)
-        self.env = ["env", f"HCI_PLUGIN_DIR={b}/plugins-out"]
+        # What is on a volume is to be known soon, not after a while: nobody else needs the disk here.
+        self.env = ["env", f"HCI_PLUGIN_DIR={b}/plugins-out", "HCI_MIGRATE_INDEX=now"]
         self.ctl, self.node = f"{b}/examples/hcictl/hcictl", f"{b}/examples/hci-node/hci-node"
         self.store, self.pki = f"sqlite:{BED}/shared/cluster.db", f"{BED}/shared/pki"
         self.certs = f"{self.pki}/admin"
@@ -91,7 +92,7 @@ class Cluster:
         for g, n in self.at.items():
             wait_for(f"what is on volume {g}", 120, lambda: said(
                 self._log(n), f"volume {g}: what its blocks contain is known", since[n] if since else 0))
-        time.sleep(2)
+        time.sleep(1)
 
     def _start_move(self, g, timeout):
         return subprocess.Popen(self._command("vm", "migrate", g, other(self.at[g]), "--timeout", f"{timeout}s"),
@@ -112,22 +113,25 @@ class Cluster:
         return {**out, "copy_ms": r.get("total_ms"), "downtime_ms": r.get("downtime_ms"), "job": r}
 
     def move(self, g, timeout):
-        m, start = Meter(self.at[g]), time.time()
-        pause = Pause(self._console(g, self.at[g]), self._console(g, other(self.at[g])))
+        consoles = self._console(g, self.at[g]), self._console(g, other(self.at[g]))
+        m, start = Meter(self.at[g], consoles[:1]), time.time()
+        pause = Pause(*consoles)
         out = m.read(self._end_move(g, self._start_move(g, timeout), start))
         pause.ended |= "failed" in out
-        return {**out, "pause_ms": pause.ms()}
+        return m.counts({**out, "pause_ms": pause.ms()}, consoles[1:])
 
     def move_all(self, timeout):
         """All at once. They are at one node."""
-        m, start, each = Meter(next(iter(self.at.values()))), time.time(), {}
+        m, start, each = Meter(next(iter(self.at.values())), [self._console(g, n) for g, n in self.at.items()]), time.time(), {}
         running = [(g, self._start_move(g, timeout)) for g in self.at]
         ends = [threading.Thread(target=lambda g=g, p=p: each.update({g: self._end_move(g, p, start)})) for g, p in running]
         for t in ends:
             t.start()
         for t in ends:
             t.join()
-        return m.read({"total_ms": int((time.time() - start) * 1000), "each": each})
+        out = m.read({"total_ms": int((time.time() - start) * 1000), "each": each})
+        out.update({"failed": f"{g}: {e['failed']}" for g, e in each.items() if "failed" in e})
+        return m.counts(out, [self._console(g, n) for g, n in self.at.items()])
 
     def remove(self, g):
         self.hcictl("vm", "stop", g, "--destroy")

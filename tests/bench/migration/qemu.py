@@ -70,7 +70,7 @@ class Guest:
         dest = self.start(to, "-incoming", "defer")
         self._set_up(way, dest)
         dest.ask("migrate-incoming", uri="tcp:0:4444")
-        m, pause = Meter(self.at), Pause(console, self.serial)
+        m, pause = Meter(self.at, [console]), Pause(console, self.serial)
         self.qmp.ask("migrate", uri=f"tcp:10.77.0.{to[1]}:4444")
         end = time.time() + timeout
         while True:
@@ -86,7 +86,7 @@ class Guest:
                     pass  # it has ended with the migration
                 pause.ended, self.serial = True, console
                 runs = self.qmp.ask("query-status")["running"]
-                return m.read({"failed": f"not within {timeout} s", "runs_at_source": runs})
+                return m.read({"failed": f"not within {timeout} s", "limit_s": timeout, "runs_at_source": runs})
             time.sleep(0.1)
         if i["status"] == "failed":
             raise SystemExit(f"bench_migration: {way}: {i}")
@@ -94,7 +94,7 @@ class Guest:
                       "pause_ms": pause.ms()})
         self.qmp.ask("quit")
         self.qmp, self.at = dest, to
-        return out
+        return m.counts(out, [self.serial])
 
     def close(self):
         self.qmp.ask("quit")
