@@ -35,6 +35,8 @@ int content_set_out(struct content *c, struct nvm *m, const char *to, struct con
 int content_set_in(struct content *c, struct nvm *m, struct content_set **out, struct hci_error *err);
 /* What the codec is given; valid as long as the set. NULL has none. */
 const struct mst_provider *content_set_providers(const struct content_set *s, uint32_t *n);
+/* The codec's hashes. NULL: the real ones; else a test wants them to collide (HCI_MIGRATE_COLLIDE in the environment). */
+const struct mst_hash *content_hash(void);
 /* Whoever waits for a block gets an error from now on. To be called before the codec is freed, which waits for its threads. */
 void content_set_quit(struct content_set *s);
 /* After the codec is gone. NULL is fine. */

@@ -129,6 +129,8 @@ static int size_it(struct content_index *x)
 	x->x = mst_index_new((const uint8_t *)&x->id, blocks);
 	if (!x->x)
 		return HCI_E_NOMEM;
+	if (content_hash())
+		mst_index_hash(x->x, content_hash());
 	x->memory = blocks * ENTRY;
 	c->index_left -= x->memory;
 	vol_watch_writes(x->v, written, x);

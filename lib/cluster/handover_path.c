@@ -129,6 +129,7 @@ static struct memory_path_opts memory_opts(struct carried *c)
 
 	o.codec.workers = (uint32_t)MIN(MAX(n, 1), WORKERS_MAX);
 	o.codec.without = mst_class_bits(secure_getenv(WITHOUT));
+	o.codec.hash = content_hash();
 	o.codec.providers = content_set_providers(c->side->content, &o.codec.n_providers);
 	return o;
 }

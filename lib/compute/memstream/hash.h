@@ -15,5 +15,6 @@ bool mst_is_zero(const void *page);
 bool mst_looks_random(const void *page);
 
 extern const struct mst_hash mst_hash_real;
+extern const struct mst_hash mst_hash_colliding; /* for tests: 256 quick ones for all pages there are */
 
 #endif

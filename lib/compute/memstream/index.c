@@ -24,6 +24,7 @@ struct entry {
 
 struct mst_index {
 	uint8_t id[16];
+	const struct mst_hash *hash;
 	pthread_mutex_t lock; /* over a few instructions at a time */
 	uint64_t groups;
 	struct entry *e;
@@ -37,6 +38,7 @@ struct mst_index *mst_index_new(const uint8_t id[16], uint64_t blocks)
 	if (!x)
 		return NULL;
 	memcpy(x->id, id, sizeof(x->id));
+	x->hash = &mst_hash_real;
 	pthread_mutex_init(&x->lock, NULL);
 	/* Some room to spare, as groups do not fill evenly. */
 	x->groups = MAX(blocks / WAYS, (uint64_t)1);
@@ -47,6 +49,11 @@ struct mst_index *mst_index_new(const uint8_t id[16], uint64_t blocks)
 		return NULL;
 	}
 	return x;
+}
+
+void mst_index_hash(struct mst_index *x, const struct mst_hash *hash)
+{
+	x->hash = hash;
 }
 
 void mst_index_free(struct mst_index *x)
@@ -115,7 +122,7 @@ static struct entry *place(struct mst_index *x, const uint64_t g[2])
 
 void mst_index_note(struct mst_index *x, uint64_t block, const void *page)
 {
-	uint64_t quick = mst_quick(page), g[2];
+	uint64_t quick = x->hash->quick(page), g[2];
 	struct entry *e;
 
 	if (!quick || mst_is_zero(page))

@@ -49,6 +49,8 @@ struct mst_index;
 /* blocks: how many to know at most (16 bytes each). id: of the content, the same on both sides. */
 struct mst_index *mst_index_new(const uint8_t id[16], uint64_t blocks);
 void mst_index_free(struct mst_index *x);
+/* Before the first note: not the real hashes, but those of an encoder (mst_opts.hash) in a test. */
+void mst_index_hash(struct mst_index *x, const struct mst_hash *hash);
 /* The block has this content now (4096 bytes). Zeroes are left out. What it had before is found wrong when it is asked for. */
 void mst_index_note(struct mst_index *x, uint64_t block, const void *page);
 void mst_index_source(struct mst_index *x, struct mst_provider *out);

@@ -56,7 +56,7 @@ wait_for() {
 
 node_start() {
 	mkdir -p "$(run_dir "$1")" "$bed/nodes/$1/disks/d1/hci"
-	tb start "$1" node env HCI_PLUGIN_DIR="$plugins" "$node_bin" --store "$store" --name "$1" \
+	tb start "$1" node env HCI_PLUGIN_DIR="$plugins" ${node_env:-} "$node_bin" --store "$store" --name "$1" \
 		--listen "tcp:10.77.0.${1#n}:7400" --run-dir "$(run_dir "$1")" --libvirt qemu:///system >/dev/null
 }
 service_up() { grep -q 'listening on' "$bed/nodes/$1/log/node.log"; }
@@ -71,8 +71,8 @@ for n in json.load(sys.stdin)["nodes"]:
 # Returns when it is gone: a service that is started while the last one ends is refused.
 service_kill() { tb stop "$1" node KILL; }
 
-# Both nodes with their services, a pool of their disks, the guest's image on a volume with two replicas, the VM known.
-cluster_up() {
+# Both nodes with their services, a pool of their disks, the guest's image on a volume with two replicas.
+bed_up() {
 	trap cleanup EXIT
 	image=$("$here/../../testbed/image.sh" --quiet) || exit 1
 	tb up --nodes 2 --disks 1 --disk-size 2G --libvirt --owner $$ >/dev/null || exit 1
@@ -82,6 +82,10 @@ cluster_up() {
 	wait_for 60 service_up n1 && wait_for 60 service_up n2 || exit 1
 	ctl setup n1 "$bed/nodes/n1/disks/d1/hci" n2 "$bed/nodes/n2/disks/d1/hci" || exit 1
 	ctl import vol "$image/disk.img" 2 || exit 1
+}
+# And the VM.
+cluster_up() {
+	bed_up
 	ctl define v1 n1 "$image/vmlinuz" "$image/initrd" \
 		"console=ttyS0 quiet panic=-1 hci.rate=200" vol || exit 1
 }

@@ -138,15 +138,17 @@ static int do_compare(char **a) /* VOLUME */
 	return differ != 0;
 }
 
-static int do_define(char **a) /* VM NODE KERNEL INITRD CMDLINE VOLUME... */
+static int do_define(char **a) /* VM NODE KERNEL INITRD CMDLINE VOLUME...; its memory: VM_MEMORY MiB, if that is set */
 {
 	struct hci_vm_opts o = HCI_VM_OPTS_INIT;
+	const char *memory = getenv("VM_MEMORY");
 
 	o.name = a[0];
 	o.node = a[1];
 	o.kernel = a[2];
 	o.initrd = a[3];
 	o.cmdline = a[4];
+	o.memory_bytes = memory ? strtoull(memory, NULL, 10) << 20 : 0;
 	while (a[5 + o.nvolumes]) {
 		o.volumes[o.nvolumes] = a[5 + o.nvolumes];
 		o.nvolumes++;
@@ -198,6 +200,14 @@ static int do_migrate(char **a) /* VM NODE BANDWIDTH CANCEL_AFTER_MS [STORAGE] *
 	o.bandwidth_bytes = strtoull(a[2], NULL, 10);
 	o.with_storage = a[4] != NULL;
 	return hci_vm_migrate(cluster, a[0], &o, &job, &err) ? fail("migrate") : job_end(job, atoi(a[3]));
+}
+
+static int do_limit(char **a) /* NODE BYTES: a second, of all migrations that leave it; 0: none */
+{
+	struct hci_node_limits l = HCI_NODE_LIMITS_INIT;
+
+	l.migrate_bandwidth = strtoull(a[1], NULL, 10);
+	return hci_node_limit(cluster, a[0], &l, &err) ? fail("limit") : 0;
 }
 
 static int do_replicas(char **a) /* VOLUME N */
@@ -275,7 +285,7 @@ static const struct {
 	{ "setup", do_setup, 2 },   { "import", do_import, 3 },   { "dump", do_dump, 2 },       { "compare", do_compare, 1 },
 	{ "define", do_define, 5 }, { "start", do_start, 1 },     { "stop", do_stop, 2 },       { "migrate", do_migrate, 4 },
 	{ "vms", do_vms, 0 },       { "volumes", do_volumes, 0 }, { "jobs", do_jobs, 0 },
-	{ "replicas", do_replicas, 2 }, { "copies", do_copies, 2 },
+	{ "limit", do_limit, 2 },   { "replicas", do_replicas, 2 }, { "copies", do_copies, 2 },
 };
 
 int main(int argc, char **argv)

@@ -400,6 +400,35 @@ START_TEST(a_wrong_page_is_refused_whatever_hashes_collide)
 }
 END_TEST
 
+START_TEST(blocks_that_collide_are_refused)
+{
+	int fd = make_disk("memstream-disk.tmp");
+	struct mst_index *index = mst_index_new(id, 4 * PAGES);
+	struct mst_provider src, dst;
+	struct pair_opts o = { .src = { .n_providers = 1, .providers = &src }, .dst = { .n_providers = 1, .providers = &dst } };
+	struct pair_result r;
+	void *file;
+	struct gen g;
+
+	o.src.hash = o.dst.hash = &mst_hash_colliding;
+	mst_index_hash(index, &mst_hash_colliding);
+	ck_assert_int_gt(mst_index_scan(index, fd, 0, 1 << 30), 0);
+	mst_index_source(index, &src);
+	file = mst_file_provider(id, fd, &dst);
+	begin(&g);
+	texts(&g, 100000, 0); /* what the disk does not have */
+	end(&g);
+	run(&g, &o, &r);
+	ck_assert_uint_gt(r.src.pages[MST_REF], 0);
+	ck_assert_uint_eq(r.src.refused, r.src.pages[MST_REF]);
+	ck_assert_uint_eq(r.dst.asked_again, 0);
+	mem_free(file);
+	mst_index_free(index);
+	buf_free(&g.b);
+	close(fd);
+}
+END_TEST
+
 START_TEST(zlib_is_enough)
 {
 	struct pair_opts o = { .src = { .codecs = 1u << 1 } };
@@ -475,6 +504,7 @@ static Suite *suite(void)
 	tcase_add_test(t, what_the_store_forgot_is_sent);
 	tcase_add_test(t, blocks_of_a_disk_are_references);
 	tcase_add_loop_test(t, a_wrong_page_is_refused_whatever_hashes_collide, 0, 3);
+	tcase_add_test(t, blocks_that_collide_are_refused);
 	tcase_add_test(t, a_slow_disk_is_not_waited_for);
 	tcase_add_test(t, zlib_is_enough);
 	suite_add_tcase(s, t);
