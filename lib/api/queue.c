@@ -3,7 +3,8 @@
  * Queues: the caller's thread fills requests into a ring, the loop takes them out, submits them, and puts
  * completions into a second ring. Both rings have one producer and one consumer and room for every
  * request of the queue, so nothing locks and nothing can overflow. Wakes are coalesced: the loop is
- * woken if it has not been since it last emptied the ring, the caller if it might be asleep.
+ * woken if it has not been since it last emptied the ring, the caller if it might be asleep, once for all that a turn of the
+ * loop completes.
  */
 #include "api/queue.h"
 
@@ -42,6 +43,7 @@ struct hci_queue {
 	struct api_req *reqs;
 	struct ring submit, complete;
 	struct env_task task;
+	struct env_task tell;      /* of the loop: signals once for all that a turn completes */
 	_Atomic uint32_t posted;   /* the loop will look at the submit ring */
 	_Atomic uint32_t signaled; /* enum signal */
 	struct spin spin;          /* of the user's thread in hci_queue_reap() */
@@ -104,7 +106,13 @@ static void req_done(struct vol_io *io)
 	/* The volume may be detached, the queue not yet freed: it waits for this push. */
 	atomic_fetch_sub(r->open, 1);
 	ring_push(&q->complete, (uint32_t)(r - q->reqs));
-	signal_reaper(q);
+	/* When the turn has completed all that it can: woken earlier the caller would find little, and sleep again. */
+	env_defer(q->c->env, &q->tell);
+}
+
+static void tell(struct env_task *t)
+{
+	signal_reaper(container_of(t, struct hci_queue, tell));
 }
 
 static void take_submitted(struct env_task *t)
@@ -155,6 +163,8 @@ int hci_queue_create(hci_queue **out, hci_cluster *cluster, uint32_t depth, stru
 		return err_set(err, HCI_E_NOMEM, "queue: out of memory");
 	q->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	q->c = hci_cluster_ref(cluster);
+	env_task_init(&q->task, take_submitted);
+	env_task_init(&q->tell, tell);
 	q->spin.max = cluster->busy_poll_ns;
 	q->depth = depth;
 	q->reqs = mem_calloc(depth, sizeof(*q->reqs));
@@ -170,16 +180,14 @@ int hci_queue_create(hci_queue **out, hci_cluster *cluster, uint32_t depth, stru
 		q->reqs[i].q = q;
 		q->free[q->nfree++] = depth - 1 - i;
 	}
-	env_task_init(&q->task, take_submitted);
 	*out = q;
 	return 0;
 }
 
-static int nothing(hci_cluster *c, void *arg, struct hci_error *err)
+static int forget(hci_cluster *c, void *arg, struct hci_error *err)
 {
-	(void)c;
-	(void)arg;
 	(void)err;
+	env_undefer(c->env, &((hci_queue *)arg)->tell);
 	return 0;
 }
 
@@ -191,8 +199,8 @@ void hci_queue_unref(hci_queue *q)
 		return;
 	while (q->reqs && q->free && q->submit.slot && q->complete.slot && q->nfree < q->depth)
 		(void)hci_queue_reap(q, drop, 32, -1);
-	/* The loop may still be between the last push and the end of its callback. */
-	(void)api_call(q->c, nothing, NULL, NULL);
+	/* The loop may still be between the last push and the signal. */
+	(void)api_call(q->c, forget, q, NULL);
 	if (q->fd >= 0)
 		close(q->fd);
 	mem_free(q->submit.slot);
