@@ -63,6 +63,7 @@ static int migrate(struct cli *cli)
 	o.max_downtime_ms = (uint32_t)opt_millis(cli, "max-downtime", 0);
 	o.timeout_ms = opt_millis(cli, "timeout", 0);
 	o.with_storage = opt_flag(cli, "with-storage");
+	o.postcopy_ms = (uint32_t)opt_millis(cli, "postcopy", 0);
 	return hci_vm_migrate(cli->cluster, cli->args[0], &o, &job, &cli->err)
 		       ? failed(cli)
 		       : follow_job(cli, job);
@@ -194,6 +195,7 @@ static const struct verb verbs[] = {
 	  .opts = { { "bandwidth", "SIZE", "a second, at most" },
 		    { "max-downtime", "TIME", "longest pause of the guest (default 300ms)" },
 		    { "timeout", "TIME", "cancel after this" },
+		    { "postcopy", "TIME", "not over after this: the guest goes on there, and its memory follows; no way back" },
 		    { "with-storage", NULL, "then take a copy of each of its volumes there too" },
 		    OPT_NO_WAIT } },
 	{ .name = "undefine",

@@ -56,13 +56,16 @@ struct hci_migrate_opts {
 	uint64_t timeout_ms;      /**< after which it is cancelled and the VM goes on where it is; 0: none */
 	uint32_t with_storage;    /**< 1: then take a copy of each of its volumes to that node, as hci_volume_move() does; the job ends
 				   * with that. Cancelled or failed there, the VM runs on at the new node. */
-	uint32_t reserved;
+	uint32_t postcopy_ms;     /**< 0: never. Not over after so long, as the guest changes its memory faster than the link takes it: the
+				   * guest goes on at the destination and gets the rest of its memory from there as it needs it (slowly).
+				   * From then on there is no way back, no cancel and no timeout, and if the link or a node is lost the guest
+				   * ends as in a power cut and is started anew. */
 };
 #define HCI_MIGRATE_OPTS_INIT { (uint32_t)sizeof(struct hci_migrate_opts), 0, NULL, 0, 0, 0, 0 }
 
 /**
  * Move a running VM live to another node, its disks' attachment with it. If it fails at any point the VM runs on at the
- * source as before. As hci_vm_start(). The finished job's message is JSON: "total_ms", "downtime_ms", "io_pause_ms" (how long the disks waited), "bytes". Since 0.1.
+ * source as before (but see postcopy_ms). As hci_vm_start(). The finished job's message is JSON: "total_ms", "downtime_ms", "io_pause_ms" (how long the disks waited), "bytes". Since 0.1.
  */
 HCI_API int hci_vm_migrate(hci_cluster *c, const char *name, const struct hci_migrate_opts *opts, hci_job **job,
 			   struct hci_error *err);

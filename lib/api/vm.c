@@ -233,9 +233,10 @@ int hci_vm_migrate(hci_cluster *c, const char *name, const struct hci_migrate_op
 {
 	static const struct hci_migrate_opts defaults = HCI_MIGRATE_OPTS_INIT;
 	struct hci_migrate_opts o;
-	char downtime[24], bandwidth[24], timeout[24], storage[8];
+	char downtime[24], bandwidth[24], timeout[24], postcopy[24], storage[8];
 	const char *const args[] = { "to",	  NULL,	      "max_downtime_ms", downtime, "bandwidth",
-				     bandwidth,	  "timeout_ms", timeout,	 "storage", storage, NULL };
+				     bandwidth,	  "timeout_ms", timeout,	 "storage", storage,
+				     "postcopy_ms", postcopy,	  NULL };
 	const char *copy[ARRAY_SIZE(args)];
 	struct job_args a = { .name = name, .type = "vm-migrate", .args = copy, .needs_running = true };
 	int rc;
@@ -254,6 +255,7 @@ int hci_vm_migrate(hci_cluster *c, const char *name, const struct hci_migrate_op
 	snprintf(bandwidth, sizeof(bandwidth), "%llu", (unsigned long long)o.bandwidth_bytes);
 	snprintf(timeout, sizeof(timeout), "%llu", (unsigned long long)o.timeout_ms);
 	snprintf(storage, sizeof(storage), "%u", o.with_storage != 0);
+	snprintf(postcopy, sizeof(postcopy), "%u", o.postcopy_ms);
 	memcpy(copy, args, sizeof(args));
 	copy[1] = a.to = o.to;
 	return job(c, &a, out, err);

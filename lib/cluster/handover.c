@@ -129,7 +129,7 @@ static int prepare(struct nvm *m, struct handover_out *o, struct core_job *j, st
 
 /* ---- letting go of the volumes ---- */
 
-static int release(struct nvm *m, struct handover_out *o)
+int handover_release(struct nvm *m, struct handover_out *o)
 {
 	int rc = 0;
 
@@ -171,7 +171,7 @@ static int releasing(struct rpc_job *x, struct hci_error *err)
 	if (!o || o->id != id)
 		return err_set(err, HCI_E_STATE, "VM %s: its migration has failed", x->vm);
 	o->users++;
-	rc = release(m, o);
+	rc = handover_release(m, o);
 	o->users--;
 	return rc ? err_set(err, HCI_E_STATE, "VM %s: its migration has failed", x->vm) : 0;
 }
@@ -249,8 +249,8 @@ static bool tell_progress(struct handover_out *o, struct core_job *j)
 	ho_out_stat(o->path, &st);
 	saved = st.memory.in > st.memory.wire ? 100 * (st.memory.in - st.memory.wire) / st.memory.in : 0;
 	snprintf(phase, sizeof(phase),
-		 "copying memory: pass %llu, %llu MB left, guest changes %llu MB/s, link %llu MB/s, %llu %% saved, pause of %llu ms expected",
-		 (unsigned long long)p.pass, (unsigned long long)(p.remaining / 1000000),
+		 "%s: pass %llu, %llu MB left, guest changes %llu MB/s, link %llu MB/s, %llu %% saved, pause of %llu ms expected",
+		 p.postcopy ? "memory follows the guest" : "copying memory", (unsigned long long)p.pass, (unsigned long long)(p.remaining / 1000000),
 		 (unsigned long long)(p.dirty_rate / 1000000), (unsigned long long)(st.memory.rate / 1000000),
 		 (unsigned long long)saved, (unsigned long long)p.downtime_ms);
 	return core_job_progress(j, p.done, p.total, p.total ? phase : "copying memory");
@@ -263,6 +263,21 @@ static void migrate_thread(void *arg)
 	o->rc = compute_migrate(o->compute, &o->cm, &o->err);
 }
 
+static bool in_postcopy(struct handover_out *o)
+{
+	bool begun;
+
+	pthread_mutex_lock(&o->progress_lock);
+	begun = o->progress.postcopy;
+	pthread_mutex_unlock(&o->progress_lock);
+	return begun;
+}
+
+bool handover_is_split(const struct nvm *m)
+{
+	return (m->out && m->out->committed) || (m->in && m->in->taken);
+}
+
 /*
  * Our leases were lost for a moment while the domain was leaving. If QEMU is about to stop the guest it waits for
  * requests that our exports hold, and libvirt for QEMU: so what a round would do later is done here.
@@ -272,6 +287,9 @@ static void look_after(struct nvm *m, struct handover_out *o)
 	struct hci_error err;
 	int rc = 0;
 
+	/* Half of the guest is here and cannot run; the other one, which can, may have taken it over without our hearing of it. */
+	if (in_postcopy(o))
+		return;
 	if (!m->owned) {
 		rc = vm_compute_stop(m->n, m->name, HCI_VM_STOP_DESTROY, &err);
 	} else if (!o->released && nvm_waits(m)) {
@@ -315,6 +333,8 @@ static int migrate(struct nvm *m, struct handover_out *o, struct core_job *j, st
 		if (dead || m->cancel || m->n->stopping)
 			atomic_store(&o->cancel, true);
 		look_after(m, o);
+		if (in_postcopy(o))
+			handover_commit(m, o);
 		limit(m, o);
 		if (!t.done && tell_progress(o, j))
 			atomic_store(&o->cancel, true);
@@ -358,6 +378,8 @@ static int run(struct nvm *m, struct handover_out *o, struct core_job *j, struct
 		ho_out_close(o->path, err);
 		o->path = NULL;
 	}
+	if (rc && o->cm.split)
+		return handover_split(m, o, err);
 	/* Not ours any more: fine if the destination has it, as it should. */
 	if (!m->owned && (rc || nvm_runner(m, runner, NULL) || strcmp(runner, o->to))) {
 		m->out = NULL;
@@ -368,10 +390,11 @@ static int run(struct nvm *m, struct handover_out *o, struct core_job *j, struct
 		m->out = NULL;
 		return rc;
 	}
-	(void)release(m, o);
+	(void)handover_release(m, o);
 	m->out = NULL;
 	f->total_ms = o->cm.total_ms;
 	f->bytes = o->cm.bytes;
+	f->postcopy = o->committed;
 	return handover_finish(m, o->to, f, err);
 }
 
@@ -424,6 +447,7 @@ int handover_run(struct nvm *m, const struct handover_opts *opts, struct core_jo
 		.name = m->name,
 		.max_downtime_ms = opts->max_downtime_ms,
 		.timeout_ns = opts->timeout_ns,
+		.postcopy_ns = opts->postcopy_ns,
 		.paths = o->paths,
 		.progress = on_progress,
 		.arg = o,

@@ -29,7 +29,7 @@ int handover_in_register(struct node *n, struct hci_error *err);
 
 struct handover_opts {
 	const char *to;
-	uint64_t bandwidth, timeout_ns;
+	uint64_t bandwidth, timeout_ns, postcopy_ns;
 	uint32_t max_downtime_ms;
 };
 /* From the fiber of a job, with the VM's lock held. result: JSON. */
@@ -37,6 +37,9 @@ int handover_run(struct nvm *m, const struct handover_opts *o, struct core_job *
 		 struct hci_error *err);
 /* The same job, found running after a restart of the node service: sees what became of it. */
 int handover_recover(struct nvm *m, const char *to, char *result, size_t cap, struct hci_error *err);
+
+/* Post-copy: its memory is at two nodes, and is lost with either end of the hand-over. */
+bool handover_is_split(const struct nvm *m);
 
 /* With the VM's lock held: a hand-over whose source is gone is finished or given up, as the domain says. */
 void handover_in_look(struct nvm *m);

@@ -40,23 +40,27 @@ static void body_of(struct buf *b, const struct nvm *m, const char *job)
 	pk_kv_str(b, "job", job);
 }
 
+/* What the destination does not know (of a post-copy) stays what it was. */
 static int read_finished(struct finished *f, struct rd *r)
 {
 	uint32_t n = rd_map(r);
 
 	while (n--) {
 		struct rd_key k = rd_key(r);
+		uint64_t *at = rd_is(k, "total_ms")    ? &f->total_ms :
+			       rd_is(k, "downtime_ms") ? &f->downtime_ms :
+			       rd_is(k, "bytes")       ? &f->bytes :
+			       rd_is(k, "io_pause_ms") ? &f->io_pause_ms :
+							 NULL;
+		uint64_t v;
 
-		if (rd_is(k, "total_ms"))
-			f->total_ms = rd_u64(r);
-		else if (rd_is(k, "downtime_ms"))
-			f->downtime_ms = rd_u64(r);
-		else if (rd_is(k, "bytes"))
-			f->bytes = rd_u64(r);
-		else if (rd_is(k, "io_pause_ms"))
-			f->io_pause_ms = rd_u64(r);
-		else
+		if (!at) {
 			rd_skip(r);
+			continue;
+		}
+		v = rd_u64(r);
+		if (v)
+			*at = v;
 	}
 	return r->bad ? HCI_E_PROTO : 0;
 }
@@ -85,6 +89,49 @@ int handover_finish(struct nvm *m, const char *to, struct finished *f, struct hc
 	if (rc)
 		nvm_drop_run(m);
 	return rc ? err_prefix(err, "VM %s: it has left for node %s, which does not take it over", m->name, to) : 0;
+}
+
+void handover_commit(struct nvm *m, struct handover_out *o)
+{
+	struct compute_state st;
+	struct rpc_call call;
+	struct hci_error err;
+	struct buf body;
+	int rc;
+
+	if (o->committed || vm_compute_find(m->n, m->name, &st, &err) || !st.postcopy || st.state == HCI_VM_RUNNING)
+		return;
+	if (handover_release(m, o))
+		return;
+	body_of(&body, m, "");
+	rc = handover_call(m->n, o->to, HO_FINISH, &body, CALL_TIME, &call, &err);
+	rpc_call_free(&call);
+	if (rc) {
+		log_debug(env_log(m->n->e), "VM %s: not taken over yet by node %s: %s", m->name, o->to, err.message);
+		return;
+	}
+	log_info(env_log(m->n->e), "VM %s: it runs at node %s now, its memory follows", m->name, o->to);
+	o->committed = true;
+	m->owned = false;
+}
+
+int handover_split(struct nvm *m, struct handover_out *o, struct hci_error *err)
+{
+	struct hci_error why, was = *err;
+	char runner[HCI_NAME_MAX];
+
+	fiber_mutex_lock(m->n->e, &o->lock);
+	o->failed = true;
+	fiber_mutex_unlock(m->n->e, &o->lock);
+	m->out = NULL;
+	/* The answer to a commit may have been lost. */
+	if (!o->committed && (nvm_runner(m, runner, NULL) || strcmp(runner, o->to)))
+		handover_cancel(m, o->to);
+	if (vm_compute_stop(m->n, m->name, HCI_VM_STOP_DESTROY, &why))
+		log_warn(env_log(m->n->e), "VM %s: %s", m->name, why.message);
+	nvm_release(m);
+	return err_set(err, HCI_E_CLOSED, "VM %s: the rest of its memory was lost on its way to node %s, so it is started anew: %s",
+		       m->name, o->to, was.message);
 }
 
 void handover_cancel(struct nvm *m, const char *to)
@@ -151,6 +198,8 @@ void handover_result(const struct finished *f, const struct mst_stats *s, char *
 	buf_printf(&b, "{\"total_ms\":%llu,\"downtime_ms\":%llu,\"bytes\":%llu,\"io_pause_ms\":%llu",
 		   (unsigned long long)f->total_ms, (unsigned long long)f->downtime_ms, (unsigned long long)f->bytes,
 		   (unsigned long long)f->io_pause_ms);
+	if (f->postcopy)
+		buf_printf(&b, ",\"postcopy\":1");
 	if (s) {
 		buf_printf(&b, ",\"wire\":%llu,\"codec_cpu_ms\":%llu,\"refused\":%llu,\"coming\":%llu,\"pages\":{",
 			   (unsigned long long)s->wire, (unsigned long long)(s->cpu_ns / NS_PER_MS),

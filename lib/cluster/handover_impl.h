@@ -15,6 +15,7 @@ struct handover_out {
 	uint64_t bandwidth;
 	struct fiber_mutex lock;
 	bool released; /* the volumes are detached */
+	bool committed; /* post-copy: it is the destination's, though its memory is not all there */
 	bool failed;   /* and will not be any more */
 	unsigned users; /* requests that look at this */
 	/* what the destination said */
@@ -37,6 +38,7 @@ struct handover_out {
 /* What the destination says of it at its end. */
 struct finished {
 	uint64_t total_ms, downtime_ms, bytes, io_pause_ms;
+	bool postcopy;
 };
 
 /* ---- handover_end.c ---- */
@@ -46,6 +48,12 @@ struct finished {
  * destination does not hear us it will find vmrun free and take it.
  */
 int handover_finish(struct nvm *m, const char *to, struct finished *f, struct hci_error *err);
+/* Post-copy has begun, the guest does not run here any more: the destination is told so. Again until it is done. */
+void handover_commit(struct nvm *m, struct handover_out *o);
+/* The link was lost in post-copy: half a guest is of no use to anybody. Who has the right to run it starts it anew. */
+int handover_split(struct nvm *m, struct handover_out *o, struct hci_error *err);
+/* Lets go of the volumes, once. HCI_E_STATE: it has failed. */
+int handover_release(struct nvm *m, struct handover_out *o);
 void handover_cancel(struct nvm *m, const char *to);
 /* As if nothing had been. If the volumes do not come back at once, the rounds of node_vm.c go on trying. */
 void handover_restore(struct nvm *m, struct handover_out *o);

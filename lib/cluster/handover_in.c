@@ -122,9 +122,12 @@ static int take_over(struct nvm *m, const char *from, uint64_t *pause_ms, struct
 	if (st.state == HCI_VM_PAUSED && vm_compute_resume(m->n, m->name, err))
 		log_warn(env_log(m->n->e), "VM %s: %s", m->name, err->message);
 	if (m->in && m->in->asked_at)
-		*pause_ms = (env_now(m->n->e) - m->in->asked_at) / NS_PER_MS;
+		*pause_ms = m->in->pause_ms = (env_now(m->n->e) - m->in->asked_at) / NS_PER_MS;
 	m->running = true;
-	handover_in_free(m);
+	if (m->in && st.postcopy)
+		m->in->taken = true;
+	else
+		handover_in_free(m);
 	log_info(env_log(m->n->e), "VM %s: runs here now", m->name);
 	rc = nvm_write(m, REC_VM_RUNNING, m->n->name, m->console, err);
 	if (rc)
@@ -149,6 +152,19 @@ static bool job_is_over(struct nvm *m)
 	return over || rc == HCI_E_NOTFOUND;
 }
 
+/* Post-copy: until all its memory is here, or never will be. */
+static void look_taken(struct nvm *m)
+{
+	struct compute_state st;
+	struct hci_error err;
+	int rc = vm_compute_find(m->n, m->name, &st, &err);
+
+	if (rc == HCI_E_NOTFOUND || (!rc && !st.postcopy))
+		handover_in_free(m);
+	else if (!rc && st.broken)
+		nvm_anew(m);
+}
+
 void handover_in_look(struct nvm *m)
 {
 	char runner[HCI_NAME_MAX];
@@ -158,6 +174,10 @@ void handover_in_look(struct nvm *m)
 
 	if (!m->in)
 		return;
+	if (m->in->taken) {
+		look_taken(m);
+		return;
+	}
 	rc = nvm_runner(m, runner, &err);
 	if (!rc && !strcmp(runner, m->in->source)) {
 		if (job_is_over(m))
@@ -269,6 +289,10 @@ static int do_finish(struct request *q, struct nvm *m, struct buf *reply, struct
 	if (rc)
 		return rc;
 	(void)vm_compute_migrated(q->n, m->name, &c, NULL);
+	if (m->in && m->in->taken) {
+		pause = m->in->pause_ms;
+		look_taken(m);
+	}
 	pk_map(reply, 4);
 	pk_kv_u64(reply, "total_ms", c.total_ms);
 	pk_kv_u64(reply, "downtime_ms", c.downtime_ms);
@@ -282,6 +306,8 @@ static int do_cancel(struct request *q, struct nvm *m, struct buf *reply, struct
 	(void)reply;
 	if (m->in && strcmp(m->in->source, q->peer))
 		return err_set(err, HCI_E_STATE, "VM %s: it is not coming from node %s", m->name, q->peer);
+	if (m->in && m->in->taken)
+		return err_set(err, HCI_E_STATE, "VM %s: it runs here already", m->name);
 	handover_in_drop(m);
 	return 0;
 }

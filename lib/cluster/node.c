@@ -222,6 +222,7 @@ void node_stop(struct node *n)
 {
 	if (!n)
 		return;
+	node_vm_settle(n);
 	n->stopping = true;
 	core_unwatch(n->core, &n->watcher);
 	node_vm_stop(n);

@@ -70,6 +70,8 @@ int node_repair_start(struct node *n);
 int node_reconf_start(struct node *n);
 /* Both are no-ops without n->o.compute. */
 int node_vm_start(struct node *n, struct hci_error *err);
+/* Before the end: until no guest is between two nodes, which would be its end, too. From a fiber. */
+void node_vm_settle(struct node *n);
 void node_vm_stop(struct node *n);
 void node_vm_changed(struct node *n, const char *key); /* a vm/, vmrun/ or job/ record changed */
 int node_job_start(struct node *n);

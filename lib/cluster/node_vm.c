@@ -259,6 +259,16 @@ static void act_resume(void *arg)
 	act_end(m, rc == HCI_E_NOTFOUND ? 0 : rc, &err);
 }
 
+static void act_anew(void *arg)
+{
+	struct nvm *m = arg;
+
+	nvm_lock(m);
+	if (m->owned)
+		nvm_anew(m);
+	act_end(m, 0, NULL);
+}
+
 static void act_look(void *arg)
 {
 	struct nvm *m = arg;
@@ -288,6 +298,8 @@ static void (*for_domain(struct nvm *m, const struct compute_state *st))(void *a
 	int rc;
 
 	if (m->owned && m->running) {
+		if (st->broken)
+			return act_anew;
 		if (nvm_waits(m))
 			return act_refence;
 		if (m->suspended ? lease_holds(n) : st->io_error)
@@ -423,6 +435,21 @@ void node_vm_changed(struct node *n, const char *key)
 	if (!n->vms || (key && !strncmp(key, PREFIX_JOB, strlen(PREFIX_JOB))))
 		return;
 	fiber_cond_signal(n->e, &n->vms->wake);
+}
+
+void node_vm_settle(struct node *n)
+{
+	bool again = n->vms;
+
+	while (again) {
+		struct nvm *m;
+
+		again = false;
+		list_for_each(m, &n->vms->vms, link)
+			again |= handover_is_split(m);
+		if (again)
+			fiber_sleep(n->e, 100 * NS_PER_MS);
+	}
 }
 
 /* Exports go; a guest that asks for its disk meanwhile is paused by QEMU until we are back. */

@@ -62,6 +62,8 @@ struct handover_in {
 	char job[HCI_NAME_MAX];
 	struct ho_in *path;
 	uint64_t asked_at;         /* when the guest's first request was held; 0: none was yet */
+	uint64_t pause_ms;         /* how long that was */
+	bool taken;                /* post-copy: it runs here, by right, and the rest of its memory is still coming */
 };
 
 struct node_vm_state {
@@ -98,6 +100,8 @@ void nvm_unlock(struct nvm *m);
  * already. After a failure nothing is left behind, unless the domain was there before.
  */
 int nvm_up(struct nvm *m, struct hci_error *err);
+/* Its domain cannot go on, nor go back: ended as in a power cut. The next round starts it. */
+void nvm_anew(struct nvm *m);
 /* The opposite: wanted is stopped from now on. */
 int nvm_down(struct nvm *m, uint32_t how, struct hci_error *err);
 /* The domain is gone, or ours no more: gives up everything that belongs to it. */

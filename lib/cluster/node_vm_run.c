@@ -175,6 +175,10 @@ int nvm_up(struct nvm *m, struct hci_error *err)
 		return rc;
 	rc = vm_compute_find(m->n, m->name, &st, err);
 	found = !rc;
+	if (found && st.broken) {
+		rc = vm_compute_stop(m->n, m->name, HCI_VM_STOP_DESTROY, err);
+		found = false;
+	}
 	if (rc == HCI_E_NOTFOUND)
 		rc = 0;
 	if (!rc)
@@ -201,6 +205,19 @@ int nvm_up(struct nvm *m, struct hci_error *err)
 }
 
 /* ---- down ---- */
+
+void nvm_anew(struct nvm *m)
+{
+	struct hci_error err;
+
+	log_warn(env_log(m->n->e), "VM %s: the rest of its memory was lost with the node it came from: it is started anew", m->name);
+	if (vm_compute_stop(m->n, m->name, HCI_VM_STOP_DESTROY, &err)) {
+		log_warn(env_log(m->n->e), "VM %s: %s", m->name, err.message);
+		return;
+	}
+	handover_in_free(m);
+	nvm_release(m);
+}
 
 void nvm_release(struct nvm *m)
 {

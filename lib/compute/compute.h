@@ -53,6 +53,8 @@ struct compute_state {
 	int state;      /* HCI_VM_* */
 	bool migrating;    /* paused by a migration under way: its target, or its source at the end */
 	bool io_error;     /* paused because a disk did not answer: compute_resume() when it does again */
+	bool postcopy;     /* its memory is at two nodes: it runs at the other one, or here, and what it lacks is still coming */
+	bool broken;       /* and will not come any more: it can neither go on nor back */
 };
 /* Domains that libhci made (marked in their metadata), mem_free(*out). */
 int compute_list(struct compute *c, struct compute_state **out, size_t *n, struct hci_error *err);
@@ -74,6 +76,7 @@ struct compute_progress {
 	uint64_t dirty_rate;             /* bytes/s that the guest changes */
 	uint64_t downtime_ms;            /* expected */
 	uint64_t pass;                   /* over its memory */
+	bool postcopy;                   /* the rest follows the guest */
 };
 struct compute_migrate {
 	const char *name;
@@ -82,6 +85,7 @@ struct compute_migrate {
 	uint64_t bandwidth;        /* bytes/s, 0: none */
 	uint32_t max_downtime_ms;  /* 0: default */
 	uint64_t timeout_ns;       /* 0: none */
+	uint64_t postcopy_ns;      /* not over by then: post-copy; 0: never */
 	const struct compute_path *paths;
 	uint32_t npaths;
 	/* Called about every 200 ms; returning true cancels. */
@@ -90,10 +94,11 @@ struct compute_migrate {
 	/* set when done, as seen from here; compute_migrated() at the destination knows more */
 	uint64_t total_ms, bytes;
 	bool gone; /* failed, but the domain is not here any more: ask the destination */
+	bool split; /* failed in post-copy: what is here is half of it, and cannot run */
 };
 /*
  * Live, peer to peer. 0: it runs at the destination and is gone here. Negative: it runs here as before,
- * unless m->gone says otherwise. HCI_E_CANCELLED when progress said so, HCI_E_TIMEOUT.
+ * unless m->gone or m->split says otherwise. HCI_E_CANCELLED when progress said so, HCI_E_TIMEOUT.
  */
 int compute_migrate(struct compute *c, struct compute_migrate *m, struct hci_error *err);
 /* preflight.c: what a domain that is to move needs where it goes. */

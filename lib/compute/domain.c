@@ -8,6 +8,16 @@
 
 /* ---- what it is doing ---- */
 
+/* libvirt before 8.5 knows no running half that lacks the other for ever. */
+static bool is_broken(int state, int reason)
+{
+#if LIBVIR_VERSION_NUMBER >= 8005000
+	if (state == VIR_DOMAIN_RUNNING && reason == VIR_DOMAIN_RUNNING_POSTCOPY_FAILED)
+		return true;
+#endif
+	return state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_POSTCOPY_FAILED;
+}
+
 static int state_of(virDomainPtr d, struct compute_state *out)
 {
 	int state, reason;
@@ -16,6 +26,9 @@ static int state_of(virDomainPtr d, struct compute_state *out)
 	if (virDomainGetState(d, &state, &reason, 0) || virDomainGetUUID(d, out->uuid.b))
 		return -1;
 	snprintf(out->name, sizeof(out->name), "%s", virDomainGetName(d));
+	out->broken = is_broken(state, reason);
+	out->postcopy = out->broken || (state == VIR_DOMAIN_RUNNING && reason == VIR_DOMAIN_RUNNING_POSTCOPY) ||
+			(state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_POSTCOPY);
 	switch (state) {
 	case VIR_DOMAIN_RUNNING:
 	case VIR_DOMAIN_BLOCKED:

@@ -86,7 +86,8 @@ static void look(struct run *r, struct compute_progress *out)
 static int watch(struct run *r, struct compute_migrate *m)
 {
 	uint64_t end = m->timeout_ns ? compute_now() + m->timeout_ns : UINT64_MAX;
-	bool downtime_set = !m->max_downtime_ms;
+	uint64_t post = m->postcopy_ns ? compute_now() + m->postcopy_ns : UINT64_MAX;
+	bool downtime_set = !m->max_downtime_ms, postcopy = false;
 	int stop = 0;
 
 	while (!wait_done(r, WATCH)) {
@@ -94,14 +95,18 @@ static int watch(struct run *r, struct compute_migrate *m)
 
 		if (!downtime_set)
 			downtime_set = !virDomainMigrateSetMaxDowntime(r->watched, m->max_downtime_ms, 0);
+		/* Too early, it is refused, and so it is when all has arrived. */
+		if (compute_now() > post && !postcopy && !stop)
+			postcopy = !virDomainMigrateStartPostCopy(r->watched, 0);
 		look(r, &now);
+		now.postcopy = postcopy;
 		m->bytes = MAX(m->bytes, now.done);
-		if (m->progress && m->progress(m->arg, &now) && !stop)
+		if (m->progress && m->progress(m->arg, &now) && !stop && !postcopy)
 			stop = HCI_E_CANCELLED;
-		if (compute_now() > end && !stop)
+		if (compute_now() > end && !stop && !postcopy)
 			stop = HCI_E_TIMEOUT;
 		/* Again and again: too early there is no job yet. Too late it is refused, and then it succeeds. */
-		if (stop)
+		if (stop && !postcopy)
 			(void)virDomainAbortJob(r->watched);
 	}
 	return stop;
@@ -111,7 +116,8 @@ static int params(struct run *r, const struct compute_migrate *m, const char *de
 {
 	int max = 0, rc = 0;
 
-	r->flags = VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_AUTO_CONVERGE | VIR_MIGRATE_ABORT_ON_ERROR;
+	r->flags = VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_AUTO_CONVERGE | VIR_MIGRATE_ABORT_ON_ERROR |
+		   (m->postcopy_ns ? VIR_MIGRATE_POSTCOPY : 0u);
 	if (m->migrate_uri && *m->migrate_uri)
 		rc |= virTypedParamsAddString(&r->params, &r->nparams, &max, VIR_MIGRATE_PARAM_URI, m->migrate_uri);
 	if (dest_xml)
@@ -149,6 +155,9 @@ static void settle(struct compute *c, struct compute_migrate *m, bool ran)
 	while ((rc = compute_find(c, m->name, &s, &err)) && rc != HCI_E_NOTFOUND && compute_now() < end)
 		compute_nap(WATCH);
 	m->gone = rc == HCI_E_NOTFOUND;
+	m->split = !rc && s.postcopy;
+	if (m->split)
+		return;
 	if (!rc && ran && s.state == HCI_VM_PAUSED && !s.io_error && compute_resume(c, m->name, &err))
 		log_warn(&c->log, "VM %s: after its migration failed: %s", m->name, err.message);
 }
@@ -216,7 +225,7 @@ int compute_migrate(struct compute *c, struct compute_migrate *m, struct hci_err
 	int rc = compute_domain(c, m->name, &conn, &dom, err);
 
 	m->total_ms = m->bytes = 0;
-	m->gone = false;
+	m->gone = m->split = false;
 	if (rc)
 		return rc;
 	rc = compute_domain(c, m->name, &watch_conn, &watched, err);

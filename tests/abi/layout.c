@@ -380,6 +380,7 @@ AT(struct hci_migrate_opts, to, 8);
 AT(struct hci_migrate_opts, bandwidth_bytes, 16);
 AT(struct hci_migrate_opts, timeout_ms, 24);
 AT(struct hci_migrate_opts, with_storage, 32);
+AT(struct hci_migrate_opts, postcopy_ms, 36);
 SIZE(struct hci_migrate_opts, 40);
 
 AT(struct hci_vm_info, name, 0);

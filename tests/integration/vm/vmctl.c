@@ -191,14 +191,15 @@ static int do_stop(char **a) /* VM destroy|shutdown */
 		       job_end(job, 0);
 }
 
-static int do_migrate(char **a) /* VM NODE BANDWIDTH CANCEL_AFTER_MS [STORAGE] */
+static int do_migrate(char **a) /* VM NODE BANDWIDTH CANCEL_AFTER_MS [storage | postcopy=MS] */
 {
 	struct hci_migrate_opts o = HCI_MIGRATE_OPTS_INIT;
 	hci_job *job;
 
 	o.to = a[1];
 	o.bandwidth_bytes = strtoull(a[2], NULL, 10);
-	o.with_storage = a[4] != NULL;
+	o.with_storage = a[4] && !strcmp(a[4], "storage");
+	o.postcopy_ms = a[4] && !strncmp(a[4], "postcopy=", 9) ? (uint32_t)atoi(a[4] + 9) : 0;
 	return hci_vm_migrate(cluster, a[0], &o, &job, &err) ? fail("migrate") : job_end(job, atoi(a[3]));
 }
 
