@@ -328,8 +328,13 @@ static int begin_epoch(struct repl_disk *d, struct hci_error *err)
 	ENV_MARK(d->e, "epoch begins");
 	d->super->epoch++;
 	d->log.epoch = d->super->epoch;
-	/* The log first: then one that is behind the superblock is an old copy, see logfile.c. */
+	/*
+	 * The log first: then one that is behind the superblock is an old copy, see logfile.c. Both copies, or rot of one would
+	 * make it look like that.
+	 */
 	rc = wb_checkpoint(d, d->log.tail_lsn);
+	if (!rc)
+		rc = wb_checkpoint(d, d->log.tail_lsn);
 	if (rc)
 		return disk_sys_error(d, rc, "cannot write the log's checkpoint", err);
 	rc = super_write(d, 0);

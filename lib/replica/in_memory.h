@@ -56,6 +56,7 @@ struct mpage {
 	uint32_t nnodes;
 	bool dirty;
 	bool damaged, lost; /* one copy, both: found so when the disk was opened */
+	uint8_t blind;      /* then: bit per page of checksums it covers that has a damaged copy, too */
 };
 
 struct sums {
@@ -121,6 +122,8 @@ struct vol {
 	bool dir;            /* its directory and record exist, durably */
 	bool meta_dirty;
 	uint64_t meta_serial, meta_pass;
+	uint64_t meta_gen[2]; /* what the copies of the record say; 0: nothing */
+	bool meta_damaged;    /* a copy of it was found so */
 	uint64_t batch_lsn; /* the batch that batch_idx is about */
 	uint32_t batch_idx;
 };

@@ -6,6 +6,11 @@
  * the older copy or its sum says so. If that is too much, its sum does not fit (sums.c) and it is fetched
  * from another replica; it is never too little, which would make data read as zeroes.
  *
+ * That takes a checksum that is right. If a copy of its page is damaged as well, both older copies may be of before the block was
+ * written. It may be that both were torn at once: then the log touches them. If not, or if both copies of the table are gone, which
+ * no power loss does, all that these checksums cover counts as valid: what has none that fits is fetched from another replica,
+ * zeroes too.
+ *
  * Who wrote a region last has no second witness. If the log touches the page, it was being written and is taken for torn; if
  * not, all its regions get the newest number of the volume here: a resync copies too much then, never too little.
  */
@@ -31,7 +36,7 @@ static void from_sums(struct seg *s, struct mpage *p, uint32_t first, uint32_t p
 	}
 }
 
-/* Both witnesses are gone: all of it counts as lost. */
+/* Both witnesses are in doubt: what they do not know of counts as lost. */
 static void all_valid(const struct seg *s, struct mpage *p, uint32_t first, uint32_t page)
 {
 	uint32_t regions = seg_blocks(s) / REGION_BLOCKS;
@@ -48,15 +53,20 @@ static int merge_page(struct seg *s, struct env_file *f, struct mpage *p, uint32
 		      uint8_t *pair, uint32_t *sums)
 {
 	uint64_t serial, side;
+	bool bad;
 	int64_t n = fiber_read(s->d->e, f, pair, PAGE_PAIR, sums_off(s, page));
 
 	if (n < 0)
 		return (int)n;
 	memset(pair + n, 0, PAGE_PAIR - (size_t)n);
-	if (sums_parse(s, page, pair, sums, &serial, &side) && !serial && lost)
+	bad = sums_parse(s, page, pair, sums, &serial, &side);
+	from_sums(s, p, first, page, sums, side);
+	if (s->d->mutate & REPL_MUTATE_ROT_HIDES)
+		bad = bad && !serial && lost;
+	if (bad && lost)
 		all_valid(s, p, first, page);
-	else
-		from_sums(s, p, first, page, sums, side);
+	else if (bad)
+		p->blind |= (uint8_t)(1u << (page - first / SUM_REGIONS));
 	return 0;
 }
 
@@ -79,6 +89,30 @@ int rebuild_valid(struct seg *s, uint32_t i, bool lost)
 	return rc;
 }
 
+static void doubt(struct seg *s, uint32_t i)
+{
+	uint32_t first = i * MAP_REGIONS;
+
+	for (uint32_t k = 0; k < 8; k++)
+		if (s->pages[i]->blind >> k & 1)
+			all_valid(s, s->pages[i], first, first / SUM_REGIONS + k);
+}
+
+/* The newest number that a region has; the record that tells it may be an older copy. */
+static uint64_t newest(const struct vol *v)
+{
+	uint64_t seq = v->last;
+
+	for (uint32_t n = 0; n < v->nsegs; n++) {
+		const struct seg *s = v->segs[n];
+
+		for (uint32_t r = 0; r < s->npages * MAP_REGIONS; r++)
+			if (s->pages[r / MAP_REGIONS])
+				seq = MAX(seq, s->pages[r / MAP_REGIONS]->seq[r % MAP_REGIONS] & REPL_SEQ_MASK);
+	}
+	return seq;
+}
+
 static void overstate(struct seg *s, uint32_t i)
 {
 	struct mpage *p = s->pages[i];
@@ -93,6 +127,12 @@ static void overstate(struct seg *s, uint32_t i)
 
 void rebuild_seqs(struct vol *v)
 {
+	if (v->meta_damaged) {
+		log_warn(env_log(v->d->e), "disk %s: a copy of a volume's record is damaged: made anew from the other one", v->d->path);
+		v->last = newest(v);
+		v->meta_dirty = true;
+		v->meta_damaged = false;
+	}
 	for (uint32_t n = 0; n < v->nsegs; n++) {
 		struct seg *s = v->segs[n];
 
@@ -106,9 +146,11 @@ void rebuild_seqs(struct vol *v)
 					 "disk %s: a page of a region table of segment %u is damaged and was made anew from its "
 					 "checksums",
 					 v->d->path, s->no);
+				doubt(s, i);
 				overstate(s, i);
 			}
 			p->damaged = p->lost = false;
+			p->blind = 0;
 			index_page_dirty(s, p, 0);
 		}
 	}

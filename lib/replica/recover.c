@@ -31,7 +31,7 @@ static int load_checkpoint(struct rec *r)
 		return n < 0 ? disk_sys_error(d, (int)n, "cannot read the log", r->err)
 			     : rec_corrupt(r, "log", "the file is cut short");
 	}
-	st = page_pick(pair, CKPT_MAGIC, CKPT_VERSION, &d->uuid, &which, NULL);
+	st = page_pick(pair, CKPT_MAGIC, CKPT_VERSION, &d->uuid, &which, &r->ckpt_damaged);
 	c = (const void *)(pair + which * HCI_BLOCK);
 	if (st != PAGE_VALID) {
 		rc = rec_page_error(r, "log", st);
@@ -269,6 +269,8 @@ int recover(struct repl_disk *d, struct hci_error *err)
 	r.buf = rc ? NULL : mem_alloc_aligned(REC_WINDOW);
 	if (!rc && !r.buf)
 		rc = rec_nomem(&r, " for recovery");
+	if (!rc && r.ckpt_damaged && !(d->mutate & REPL_MUTATE_CKPT_OLDER))
+		rc = rec_find_tail(&r);
 	if (!rc)
 		rc = scan(&r);
 	mem_free_aligned(r.buf);

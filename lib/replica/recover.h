@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the files of recovery share: recover.c (the log), recover_gap.c (damage in it), recover_tables.c (records and
- * region tables).
+ * region tables), recover_tail.c (damage in its checkpoint).
  */
 #ifndef REPLICA_RECOVER_H
 #define REPLICA_RECOVER_H
@@ -18,6 +18,7 @@ struct rec {
 	uint32_t taken;    /* blocks of batches so far */
 	uint64_t epoch;    /* of the last batch */
 	bool clean;
+	bool ckpt_damaged; /* a copy of the checkpoint */
 };
 
 /* recover_tables.c: errors of recovery; from a fiber: all that is in the disk's directory but the log. */
@@ -37,5 +38,11 @@ int rec_take(struct rec *r, const struct logf_view *b, uint32_t pos);
  * Otherwise what was damaged took effect, as far as it is known, or it is an error.
  */
 int rec_gap(struct rec *r, bool *over);
+
+/* Parses the header at pos, reading on if need be; false: there is none. *rc: reading failed. */
+bool rec_header_at(struct rec *r, uint32_t pos, struct logf_view *v, int *rc);
+
+/* recover_tail.c: a copy of the checkpoint is damaged. Where does the log begin? */
+int rec_find_tail(struct rec *r);
 
 #endif

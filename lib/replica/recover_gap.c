@@ -43,8 +43,7 @@ struct gap {
 	bool proven;
 };
 
-/* Parses the header at pos, reading on if need be; false: there is none. *rc: reading failed. */
-static bool header_at(struct rec *r, uint32_t pos, struct logf_view *v, int *rc)
+bool rec_header_at(struct rec *r, uint32_t pos, struct logf_view *v, int *rc)
 {
 	enum logf_result res = LOGF_SHORT;
 
@@ -94,7 +93,7 @@ static int look(struct gap *g)
 	int rc = 0;
 
 	for (; left > 0 && !rc; left--) {
-		if (header_at(g->r, pos, &v, &rc))
+		if (rec_header_at(g->r, pos, &v, &rc))
 			note(g, &v, pos);
 		pos = pos + 1 == log->blocks ? 0 : pos + 1;
 	}
@@ -135,7 +134,7 @@ static int take_from(struct gap *g, const struct link *next, bool *done)
 	int rc = 0;
 
 	*done = false;
-	if (!header_at(r, next->pos, &v, &rc) || !logf_prev(&v, &prev) || prev.hdr->lsn != g->lsn || !may_follow(r, prev.hdr))
+	if (!rec_header_at(r, next->pos, &v, &rc) || !logf_prev(&v, &prev) || prev.hdr->lsn != g->lsn || !may_follow(r, prev.hdr))
 		return rc;
 	/* Where it was put follows from its length. */
 	pos = log->blocks - log->head < prev.blocks ? 0 : log->head;

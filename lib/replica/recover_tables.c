@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Recovery, first half: slot records and region tables come from the disk's directory to memory. A clean disk can have no
- * torn page, so a bad copy is rot there.
+ * Recovery, first half: slot records and region tables come from the disk's directory to memory.
+ *
+ * Of a slot's record with a damaged copy the other one counts. It has the same generation, as both get each (vol.c), or, if
+ * power was lost between, the log has it. What else it says may be older: stable, which only makes settling look at more;
+ * the last number, which the tables and the log know as well; up to where the log must be there.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -33,16 +36,6 @@ int rec_nomem(struct rec *r, const char *what)
 	return err_set(r->err, HCI_E_NOMEM, "disk %s: out of memory%s", r->d->path, what);
 }
 
-/* A clean disk has no torn pages: then a bad copy is rot, and the other copy may be stale. */
-static enum page_state pick(struct rec *r, const void *pair, uint64_t magic, uint16_t version,
-			    unsigned *which)
-{
-	bool torn;
-	enum page_state st = page_pick(pair, magic, version, &r->d->uuid, which, &torn);
-
-	return torn && r->clean ? PAGE_BAD : st;
-}
-
 /* ---- records and tables ---- */
 
 /* Reads a small file whole: *len bytes, 0 when it is not there. */
@@ -68,11 +61,33 @@ static int read_whole(struct rec *r, const char *path, size_t cap, uint8_t **out
 	return 0;
 }
 
+static bool meta_valid(const struct rec *r, const struct meta_page *m, const struct uuid *u)
+{
+	return page_check(m, META_MAGIC, META_VERSION, &r->d->uuid) == PAGE_VALID && uuid_eq(&m->volume, u);
+}
+
+static void take_meta(struct vol *v, const struct rec *r, const uint8_t *pair, unsigned which)
+{
+	const struct meta_page *m = (const void *)(pair + which * HCI_BLOCK);
+
+	for (unsigned k = 0; k < 2; k++) {
+		const struct meta_page *c = (const void *)(pair + k * HCI_BLOCK);
+
+		v->meta_gen[k] = meta_valid(r, c, &v->uuid) ? c->generation : 0;
+	}
+	v->gen = v->max_gen = MAX(v->meta_gen[0], v->meta_gen[1]);
+	v->last = m->last_seq;
+	v->stable = m->stable_seq;
+	v->meta_serial = m->h.serial;
+	v->dir = true;
+}
+
 static int load_meta(struct rec *r, const struct uuid *u, const char *path, struct vol **out)
 {
 	uint8_t *b;
 	size_t len;
 	unsigned which = 0;
+	bool damaged = false;
 	enum page_state st = PAGE_EMPTY;
 	int rc = read_whole(r, path, PAGE_PAIR, &b, &len);
 
@@ -81,7 +96,9 @@ static int load_meta(struct rec *r, const struct uuid *u, const char *path, stru
 	 * is sure to be there: the first page, perhaps. */
 	if (!rc && len) {
 		memset(b + len, 0, PAGE_PAIR - len);
-		st = pick(r, b, META_MAGIC, META_VERSION, &which);
+		st = page_pick(b, META_MAGIC, META_VERSION, &r->d->uuid, &which, &damaged);
+		if (st == PAGE_EMPTY && damaged && r->clean) /* nothing was being made */
+			st = PAGE_BAD;
 	}
 	if (!rc && st != PAGE_VALID && st != PAGE_EMPTY)
 		rc = rec_page_error(r, path, st);
@@ -96,12 +113,9 @@ static int load_meta(struct rec *r, const struct uuid *u, const char *path, stru
 		} else if (!(v = *out = vol_new(r->d, u, m->segsize))) {
 			rc = rec_nomem(r, "");
 		} else {
-			v->gen = v->max_gen = m->generation;
-			v->last = m->last_seq;
-			v->stable = m->stable_seq;
-			v->meta_serial = m->h.serial;
+			take_meta(v, r, b, which);
+			v->meta_damaged = damaged;
 			r->d->log.must_lsn = MAX(r->d->log.must_lsn, m->lsn);
-			v->dir = true;
 		}
 	}
 	mem_free_aligned(b);

@@ -88,6 +88,12 @@ struct repl_disk_opts {
 #define REPL_MUTATE_ROT_ENDS 0x800u
 /* Recovery takes a torn batch for a damaged one when something whole is behind it. */
 #define REPL_MUTATE_ROT_UNPROVEN 0x1000u
+/* A generation comes into one copy of the volume's record only. */
+#define REPL_MUTATE_RECORD_ONCE 0x8000u
+/* Of a damaged table and damaged checksums the older copies are believed. */
+#define REPL_MUTATE_ROT_HIDES 0x10000u
+/* Of a damaged checkpoint the older copy is believed. */
+#define REPL_MUTATE_CKPT_OLDER 0x20000u
 
 /* From a fiber. The directory must be empty (lost+found aside), a device for the log all zeroes at its beginning, or
  * HCI_E_EXISTS. */

@@ -96,16 +96,12 @@ static int write_page(struct vol *v, const struct meta_page *m)
 	return rc;
 }
 
-int vol_write_meta(struct vol *v)
+static int write_copy(struct vol *v)
 {
-	struct meta_page *m;
-	int rc = 0;
+	struct meta_page *m = mem_alloc_aligned(HCI_BLOCK);
+	uint64_t gen = v->gen;
+	int rc;
 
-	if (!v->dir)
-		rc = drop_blocks(v, LOGF_ALL) ? -EAGAIN : make_dir(v);
-	if (rc)
-		return rc;
-	m = mem_alloc_aligned(HCI_BLOCK);
 	if (!m)
 		return -ENOMEM;
 	memset(m, 0, HCI_BLOCK);
@@ -124,6 +120,22 @@ int vol_write_meta(struct vol *v)
 		return rc;
 	}
 	v->meta_serial++;
+	v->meta_gen[v->meta_serial & 1] = gen;
 	v->dir = true;
 	return 0;
+}
+
+/* Both copies get a generation: if one rots the other one must not let an older writer in. */
+int vol_write_meta(struct vol *v)
+{
+	uint64_t gen = v->gen;
+	int rc = 0;
+
+	if (!v->dir)
+		rc = drop_blocks(v, LOGF_ALL) ? -EAGAIN : make_dir(v);
+	if (!rc)
+		rc = write_copy(v);
+	if (!rc && v->meta_gen[!(v->meta_serial & 1)] < gen && !(v->d->mutate & REPL_MUTATE_RECORD_ONCE))
+		rc = write_copy(v);
+	return rc;
 }

@@ -135,9 +135,12 @@ static void boot_again(void *arg)
 /* Nothing else goes wrong until the other replicas have met the writer, living or next, that has to notice. */
 static void log_ends(struct trouble *t, struct cl_node *n)
 {
-	for (unsigned k = 0; k < n->ndisks; k++)
-		n->disks[k]->log_end_rots = !n->disks[k]->dead;
+	struct cl_disk *d = mortal(t, n); /* what is missing may be noticed when it is opened: then that is its death */
+
 	t->log_end_next = false;
+	if (!d)
+		return;
+	d->log_end_rots = true;
 	t->count[TR_LOG_END]++;
 	t->healing = true;
 	t->died_at = sim_now(t->c->sim);

@@ -230,7 +230,10 @@ static void disk_full(struct trouble *t, struct cl_disk *d)
 
 static void disk_lies(struct trouble *t, struct cl_disk *d)
 {
-	switch (tr_pick(t, 10)) {
+	switch (tr_pick(t, 11)) {
+	case 10: /* records of volumes: both copies have what matters */
+		sim_disk_lie(d->sd, "/meta", tr_pick(t, 2) ? SIM_LIE_LOST : SIM_LIE_MISDIRECTED);
+		break;
 	case 0:
 		sim_disk_rot(d->sd, ".map");
 		break;

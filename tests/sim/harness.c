@@ -57,6 +57,12 @@ static void rot(struct keeper *k, bool end)
 	snprintf(super, sizeof(super), "%s/superblock", d->rec.path);
 	if (sim_rand_below(k->life->node->cl->sim, 4) == 0)
 		rot_super(k->life->env, k->life->node->cl->sim, super);
+	if (end)
+		return;
+	if (sim_rand_below(k->life->node->cl->sim, 4) == 0)
+		rot_checkpoint(k->life->env, k->life->node->cl->sim, log);
+	if (sim_rand_below(k->life->node->cl->sim, 2) == 0)
+		rot_slot(k->life->env, k->life->node->cl->sim, d->rec.path);
 }
 
 /* Opens it, or says why not. What is not explained by a fault is a failure of the run. */
@@ -69,6 +75,7 @@ static int keep_open(struct keeper *k)
 		.on_failed = disk_failed, .arg = k, .mutate = c->o.mutate_replica,
 	};
 	struct hci_error err = { 0 };
+	bool end = d->log_end_rots;
 	int rc = 0;
 
 	k->failed = false;
@@ -79,6 +86,11 @@ static int keep_open(struct keeper *k)
 			rot(k, d->log_end_rots);
 		d->formatted = true;
 		rc = repl_disk_open(k->life->env, d->rec.path, &o, &k->open, &err);
+	}
+	if (rc == HCI_E_CORRUPT && end) {
+		d->dead = true;
+		d->rec.state = REC_DISK_FAILED;
+		return rc;
 	}
 	if (rc && d->fault == SIM_DISK_OK && !d->full && !d->faulted_lately && !c->injected)
 		cluster_fail(c, "node %s: disk %s cannot be opened: %s", d->rec.node, d->rec.path, err.message);

@@ -2,7 +2,9 @@
 /* See rot.h. */
 #include "sim/rot.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "env/fiber.h"
@@ -101,21 +103,100 @@ void rot_log(struct env *e, struct sim *sim, const char *path, const struct uuid
 		env_close(e, l.f);
 }
 
-void rot_super(struct env *e, struct sim *sim, const char *path)
+static bool whole(struct env *e, const char *path, uint64_t off, uint64_t magic, uint16_t version)
+{
+	uint8_t *pair = mem_alloc_aligned(PAGE_PAIR);
+	struct env_file *f = NULL;
+	unsigned which = 0;
+	bool bad = true;
+
+	if (pair && !env_open(e, path, ENV_O_DIRECT, &f) && fiber_read(e, f, pair, PAGE_PAIR, off) == PAGE_PAIR)
+		(void)page_pick(pair, magic, version, NULL, &which, &bad);
+	mem_free_aligned(pair);
+	if (f)
+		env_close(e, f);
+	return !bad;
+}
+
+/* One copy, of a pair of which both are whole: mostly the newer one. */
+static void rot_pair(struct env *e, struct sim *sim, const char *path, uint64_t off, uint64_t magic, uint16_t version)
 {
 	uint8_t *pair = mem_alloc_aligned(PAGE_PAIR);
 	struct env_file *f = NULL;
 	unsigned which = 0;
 	bool bad;
 
-	if (pair && !env_open(e, path, ENV_O_DIRECT, &f) && fiber_read(e, f, pair, PAGE_PAIR, 0) == PAGE_PAIR &&
-	    page_pick(pair, SUPER_MAGIC, SUPER_VERSION, NULL, &which, &bad) == PAGE_VALID && !bad) {
-		uint8_t *p = pair + which * HCI_BLOCK;
+	if (pair && !env_open(e, path, ENV_O_DIRECT, &f) && fiber_read(e, f, pair, PAGE_PAIR, off) == PAGE_PAIR &&
+	    page_pick(pair, magic, version, NULL, &which, &bad) == PAGE_VALID && !bad) {
+		uint8_t *p;
 
+		which ^= sim_rand_below(sim, 4) == 0;
+		p = pair + which * HCI_BLOCK;
 		p[sim_rand_below(sim, HCI_BLOCK)] ^= (uint8_t)(1u << sim_rand_below(sim, 8));
-		(void)fiber_write(e, f, p, HCI_BLOCK, which * HCI_BLOCK, ENV_IO_DSYNC);
+		(void)fiber_write(e, f, p, HCI_BLOCK, off + which * HCI_BLOCK, ENV_IO_DSYNC);
 	}
 	mem_free_aligned(pair);
 	if (f)
 		env_close(e, f);
+}
+
+void rot_super(struct env *e, struct sim *sim, const char *path)
+{
+	rot_pair(e, sim, path, 0, SUPER_MAGIC, SUPER_VERSION);
+}
+
+void rot_checkpoint(struct env *e, struct sim *sim, const char *log)
+{
+	rot_pair(e, sim, log, 0, CKPT_MAGIC, CKPT_VERSION);
+}
+
+/*
+ * Segments here have one page of each: 16 regions. One of them, as they witness the same; what both may cost when power was lost
+ * besides is told in docs/disk-format.md.
+ */
+static void rot_map(struct env *e, struct sim *sim, const char *path)
+{
+	if (!whole(e, path, 0, MAP_MAGIC, MAP_VERSION) || !whole(e, path, PAGE_PAIR, SUM_MAGIC, SUM_VERSION))
+		return;
+	if (sim_rand_below(sim, 2))
+		rot_pair(e, sim, path, 0, MAP_MAGIC, MAP_VERSION);
+	else
+		rot_pair(e, sim, path, PAGE_PAIR, SUM_MAGIC, SUM_VERSION);
+}
+
+static void free_names(char **names)
+{
+	for (unsigned k = 0; names && names[k]; k++)
+		mem_free(names[k]);
+	mem_free(names);
+}
+
+void rot_slot(struct env *e, struct sim *sim, const char *disk)
+{
+	char vol[256], path[600], **vols = NULL, **files = NULL;
+	unsigned n = 0, m = 0;
+
+	snprintf(vol, sizeof(vol), "%s/vol", disk);
+	if (env_listdir(e, vol, &vols))
+		return;
+	while (vols[n])
+		n++;
+	snprintf(path, sizeof(path), "%s/%s", vol, n ? vols[sim_rand_below(sim, n)] : "");
+	if (n && !env_listdir(e, path, &files)) {
+		char file[sizeof(path) + 64];
+
+		while (files[m])
+			m++;
+		for (unsigned k = 0; k < m; k++) {
+			bool map = strstr(files[k], ".map"), meta = !strcmp(files[k], "meta");
+
+			snprintf(file, sizeof(file), "%s/%s", path, files[k]);
+			if (meta && sim_rand_below(sim, 2))
+				rot_pair(e, sim, file, 0, META_MAGIC, META_VERSION);
+			else if (map && sim_rand_below(sim, 3) == 0)
+				rot_map(e, sim, file);
+		}
+	}
+	free_names(files);
+	free_names(vols);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A bit flips in what a disk's write log has to tell, while the disk is not open. */
+/* Bits flip in what a disk has to tell, while it is not open. */
 #ifndef TESTS_SIM_ROT_H
 #define TESTS_SIM_ROT_H
 
@@ -10,7 +10,12 @@
  * some were begun after it was durable: the last ones cannot be told from torn ones. last: in the very last, all the same.
  */
 void rot_log(struct env *e, struct sim *sim, const char *path, const struct uuid *disk, bool last);
-/* The newest copy of the superblock, if the other one is whole. */
+/*
+ * Of pages that are there twice one copy, if the other one is whole: the superblock's; the log's checkpoint's; those of a volume's
+ * record and of the tables or the checksums of its segments.
+ */
 void rot_super(struct env *e, struct sim *sim, const char *path);
+void rot_checkpoint(struct env *e, struct sim *sim, const char *log);
+void rot_slot(struct env *e, struct sim *sim, const char *disk);
 
 #endif

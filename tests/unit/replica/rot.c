@@ -29,6 +29,7 @@ struct rig {
 	uint32_t at[4 * WRITES], len[4 * WRITES], hdr[4 * WRITES]; /* batches of writes, in blocks of the file */
 	unsigned n;
 	unsigned refused;
+	uint32_t level;
 };
 
 static struct repl_disk_opts opts_of(const struct rig *r)
@@ -36,6 +37,7 @@ static struct repl_disk_opts opts_of(const struct rig *r)
 	struct repl_disk_opts o = disk_opts();
 
 	o.log_path = r->ext ? "/ssd" : NULL;
+	o.log_level = r->level;
 	return o;
 }
 
@@ -475,6 +477,71 @@ START_TEST(any_bit_may_flip)
 }
 END_TEST
 
+/* ---- the checkpoint ---- */
+
+#define MANY_BLOCKS (3 * 320u + 459)
+
+/* More than the log holds since the last but one checkpoint: where that says the log begins was written over. n: closed in peace. */
+static void write_round_and_round(struct env *e, void *arg)
+{
+	struct rig *r = arg;
+	struct repl_disk_opts o = opts_of(r);
+
+	ck_assert_int_eq(repl_disk_format(e, "/d1", &o, NULL), 0);
+	open_slot(r, e, 1);
+	for (unsigned k = 0; k < MANY_BLOCKS; k++) {
+		ck_assert_int_eq(write_fill(e, r->s, 0, k % 1000 * HCI_BLOCK, HCI_BLOCK, (int)(k % 251) + 1, k + 1), 0);
+		if (k < 3 * 320 && k % 320 == 319)
+			fiber_sleep(e, NS_PER_S / 2);
+	}
+	if (r->n) {
+		repl_slot_put(r->s);
+		repl_disk_close(r->d, false);
+	}
+	die(r);
+}
+
+static void rot_in_ckpt(struct env *e, void *arg)
+{
+	struct rig *r = arg;
+	uint64_t serial[2];
+
+	read_log(e, r);
+	for (unsigned i = 0; i < 2; i++)
+		memcpy(&serial[i], r->bytes + i * HCI_BLOCK + 16, sizeof(serial[i]));
+	r->bytes[(serial[1] > serial[0]) * HCI_BLOCK + 99] ^= 0x20;
+	write_log(e, r);
+}
+
+static void round_is_there(struct env *e, void *arg)
+{
+	struct rig *r = arg;
+
+	for (unsigned round = 0; round < 3; round++) {
+		open_slot(r, e, 2 + round);
+		ck_assert_uint_eq(r->last, MANY_BLOCKS);
+		for (unsigned k = MANY_BLOCKS - 1000; k < MANY_BLOCKS; k++)
+			read_expect(e, r->s, 0, k % 1000 * HCI_BLOCK, HCI_BLOCK, (int)(k % 251) + 1);
+		repl_slot_put(r->s);
+		repl_disk_close(r->d, round < 2);
+	}
+}
+
+START_TEST(damaged_checkpoint_costs_nothing)
+{
+	struct rig r = { .ext = _i % 2, .n = (unsigned)_i / 2, .level = 90 };
+
+	simw_begin(&r.w, 3, 64 * MiB);
+	if (r.ext)
+		sim_disk_new(r.w.node, "/ssd", 16 * MiB);
+	r.log = r.ext ? "/ssd/hci-d1020300-0000-0000-0000-000000000000.log" : "/d1/log";
+	ck_assert(!simw_run(&r.w, write_round_and_round, &r));
+	ck_assert(simw_run(&r.w, rot_in_ckpt, &r));
+	ck_assert(simw_run(&r.w, round_is_there, &r));
+	simw_end(&r.w);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	const char *many = getenv("HCI_SEEDS");
@@ -487,6 +554,7 @@ static Suite *suite(void)
 	tcase_add_loop_test(t, two_damaged_headers_refuse_the_disk, 0, 2);
 	tcase_add_loop_test(t, damaged_superblock_does_not_hide_the_log, 0, 2);
 	tcase_add_loop_test(t, damaged_superblock_does_not_hide_the_last_epoch, 0, 2);
+	tcase_add_loop_test(t, damaged_checkpoint_costs_nothing, 0, 4);
 	tcase_add_test(t, last_batch_may_be_torn);
 	tcase_add_test(t, data_do_not_pass_for_headers);
 	tcase_add_loop_test(t, any_bit_may_flip, 1, many ? atoi(many) : 40);

@@ -47,6 +47,9 @@ static uint32_t mutation(void)
 		{ "direct-after-drop", REPL_MUTATE_DIRECT_AFTER_DROP },
 		{ "rot-ends", REPL_MUTATE_ROT_ENDS },
 		{ "rot-unproven", REPL_MUTATE_ROT_UNPROVEN },
+		{ "rot-hides", REPL_MUTATE_ROT_HIDES },
+		{ "record-once", REPL_MUTATE_RECORD_ONCE },
+		{ "checkpoint-older", REPL_MUTATE_CKPT_OLDER },
 	};
 	const char *name = getenv("HCI_MUTATE");
 

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One copy of a page rots while the disk is not open, or one of each of two kinds of pages that witness the same: nothing is
+ * believed that was true earlier only. By hand in the files of a real disk, closed in peace or not.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/uuid.h"
+#include "unit/replica/world.h"
+
+#define SEG (4 * MiB)
+#define PAIR (2 * HCI_BLOCK)
+
+enum rot { ROT_NONE, ROT_NEWER, ROT_OLDER, ROT_BOTH, ROTS };
+
+struct rig {
+	struct env *e;
+	const char *path;
+	struct repl_disk_opts o;
+	struct repl_disk *d;
+	struct repl_slot *s;
+	uint64_t seq, gen;
+};
+
+static unsigned loop;
+
+static void rig_open(struct rig *r)
+{
+	struct hci_error err;
+
+	ck_assert_msg(repl_disk_open(r->e, r->path, &r->o, &r->d, &err) == 0, "%s", err.message);
+	r->s = must_slot(r->d, 1, ++r->gen, SEG);
+}
+
+static void rig_begin(struct rig *r, struct env *e, const char *path)
+{
+	*r = (struct rig){ .e = e, .path = path, .o = disk_opts() };
+	ck_assert_int_eq(repl_disk_format(e, path, &r->o, NULL), 0);
+	rig_open(r);
+}
+
+static void rig_close(struct rig *r, bool abandon)
+{
+	repl_slot_put(r->s);
+	repl_disk_close(r->d, abandon);
+}
+
+/* All is in its place. */
+static void settle(struct rig *r)
+{
+	struct repl_disk_info i;
+
+	do {
+		fiber_sleep(r->e, 50 * NS_PER_MS);
+		repl_disk_info(r->d, &i);
+	} while (i.log_used);
+}
+
+static void rot_pair(const char *path, const char *name, uint64_t off, enum rot rot)
+{
+	char full[512], u[HCI_UUID_STR];
+	uint8_t pair[PAIR];
+	uint64_t serial[2];
+	unsigned newer;
+	int fd;
+
+	uuid_print(&(struct uuid){ { 1, 0x77 } }, u);
+	snprintf(full, sizeof(full), "%s/vol/%s/%s", path, u, name);
+	fd = open(full, O_RDWR | O_CLOEXEC);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(pread(fd, pair, PAIR, (off_t)off), PAIR);
+	for (unsigned k = 0; k < 2; k++)
+		memcpy(&serial[k], pair + k * HCI_BLOCK + 16, sizeof(serial[k]));
+	newer = serial[1] > serial[0];
+	if (rot == ROT_NEWER || rot == ROT_BOTH)
+		pair[newer * HCI_BLOCK + 700] ^= 2;
+	if (rot == ROT_OLDER || rot == ROT_BOTH)
+		pair[!newer * HCI_BLOCK + 800] ^= 4;
+	ck_assert_int_eq(pwrite(fd, pair, PAIR, (off_t)off), PAIR);
+	close(fd);
+}
+
+/* ---- a segment's tables and checksums ---- */
+
+static void write_run(struct rig *r, unsigned first)
+{
+	for (unsigned k = first; k < first + 16; k++)
+		ck_assert_int_eq(write_fill(r->e, r->s, 0, k * HCI_BLOCK, HCI_BLOCK, (int)k + 1, ++r->seq), 0);
+	settle(r);
+}
+
+static void right_or_told(struct rig *r, unsigned written)
+{
+	uint8_t *p = mem_alloc_aligned(HCI_BLOCK);
+
+	for (unsigned k = 0; k < 70; k++) {
+		int rc = io(r->e, r->s, REPL_READ, 0, k * HCI_BLOCK, HCI_BLOCK, p, 0, REPL_F_VERIFY);
+
+		ck_assert_msg(rc == HCI_E_CORRUPT || (!rc && p[0] == (k < written ? k + 1 : 0)), "block %u: %d, %u", k, rc, p[0]);
+	}
+	mem_free_aligned(p);
+}
+
+static void tables_body(struct env *e, const char *path)
+{
+	enum rot table = loop % ROTS, sums = loop / ROTS % ROTS;
+	bool abandon = loop / ROTS / ROTS;
+	struct rig r;
+
+	rig_begin(&r, e, path);
+	write_run(&r, 0);
+	write_run(&r, 16);
+	rig_close(&r, abandon);
+	rot_pair(path, "00000000.map", 0, table);
+	rot_pair(path, "00000000.map", PAIR, sums);
+	for (unsigned round = 0; round < 3; round++) {
+		rig_open(&r);
+		right_or_told(&r, 32);
+		settle(&r);
+		rig_close(&r, round == 1);
+	}
+	/* It can be healed. */
+	rig_open(&r);
+	write_run(&r, 0);
+	write_run(&r, 16);
+	for (unsigned k = 0; k < 32; k++)
+		read_expect(e, r.s, 0, k * HCI_BLOCK, HCI_BLOCK, (int)k + 1);
+	rig_close(&r, false);
+}
+
+START_TEST(what_was_written_never_reads_as_zeroes)
+{
+	loop = (unsigned)_i;
+	real_run(tables_body);
+}
+END_TEST
+
+/* ---- a slot's record ---- */
+
+static int fenced(struct rig *r, uint64_t gen)
+{
+	struct repl_slot_state st;
+	struct repl_slot *s;
+	int rc = repl_slot_open(r->d, &(struct uuid){ { 1, 0x77 } }, gen, SEG, &s, &st, NULL);
+
+	if (!rc)
+		repl_slot_put(s);
+	return rc;
+}
+
+static void record_body(struct env *e, const char *path)
+{
+	enum rot rot = loop % ROTS;
+	bool abandon = loop / ROTS % 2, more = loop / ROTS / 2;
+	struct hci_error err;
+	struct rig r;
+	int rc;
+
+	rig_begin(&r, e, path);
+	write_run(&r, 0);
+	for (unsigned k = 0; k < 3; k++) { /* an odd number of times, and an even one */
+		rig_close(&r, false);
+		rig_open(&r);
+		settle(&r);
+	}
+	if (more) /* else nothing comes to the record after the generation */
+		write_run(&r, 16);
+	rig_close(&r, abandon);
+	rot_pair(path, "meta", 0, rot);
+	rc = repl_disk_open(e, path, &r.o, &r.d, &err);
+	if (rot == ROT_BOTH) {
+		ck_assert_int_eq(rc, HCI_E_CORRUPT);
+		return;
+	}
+	ck_assert_msg(!rc, "%s", err.message);
+	ck_assert_int_eq(fenced(&r, r.gen - 1), HCI_E_FENCED);
+	r.s = must_slot(r.d, 1, ++r.gen, SEG);
+	right_or_told(&r, more ? 32 : 16);
+	settle(&r);
+	rig_close(&r, false);
+	/* And it is whole again. */
+	rot_pair(path, "meta", 0, rot == ROT_OLDER ? ROT_NEWER : ROT_OLDER);
+	ck_assert_int_eq(repl_disk_open(e, path, &r.o, &r.d, NULL), 0);
+	ck_assert_int_eq(fenced(&r, r.gen - 1), HCI_E_FENCED);
+	repl_disk_close(r.d, false);
+}
+
+START_TEST(a_rotten_record_lets_no_old_writer_in)
+{
+	loop = (unsigned)_i;
+	real_run(record_body);
+}
+END_TEST
+
+/* The log tells numbers as well: what it knew last is not forgotten with the record's newer copy. */
+static void last_body(struct env *e, const char *path)
+{
+	struct repl_slot_state st;
+	struct repl_slot *s;
+	struct rig r;
+
+	rig_begin(&r, e, path);
+	write_run(&r, 0);
+	write_run(&r, 16);
+	rig_close(&r, loop);
+	rot_pair(path, "meta", 0, ROT_NEWER);
+	ck_assert_int_eq(repl_disk_open(e, path, &r.o, &r.d, NULL), 0);
+	ck_assert_int_eq(repl_slot_open_ro(r.d, &(struct uuid){ { 1, 0x77 } }, &s, &st, NULL), 0);
+	ck_assert_uint_eq(st.last_seq, r.seq);
+	ck_assert_uint_eq(st.generation, r.gen);
+	repl_slot_put(s);
+	repl_disk_close(r.d, false);
+}
+
+START_TEST(nor_is_the_last_number_forgotten)
+{
+	loop = (unsigned)_i;
+	real_run(last_body);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+	Suite *s = suite_create("replica pages");
+	TCase *t = tcase_create("real");
+
+	tcase_set_timeout(t, 120);
+	tcase_add_loop_test(t, what_was_written_never_reads_as_zeroes, 0, 2 * ROTS * ROTS);
+	tcase_add_loop_test(t, a_rotten_record_lets_no_old_writer_in, 0, 4 * ROTS);
+	tcase_add_loop_test(t, nor_is_the_last_number_forgotten, 0, 2);
+	suite_add_tcase(s, t);
+	return s;
+}
+
+HARNESS_MAIN(suite)
