@@ -16,6 +16,18 @@
 #define ROUND_DOWN(x, n) (((x) / (n)) * (n))
 #define PRINTF(f, a) __attribute__((format(printf, f, a)))
 
+/* 1: AddressSanitizer looks on. Buffers are then not kept for the next user, so that it sees every use after free. */
+#if defined(__SANITIZE_ADDRESS__)
+#define UNDER_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define UNDER_ASAN 1
+#endif
+#endif
+#ifndef UNDER_ASAN
+#define UNDER_ASAN 0
+#endif
+
 #define KiB ((uint64_t)1 << 10)
 #define MiB ((uint64_t)1 << 20)
 #define GiB ((uint64_t)1 << 30)

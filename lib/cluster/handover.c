@@ -456,7 +456,7 @@ int handover_run(struct nvm *m, const struct handover_opts *opts, struct core_jo
 	if (!rc) {
 		if (o->path)
 			ho_out_stat(o->path, &o->stat);
-		handover_result(&f, &o->stat.memory, result, cap);
+		handover_result(&f, &o->stat, result, cap);
 	}
 	ho_out_close(o->path, rc ? err : NULL);
 	while (o->users)

@@ -191,8 +191,9 @@ int handover_lost(struct nvm *m, struct handover_out *o, struct hci_error *err)
 	return err_set(err, HCI_E_FENCED, "VM %s: node %s lost its right to run it during the migration", m->name, m->n->name);
 }
 
-void handover_result(const struct finished *f, const struct mst_stats *s, char *out, size_t cap)
+void handover_result(const struct finished *f, const struct ho_stat *st, char *out, size_t cap)
 {
+	const struct mst_stats *s = st ? &st->memory : NULL;
 	struct buf b = BUF_INIT;
 
 	buf_printf(&b, "{\"total_ms\":%llu,\"downtime_ms\":%llu,\"bytes\":%llu,\"io_pause_ms\":%llu",
@@ -201,6 +202,7 @@ void handover_result(const struct finished *f, const struct mst_stats *s, char *
 	if (f->postcopy)
 		buf_printf(&b, ",\"postcopy\":1");
 	if (s) {
+		buf_printf(&b, ",\"memory_ms\":%llu", (unsigned long long)(st->memory_ns / NS_PER_MS));
 		buf_printf(&b, ",\"wire\":%llu,\"codec_cpu_ms\":%llu,\"refused\":%llu,\"coming\":%llu,\"pages\":{",
 			   (unsigned long long)s->wire, (unsigned long long)(s->cpu_ns / NS_PER_MS),
 			   (unsigned long long)s->refused, (unsigned long long)s->coming);

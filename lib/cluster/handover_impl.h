@@ -59,7 +59,7 @@ void handover_cancel(struct nvm *m, const char *to);
 void handover_restore(struct nvm *m, struct handover_out *o);
 /* Another node took the VM while we could not renew our right to it. */
 int handover_lost(struct nvm *m, struct handover_out *o, struct hci_error *err);
-/* s: NULL when it is not known. */
-void handover_result(const struct finished *f, const struct mst_stats *s, char *out, size_t cap);
+/* st: NULL when it is not known. */
+void handover_result(const struct finished *f, const struct ho_stat *st, char *out, size_t cap);
 
 #endif

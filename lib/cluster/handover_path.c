@@ -71,6 +71,7 @@ static void add_up(const struct carried *c, struct ho_stat *st)
 	if (!c->mp)
 		return;
 	memory_path_stats(c->mp, &m);
+	st->memory_ns = MAX(st->memory_ns, memory_path_ns(c->mp));
 	st->memory.in += m.in;
 	st->memory.wire += m.wire;
 	st->memory.refused += m.refused;

@@ -37,6 +37,7 @@ const char *ho_out_migrate_uri(const struct ho_out *o);
 void ho_out_close(struct ho_out *o, const struct hci_error *why);
 
 struct ho_stat {
+	uint64_t memory_ns; /* from QEMU's first byte until the other QEMU had the last */
 	struct mst_stats memory; /* of QEMU's streams so far */
 	struct hci_error err; /* code: what broke a stream, 0 nothing */
 };

@@ -121,6 +121,18 @@ void memory_path_drop(struct memory_path *p)
 	mem_free(p);
 }
 
+void memory_path_crossed(struct memory_path *p)
+{
+	p->ended = env_now(p->e);
+	if (!p->began)
+		p->began = p->ended;
+}
+
+uint64_t memory_path_ns(const struct memory_path *p)
+{
+	return p->ended - p->began;
+}
+
 void memory_path_pause(struct memory_path *p, bool paused)
 {
 	if (p->paused == paused || !p->sock)

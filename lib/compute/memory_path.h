@@ -34,6 +34,8 @@ struct memory_path *memory_path_in(struct env *e, struct rpc_stream *s, const ch
 /* Bytes a second that go to the other node at most; 0: as many as it takes. At any time. */
 void memory_path_limit(struct memory_path *p, uint64_t bytes_per_s);
 void memory_path_stats(const struct memory_path *p, struct mst_stats *out);
+/* Source: from QEMU's first byte to its last, or until the other QEMU had that. */
+uint64_t memory_path_ns(const struct memory_path *p);
 /* The peer is told why (may be NULL) if it is not over. NULL is fine for p. */
 void memory_path_free(struct memory_path *p, const struct hci_error *why);
 

@@ -34,12 +34,15 @@ struct memory_path {
 		int64_t tokens;
 		struct env_timer timer;
 	} limit;
+	uint64_t began, ended; /* out: when the first byte came from the socket, the last there or (all_there) to the other; 0: never */
+	bool all_there;
 	struct mst_stats last; /* after the codec was freed */
 };
 
 /* memory_path.c */
 struct memory_path *memory_path_new(struct env *e, const struct memory_path_opts *o, void (*pump)(struct env_task *t));
 void memory_path_drop(struct memory_path *p); /* frees what new() made */
+void memory_path_crossed(struct memory_path *p); /* began, ended */
 void memory_path_pause(struct memory_path *p, bool paused);
 /* Both ends are told; on_over follows, not from inside. Codec and stream are gone then. */
 void memory_path_fail(struct memory_path *p, const struct hci_error *err);

@@ -79,9 +79,14 @@ static void pump(struct memory_path *p)
 	send_all(p);
 	if (!p->s || !healthy(p))
 		return;
-	if (mst_enc_done(p->enc))
+	if (mst_enc_done(p->enc)) {
+		if (!p->all_there)
+			memory_path_crossed(p);
+		p->all_there = true;
 		rpc_stream_end(p->s);
-	else if (all && p->paused && mst_enc_room(p->enc))
+		return;
+	}
+	if (all && p->paused && mst_enc_room(p->enc))
 		memory_path_pause(p, false);
 }
 
@@ -125,6 +130,7 @@ static bool read_some(struct memory_path *p, uint32_t *turn)
 		sock_end(p);
 		return false;
 	}
+	memory_path_crossed(p);
 	p->have = (uint32_t)n;
 	p->fed = 0;
 	*turn += (uint32_t)n;

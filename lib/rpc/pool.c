@@ -7,16 +7,7 @@
 #define CLASS_MIN_SHIFT 12u /* 4 KiB */
 #define CLASSES 9u          /* ... to 1 MiB; larger ones are not kept */
 
-#if defined(__SANITIZE_ADDRESS__)
-#define POOLING 0
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define POOLING 0
-#endif
-#endif
-#ifndef POOLING
-#define POOLING 1
-#endif
+#define POOLING (!UNDER_ASAN)
 
 #define PAYLOAD_KEPT_MAX (POOLING * 32 * MiB)
 #define OBJS_KEPT_MAX 8192u

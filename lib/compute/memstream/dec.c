@@ -14,26 +14,26 @@ int dec_fail(struct mst_dec *d, int code, const char *what)
 	return d->error.code;
 }
 
-void job_free(struct job *j)
+void dec_job_free(struct mst_dec *d, struct job *j)
 {
 	if (!j)
 		return;
-	mem_free(j->message);
-	mem_free(j->plain);
+	scratch_give(&d->scratch, j->message);
+	scratch_give(&d->scratch, j->plain);
+	scratch_give(&d->scratch, j->content);
+	scratch_give(&d->scratch, j->out);
 	mem_free(j->steps);
 	mem_free(j->refs);
-	mem_free(j->content);
-	mem_free(j->out);
 	mem_free(j);
 }
 
-static void drop(struct list *l)
+static void drop(struct mst_dec *d, struct list *l)
 {
 	struct job *j, *tmp;
 
 	list_for_each_safe(j, tmp, l, link) {
 		list_del(&j->link);
-		job_free(j);
+		dec_job_free(d, j);
 	}
 }
 
@@ -47,8 +47,9 @@ void mst_dec_free(struct mst_dec *d)
 	for (uint32_t i = 0; i < MST_PROVIDERS_MAX; i++)
 		if (d->who[i])
 			d->providers[i].leave(d->providers[i].ctx, d->who[i], d->end_acked);
-	drop(&d->jobs);
-	drop(&d->ready);
+	drop(d, &d->jobs);
+	drop(d, &d->ready);
+	scratch_free(&d->scratch);
 	while ((l = list_pop(&d->control)))
 		mst_msg_free(list_entry(l, struct mst_msg, link));
 	slots_free(&d->slots);
@@ -86,6 +87,7 @@ int mst_dec_new(struct mst_dec **out, const struct mst_opts *o, struct hci_error
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&d->work, &attr);
 	pthread_condattr_destroy(&attr);
+	scratch_init(&d->scratch);
 	list_init(&d->jobs);
 	list_init(&d->ready);
 	list_init(&d->control);
@@ -164,9 +166,9 @@ static int take_data(struct mst_dec *d, const uint8_t *p, size_t len, struct hci
 		return err_set(err, HCI_E_PROTO, "memory stream: the peer sends more than the window it was granted");
 	j = MEM_NEW(struct job);
 	if (j)
-		j->message = mem_alloc(len);
+		j->message = scratch_take(&d->scratch, len);
 	if (!j || !j->message) {
-		job_free(j);
+		dec_job_free(d, j);
 		return err_set(err, HCI_E_NOMEM, "memory stream: no memory for a message");
 	}
 	memcpy(j->message, p, len);
@@ -304,7 +306,7 @@ void mst_dec_consume(struct mst_dec *d, size_t n)
 		d->held -= n;
 		if (d->offset == j->d.out) {
 			list_del(&j->link);
-			job_free(j);
+			dec_job_free(d, j);
 			d->offset = 0;
 			d->consumed++;
 		}

@@ -13,6 +13,7 @@
 #include "compute/memstream/batch.h"
 #include "compute/memstream/codec.h"
 #include "compute/memstream/provider.h"
+#include "compute/memstream/scratch.h"
 #include "compute/memstream/slots.h"
 
 #define BATCH_PAGES (MST_BATCH_MAX / MST_PAGE)
@@ -87,6 +88,7 @@ struct mst_dec {
 	size_t offset;            /* consumed of the first that is ready */
 	uint32_t cache_pages;
 
+	struct scratch scratch; /* buffers of jobs; has a lock of its own */
 	struct slots slots; /* of whoever is `applying` */
 	struct mst_stats stats;
 	struct dec_worker *workers;
@@ -94,7 +96,7 @@ struct mst_dec {
 	struct mst_packer *packer; /* the owner's */
 };
 
-void job_free(struct job *j);
+void dec_job_free(struct mst_dec *d, struct job *j);
 /* With the lock held. */
 int dec_fail(struct mst_dec *d, int code, const char *what);
 /* For its references that are missing and not waited for; wrong: for all. False: no memory. */

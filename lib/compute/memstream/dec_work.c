@@ -89,9 +89,8 @@ static int prepare(struct mst_dec *d, struct job *j, struct mst_packer *packer)
 	size_t n = (size_t)j->d.ops + j->d.lit + j->d.delta + j->d.fresh;
 	int rc;
 
-	j->plain = mem_alloc(MAX(n, (size_t)1));
-	j->out = mem_alloc(j->d.out);
-	if (!j->plain || !j->out)
+	j->plain = scratch_take(&d->scratch, MAX(n, (size_t)1));
+	if (!j->plain)
 		return HCI_E_NOMEM;
 	rc = mst_unpack(packer, j->d.codec, j->d.packed_at, j->d.packed, j->plain, n);
 	if (!rc)
@@ -100,7 +99,7 @@ static int prepare(struct mst_dec *d, struct job *j, struct mst_packer *packer)
 		hand_on(d, j);
 	if (rc || !j->n_refs)
 		return rc;
-	j->content = mem_alloc((size_t)j->n_refs * MST_PAGE);
+	j->content = scratch_take(&d->scratch, (size_t)j->n_refs * MST_PAGE);
 	if (!j->content)
 		return HCI_E_NOMEM;
 	announce(d, j);
@@ -144,7 +143,9 @@ static void finish_first(struct mst_dec *d)
 
 	d->applying = true;
 	pthread_mutex_unlock(&d->lock);
-	rc = job_run(j, &d->slots);
+	if (!j->out)
+		j->out = scratch_take(&d->scratch, j->d.out);
+	rc = j->out ? job_run(j, &d->slots) : HCI_E_NOMEM;
 	if (!rc && !job_store(j, &d->slots))
 		rc = HCI_E_NOMEM;
 	pthread_mutex_lock(&d->lock);
@@ -167,9 +168,9 @@ static void finish_first(struct mst_dec *d)
 	list_del(&j->link);
 	list_push(&d->ready, &j->link);
 	/* Only its bytes are needed from here on. */
-	mem_free(j->plain);
-	mem_free(j->message);
-	mem_free(j->content);
+	scratch_give(&d->scratch, j->plain);
+	scratch_give(&d->scratch, j->message);
+	scratch_give(&d->scratch, j->content);
 	j->plain = j->message = j->content = NULL;
 }
 

@@ -5,8 +5,6 @@
 #include "compute/memstream/enc_impl.h"
 #include "compute/memstream/opts.h"
 
-#define LEVEL_FIRST 3
-
 static void drop(struct list *l)
 {
 	struct batch *b, *tmp;

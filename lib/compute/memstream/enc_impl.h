@@ -14,6 +14,16 @@
 #include "compute/memstream/credit.h"
 #include "compute/memstream/parse.h"
 
+/*
+ * How much of the processors the packing takes, and whether they are free: when a batch takes longer than its computing,
+ * others want them (the VMMs, the guests), and more compression is paid for by those.
+ */
+struct crowd {
+	uint64_t since, cpu_ns;  /* this period's */
+	uint64_t took, computed; /* ns of packing: by the clock, of computing; the last ones count most */
+	uint32_t share;          /* of one processor, in percent: the last whole period's */
+};
+
 struct enc_worker {
 	struct mst_enc *e;
 	pthread_t thread;
@@ -51,6 +61,7 @@ struct mst_enc {
 	uint64_t acked_bytes;
 	int level;
 	uint32_t level_wait; /* batches until the level may change again */
+	struct crowd crowd;
 
 	struct classifier *cl; /* of who has the turn */
 	struct mst_packer *packer; /* for answers to page requests */
@@ -59,6 +70,8 @@ struct mst_enc {
 	struct enc_worker *workers;
 	uint32_t n_workers; /* threads; with none workers[0] is the owner's */
 };
+
+#define LEVEL_FIRST 3 /* of compression */
 
 /* With the lock held, all of them. */
 int enc_fail(struct mst_enc *e, int code, const char *what);

@@ -11,6 +11,9 @@
 #include "base/mem.h"
 #include "compute/memstream/enc_impl.h"
 
+#define CROWD_PERIOD (200 * NS_PER_MS)
+#define CROWD_LESS 50 /* percent of a processor: while others wait for one, levels go down above it */
+#define CROWD_MORE 25 /* ... and up below it */
 #define PART_PATIENCE 8 /* times as long */
 
 static uint64_t cpu_now(void)
@@ -97,9 +100,30 @@ static void count(struct mst_enc *e, const struct mplan *p, uint32_t wire)
 	e->stats.coming += p->coming;
 }
 
+static void note_crowd(struct mst_enc *e, uint64_t took, uint64_t computed)
+{
+	struct crowd *c = &e->crowd;
+	uint64_t now = enc_now(e);
+
+	c->took += took - c->took / 8;
+	c->computed += computed - c->computed / 8;
+	c->cpu_ns += computed;
+	if (now - c->since < CROWD_PERIOD)
+		return;
+	c->share = (uint32_t)(c->cpu_ns * 100 / (now - c->since));
+	c->since = now;
+	c->cpu_ns = 0;
+}
+
+/* Processors are wanted by others, and we take more than this share of one. */
+static bool crowded(const struct mst_enc *e, uint32_t share)
+{
+	return e->n_workers && e->crowd.share > share && e->crowd.took * 4 > e->crowd.computed * 5;
+}
+
 /*
- * Up a level when packed messages wait for the path, down when batches wait for a processor and the path for them. A
- * change needs some messages to be seen in what waits.
+ * Up a level when packed messages wait for the path, down when batches wait for a processor and the path for them, or others
+ * for the processors that the higher levels take. A change needs some messages to be seen in what waits.
  */
 static int choose_level(struct mst_enc *e)
 {
@@ -109,7 +133,11 @@ static int choose_level(struct mst_enc *e)
 		e->level_wait--;
 		return e->level;
 	}
-	if (e->n_unsent > e->n_workers && e->level < MST_LEVELS) {
+	if (e->level > LEVEL_FIRST && crowded(e, CROWD_LESS)) {
+		e->level--;
+		e->level_wait = 2;
+	} else if (e->n_unsent > e->n_workers && e->level < MST_LEVELS &&
+		   (e->level < LEVEL_FIRST || !crowded(e, CROWD_MORE))) {
 		e->level++;
 		e->level_wait = 4;
 	} else if (!e->n_unsent && e->n_todo > e->n_workers + 1 && e->level > 1) {
@@ -123,7 +151,7 @@ static int choose_level(struct mst_enc *e)
 static void pack_one(struct mst_enc *e, struct enc_worker *w)
 {
 	struct batch *b = list_entry(list_pop(&e->todo), struct batch, link);
-	uint64_t cpu = cpu_now();
+	uint64_t cpu = cpu_now(), from, computed;
 	uint32_t codecs = e->codecs;
 	struct mst_msg *m = NULL;
 	int rc = 0, level;
@@ -147,10 +175,14 @@ static void pack_one(struct mst_enc *e, struct enc_worker *w)
 	level = choose_level(e);
 	pthread_cond_broadcast(&e->work);
 	pthread_mutex_unlock(&e->lock);
+	from = enc_now(e);
+	computed = cpu_now();
 	if (!rc)
 		rc = build(w, b, codecs, level, &m);
+	computed = cpu_now() - computed;
 
 	pthread_mutex_lock(&e->lock);
+	note_crowd(e, enc_now(e) - from, computed);
 	e->n_todo--;
 	e->stats.cpu_ns += cpu_now() - cpu;
 	if (rc) {

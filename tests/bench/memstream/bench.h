@@ -14,7 +14,8 @@ int bench_stages(void);
 int bench_stream(struct stream_run *r);
 
 void die(const char *what);
-void print_stats(const char *name, const struct mst_stats *s, double seconds);
+/* s: of the source; to: of the destination. */
+void print_stats(const char *name, const struct mst_stats *s, const struct mst_stats *to, double seconds);
 double now_s(void);
 
 #endif

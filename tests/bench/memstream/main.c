@@ -33,12 +33,13 @@ static uint32_t classes(const char *name)
 	return bits;
 }
 
-void print_stats(const char *name, const struct mst_stats *s, double seconds)
+void print_stats(const char *name, const struct mst_stats *s, const struct mst_stats *to, double seconds)
 {
 	printf("  \"%s\": {\"stream_bytes\": %llu, \"wire_bytes\": %llu, \"ratio\": %.3f, \"seconds\": %.3f, \"cpu_seconds\": %.3f, "
+	       "\"decoder_cpu_seconds\": %.3f, "
 	       "\"gb_s\": %.3f, \"refused\": %llu,\n    \"pages\": {",
 	       name, (unsigned long long)s->in, (unsigned long long)s->wire, (double)s->wire / (double)s->in, seconds,
-	       (double)s->cpu_ns / 1e9, (double)s->in / seconds / 1e9, (unsigned long long)s->refused);
+	       (double)s->cpu_ns / 1e9, (double)to->cpu_ns / 1e9, (double)s->in / seconds / 1e9, (unsigned long long)s->refused);
 	for (unsigned c = 0; c < MST_CLASSES; c++)
 		printf("%s\"%s\": %llu", c ? ", " : "", mst_class_name(c), (unsigned long long)s->pages[c]);
 	printf("},\n    \"wire\": {");

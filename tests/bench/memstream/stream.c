@@ -121,7 +121,7 @@ static void through(const char *name, const char *path, const struct pair_opts *
 	pair_run(stream, len, o, &r);
 	if (r.rc || !r.same)
 		die(r.rc ? r.err.message : "the stream came out differently");
-	print_stats(name, &r.src, now_s() - from);
+	print_stats(name, &r.src, &r.dst, now_s() - from);
 	munmap((void *)(uintptr_t)stream, len);
 }
 

@@ -160,10 +160,20 @@ static bool drain(struct lane *l)
 	return true;
 }
 
+static bool turn(struct lane *l, size_t most)
+{
+	bool moved = feed(l, most);
+
+	moved |= forth(l);
+	moved |= back(l);
+	moved |= drain(l);
+	return moved;
+}
+
 /* All that one of them can do by itself. */
 static void alone(struct lane *l)
 {
-	while (feed(l, 1 << 20) | forth(l) | back(l) | drain(l))
+	while (turn(l, 1 << 20))
 		;
 }
 
@@ -491,19 +501,19 @@ START_TEST(at_once_with_threads)
 		lane_init(&l[i], &p, &o);
 		text_stream(&l[i].g, 1, 4 * PAGES);
 	}
-	for (unsigned turn = 0; left && turn < 200000; turn++) {
+	for (unsigned t = 0; left && t < 200000; t++) {
 		bool moved = false;
 
 		left = 0;
 		for (unsigned i = 0; i < LANES; i++) {
-			struct lane *x = &l[(i + turn) % LANES];
+			struct lane *x = &l[(i + t) % LANES];
 
 			if (!x->e)
 				continue;
-			moved |= feed(x, 1 + rnd(&seed) % 300000) | forth(x) | back(x) | drain(x);
+			moved |= turn(x, 1 + rnd(&seed) % 300000);
 			left += !mst_enc_done(x->e);
 		}
-		if (turn == 50 && _i & 1)
+		if (t == 50 && _i & 1)
 			lane_free(&l[rnd(&seed) % LANES]);
 		if (!moved)
 			nanosleep(&(struct timespec){ .tv_nsec = 200000 }, NULL);
