@@ -16,7 +16,8 @@
 #define MEMORY "memory"
 #define RELAYS_MAX 8u        /* of each kind, at a time */
 #define WORKERS_MAX 4
-#define MIRROR (256 * MiB) /* of pages kept at both ends of a migration, for what is sent again */
+#define MIRROR (256 * MiB) /* of pages kept at both ends of a migration, for what is sent again; more if that turns out to be too little: */
+#define MIRROR_MAX (UINT64_C(1) << 30)
 #define WITHOUT "HCI_MIGRATE_WITHOUT" /* classes that the codec does without, to see what they bring: docs/compute.md */
 #define PACE (50 * NS_PER_MS) /* see stream_pace.c */
 
@@ -129,6 +130,8 @@ static struct memory_path_opts memory_opts(struct carried *c)
 	long n = sysconf(_SC_NPROCESSORS_ONLN);
 
 	o.codec.workers = (uint32_t)MIN(MAX(n, 1), WORKERS_MAX);
+	/* Of the memory that nobody uses an eighth; four may be under way. */
+	o.codec.cache_max = MIN((uint64_t)MAX(sysconf(_SC_AVPHYS_PAGES), 0) * (uint64_t)sysconf(_SC_PAGESIZE) / 8, MIRROR_MAX);
 	o.codec.without = mst_class_bits(secure_getenv(WITHOUT));
 	o.codec.hash = content_hash();
 	o.codec.providers = content_set_providers(c->side->content, &o.codec.n_providers);

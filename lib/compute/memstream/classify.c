@@ -67,7 +67,7 @@ struct classifier *classifier_new(const struct mst_opts *o, uint32_t cache_pages
 	cl->n_providers = n_providers;
 	for (uint32_t i = 0; i < n_providers; i++)
 		cl->who[i] = providers[i].claim ? providers[i].join(providers[i].ctx) : 0;
-	if (!mirror_init(&cl->mirror, cache_pages)) {
+	if (!mirror_init(&cl->mirror, cache_pages, (uint32_t)(o->cache / MST_PAGE))) {
 		classifier_free(cl);
 		return NULL;
 	}
@@ -245,7 +245,7 @@ static bool worth_keeping(const struct classifier *cl, const struct subject *s, 
 	if (class != MST_SAME && class != MST_REF)
 		return true;
 	if (s->own == MIRROR_NONE)
-		return cl->mirror.used < cl->mirror.slots.n;
+		return cl->mirror.used < cl->mirror.room;
 	return class == MST_REF || out->from != s->own;
 }
 

@@ -62,7 +62,7 @@ void mst_dec_free(struct mst_dec *d)
 static int say_hello(struct mst_dec *d)
 {
 	struct mst_hello h = { .decoder = true, .version = MST_VERSION, .codecs = d->o.codecs, .window = d->o.window,
-			       .cache_pages = (uint32_t)(d->o.cache / MST_PAGE), .n_ids = (uint8_t)d->o.n_providers };
+			       .cache_pages = (uint32_t)(d->o.cache_max / MST_PAGE), .n_ids = (uint8_t)d->o.n_providers };
 	struct mst_msg *m;
 
 	for (unsigned i = 0; i < h.n_ids; i++)
@@ -145,7 +145,7 @@ static int take_hello(struct mst_dec *d, const uint8_t *p, size_t len, struct hc
 		return rc;
 	if (h.decoder || d->hello_got)
 		return err_set(err, HCI_E_PROTO, "memory stream: the peer's hello is not an encoder's, or its second");
-	d->cache_pages = MIN(h.cache_pages, (uint32_t)(d->o.cache / MST_PAGE));
+	d->cache_pages = MIN(h.cache_pages, (uint32_t)(d->o.cache_max / MST_PAGE));
 	if (!slots_init(&d->slots, d->cache_pages))
 		return err_set(err, HCI_E_NOMEM, "memory stream: no memory for the page cache");
 	d->hello_got = true;

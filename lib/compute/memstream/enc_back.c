@@ -40,7 +40,7 @@ void mst_enc_free(struct mst_enc *e)
 static int say_hello(struct mst_enc *e)
 {
 	struct mst_hello h = { .version = MST_VERSION, .codecs = e->o.codecs, .window = e->o.window,
-			       .cache_pages = (uint32_t)(e->o.cache / MST_PAGE) };
+			       .cache_pages = (uint32_t)(e->o.cache_max / MST_PAGE) };
 	struct mst_msg *m = mst_put_hello(&h);
 
 	if (!m)
@@ -111,7 +111,7 @@ static int take_hello(struct mst_enc *e, const uint8_t *p, size_t len, struct hc
 	if (!h.decoder || e->hello_got || h.window < MST_WINDOW_MIN)
 		return err_set(err, HCI_E_PROTO, "memory stream: the peer's hello is not a decoder's, or its second");
 	match_providers(e, &h, in_use);
-	e->cl = classifier_new(&e->o, MIN(h.cache_pages, (uint32_t)(e->o.cache / MST_PAGE)), in_use, h.n_ids);
+	e->cl = classifier_new(&e->o, MIN(h.cache_pages, (uint32_t)(e->o.cache_max / MST_PAGE)), in_use, h.n_ids);
 	if (!e->cl)
 		return err_set(err, HCI_E_NOMEM, "memory stream: no memory for the page cache");
 	e->codecs = e->o.codecs & h.codecs;

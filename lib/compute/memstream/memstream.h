@@ -144,6 +144,7 @@ struct mst_hash {
 struct mst_opts {
 	uint32_t workers;     /* threads; 0: all is computed inside feed(), take() and flush(), the same bytes each time */
 	uint64_t cache;       /* bytes of pages kept at both ends for deltas and repeats: the smaller counts; default 512 MiB */
+	uint64_t cache_max;   /* it grows so far when pages come again that it had no room for; less than cache: it does not */
 	uint64_t window;      /* bytes of stream accepted and not yet acknowledged, at most; also memory; default 64 MiB */
 	uint64_t inflight_ns; /* of these as much as the path carries in this time (source); default 100 ms; ~0: no limit */
 	uint64_t wait_ns;     /* a reference waits so long for a page that another stream brings (destination); default 1 s */

@@ -5,13 +5,14 @@
 #include "base/mem.h"
 
 #define WARM_MAX 3
+#define GONE_BITS (UINT64_C(1) << 23) /* a MiB; of a guest of 8 GiB, all of which had to go, a fifth passes wrongly */
 #define CHAIN_MAX 16 /* of equal content hashes; beyond that somebody makes them on purpose */
 
-bool mirror_init(struct mirror *m, uint32_t n)
+bool mirror_init(struct mirror *m, uint32_t n, uint32_t room)
 {
 	uint32_t size = 1;
 
-	*m = (struct mirror){ 0 };
+	*m = (struct mirror){ .room = MIN(room, n) };
 	if (!n)
 		return true;
 	while (size < n)
@@ -33,6 +34,7 @@ void mirror_free(struct mirror *m)
 	mem_free(m->s);
 	mem_free(m->by_key);
 	mem_free(m->by_quick);
+	mem_free(m->gone);
 }
 
 static inline uint32_t *key_bucket(const struct mirror *m, uint64_t key)
@@ -88,18 +90,45 @@ static void unlink_slot(struct mirror *m, uint32_t i)
 	m->s[i].batch = 0;
 }
 
-/* A slot to use: never used, or the first that the hand finds cold. */
-static uint32_t choose(struct mirror *m)
+static uint64_t gone_bit(uint64_t key)
+{
+	return (key ^ key >> 32) & (GONE_BITS - 1);
+}
+
+static bool is_gone(const struct mirror *m, uint64_t key)
+{
+	uint64_t bit = gone_bit(key);
+
+	return m->gone && (m->gone[bit / 64] >> bit % 64 & 1);
+}
+
+/* Without memory for it, it does not grow. */
+static void note_gone(struct mirror *m, uint64_t key)
+{
+	uint64_t bit = gone_bit(key);
+
+	if (m->room == m->slots.n)
+		return;
+	if (!m->gone)
+		m->gone = mem_calloc(GONE_BITS / 64, sizeof(*m->gone));
+	if (m->gone)
+		m->gone[bit / 64] |= UINT64_C(1) << bit % 64;
+}
+
+/* A slot to use for what has none: never used, or the first that the hand finds cold. */
+static uint32_t choose(struct mirror *m, uint64_t key)
 {
 	uint32_t i;
 
-	if (!m->slots.n)
+	if (!m->room)
 		return MIRROR_NONE;
-	if (m->used < m->slots.n)
+	if (m->used == m->room && m->room < m->slots.n && is_gone(m, key))
+		m->room++;
+	if (m->used < m->room)
 		return m->used++;
 	for (;;) {
 		i = m->hand;
-		m->hand = (m->hand + 1) % m->slots.n;
+		m->hand = (m->hand + 1) % m->used;
 		if (!m->s[i].warm)
 			return i;
 		m->s[i].warm--;
@@ -113,11 +142,13 @@ uint32_t mirror_put(struct mirror *m, uint32_t slot, uint64_t key, uint64_t quic
 	uint8_t *to;
 
 	if (slot == MIRROR_NONE)
-		slot = choose(m);
+		slot = choose(m, key);
 	to = slot == MIRROR_NONE ? NULL : slots_put(&m->slots, slot);
 	if (!to)
 		return MIRROR_NONE;
 	s = &m->s[slot];
+	if (s->batch && s->key != key)
+		note_gone(m, s->key);
 	if (s->batch)
 		unlink_slot(m, slot);
 	if (s->key != key)

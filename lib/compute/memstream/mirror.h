@@ -5,6 +5,9 @@
  *
  * What goes when it is full: pages that were sent once, oldest first; one that was sent again, or served as a repeat,
  * is passed over some times (clock with a small count), as what was changed twice will be changed again.
+ *
+ * It begins with some of its slots, and takes one more whenever a page comes again that had to go: a guest that changes more than fits
+ * would find nothing here, pass after pass. Whether one had to go a filter knows, which may be wrong and so let it grow too early.
  */
 #ifndef MEMSTREAM_MIRROR_H
 #define MEMSTREAM_MIRROR_H
@@ -26,9 +29,12 @@ struct mirror {
 	struct mirror_slot *s;
 	uint32_t *by_key, *by_quick, mask;
 	uint32_t used, hand;
+	uint32_t room;  /* slots that it may use by now */
+	uint64_t *gone; /* filter of the places whose page had to go; NULL while none had to, or if it does not grow */
 };
 
-bool mirror_init(struct mirror *m, uint32_t n); /* false: no memory */
+/* n: slots at most; room: to begin with. False: no memory. */
+bool mirror_init(struct mirror *m, uint32_t n, uint32_t room);
 void mirror_free(struct mirror *m);
 
 static inline uint64_t mirror_key(uint32_t region, uint64_t addr)

@@ -41,12 +41,13 @@ int mst_opts_fill(struct mst_opts *o, const struct mst_opts *user, struct mst_pr
 {
 	*o = user ? *user : (struct mst_opts){ 0 };
 	if (o->workers > WORKERS_MAX || o->batch > MST_BATCH_MAX || (o->batch && o->batch < BATCH_MIN) || o->level < 0 ||
-	    o->level > MST_LEVELS || o->n_providers > MST_PROVIDERS_MAX || o->cache / MST_PAGE > UINT32_MAX / 2)
+	    o->level > MST_LEVELS || o->n_providers > MST_PROVIDERS_MAX || o->cache / MST_PAGE > UINT32_MAX / 2 || o->cache_max / MST_PAGE > UINT32_MAX / 2)
 		return err_set(err, HCI_E_INVAL, "memory stream: an option is out of its range; see memstream.h");
 	if (o->n_providers)
 		memcpy(providers, o->providers, o->n_providers * sizeof(*providers));
 	o->providers = providers;
 	o->cache = o->cache ? o->cache : CACHE_DEFAULT;
+	o->cache_max = MAX(o->cache_max, o->cache);
 	o->window = o->window ? MAX(o->window, MST_WINDOW_MIN) : WINDOW_DEFAULT;
 	o->inflight_ns = o->inflight_ns ? o->inflight_ns : INFLIGHT_DEFAULT;
 	o->linger_ns = o->linger_ns ? o->linger_ns : LINGER_DEFAULT;

@@ -372,7 +372,7 @@ int bench_stages(void)
 	fill_providers();
 	copy(); /* takes the memory */
 	packer = mst_packer_new();
-	if (!mirror_init(&mirror, PAGES))
+	if (!mirror_init(&mirror, PAGES, PAGES))
 		die("no memory");
 	printf("{");
 	stage("memcpy", copy, bytes);

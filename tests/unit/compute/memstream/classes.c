@@ -134,6 +134,37 @@ START_TEST(changes_are_sent_as_changes)
 }
 END_TEST
 
+/* All pages change in each of three turns, and a third of them fits; grow: may the cache? */
+static void turns(bool grow, struct pair_result *r)
+{
+	struct pair_opts o = { .src = { .cache = PAGES / 3 * MST_PAGE, .cache_max = grow ? 1 << 30 : 0 } };
+	struct gen g;
+	uint8_t page[MST_PAGE];
+
+	begin(&g);
+	for (uint32_t turn = 0; turn < 4; turn++)
+		for (unsigned i = 0; i < PAGES; i++) {
+			page_text(page, i + 1);
+			memcpy(page + 64, &turn, sizeof(turn));
+			gen_page(&g, "pc.ram", i * 4096ull, page);
+		}
+	end(&g);
+	run(&g, &o, r);
+	buf_free(&g.b);
+}
+
+START_TEST(the_cache_grows_with_what_comes_again)
+{
+	struct pair_result r;
+
+	turns(false, &r);
+	ck_assert_uint_le(r.src.pages[MST_DELTA], PAGES);
+	turns(true, &r);
+	/* The second turn finds what had to go; the others find all. */
+	ck_assert_uint_ge(r.src.pages[MST_DELTA], 2 * PAGES - PAGES / 10);
+}
+END_TEST
+
 START_TEST(a_small_cache_or_none_is_no_harm)
 {
 	struct pair_result r;
@@ -497,6 +528,7 @@ static Suite *suite(void)
 	tcase_add_test(t, zeroes_cost_next_to_nothing);
 	tcase_add_test(t, repeats_are_sent_once);
 	tcase_add_test(t, changes_are_sent_as_changes);
+	tcase_add_test(t, the_cache_grows_with_what_comes_again);
 	tcase_add_test(t, a_small_cache_or_none_is_no_harm);
 	tcase_add_test(t, pages_are_seen_between_records_of_other_kinds);
 	tcase_add_test(t, noise_is_not_packed);
