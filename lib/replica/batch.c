@@ -269,6 +269,7 @@ static int apply_op(struct repl_disk *d, struct repl_op *op, uint32_t *pos, cons
 
 static void batch_apply(struct repl_disk *d, struct batch *b)
 {
+	uint64_t writes = 0;
 	uint32_t pos = b->pos + b->blocks - b->f->data_blocks;
 	bool ok = b->io.result == (int64_t)b->blocks * HCI_BLOCK && !d->failed;
 	const uint32_t *sums = b->f->crcs;
@@ -284,9 +285,10 @@ static void batch_apply(struct repl_disk *d, struct batch *b)
 		if (ok && apply_op(d, op, &pos, &sums))
 			disk_fail(d, 0, "out of memory for the index of the log");
 		log_unadmit(d, op_priv(op));
-		metric_add(d->m_writes, 1);
 		op_finish(d, op, ok ? 0 : HCI_E_IO);
+		writes++;
 	}
+	metric_add(d->m_writes, writes); /* atomic: it waits for the stores before, so not after each copy */
 }
 
 static void batch_done(struct env_io *io)
