@@ -156,10 +156,29 @@ uint32_t block_sum(const void *block)
 	return crc <= SUM_LOST ? ~crc : crc;
 }
 
+/*
+ * The processor's own prefetching ends at a page's end, so the begin of each block would be waited for: of data that lie in no
+ * cache, as long ones do, that is half of the time.
+ */
+static void prefetch(const uint8_t *block)
+{
+	for (unsigned i = 0; i < HCI_BLOCK; i += 64)
+		__builtin_prefetch(block + i, 0, 2);
+}
+
+static uint32_t sum_of(const void *data, uint32_t i, uint32_t blocks)
+{
+	const uint8_t *p = (const uint8_t *)data + (size_t)i * HCI_BLOCK;
+
+	if (i + 1 < blocks)
+		prefetch(p + HCI_BLOCK);
+	return block_sum(p);
+}
+
 void block_sums(const void *data, uint32_t blocks, uint32_t *sums)
 {
 	for (uint32_t i = 0; i < blocks; i++)
-		sums[i] = block_sum((const uint8_t *)data + (size_t)i * HCI_BLOCK);
+		sums[i] = sum_of(data, i, blocks);
 }
 
 uint32_t block_sums_wrong(const void *data, uint32_t blocks, const uint32_t *sums)
@@ -167,6 +186,6 @@ uint32_t block_sums_wrong(const void *data, uint32_t blocks, const uint32_t *sum
 	uint32_t wrong = 0;
 
 	for (uint32_t i = 0; i < blocks; i++)
-		wrong += block_sum((const uint8_t *)data + (size_t)i * HCI_BLOCK) != sums[i];
+		wrong += sum_of(data, i, blocks) != sums[i];
 	return wrong;
 }
