@@ -110,7 +110,7 @@ class Cluster:
         r = job.get("result", job)
         r = json.loads(r) if isinstance(r, str) else r
         self.at[g] = other(self.at[g])
-        return {**out, "copy_ms": r.get("total_ms"), "downtime_ms": r.get("downtime_ms"), "job": r}
+        return {**out, "copy_ms": r.get("total_ms"), "memory_ms": r.get("memory_ms"), "downtime_ms": r.get("downtime_ms"), "job": r}
 
     def move(self, g, timeout):
         consoles = self._console(g, self.at[g]), self._console(g, other(self.at[g]))

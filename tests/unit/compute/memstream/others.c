@@ -528,9 +528,9 @@ START_TEST(at_once_with_threads)
 		in = src.in;
 		lane_free(&l[i]);
 	}
-	/* Pages of text shrink to a third or so: little more than once. */
+	/* Pages of text shrink to a fourth or so: little more than once, where each by itself would send three times as much. */
 	if (!(_i & 1))
-		ck_assert_uint_lt(wire, in);
+		ck_assert_uint_lt(wire, in / 5 * 2);
 	place_free(&p);
 }
 END_TEST
