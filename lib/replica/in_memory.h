@@ -213,9 +213,11 @@ struct throttle {
 	uint64_t blocks;               /* that the pass under way writes */
 	uint64_t steps, done;          /* of it, for its progress */
 	uint64_t pass_start;
+	uint32_t again, again_part;    /* blocks that came to regions which the pass has; no older than where it began */
 	bool learn;    /* the pass says something about the speed */
 	bool steady;   /* writers were held back, and the log has not been nearly empty since */
 	uint64_t freed, freed_at; /* while steady: blocks of the ring a second; when it was reckoned last */
+	uint64_t steady_at; /* since when */
 	uint64_t next; /* when the next batch may go */
 	struct env_timer timer;
 };

@@ -206,6 +206,8 @@ static void node_set(struct node *n, unsigned i, uint32_t loc, uint32_t sum, uin
 	d->resv -= node_resv(n);
 	if (n->part != THROTTLE_NO_PART)
 		d->throttle.work[n->part] += (uint32_t)loc_is_data(loc) - (uint32_t)loc_is_data(old);
+	else
+		d->throttle.again += loc_is_data(loc);
 	n->live += (uint32_t)(loc != 0) - (uint32_t)(old != 0);
 	n->data += (uint32_t)loc_is_data(loc) - (uint32_t)loc_is_data(old);
 	n->loc[i] = loc;

@@ -30,6 +30,7 @@
 #define STEADY_AIM 80u            /* percent of the ring that is in use then: the more, the more is moved with one stroke */
 #define STEADY_MIN (2 * NS_PER_S)
 #define STEADY_MAX (60 * NS_PER_S)
+#define FIRST_PART 32u            /* of the first pass: done, it tells a speed */
 #define FIRST_PASS 8u             /* seconds it may take: nothing is known of the medium before */
 
 static uint32_t percent(const struct repl_disk *d, unsigned n)
@@ -44,8 +45,9 @@ uint32_t throttle_level(const struct repl_disk *d)
 
 unsigned throttle_urgency(const struct repl_disk *d)
 {
-	uint32_t level = throttle_level(d), used = ring_used(&d->log), ramp = percent(d, RAMP);
+	uint32_t level = throttle_level(d), used = ring_used(&d->log), ramp = percent(d, RAMP) / 4;
 
+	/* All of it where writers become steady: what the first pass does slowly they have to wait for. */
 	if (d->log_waits || used >= level + ramp || d->throttle.steady)
 		return 100;
 	return used <= level ? 0 : (used - level) * 100 / ramp;
@@ -89,6 +91,8 @@ void throttle_pass_begin(struct repl_disk *d)
 	/* As many as a pass has at most: what it really takes is known when slot records are written, which takes time. */
 	p->blocks = p->steps = d->log.blocks / 8;
 	p->done = 0;
+	p->again = 0;
+	p->again_part = part_of(d, d->log.head);
 	p->pass_start = env_now(d->e);
 	/* A few blocks, written because nothing else was to do, say nothing of what the medium can. */
 	p->learn = p->steady || ring_used(&d->log) > throttle_level(d);
@@ -120,6 +124,7 @@ void throttle_pass_end(struct repl_disk *d, bool ok)
 		p->speed = now > p->speed && p->speed ? (p->speed + now) / 2 : (p->speed + 7 * now) / 8;
 	}
 	p->blocks = p->steps = p->done = 0;
+	p->again = 0; /* is listed now */
 }
 
 /*
@@ -131,9 +136,11 @@ static uint64_t speed(const struct repl_disk *d)
 	const struct throttle *p = &d->throttle;
 	uint64_t done = MIN(p->done, p->steps), ns = elapsed(d), now, most;
 
-	if (!p->learn || !p->blocks || !p->steps || !p->speed)
+	if (!p->learn || !p->blocks || !p->steps)
 		return p->speed;
 	now = p->blocks * done / p->steps * NS_PER_S / ns;
+	if (!p->speed) /* the first pass: it is the best that is known, when it has done a bit */
+		return done > p->steps / FIRST_PART ? now : 0;
 	most = p->blocks * (done + p->steps / 16 + 1) / p->steps * NS_PER_S / ns;
 	return MAX(MIN((p->speed * (p->steps - done) + now * done) / p->steps, most), 1);
 }
@@ -161,6 +168,8 @@ static uint64_t bearable(const struct repl_disk *d)
 		least = v * space / work;
 	for (unsigned i = 0; i < MIN(n, PARTS); i++) {
 		work += p->work[(first + i) % PARTS];
+		if ((first + i) % PARTS == p->again_part)
+			work += p->again;
 		if (work)
 			least = MIN(least, v * space / work);
 		space += size;
@@ -185,11 +194,14 @@ static void look_if_steady(struct repl_disk *d)
 	} else if (!p->steady && p->speed && used >= level + percent(d, RAMP) / 4) {
 		p->steady = true;
 		p->freed = p->speed;
-		p->freed_at = env_now(d->e);
+		p->freed_at = p->steady_at = env_now(d->e);
 	}
 }
 
-/* An average over about the time in which the whole log is freed once: the work of write-back comes round in that time. */
+/*
+ * An average over about the time in which the whole log is freed once: the work of write-back comes round in that time. Not
+ * over more than writers have been steady for: the speed that it begins with is that of a pass that was alone with a burst.
+ */
 void throttle_freed(struct repl_disk *d, uint32_t blocks)
 {
 	struct throttle *p = &d->throttle;
@@ -197,7 +209,8 @@ void throttle_freed(struct repl_disk *d, uint32_t blocks)
 
 	if (!p->steady)
 		return;
-	span = MIN(MAX(span, STEADY_MIN), STEADY_MAX);
+	span = MIN(MIN(span, now - p->steady_at), STEADY_MAX);
+	span = MAX(span, STEADY_MIN);
 	p->freed = MAX((uint64_t)(((unsigned __int128)p->freed * span + (uint64_t)blocks * NS_PER_S) / (span + ns)), 1);
 	p->freed_at = now;
 }
@@ -207,13 +220,22 @@ static uint64_t steady_rate(const struct repl_disk *d)
 {
 	uint64_t aim = percent(d, STEADY_AIM), used = MIN(ring_used(&d->log), 2 * aim - 1);
 
-	return d->throttle.steady ? d->throttle.freed * (2 * aim - used) / aim : UINT64_MAX;
+	/* What was written back is freed in the end; at first it lies between what was not. */
+	return d->throttle.steady ? MAX(d->throttle.freed, d->throttle.speed) * (2 * aim - used) / aim : UINT64_MAX;
+}
+
+/* What the burst takes here is missed until write-back has been through the log: a third of it is left for that at most. */
+static uint32_t ramp_of(const struct repl_disk *d)
+{
+	unsigned above = 100 - RESERVE - MIN(d->level, 100 - RESERVE);
+
+	return MAX(percent(d, MIN(RAMP, above / 3)), 1);
 }
 
 /* UINT64_MAX: any. */
 static uint64_t allowed(const struct repl_disk *d)
 {
-	uint32_t level = throttle_level(d), used = ring_used(&d->log), ramp = percent(d, RAMP);
+	uint32_t level = throttle_level(d), used = ring_used(&d->log), ramp = ramp_of(d);
 	uint64_t r, most = steady_rate(d);
 
 	if (d->full)

@@ -131,7 +131,7 @@ int list_missed(struct vol *v, uint32_t segment, unsigned pos, struct repl_regio
 	struct seg *s = &v->segs[segment];
 	struct leg *l = seg_leg(v, s, pos);
 	/* It may have lost the end of its log, and with it more than was written after it left: settle.c. */
-	uint64_t held = vol_mutated(v->x, VOL_MUTATE_SETTLE_HIGH) ? UINT64_MAX : l->at_open.stable_seq;
+	uint64_t held = vol_mutated(v->x, VOL_MUTATE_SETTLE_HIGH | VOL_MUTATE_LEFT_LATE) ? UINT64_MAX : l->at_open.stable_seq;
 	uint64_t since = s->joining[pos] ? 0 : MIN(l->left_seq, held);
 	/* A disk that came back without what it had acknowledged is believed nothing. */
 	bool believe = s->joining[pos] || l->left_seq;
