@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 
-from bed import BED, NAME, NODES, TESTBED, Meter, Pause, other, said, tb, wait_for
+from bed import BED, NAME, NODES, TESTBED, Meter, Pause, other, said, size, tb, wait_for
 
 
 class Cluster:
@@ -19,6 +19,7 @@ class Cluster:
         self.store, self.pki = f"sqlite:{BED}/shared/cluster.db", f"{BED}/shared/pki"
         self.certs = f"{self.pki}/admin"
         self.at = {}  # guests, and where they are
+        self.born = {}  # what their consoles and the node's log had before: an earlier guest of the name may have written there
         self._make()
 
     def _run(self, *args):
@@ -68,6 +69,7 @@ class Cluster:
         self.hcictl("volume", "import", name, self.disk)
         self.hcictl("vm", "define", name, "--node", "n1", "--memory", f"{self.a.memory}M", "--kernel", f"{self.image}/vmlinuz",
                     "--initrd", f"{self.image}/initrd", "--cmdline", cmdline, "--volume", name)
+        self.born[name] = size(self._console(name, "n1")), self._size("n1")
         self.hcictl("vm", "start", name)
         self.at[name] = "n1"
 
@@ -76,7 +78,7 @@ class Cluster:
 
     def wait_ready(self):
         for g in self.at:
-            wait_for(f"guest {g}", 900, lambda: said(self._console(g, "n1"), self.a.ready))
+            wait_for(f"guest {g}", 900, lambda: said(self._console(g, "n1"), self.a.ready, self.born[g][0]))
 
     def forget(self, without=""):
         """Both services start anew: no pages of guests that moved before. Until each volume's blocks are known again."""
@@ -91,7 +93,7 @@ class Cluster:
     def wait_known(self, since=None):
         for g, n in self.at.items():
             wait_for(f"what is on volume {g}", 120, lambda: said(
-                self._log(n), f"volume {g}: what its blocks contain is known", since[n] if since else 0))
+                self._log(n), f"volume {g}: what its blocks contain is known", since[n] if since else self.born[g][1]))
         time.sleep(1)
 
     def _start_move(self, g, timeout):
