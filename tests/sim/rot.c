@@ -93,7 +93,14 @@ void rot_log(struct env *e, struct sim *sim, const char *path, const struct uuid
 			uint32_t block = x->pos + (sim_rand_below(sim, 2) ? 0 : (uint32_t)sim_rand_below(sim, x->blocks));
 			uint8_t *p = l.bytes + (size_t)block * HCI_BLOCK;
 
-			p[sim_rand_below(sim, sim_rand_below(sim, 2) ? 200 : HCI_BLOCK)] ^= (uint8_t)(1u << sim_rand_below(sim, 8));
+			if (last) { /* where it surely does harm */
+				block = x->pos;
+				p = l.bytes + (size_t)block * HCI_BLOCK;
+				p[8 + sim_rand_below(sim, 80)] ^= 1;
+			} else {
+				p[sim_rand_below(sim, sim_rand_below(sim, 2) ? 200 : HCI_BLOCK)] ^=
+					(uint8_t)(1u << sim_rand_below(sim, 8));
+			}
 			(void)fiber_write(e, l.f, p, HCI_BLOCK, (uint64_t)block * HCI_BLOCK, ENV_IO_DSYNC);
 		}
 	}

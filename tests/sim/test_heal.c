@@ -567,7 +567,7 @@ START_TEST(a_disk_that_returns_without_the_end_of_its_log_gets_that_too)
 	struct cl_disk *d;
 
 	o.log_size = 4 * MiB;
-	o.seed = 1 + (unsigned)_i / 2; /* the bit may flip where it does no harm */
+	o.seed = 1 + (unsigned)_i / 2;
 	heal_up(&h, &o, &v);
 	heal_call(&h, &h.c->client[0], heal_attach, &h);
 	heal_call(&h, &h.c->client[0], write_one, &before);
