@@ -9,6 +9,7 @@
 
 #define PREPARE_TIME (20 * NS_PER_S)
 #define RESTART_TIME (10 * NS_PER_S) /* a destination's service that is just being started anew has this long */
+#define GIVE_UP_TIME (15 * NS_PER_S) /* for libvirt, after it was told to */
 #define AGAIN (200 * NS_PER_MS)
 
 /* ---- before anything moves ---- */
@@ -317,13 +318,35 @@ static void limit(struct nvm *m, struct handover_out *o)
 	ho_out_limit(o->path, o->bandwidth && share ? MIN(o->bandwidth, share) : o->bandwidth ? o->bandwidth : share);
 }
 
+/*
+ * libvirt was told to give up, but it may wait for the other libvirt, and that for a QEMU which says nothing any more. What
+ * the end of its connection means is known: a link can be cut at any moment. But not in post-copy, which may have begun before
+ * we hear of it.
+ */
+static void insist(struct nvm *m, struct handover_out *o, uint64_t *told)
+{
+	uint64_t now = env_now(m->n->e);
+	struct hci_error why;
+
+	if (o->cm.postcopy_ns)
+		return;
+	if (!*told && (atomic_load(&o->cancel) || now > o->limit))
+		*told = now;
+	if (!*told || now < *told + GIVE_UP_TIME)
+		return;
+	err_set(&why, HCI_E_TIMEOUT, "VM %s: its migration does not end though libvirt was told so", m->name);
+	ho_out_cut(o->path, &why);
+}
+
 static int migrate(struct nvm *m, struct handover_out *o, struct core_job *j, struct hci_error *err)
 {
 	struct env *e = m->n->e;
 	struct vm_thread t;
 	bool dead = false;
+	uint64_t told = 0;
 	int rc;
 
+	o->limit = o->cm.timeout_ns ? env_now(e) + o->cm.timeout_ns : UINT64_MAX;
 	limit(m, o);
 	rc = vm_thread_start(e, &t, migrate_thread, o, err);
 	if (rc)
@@ -336,6 +359,7 @@ static int migrate(struct nvm *m, struct handover_out *o, struct core_job *j, st
 		if (in_postcopy(o))
 			handover_commit(m, o);
 		limit(m, o);
+		insist(m, o, &told);
 		if (!t.done && tell_progress(o, j))
 			atomic_store(&o->cancel, true);
 	}

@@ -317,6 +317,11 @@ void ho_out_stat(const struct ho_out *o, struct ho_stat *out)
 		add_up(c, out);
 }
 
+void ho_out_cut(struct ho_out *o, const struct hci_error *why)
+{
+	side_close(&o->side, why);
+}
+
 void ho_out_close(struct ho_out *o, const struct hci_error *why)
 {
 	if (!o)

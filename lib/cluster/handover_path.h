@@ -36,6 +36,9 @@ const char *ho_out_migrate_uri(const struct ho_out *o);
 /* why: NULL, or what the other end is told. NULL is fine for o. */
 void ho_out_close(struct ho_out *o, const struct hci_error *why);
 
+/* As if the link were cut: libvirt and QEMU see their connections end. */
+void ho_out_cut(struct ho_out *o, const struct hci_error *why);
+
 struct ho_stat {
 	uint64_t memory_ns; /* from QEMU's first byte until the other QEMU had the last */
 	struct mst_stats memory; /* of QEMU's streams so far */

@@ -10,7 +10,8 @@
 rounds=${4:-8}
 RANDOM=${5:-$$}
 echo "# seed ${5:-$$}"
-kinds=(cut destination_killed source_killed cancelled qemu_killed libvirtd_killed qemu_stalls nothing)
+kinds=(cut destination_killed source_killed cancelled qemu_killed libvirtd_killed source_libvirtd_killed qemu_stalls
+	service_stalls nothing)
 
 at=n1 to=n2 # where the guest is, where it goes
 
@@ -29,10 +30,19 @@ source_killed() { service_kill "$at" && node_start "$at"; }
 cancelled() { :; }
 qemu_killed() { tb exec "$to" pkill -9 qemu-system || true; }
 libvirtd_killed() { tb stop "$to" libvirtd KILL && tb libvirt "$to" restart; }
+source_libvirtd_killed() { tb stop "$at" libvirtd KILL && tb libvirt "$at" restart; }
 qemu_stalls() {
 	tb exec "$to" pkill -STOP qemu-system || return 0
 	nap $((RANDOM % 3000))
 	tb exec "$to" pkill -CONT qemu-system
+}
+# Shorter and longer than the six seconds after which a silent node counts as lost.
+service_stalls() {
+	local pid
+	pid=$(service_pid "$to")
+	kill -STOP "$pid"
+	nap $((RANDOM % 9000))
+	kill -CONT "$pid"
 }
 nothing() { :; }
 
@@ -59,7 +69,7 @@ round() {
 	[ "$kind" != nothing ] || check "$kind: it moved" [ "$rc" = 0 ]
 	check "$kind: runs at one node" wait_for 40 one_side
 	check "$kind: the guest writes" writes
-	check "$kind: nothing is left of the path" wait_for 5 no_path
+	check "$kind: nothing is left at the other" wait_for 15 nothing_on "$to"
 }
 
 cluster_up

@@ -6,6 +6,8 @@ ctl_bin=$1 node_bin=$2 plugins=$3
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 name=vm-$(basename "$0" .sh)
 failed=0 checks=0
+pki=             # with TLS: the directory of the nodes' certificates
+declare -A cert_of # a node that takes another's than its own
 
 if [ "$(id -u)" != 0 ]; then
 	echo "skipped: the test bed needs root"
@@ -17,7 +19,8 @@ bed=${HCI_TESTBED_DIR:-/var/tmp/hci-testbed}/$name
 store=sqlite:$bed/shared/cluster.db
 # What hangs ends in time for cleanup() to show the logs.
 ctl() { tb exec n1 timeout 150 env HCI_PLUGIN_DIR="$plugins" "$ctl_bin" "$store" "$@"; }
-run_dir() { echo "$bed/nodes/$1/data/run"; }
+inside_run_dir() { echo "$bed/nodes/$1/data/run"; } # as the node sees it
+run_dir() { inside_run_dir "$1"; }                  # from outside
 console() { echo "$(run_dir "$1")/v1.console"; }
 
 cleanup() {
@@ -55,9 +58,11 @@ wait_for() {
 }
 
 node_start() {
-	mkdir -p "$(run_dir "$1")" "$bed/nodes/$1/disks/d1/hci"
+	local c=${pki:+$pki/${cert_of[$1]:-$1}}
+	mkdir -p "$(inside_run_dir "$1")" "$bed/nodes/$1/disks/d1/hci"
 	tb start "$1" node env HCI_PLUGIN_DIR="$plugins" ${node_env:-} "$node_bin" --store "$store" --name "$1" \
-		--listen "tcp:10.77.0.${1#n}:7400" --run-dir "$(run_dir "$1")" --libvirt qemu:///system >/dev/null
+		--listen "tcp:10.77.0.${1#n}:7400" --run-dir "$(inside_run_dir "$1")" --libvirt qemu:///system \
+		${c:+--ca "$c/ca.crt" --cert "$c/node.crt" --key "$c/node.key"} >/dev/null
 }
 service_up() { grep -q 'listening on' "$bed/nodes/$1/log/node.log"; }
 service_pid() {
@@ -75,8 +80,9 @@ service_kill() { tb stop "$1" node KILL; }
 bed_up() {
 	trap cleanup EXIT
 	image=$("$here/../../testbed/image.sh" --quiet) || exit 1
-	tb up --nodes 2 --disks 1 --disk-size 2G --libvirt --owner $$ >/dev/null || exit 1
+	tb up --nodes 2 --disks "${disks:-1}" --disk-size 2G --libvirt --owner $$ >/dev/null || exit 1
 	ctl create || exit 1
+	[ "$(type -t before_nodes)" != function ] || before_nodes
 	node_start n1
 	node_start n2
 	wait_for 60 service_up n1 && wait_for 60 service_up n2 || exit 1
@@ -91,7 +97,11 @@ cluster_up() {
 }
 
 # Sockets that libvirt's and QEMU's bytes leave and arrive through.
-no_path() { [ -z "$(ls "$(run_dir n1)" "$(run_dir n2)" | grep '^mig-')" ]; }
+no_path() { [ -z "$(ls "$(run_dir n1)" "$(run_dir n2)" "$bed"/nodes/n[12]/data/run | grep '^mig-')" ]; }
+# Neither domain nor process nor socket of the VM, and nothing that a migration takes.
+nothing_on() {
+	no_path && no_domain_on "$1" && ! tb exec "$1" pgrep -f guest=v1 >/dev/null && [ ! -e "$(run_dir "$1")/v1-vol.sock" ]
+}
 vm_is_on() { ctl vms | grep -q "^v1 node=$1 wanted=1 state=1"; }
 domain_on() { tb exec "$1" virsh -q list --all 2>/dev/null | grep -qw v1; }
 no_domain_on() { ! domain_on "$1"; }

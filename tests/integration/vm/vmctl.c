@@ -191,15 +191,18 @@ static int do_stop(char **a) /* VM destroy|shutdown */
 		       job_end(job, 0);
 }
 
-static int do_migrate(char **a) /* VM NODE BANDWIDTH CANCEL_AFTER_MS [storage | postcopy=MS] */
+/* VM NODE BANDWIDTH CANCEL_AFTER_MS [storage | postcopy=MS]; time limit: VM_TIMEOUT ms, if that is set */
+static int do_migrate(char **a)
 {
 	struct hci_migrate_opts o = HCI_MIGRATE_OPTS_INIT;
+	const char *limit = getenv("VM_TIMEOUT");
 	hci_job *job;
 
 	o.to = a[1];
 	o.bandwidth_bytes = strtoull(a[2], NULL, 10);
 	o.with_storage = a[4] && !strcmp(a[4], "storage");
 	o.postcopy_ms = a[4] && !strncmp(a[4], "postcopy=", 9) ? (uint32_t)atoi(a[4] + 9) : 0;
+	o.timeout_ms = limit ? (uint32_t)atoi(limit) : o.timeout_ms;
 	return hci_vm_migrate(cluster, a[0], &o, &job, &err) ? fail("migrate") : job_end(job, atoi(a[3]));
 }
 
@@ -289,6 +292,22 @@ static const struct {
 	{ "limit", do_limit, 2 },   { "replicas", do_replicas, 2 }, { "copies", do_copies, 2 },
 };
 
+/* VM_CERTS: a directory as hcictl pki issue makes them, for "admin". */
+static void use_certs(struct hci_cluster_opts *o, const char *dir)
+{
+	static char ca[256], cert[256], key[256];
+
+	if (!dir)
+		return;
+	snprintf(ca, sizeof(ca), "%s/ca.crt", dir);
+	snprintf(cert, sizeof(cert), "%s/node.crt", dir);
+	snprintf(key, sizeof(key), "%s/node.key", dir);
+	o->ca_file = ca;
+	o->cert_file = cert;
+	o->key_file = key;
+	o->client_name = "admin";
+}
+
 int main(int argc, char **argv)
 {
 	struct hci_cluster_opts o = HCI_CLUSTER_OPTS_INIT;
@@ -300,6 +319,7 @@ int main(int argc, char **argv)
 		return hci_cluster_create(argv[1], "test", &err) ? fail("create") : 0;
 	o.store_url = argv[1];
 	o.log = say;
+	use_certs(&o, getenv("VM_CERTS"));
 	if (hci_cluster_open(&cluster, &o, &err))
 		return fail("open");
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(*verbs); i++)
