@@ -35,7 +35,6 @@ static const struct mutation {
 	{ "remove-early", VOL_MUTATE_REMOVE_EARLY, 0, 0 },
 	{ "no-sums", VOL_MUTATE_NO_SUMS, 0, 0 },
 	{ "foreign-map", VOL_MUTATE_FOREIGN_MAP, 0, 0 },
-	{ "settle-high", VOL_MUTATE_SETTLE_HIGH, 0, 0 },
 	{ "no-fence", 0, REPL_MUTATE_NO_FENCE, 0 },
 	{ "fence-unsynced", 0, REPL_MUTATE_FENCE_UNSYNCED, 0 },
 	{ "log-unsynced", 0, REPL_MUTATE_LOG_UNSYNCED, 0 },

@@ -514,7 +514,7 @@ static void expect_difference(void)
 
 /*
  * The writer went away in peace: the other replica knows that nothing is in flight, and this one has lost the last of it.
- * From i 4 on with the planted bug settle-high, which must be noticed.
+ * From i 4 on with that planted as a bug, which must be noticed.
  */
 START_TEST(nor_does_it_help_that_the_other_knows_it_stable)
 {
