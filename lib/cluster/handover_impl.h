@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the files of a live migration's source share: handover.c runs it, handover_end.c ends it.
+ * What the files of a live migration's source share: handover.c runs it, handover_release.c lets the volumes go, handover_end.c ends it.
  */
 #ifndef CLUSTER_HANDOVER_IMPL_H
 #define CLUSTER_HANDOVER_IMPL_H
