@@ -150,7 +150,8 @@ void handover_cancel(struct nvm *m, const char *to)
 		body_of(&body, m, "");
 		rc = handover_call(m->n, to, HO_CANCEL, &body, CALL_TIME, &call, &err);
 		rpc_call_free(&call);
-		if (!rc || !core_alive(m->n->core, to) || env_now(m->n->e) > end || m->n->stopping)
+		/* A certificate that is refused is refused the next time, too. */
+		if (!rc || rc == HCI_E_AUTH || !core_alive(m->n->core, to) || env_now(m->n->e) > end || m->n->stopping)
 			break;
 		fiber_sleep(m->n->e, AGAIN);
 	}

@@ -53,7 +53,9 @@ stranger() {
 	echo "# n2 has a certificate of another cluster"
 	cert_of[n2]=stranger
 	service_again n2
+	local began=$SECONDS
 	check "the migration fails" fails 60000
+	check "soon" [ $((SECONDS - began)) -lt 15 ]
 	check "and says why" says 'certificate'
 	as_before stranger
 	cert_of[n2]=n2
