@@ -215,6 +215,14 @@ static struct hci_disk_info disk_again(const struct hci_disk_info *was)
 	return out;
 }
 
+/* At once, but for a node whose heartbeat is late on a busy machine: its disks are shown offline until it comes. */
+static void disk_is(const struct hci_disk_info *d, uint32_t state)
+{
+	for (int i = 0; i < 300 && disk_again(d).state == HCI_DISK_OFFLINE; i++)
+		usleep(100000);
+	ck_assert_uint_eq(disk_again(d).state, state);
+}
+
 /* What is on disks follows what the map says, a little later: space is given back. */
 static void wait_segments(uint64_t want)
 {
@@ -295,12 +303,12 @@ START_TEST(a_disk_is_emptied_under_load_and_removed)
 	ck_assert_uint_eq(copies_on("v", d.uuid) + copies_on("idle", d.uuid), 0);
 	/* It may be used again, and be emptied again. */
 	ok(hci_disk_activate(w.client, d.uuid, &w.err));
-	ck_assert_int_eq(disk_again(&d).state, HCI_DISK_ONLINE);
+	disk_is(&d, HCI_DISK_ONLINE);
 	ok(hci_disk_evacuate(w.client, d.uuid, NULL, &w.err));
-	ck_assert_int_eq(disk_again(&d).state, HCI_DISK_EVACUATING);
+	disk_is(&d, HCI_DISK_EVACUATING);
 	ok(hci_disk_set_pool(w.client, d.uuid, NULL, &w.err));
 	ck_assert_str_eq(disk_again(&d).pool, "");
-	ck_assert_int_eq(disk_again(&d).state, HCI_DISK_ONLINE);
+	disk_is(&d, HCI_DISK_ONLINE);
 	ok(hci_disk_set_pool(w.client, d.uuid, "p", &w.err));
 	ck_assert_int_eq(hci_disk_set_pool(w.client, d.uuid, NULL, &w.err), HCI_E_STATE);
 	ok(hci_disk_evacuate(w.client, d.uuid, NULL, &w.err));
@@ -538,7 +546,7 @@ START_TEST(a_cancelled_change_is_taken_back)
 	hci_job_unref(job);
 	ck_assert(rc == HCI_E_CANCELLED || rc == 0);
 	if (rc)
-		ck_assert_int_eq(disk_again(&d).state, HCI_DISK_ONLINE);
+		disk_is(&d, HCI_DISK_ONLINE);
 	user_stop(u);
 	world_down(&w);
 }
