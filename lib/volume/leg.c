@@ -23,9 +23,22 @@ struct leg *leg_find(struct vol *v, const struct uuid *disk)
 	return NULL;
 }
 
+static const struct rec_out *is_out(const struct vol *v, const struct uuid *disk)
+{
+	for (uint32_t i = 0; i < v->sync->n; i++)
+		if (uuid_eq(&v->sync->out[i].disk, disk))
+			return &v->sync->out[i];
+	return NULL;
+}
+
+/*
+ * Whatever it is made for, it is out if the store says so. A disk may be so without having a copy: whoever replaced it died before
+ * it was struck off the list. If it takes over from another it has to come back first, like any other.
+ */
 int leg_add(struct vol *v, const struct uuid *disk, struct leg **out)
 {
 	struct leg *l = leg_find(v, disk);
+	const struct rec_out *o = is_out(v, disk);
 	struct leg **legs;
 
 	*out = l;
@@ -51,6 +64,9 @@ int leg_add(struct vol *v, const struct uuid *disk, struct leg **out)
 	list_init(&l->ops);
 	fiber_cond_init(&l->changed);
 	l->down_since = env_now(v->e);
+	l->out = o != NULL;
+	l->left_seq = o ? o->left_seq : 0;
+	l->out_since = o ? o->since : 0;
 	v->legs[v->nlegs++] = l;
 	*out = l;
 	return 0;

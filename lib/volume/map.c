@@ -10,28 +10,12 @@ uint32_t map_segments(const struct rec_volume *r)
 	return (uint32_t)((r->size + r->segment_size - 1) / r->segment_size);
 }
 
-static const struct rec_out *is_out(const struct vol *v, const struct uuid *disk)
-{
-	for (uint32_t i = 0; i < v->sync->n; i++)
-		if (uuid_eq(&v->sync->out[i].disk, disk))
-			return &v->sync->out[i];
-	return NULL;
-}
-
 static int leg_of(struct vol *v, const struct uuid *disk, struct leg **out, struct hci_error *err)
 {
-	const struct rec_out *o;
-	uint32_t had = v->nlegs;
 	int rc = leg_add(v, disk, out);
 
 	if (rc)
 		return err_set(err, rc, "volume %s: too many disks, or out of memory", v->rec.name);
-	if (v->nlegs != had) {
-		o = is_out(v, disk);
-		(*out)->out = o != NULL;
-		(*out)->left_seq = o ? o->left_seq : 0;
-		(*out)->out_since = o ? o->since : 0;
-	}
 	(*out)->used = true;
 	return 0;
 }
@@ -184,6 +168,7 @@ static int pos_add(struct vol *v, struct seg *s, const struct rec_replica *r, st
 	rc = leg_of(v, &r->disk, &to, err);
 	if (rc)
 		return rc;
+	to->out_since = env_realtime(v->e); /* it has just been chosen: not to be replaced at once for having left long ago */
 	s->leg[k] = to->idx;
 	s->joining[k] = r->joining;
 	s->missed[k] = true;

@@ -103,7 +103,7 @@ struct leg {
 	bool local;         /* our own node's */
 	enum leg_state state;
 	bool used;          /* some segment has it */
-	bool out;           /* the store says it is out of the set (left_seq, since) */
+	bool out;           /* the store says it is out of the set (left_seq, since), be it used or not */
 	bool suspect;       /* lost contact or failed while in the set: leaves if other copies are up */
 	bool leaving;       /* chosen to leave by the transaction under way */
 	uint64_t left_seq, out_since;
