@@ -12,7 +12,7 @@
 
 static const uint8_t id[16] = { 'd', 'i', 's', 'k', 1 };
 
-static uint64_t now_ns;
+static _Atomic uint64_t now_ns; /* the codec's threads ask, too */
 
 static uint64_t fake_now(void *ctx)
 {
