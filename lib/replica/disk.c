@@ -422,7 +422,7 @@ static void drain(struct repl_disk *d)
 	while (d->open_ops && !d->failed)
 		fiber_cond_wait(d->e, &d->drained);
 	d->drain = true;
-	while (!log_empty(d) && !d->failed && !d->full) {
+	while ((!log_empty(d) || wb_records_lag(d)) && !d->failed && !d->full) {
 		fiber_cond_signal(d->e, &d->wb);
 		fiber_cond_wait(d->e, &d->drained);
 	}

@@ -251,6 +251,7 @@ int space_refresh(struct repl_disk *d); /* from a fiber */
 struct wb;
 void wb_fiber(void *disk);
 int wb_pass(struct repl_disk *d); /* under wb_lock; -errno */
+bool wb_records_lag(struct repl_disk *d);
 int wb_take(struct repl_disk *d, struct wb *w, const struct list *end); /* the snapshots of a pass; -errno */
 int wb_checkpoint(struct repl_disk *d, uint64_t tail_lsn);
 

@@ -274,9 +274,15 @@ static bool log_live(const struct repl_disk *d)
 	return d->log.tail_lsn <= d->log.applied;
 }
 
-static bool wanted(const struct repl_disk *d)
+/* What a slot was told to be stable after its last batch is in memory only: worth a write when the disk is closed. */
+bool wb_records_lag(struct repl_disk *d)
 {
-	if (d->failed || !log_live(d))
+	return next_dirty_vol(d, d->passes + 1) != NULL;
+}
+
+static bool wanted(struct repl_disk *d)
+{
+	if (d->failed || (!log_live(d) && !(d->drain && wb_records_lag(d))))
 		return false;
 	/* Short of space: what is zeroed in the log gives some back once it is applied. */
 	return d->drain || d->early || d->log_waits || d->short_of_space || ring_used(&d->log) > throttle_level(d) || throttle_steady(d) ||

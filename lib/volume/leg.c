@@ -303,15 +303,16 @@ static void leg_try(struct leg *l)
 }
 
 /*
- * What no request has met with: the connection is gone, or the node says that the disk has failed. While others are written to
- * it is told what is stable, so that what it knows does not fall behind: it would be settled from there (settle.c).
+ * What no request has met with: the connection is gone, or the node says that the disk has failed. What is stable it is told,
+ * so that what it knows does not fall behind (it would be settled from there, settle.c): while others are written to, and
+ * when it was opened anew while nobody writes.
  */
 static void leg_check_idle(struct leg *l)
 {
 	struct vol *v = l->v;
 	const struct rec_disk *d = l->v->x->disk(l->v->x->arg, &l->disk);
 
-	if (v->ready && !v->draining && !l->out && l->stable_told < io_stable(v) && !list_empty(&v->flight))
+	if (v->ready && !v->draining && !l->out && l->stable_told < io_stable(v))
 		leg_tell_stable(l, io_stable(v));
 	if (!rpc_conn_ok(l->conn))
 		leg_fail(l, HCI_E_CLOSED, "connection lost");

@@ -324,6 +324,9 @@ int sync_rejoin(struct leg *l, struct hci_error *err)
 			l->out = false;
 			/* It failed meanwhile: it is in the set, so it has to leave like any other. */
 			l->suspect = l->state != LEG_UP;
+			/* Perhaps nobody writes now, and a writer's death would have all that was copied settled again. */
+			if (l->state == LEG_UP)
+				leg_tell_stable(l, io_stable(v));
 		}
 	}
 	fiber_mutex_unlock(v->e, &v->set_lock);

@@ -9,7 +9,7 @@
 #include "sim/heal.h"
 #include "unit/harness.h"
 
-#define STEP (75 * NS_PER_US)
+#define STEP (125 * NS_PER_US)
 #define MOMENTS 80u
 
 static struct heal h;

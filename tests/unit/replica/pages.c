@@ -221,6 +221,42 @@ START_TEST(nor_is_the_last_number_forgotten)
 }
 END_TEST
 
+static bool heard;
+
+static void on_heard(struct repl_op *op)
+{
+	heard = op->status == 0;
+}
+
+/* After the last batch has been written back: no pass will come. A node that goes in peace keeps it all the same. */
+static void stable_body(struct env *e, const char *path)
+{
+	struct repl_op op = { .kind = REPL_STABLE, .stable = 15, .done = on_heard };
+	struct repl_slot_state st;
+	struct rig r;
+
+	rig_begin(&r, e, path);
+	write_run(&r, 16);
+	settle(&r);
+	op.slot = r.s;
+	heard = false;
+	repl_submit(&op);
+	while (!heard)
+		fiber_sleep(e, NS_PER_MS);
+	rig_close(&r, false);
+	ck_assert_int_eq(repl_disk_open(e, path, &r.o, &r.d, NULL), 0);
+	ck_assert_int_eq(repl_slot_open_ro(r.d, &(struct uuid){ { 1, 0x77 } }, &r.s, &st, NULL), 0);
+	ck_assert_uint_eq(st.stable_seq, 15);
+	repl_slot_put(r.s);
+	repl_disk_close(r.d, false);
+}
+
+START_TEST(nor_what_was_told_last)
+{
+	real_run(stable_body);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("replica pages");
@@ -230,6 +266,7 @@ static Suite *suite(void)
 	tcase_add_loop_test(t, what_was_written_never_reads_as_zeroes, 0, 2 * ROTS * ROTS);
 	tcase_add_loop_test(t, a_rotten_record_lets_no_old_writer_in, 0, 4 * ROTS);
 	tcase_add_loop_test(t, nor_is_the_last_number_forgotten, 0, 2);
+	tcase_add_test(t, nor_what_was_told_last);
 	suite_add_tcase(s, t);
 	return s;
 }
