@@ -9,6 +9,8 @@
 #include <signal.h>
 
 #define WATCH (200 * NS_PER_MS)
+#define DOWNTIME_MS 300u /* QEMU's own default */
+#define FIRST_DOWNTIME_MS 5u
 #define LOOK_AGAIN (30 * NS_PER_S)
 #define NO_LIMIT 1000000 /* MiB/s */
 
@@ -82,23 +84,58 @@ static void look(struct run *r, struct compute_progress *out)
 	virTypedParamsFree(p, n);
 }
 
+/*
+ * How long QEMU may stop the guest. It multiplies that with the pace of the last 100 ms, and sends what is left by then while the
+ * guest is stopped. In the first pass over the memory most pages cost next to nothing (they are zero, or known at the other side), so
+ * that pace says nothing of the pages that the guest changes, and the guest would be stopped for seconds on a slow link. So
+ * the limit is next to nothing until QEMU has had its pace from changed pages alone.
+ *
+ * Not under TCG: there QEMU 7.2 misses changes of pages, the more the more often it looks for them, and guests stop for a
+ * while or for good (docs/compute.md). HCI_MIGRATE_PATIENT in the environment, for measurements: there, too.
+ */
+struct patience {
+	uint32_t wanted_ms;
+	bool low, set;  /* as QEMU was told */
+	unsigned later; /* looks that saw a later pass */
+};
+
+static void limit_downtime(struct patience *p, virDomainPtr d, uint64_t pass)
+{
+	if (p->set)
+		return;
+	if (!p->low && pass < 2)
+		p->low = !virDomainMigrateSetMaxDowntime(d, FIRST_DOWNTIME_MS, 0);
+	if (pass >= 2 && (p->later++ || !p->low))
+		p->set = !virDomainMigrateSetMaxDowntime(d, p->wanted_ms, 0);
+}
+
+static bool may_look_often(virDomainPtr d)
+{
+	char *xml = virDomainGetXMLDesc(d, 0);
+	bool kvm = xml && strstr(xml, "<domain type='kvm'");
+
+	free(xml);
+	return kvm || secure_getenv("HCI_MIGRATE_PATIENT");
+}
+
 /* Returns why it was stopped: 0 (it was not), HCI_E_CANCELLED or HCI_E_TIMEOUT. */
 static int watch(struct run *r, struct compute_migrate *m)
 {
 	uint64_t end = m->timeout_ns ? compute_now() + m->timeout_ns : UINT64_MAX;
 	uint64_t post = m->postcopy_ns ? compute_now() + m->postcopy_ns : UINT64_MAX;
-	bool downtime_set = !m->max_downtime_ms, postcopy = false;
+	struct patience patience = { .wanted_ms = m->max_downtime_ms ? m->max_downtime_ms : DOWNTIME_MS };
+	bool often = may_look_often(r->watched);
+	bool postcopy = false;
 	int stop = 0;
 
-	while (!wait_done(r, WATCH)) {
+	while (!wait_done(r, patience.set ? WATCH : WATCH / 2)) {
 		struct compute_progress now;
 
-		if (!downtime_set)
-			downtime_set = !virDomainMigrateSetMaxDowntime(r->watched, m->max_downtime_ms, 0);
 		/* Too early, it is refused, and so it is when all has arrived. */
 		if (compute_now() > post && !postcopy && !stop)
 			postcopy = !virDomainMigrateStartPostCopy(r->watched, 0);
 		look(r, &now);
+		limit_downtime(&patience, r->watched, often ? now.pass : 2);
 		now.postcopy = postcopy;
 		m->bytes = MAX(m->bytes, now.done);
 		if (m->progress && m->progress(m->arg, &now) && !stop && !postcopy)
