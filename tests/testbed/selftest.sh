@@ -156,9 +156,18 @@ elsif ($what eq 'send') { print $s "x" x 1000000 for 1 .. 30; $s->shutdown(1); m
 elsif ($proto eq 'udp') { $| = 1; my $b; print "got $b\n" while defined $s->recv($b, 100) }
 else { my $c = $s->accept; my ($n, $b) = (0); $n += length $b while sysread $c, $b, 1 << 20; print $c "$n\n" }
 END
+# sink NODE tcp|udp: returns when it listens.
+sink() {
+	"$tb" start "$1" "$2" perl "$scratch/net.pl" sink "$2" || return 1
+	for _ in {1..100}; do
+		[ -z "$("$tb" exec "$1" ss -Hln "--$2" 'sport = :7000')" ] || return 0
+		sleep 0.05
+	done
+	return 1
+}
 one_way() {
 	local n
-	for n in n1 n2; do "$tb" start $n udp perl "$scratch/net.pl" sink udp; done
+	for n in n1 n2; do sink $n udp; done
 	"$tb" exec n1 perl "$scratch/net.pl" send udp n2
 	"$tb" exec n2 perl "$scratch/net.pl" send udp n1
 	sleep 0.1
@@ -167,7 +176,7 @@ one_way() {
 }
 transfer_takes() {
 	local t0 t
-	"$tb" start n2 tcp perl "$scratch/net.pl" sink tcp || return 1
+	sink n2 tcp || return 1
 	t0=${EPOCHREALTIME/./}
 	"$tb" exec n1 perl "$scratch/net.pl" send tcp n2 || return 1
 	t=$((${EPOCHREALTIME/./} - t0))
