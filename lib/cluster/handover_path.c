@@ -473,8 +473,13 @@ void ho_clean(struct node *n)
 	if (env_listdir(n->e, n->run_dir, &names))
 		return;
 	for (size_t k = 0; names[k]; k++) {
+		size_t len = strlen(names[k]);
+
+		snprintf(path, sizeof(path), "%s/%.90s", n->run_dir, names[k]);
+		/* Exports that a VM which was to come here never used. */
+		if (len > 5 && !strcmp(names[k] + len - 5, ".sock"))
+			compute_socket_clean(path);
 		if (!strncmp(names[k], NAME, strlen(NAME))) {
-			snprintf(path, sizeof(path), "%s/%.90s", n->run_dir, names[k]);
 			if (strchr(names[k], '.'))
 				(void)!unlink(path);
 			else

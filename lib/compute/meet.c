@@ -12,7 +12,9 @@
 #include "compute/compute_impl.h"
 
 #include <errno.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define NAME "/m"
@@ -76,6 +78,23 @@ void compute_meet_clean(const char *dir)
 
 	if (snprintf(path, sizeof(path), "%s" NAME, dir) < (int)sizeof(path))
 		compute_meet_remove(path);
+}
+
+void compute_socket_clean(const char *path)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	struct stat st;
+	int fd;
+
+	if (strlen(path) >= sizeof(a.sun_path) || lstat(path, &st) || !S_ISSOCK(st.st_mode))
+		return;
+	strcpy(a.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	if (connect(fd, (struct sockaddr *)&a, sizeof(a)) && errno == ECONNREFUSED)
+		unlink(path);
+	close(fd);
 }
 
 /* ---- source ---- */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Where libvirtd listens, and the path at which both QEMUs think they meet: on two file systems and on one. */
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -186,6 +187,28 @@ START_TEST(what_an_earlier_life_left_goes)
 }
 END_TEST
 
+START_TEST(only_a_socket_that_nobody_listens_at_goes)
+{
+	char path[COMPUTE_SOCKET_MAX];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s", in("v.sock"));
+	fd = listen_at(path);
+	compute_socket_clean(path);
+	ck_assert(there(path));
+	close(fd);
+	compute_socket_clean(path);
+	ck_assert(!there(path));
+	fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	ck_assert_int_ge(fd, 0);
+	close(fd);
+	compute_socket_clean(path);
+	ck_assert(there(path));
+	ck_assert_int_eq(unlink(path), 0);
+	compute_socket_clean(path);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("compute_meet");
@@ -197,6 +220,7 @@ static Suite *suite(void)
 	tcase_add_test(tc, each_side_has_its_own_on_one_file_system);
 	tcase_add_test(tc, on_another_file_system_its_directory_is_made_and_goes);
 	tcase_add_test(tc, what_an_earlier_life_left_goes);
+	tcase_add_test(tc, only_a_socket_that_nobody_listens_at_goes);
 	suite_add_tcase(s, tc);
 	return s;
 }
