@@ -125,7 +125,8 @@ for i in $(seq "$rounds"); do
 	[ $((i % 10)) != 1 ] || check "$i: lives" lives v1
 done
 figures
-check "each class was used" used zero same ref delta new raw
+declare -A before
+for k in "${!sum[@]}"; do before[$k]=${sum[$k]}; done
 
 echo "# hashes that collide"
 node_env="HCI_MIGRATE_INDEX=now HCI_MIGRATE_COLLIDE=1"
@@ -142,6 +143,9 @@ for i in 1 2 3; do # to one that has the volume; back; to one that has pages
 done
 figures
 check "wrong references were refused" used ref refused
+# Few rounds may see none of the pages again that the guest had changed meanwhile: in all, that is.
+for k in "${!before[@]}"; do sum[$k]=$((${sum[$k]:-0} + before[$k])); done
+check "each class was used" used zero same ref delta new raw
 check "writes" writes
 check "nothing of the path is left" wait_for 5 no_path
 check "is stopped" ctl stop v1 destroy
