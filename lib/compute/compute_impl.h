@@ -47,6 +47,7 @@ void compute_nap(uint64_t ns);
 /* domain_xml.c */
 int domain_xml(const struct compute_vm *vm, bool kvm, struct buf *out, struct hci_error *err);
 /* The domain's XML with paths replaced; mem_free(*out). */
+bool domain_xml_is_kvm(const char *xml);
 int domain_xml_move(const char *xml, const struct compute_path *paths, uint32_t n, char **out, struct hci_error *err);
 
 #endif

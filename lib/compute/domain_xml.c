@@ -138,6 +138,11 @@ static int replace(char **xml, const char *attr, const struct compute_path *p, s
 	return rc;
 }
 
+bool domain_xml_is_kvm(const char *xml)
+{
+	return strstr(xml, "<domain type='kvm'");
+}
+
 int domain_xml_move(const char *xml, const struct compute_path *paths, uint32_t n, char **out, struct hci_error *err)
 {
 	int rc = 0;

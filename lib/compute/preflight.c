@@ -38,7 +38,7 @@ int compute_needs(struct compute *c, const char *name, struct compute_needs *out
 		return rc;
 	xml = virDomainGetXMLDesc(d, VIR_DOMAIN_XML_MIGRATABLE);
 	if (xml) {
-		out->kvm = strstr(xml, "<domain type='kvm'");
+		out->kvm = domain_xml_is_kvm(xml);
 		element(xml, "cpu", out->cpu, sizeof(out->cpu));
 		free(xml);
 	} else {
