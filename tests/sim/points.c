@@ -19,7 +19,7 @@ static const char *const elsewhere[] = {
 	"recovery begins: clean",       /* nodes here die, they are not stopped: replica_disk */
 	"recovery ends at a leftover",  /* needs a batch of exactly the lost one's length: replica_crash */
 	"replica lost writes",          /* a medium that lies about flushes */
-	"replica lost its log's end",   /* sim_heal */
+	"replica lost its log's end",   /* sim_log_end */
 	"pull waits for too long",      /* replica_pull */
 	"log is full",                  /* writers are held back before: replica_throttle */
 	"write finds no space: pending",
