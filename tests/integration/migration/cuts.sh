@@ -4,6 +4,7 @@
 # runs at exactly one node with its disk, and nothing of the migration is left at either.
 #
 # usage: cuts.sh VMCTL HCI-NODE PLUGIN-DIR [ROUNDS [SEED]]     (each kind once in random order, over and over)
+# CUTS="KIND...": these, in this order.
 # shellcheck source=../vm/lib.sh
 . "$(dirname "$0")/../vm/lib.sh"
 
@@ -48,6 +49,22 @@ nothing() { :; }
 
 # ---- one round ----
 
+# ended NODE REASON: when libvirt saw the last QEMU of the VM end there, if for this reason.
+ended() {
+	tb exec "$1" sh -c 'grep -a "shutting down, reason=" /var/log/libvirt/qemu/v1.log | tail -n 1' 2>/dev/null |
+		sed -n "s/: shutting down, reason=$2\$//p"
+}
+# The kill came so late that it was the guest itself that died, not its half-made copy: libvirt of the source saw it
+# leave before.
+guest_was_killed() {
+	local left died
+	left=$(ended "$at" migrated)
+	died=$(ended "$to" crashed)
+	[[ -n "$left" && -n "$died" && "$left" > "$begun" && "$left" < "$died" ]]
+}
+settled() { one_side || has_ended; }
+has_ended() { ctl vms | grep -q "^v1 node=$to wanted=0 state=0"; }
+
 one_side() {
 	local runs other
 	runs=$(ctl vms | sed -n 's/^v1 node=\([^ ]*\) wanted=1 state=1.*/\1/p')
@@ -55,8 +72,20 @@ one_side() {
 	other=$(elsewhere "$runs")
 	running_on "$runs" && no_domain_on "$other" && volume_is_on "$runs" && at=$runs to=$other
 }
+what_is_where() {
+	local n
+	ctl vms
+	ctl volumes
+	for n in n1 n2; do
+		echo "# $n: $(tb exec $n virsh -q list --all 2>&1 | tr '\n' ' ') QEMU: $(tb exec $n pgrep qemu-system | tr '\n' ' ')"
+		ls "$(run_dir $n)"
+		tb exec $n sh -c 'tail -n 5 /var/log/libvirt/qemu/v1.log' 2>/dev/null
+	done
+	finish
+}
 round() {
-	local kind=$1 when=$((RANDOM % 3500)) cancel=0 rate=$((RANDOM % 3 ? 2000000 : 8000000)) job
+	local kind=$1 when=$((RANDOM % 3500)) cancel=0 rate=$((RANDOM % 3 ? 2000000 : 8000000)) job begun
+	begun=$(date -u '+%F %T')
 	[ "$kind" = cancelled ] && cancel=$((when + 1))
 	echo "# $at -> $to: $kind after $when ms, at $rate bytes/s"
 	ctl migrate v1 "$to" "$rate" "$cancel" >/dev/null 2>&1 &
@@ -67,7 +96,13 @@ round() {
 	rc=$?
 	check "$kind: the job ends" [ "$rc" != 124 ]
 	[ "$kind" != nothing ] || check "$kind: it moved" [ "$rc" = 0 ]
+	wait_for 40 settled
+	if [ "$kind" = qemu_killed ] && has_ended && guest_was_killed; then
+		echo "# the guest had arrived when it was killed"
+		check "$kind: it starts again" ctl start v1
+	fi
 	check "$kind: runs at one node" wait_for 40 one_side
+	[ "$failed" = 0 ] || what_is_where # later rounds would only fail for this one's reason
 	check "$kind: the guest writes" writes
 	check "$kind: nothing is left at the other" wait_for 15 nothing_on "$to"
 }
@@ -76,7 +111,7 @@ cluster_up
 check "the VM starts" ctl start v1
 check "the guest writes" writes
 while [ "$rounds" -gt 0 ]; do
-	for kind in $(shuf -e "${kinds[@]}" --random-source=<(yes "$RANDOM")); do
+	for kind in ${CUTS:-$(shuf -e "${kinds[@]}" --random-source=<(yes "$RANDOM"))}; do
 		[ "$rounds" -gt 0 ] || break
 		rounds=$((rounds - 1))
 		round "$kind"
