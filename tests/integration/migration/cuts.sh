@@ -102,6 +102,7 @@ round() {
 		check "$kind: it starts again" ctl start v1
 	fi
 	check "$kind: runs at one node" wait_for 40 one_side
+	# shellcheck disable=SC2154
 	[ "$failed" = 0 ] || what_is_where # later rounds would only fail for this one's reason
 	check "$kind: the guest writes" writes
 	check "$kind: nothing is left at the other" wait_for 15 nothing_on "$to"
