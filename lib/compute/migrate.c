@@ -11,7 +11,6 @@
 #define WATCH (200 * NS_PER_MS)
 #define DOWNTIME_MS 300u /* QEMU's own default */
 #define FIRST_DOWNTIME_MS 5u
-#define PATIENT "HCI_MIGRATE_PATIENT"
 #define LOOK_AGAIN (30 * NS_PER_S)
 #define NO_LIMIT 1000000 /* MiB/s */
 
@@ -90,13 +89,9 @@ static void look(struct run *r, struct compute_progress *out)
  * guest is stopped. In the first pass over the memory most pages cost next to nothing (they are zero, or known at the other side), so
  * that pace says nothing of the pages that the guest changes, and the guest would be stopped for seconds on a slow link. So
  * the limit is next to nothing until QEMU has had its pace from changed pages alone.
- *
- * Not under TCG: with such a limit QEMU 7.2 looks for changes more often, and guests were seen to stand still after they had
- * moved, without libhci, too (docs/compute.md). PATIENT in the environment, for measurements: there, too.
  */
 struct patience {
 	uint32_t wanted_ms;
-	bool often;     /* the first pass has a limit of its own */
 	bool low, set;  /* as QEMU was told: that one, the wanted one */
 	unsigned later; /* looks that saw a later pass */
 };
@@ -106,19 +101,10 @@ static void limit_downtime(struct patience *p, virDomainPtr d, uint64_t pass)
 	if (p->set)
 		return;
 	/* The first such look may be too early: QEMU's pace is that of the last 100 ms. */
-	if (!p->often || (pass >= 2 && p->later++))
+	if (pass >= 2 && p->later++)
 		p->set = !virDomainMigrateSetMaxDowntime(d, p->wanted_ms, 0);
 	else if (!p->low && pass < 2)
 		p->low = !virDomainMigrateSetMaxDowntime(d, FIRST_DOWNTIME_MS, 0);
-}
-
-static bool may_look_often(virDomainPtr d)
-{
-	char *xml = virDomainGetXMLDesc(d, 0);
-	bool kvm = xml && domain_xml_is_kvm(xml);
-
-	free(xml);
-	return kvm || secure_getenv(PATIENT);
 }
 
 /* Returns why it was stopped: 0 (it was not), HCI_E_CANCELLED or HCI_E_TIMEOUT. */
@@ -126,8 +112,7 @@ static int watch(struct run *r, struct compute_migrate *m)
 {
 	uint64_t end = m->timeout_ns ? compute_now() + m->timeout_ns : UINT64_MAX;
 	uint64_t post = m->postcopy_ns ? compute_now() + m->postcopy_ns : UINT64_MAX;
-	struct patience patience = { .wanted_ms = m->max_downtime_ms ? m->max_downtime_ms : DOWNTIME_MS,
-				     .often = may_look_often(r->watched) };
+	struct patience patience = { .wanted_ms = m->max_downtime_ms ? m->max_downtime_ms : DOWNTIME_MS };
 	bool postcopy = false;
 	int stop = 0;
 

@@ -49,7 +49,8 @@ class Guest:
         for old in (mon, self.serial):
             if os.path.exists(old):
                 os.unlink(old)
-        tb("start", node, f"qemu{self.count}", "qemu-system-x86_64", "-machine", "q35,accel=tcg", "-m", str(self.a.memory),
+        # Two pages more than a multiple of 64, as libhci gives guests under TCG: else QEMU loses what they write meanwhile.
+        tb("start", node, f"qemu{self.count}", "qemu-system-x86_64", "-machine", "q35,accel=tcg", "-m", f"{self.a.memory * 1024 + 8}K",
            "-display", "none", "-nodefaults", "-serial", f"file:{self.serial}", "-qmp", f"unix:{mon},server=on,wait=off",
            "-kernel", f"{self.image}/vmlinuz", "-initrd", f"{self.image}/initrd", "-append", self.cmdline,
            "-drive", f"file={self.disk},if=virtio,format=raw,cache=unsafe,file.locking=off", *more)

@@ -129,8 +129,12 @@ verify() {
 		grep -ahsvE '^HCI-(BOOT|SCAN|RUN|ACK)' "$(console n1)" "$(console n2)"
 	} >"$log"
 	ctl dump vol "$dump" && "$image/verify" --strict "$dump" "$log"
-	local rc=$?
+	local rc=$? n
 	rm -f "$dump"
+	[ "$rc" = 0 ] || for n in n1 n2; do
+		echo "--- $n: what its console has but whole reports"
+		grep -anvE '^HCI-ACK [0-9]+ [0-9]+ [0-9a-f]{8}.?$' "$(console $n)" | cut -c1-160 | tail -n 30
+	done
 	return $rc
 }
 
