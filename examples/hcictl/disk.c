@@ -55,6 +55,10 @@ static int list(struct cli *cli)
 		cell_size(t, "FREE", d[i].free);
 		cell_number(t, "SEGMENTS", d[i].segments);
 		cell_text(t, "LOG", "%s", d[i].log);
+		if (cli->json) {
+			cell_number(t, "LOG WAIT MS", d[i].log_wait_ms);
+			cell_number(t, "LOG LEVEL", d[i].log_level);
+		}
 		cell_text(t, "REASON", "%s", d[i].reason);
 	}
 	hci_list_free(d);
@@ -77,10 +81,18 @@ static int activate(struct cli *cli)
 
 static int set(struct cli *cli)
 {
+	struct hci_disk_set_opts o = HCI_DISK_SET_OPTS_INIT;
 	const char *pool = opt_text(cli, "pool");
+	bool none = opt_flag(cli, "no-pool");
 
-	if (!pool == !opt_flag(cli, "no-pool"))
-		usage_error("disk %s: give either --pool NAME or --no-pool", cli->args[0]);
+	o.log_wait_ms = (uint32_t)opt_millis(cli, "log-wait", 0);
+	o.log_level = (uint32_t)opt_number(cli, "log-level", 0);
+	if ((pool && none) || (!pool && !none && !o.log_wait_ms && !o.log_level))
+		usage_error("disk %s: give --pool NAME or --no-pool, --log-wait TIME, --log-level PERCENT", cli->args[0]);
+	if ((o.log_wait_ms || o.log_level) && hci_disk_set(cli->cluster, cli->args[0], &o, &cli->err))
+		return failed(cli);
+	if (!pool && !none)
+		return done(cli, "disk %s changed", cli->args[0]);
 	if (hci_disk_set_pool(cli->cluster, cli->args[0], pool, &cli->err))
 		return failed(cli);
 	return done(cli, pool ? "disk %s serves pool %s" : "disk %s serves no pool", cli->args[0], pool);
@@ -131,11 +143,14 @@ static const struct verb verbs[] = {
 	  .max = 1 },
 	{ .name = "set",
 	  .args = "UUID",
-	  .summary = "Put a disk into a pool, or take an evacuated one out",
+	  .summary = "Put a disk into a pool, take an evacuated one out, or change how its write log is used",
 	  .run = set,
 	  .min = 1,
 	  .max = 1,
-	  .opts = { { "pool", "NAME", "pool it is to serve" }, { "no-pool", NULL, "none" } } },
+	  .opts = { { "pool", "NAME", "pool it is to serve" },
+		    { "no-pool", NULL, "none" },
+		    { "log-wait", "TIME", "for a log that is away, then the disk is rebuilt" },
+		    { "log-level", "PERCENT", "of the log from which on it is moved to the disk" } } },
 	{ .name = "remove",
 	  .args = "UUID",
 	  .summary = "Take a failed, offline or evacuated disk out for good",

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pool create, list, balance, delete */
+/* pool create, set, list, balance, delete */
 #include "cli.h"
 
 static int create(struct cli *cli)
@@ -9,9 +9,23 @@ static int create(struct cli *cli)
 	o.name = cli->args[0];
 	o.policy = opt_text(cli, "policy");
 	o.rebuild_delay_ms = (uint32_t)opt_millis(cli, "rebuild-delay", 0);
+	o.rebuild_impact = (uint32_t)opt_number(cli, "rebuild-impact", 0);
 	if (hci_pool_create(cli->cluster, &o, &cli->err))
 		return failed(cli);
 	return done(cli, "pool %s created", cli->args[0]);
+}
+
+static int set(struct cli *cli)
+{
+	struct hci_pool_set_opts o = HCI_POOL_SET_OPTS_INIT;
+
+	o.rebuild_delay_ms = opt_millis(cli, "rebuild-delay", 0);
+	o.rebuild_impact = (uint32_t)opt_number(cli, "rebuild-impact", 0);
+	if (!o.rebuild_delay_ms && !o.rebuild_impact)
+		usage_error("pool %s: give --rebuild-delay TIME, --rebuild-impact PERCENT, or both", cli->args[0]);
+	if (hci_pool_set(cli->cluster, cli->args[0], &o, &cli->err))
+		return failed(cli);
+	return done(cli, "pool %s changed", cli->args[0]);
 }
 
 static int list(struct cli *cli)
@@ -34,6 +48,7 @@ static int list(struct cli *cli)
 		cell_size(t, "FREE", p[i].free);
 		cell_number(t, "VOLUMES", p[i].volumes);
 		cell_real(t, "REBUILD AFTER S", (double)p[i].rebuild_delay_ms / 1000);
+		cell_number(t, "IMPACT %", p[i].rebuild_impact);
 	}
 	hci_list_free(p);
 	return table_print(t);
@@ -84,7 +99,19 @@ static const struct verb verbs[] = {
 	  .opts = { { "policy", "NAME",
 		      "placement policy (default spread; see hcictl policy list)" },
 		    { "rebuild-delay", "TIME",
-		      "from a copy's loss to its rebuild elsewhere (default 10m)" } } },
+		      "from a copy's loss to its rebuild elsewhere (default 10m)" },
+		    { "rebuild-impact", "PERCENT",
+		      "of its undisturbed latency that a request may take while copies are made (default 200)" } } },
+	{ .name = "set",
+	  .args = "NAME",
+	  .summary = "Change what volumes go by that say nothing themselves, also while they are in use",
+	  .run = set,
+	  .min = 1,
+	  .max = 1,
+	  .more = "Example:\n  hcictl pool set main --rebuild-delay 30m --rebuild-impact 150",
+	  .opts = { { "rebuild-delay", "TIME", "from a copy's loss to its rebuild elsewhere" },
+		    { "rebuild-impact", "PERCENT",
+		      "of its undisturbed latency that a request may take while copies are made" } } },
 	{ .name = "list", .args = "", .summary = "List the pools", .run = list },
 	{ .name = "balance",
 	  .args = "NAME",

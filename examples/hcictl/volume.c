@@ -4,9 +4,10 @@
 
 #include <string.h>
 
+static const char *const full_words[] = { "wait", "fail", NULL };
+
 static int create(struct cli *cli)
 {
-	static const char *const full[] = { "wait", "fail", NULL };
 	struct hci_volume_opts o = HCI_VOLUME_OPTS_INIT;
 
 	o.name = cli->args[0];
@@ -15,11 +16,12 @@ static int create(struct cli *cli)
 	o.policy = opt_text(cli, "policy");
 	o.replicas = (uint32_t)opt_number(cli, "replicas", 0);
 	o.segment_bytes = opt_size(cli, "segment", 0);
-	o.on_full = (uint32_t)opt_word(cli, "on-full", full, 0);
+	o.on_full = (uint32_t)opt_word(cli, "on-full", full_words, 0);
 	o.write_timeout_ms = (uint32_t)opt_millis(cli, "write-timeout", 0);
 	o.rebuild_delay_ms = opt_millis(cli, "rebuild-delay", 0);
 	o.read_timeout_ms = (uint32_t)opt_millis(cli, "read-timeout", 0);
 	o.rebuild_impact = (uint32_t)opt_number(cli, "rebuild-impact", 0);
+	o.lease_ms = (uint32_t)opt_millis(cli, "lease", 0);
 	if (!o.pool)
 		usage_error("volume %s: in which pool? Give --pool NAME", o.name);
 	if (hci_volume_create(cli->cluster, &o, &cli->err))
@@ -145,6 +147,13 @@ static int show(struct cli *cli)
 	t = table_new(cli, true);
 	cells(cli, t, &v);
 	cell_text(t, "UUID", "%s", v.uuid);
+	cell_text(t, "ON FULL", "%s", full_words[v.on_full == HCI_VOLUME_FULL_FAIL]);
+	cell_number(t, "READ TIMEOUT MS", v.read_timeout_ms);
+	cell_number(t, "WRITE TIMEOUT MS", v.write_timeout_ms);
+	cell_number(t, "LEASE MS", v.lease_ms);
+	cell_number(t, "REBUILD DELAY MS", v.rebuild_delay_ms);
+	cell_number(t, "REBUILD IMPACT", v.rebuild_impact);
+	cell_text(t, "OF THE POOL", "%s", (v.of_pool & 3) == 3 ? "delay, impact" : v.of_pool & 1 ? "delay" : v.of_pool & 2 ? "impact" : "");
 	return table_print(t);
 }
 
@@ -156,17 +165,46 @@ static int resize(struct cli *cli)
 	return done(cli, "volume %s resized", cli->args[0]);
 }
 
+/* Times: "default" is what there is without. */
+static uint32_t tune_ms(struct cli *cli, const char *name)
+{
+	const char *s = opt_text(cli, name);
+
+	return s && !strcmp(s, "default") ? UINT32_MAX : (uint32_t)opt_millis(cli, name, 0);
+}
+
+/* 1: something is to be tuned. */
+static int tune_opts(struct cli *cli, struct hci_volume_tune_opts *o)
+{
+	const char *impact = opt_text(cli, "rebuild-impact"), *delay = opt_text(cli, "rebuild-delay");
+
+	o->on_full = opt_word(cli, "on-full", full_words, -1);
+	o->rebuild_delay_ms = delay && !strcmp(delay, "pool") ? UINT64_MAX : opt_millis(cli, "rebuild-delay", 0);
+	o->rebuild_impact = impact && !strcmp(impact, "pool") ? UINT32_MAX : (uint32_t)opt_number(cli, "rebuild-impact", 0);
+	o->read_timeout_ms = tune_ms(cli, "read-timeout");
+	o->write_timeout_ms = tune_ms(cli, "write-timeout");
+	o->lease_ms = tune_ms(cli, "lease");
+	return o->on_full >= 0 || o->rebuild_delay_ms || o->rebuild_impact || o->read_timeout_ms || o->write_timeout_ms ||
+	       o->lease_ms;
+}
+
 static int set(struct cli *cli)
 {
 	struct hci_volume_set_opts o = HCI_VOLUME_SET_OPTS_INIT;
+	struct hci_volume_tune_opts t = HCI_VOLUME_TUNE_OPTS_INIT;
+	int tuned = tune_opts(cli, &t);
 	hci_job *job;
 
 	o.replicas = (uint32_t)opt_number(cli, "replicas", 0);
 	o.policy = opt_text(cli, "policy");
 	if (opt_flag(cli, "replicas") && !o.replicas)
 		usage_error("volume %s: 1 to 5 replicas", cli->args[0]);
+	if (!o.replicas && !o.policy && !tuned)
+		usage_error("volume %s: give what is to change: hcictl volume set --help", cli->args[0]);
+	if (tuned && hci_volume_tune(cli->cluster, cli->args[0], &t, &cli->err))
+		return failed(cli);
 	if (!o.replicas && !o.policy)
-		usage_error("volume %s: give --replicas N, --policy NAME, or both", cli->args[0]);
+		return done(cli, "volume %s changed", cli->args[0]);
 	return hci_volume_set(cli->cluster, cli->args[0], &o, &job, &cli->err) ? failed(cli) : follow_job(cli, job);
 }
 
@@ -229,7 +267,9 @@ static const struct verb verbs[] = {
 		      "a copy that has not answered a read for so long: another one is asked too (default 500ms)" },
 		    { "rebuild-delay", "TIME", "default: the pool's" },
 		    { "rebuild-impact", "PERCENT",
-		      "of its undisturbed latency that a request may take while copies are made (default 200)" } } },
+		      "of its undisturbed latency that a request may take while copies are made (default: the pool's)" },
+		    { "lease", "TIME",
+		      "after which another may take over from a writer that died; reads outlive the store for nine tenths of it (default 6s)" } } },
 	{ .name = "list", .args = "", .summary = "List the volumes", .run = list },
 	{ .name = "show",
 	  .args = "NAME",
@@ -240,15 +280,23 @@ static const struct verb verbs[] = {
 	  .opts = { { "replicas", NULL, "each segment's copies and their states" } } },
 	{ .name = "set",
 	  .args = "NAME",
-	  .summary = "Change the number of copies or their placement, also while it is in use",
+	  .summary = "Change copies, placement, timeouts, the pace of rebuilds, also while it is in use",
 	  .run = set,
 	  .min = 1,
 	  .max = 1,
 	  .more = "New copies are made before others go. hcictl job cancel brings back what was. Examples:\n"
 		  "  hcictl volume set v1 --replicas 3\n"
-		  "  hcictl volume set v1 --policy chained",
+		  "  hcictl volume set v1 --policy chained\n"
+		  "  hcictl volume set v1 --read-timeout 100ms --rebuild-impact 150\n"
+		  "  hcictl volume set v1 --read-timeout default --rebuild-impact pool",
 	  .opts = { { "replicas", "N", "copies on distinct nodes, 1 to 5" },
 		    { "policy", "NAME", "placement; the copies move to where it wants them (\"\": the pool's)" },
+		    { "on-full", "wait|fail", "what writes to a full disk do" },
+		    { "write-timeout", "TIME", "a copy that is silent for so long is left out" },
+		    { "read-timeout", "TIME", "a copy that has not answered a read for so long: another one is asked too" },
+		    { "rebuild-delay", "TIME", "from a copy's loss to its rebuild elsewhere; \"pool\": the pool's" },
+		    { "rebuild-impact", "PERCENT", "of its undisturbed latency that a request may take; \"pool\": the pool's" },
+		    { "lease", "TIME", "of attachments from now on" },
 		    OPT_NO_WAIT } },
 	{ .name = "move",
 	  .args = "NAME",

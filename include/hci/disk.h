@@ -59,6 +59,26 @@ struct hci_disk_opts {
  */
 HCI_API int hci_disk_add(hci_cluster *c, const struct hci_disk_opts *opts, char uuid[HCI_UUID_STR], struct hci_error *err);
 
+/** Options of hci_disk_set(): 0 leaves a thing as it is. */
+struct hci_disk_set_opts {
+	uint32_t size;        /**< sizeof(struct hci_disk_set_opts) */
+	uint32_t log_wait_ms; /**< as in struct hci_disk_opts */
+	uint32_t log_level;   /**< likewise, 1..90 */
+	uint32_t reserved;
+};
+#define HCI_DISK_SET_OPTS_INIT { (uint32_t)sizeof(struct hci_disk_set_opts), 0, 0, 0 }
+
+/**
+ * Change how a disk's write log is used, also while it is: within seconds.
+ *
+ * @param c     the cluster
+ * @param uuid  of the disk, or a unique beginning of it
+ * @param opts  see struct hci_disk_set_opts
+ * @param err   NULL, or filled in on failure
+ * @return 0: recorded. HCI_E_INVAL, HCI_E_RANGE, HCI_E_NOTFOUND, HCI_E_UNAVAILABLE. Threads: any. Blocks for store I/O. Since 0.1.
+ */
+HCI_API int hci_disk_set(hci_cluster *c, const char *uuid, const struct hci_disk_set_opts *opts, struct hci_error *err);
+
 /**
  * Move what a disk holds to other disks, while volumes are in use; then it can be removed, or leave its pool. It gets nothing new
  * meanwhile and after, until hci_disk_activate(). Cancelled, the disk is for use again; what has moved stays where it is.
@@ -130,6 +150,8 @@ struct hci_disk_info {
 	uint64_t scrub_total;    /**< bytes that it has to read */
 	uint64_t scrub_corrupt;  /**< blocks of 4 KiB that it found damaged; they are repaired from other replicas */
 	uint64_t scrub_waiting;  /**< regions of 64 KiB of these whose repair has not begun */
+	uint32_t log_wait_ms;    /**< this and the next as set, or the defaults */
+	uint32_t log_level;      /**< percent */
 };
 
 /** All disks, by node and path. As hci_node_list(). Since 0.1. */

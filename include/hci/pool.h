@@ -17,11 +17,32 @@ struct hci_pool_opts {
 	uint32_t rebuild_delay_ms; /**< from a replica's loss to its rebuild elsewhere; 0: 600,000 */
 	const char *name;          /**< required */
 	const char *policy;        /**< placement policy, see hci/policy.h; NULL: "spread" */
+	uint32_t rebuild_impact;   /**< of volumes that say nothing themselves, as in struct hci_volume_opts; 0: 200 */
+	uint32_t reserved;
 };
-#define HCI_POOL_OPTS_INIT { (uint32_t)sizeof(struct hci_pool_opts), 0, NULL, NULL }
+#define HCI_POOL_OPTS_INIT { (uint32_t)sizeof(struct hci_pool_opts), 0, NULL, NULL, 0, 0 }
 
 /** Make a pool. @return 0, HCI_E_INVAL, HCI_E_EXISTS, HCI_E_NOTFOUND (policy), HCI_E_UNAVAILABLE. Threads: any. Blocks. Since 0.1. */
 HCI_API int hci_pool_create(hci_cluster *c, const struct hci_pool_opts *opts, struct hci_error *err);
+
+/** Options of hci_pool_set(): 0 leaves a thing as it is. */
+struct hci_pool_set_opts {
+	uint32_t size;           /**< sizeof(struct hci_pool_set_opts) */
+	uint32_t rebuild_impact; /**< percent, 100..100000; UINT32_MAX: the default */
+	uint64_t rebuild_delay_ms; /**< UINT64_MAX: the default */
+};
+#define HCI_POOL_SET_OPTS_INIT { (uint32_t)sizeof(struct hci_pool_set_opts), 0, 0 }
+
+/**
+ * Change what a pool's volumes go by that say nothing themselves, also while they are in use: within seconds.
+ *
+ * @param c     the cluster
+ * @param name  of the pool
+ * @param opts  see struct hci_pool_set_opts
+ * @param err   NULL, or filled in on failure
+ * @return 0: recorded. HCI_E_INVAL, HCI_E_NOTFOUND, HCI_E_UNAVAILABLE. Threads: any. Blocks for store I/O. Since 0.1.
+ */
+HCI_API int hci_pool_set(hci_cluster *c, const char *name, const struct hci_pool_set_opts *opts, struct hci_error *err);
 
 /** Remove a pool that has neither disks nor volumes. @return 0, HCI_E_NOTFOUND, HCI_E_BUSY. Threads: any. Blocks. Since 0.1. */
 HCI_API int hci_pool_delete(hci_cluster *c, const char *name, struct hci_error *err);
@@ -36,6 +57,8 @@ struct hci_pool_info {
 	uint32_t spares;
 	uint32_t disks_failed;
 	uint32_t volumes;
+	uint32_t rebuild_impact; /**< percent */
+	uint32_t reserved;
 };
 
 /** All pools, by name. As hci_node_list(). Since 0.1. */

@@ -29,11 +29,13 @@ struct hci_volume_opts {
 	uint64_t segment_bytes;    /**< a power of two, 1 MiB..1 GiB; 0: 256 MiB */
 	uint32_t on_full;          /**< HCI_VOLUME_FULL_* */
 	uint32_t write_timeout_ms; /**< a replica that does not answer for so long leaves the in-sync set; 0: 5000 */
-	uint64_t rebuild_delay_ms; /**< 0: the pool's */
+	uint64_t rebuild_delay_ms; /**< 0: the pool's, also when that changes */
 	uint32_t read_timeout_ms;  /**< a replica that has not answered a read for so long: another one is asked as well, the first answer counts; 0: 500 */
-	uint32_t rebuild_impact;   /**< percent of its undisturbed latency that a request may take while copies are made, 100..100000; 0: 200 */
+	uint32_t rebuild_impact;   /**< percent of its undisturbed latency that a request may take while copies are made, 100..100000; 0: the pool's */
+	uint32_t lease_ms;         /**< of attachments that ask for none themselves, 500..600000; 0: 6000; see hci_attach_opts */
+	uint32_t reserved;
 };
-#define HCI_VOLUME_OPTS_INIT { (uint32_t)sizeof(struct hci_volume_opts), 0, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0 }
+#define HCI_VOLUME_OPTS_INIT { (uint32_t)sizeof(struct hci_volume_opts), 0, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /**
  * Make a volume: thin, reads as zeros.
@@ -82,6 +84,31 @@ struct hci_volume_set_opts {
 HCI_API int hci_volume_set(hci_cluster *c, const char *name, const struct hci_volume_set_opts *opts, hci_job **job,
 			   struct hci_error *err);
 
+/** Options of hci_volume_tune(): what is left at its initial value stays as it is. */
+struct hci_volume_tune_opts {
+	uint32_t size;             /**< sizeof(struct hci_volume_tune_opts) */
+	int32_t on_full;           /**< HCI_VOLUME_FULL_*; -1: as it is */
+	uint64_t rebuild_delay_ms; /**< 0: as it is; UINT64_MAX: the pool's */
+	uint32_t rebuild_impact;   /**< percent, 100..100000; 0: as it is; UINT32_MAX: the pool's */
+	uint32_t read_timeout_ms;  /**< 1..600000; 0: as it is; UINT32_MAX: the default */
+	uint32_t write_timeout_ms; /**< 100..600000; likewise */
+	uint32_t lease_ms;         /**< 500..600000; likewise; attachments of from now on have it */
+};
+#define HCI_VOLUME_TUNE_OPTS_INIT { (uint32_t)sizeof(struct hci_volume_tune_opts), -1, 0, 0, 0, 0, 0 }
+
+/**
+ * Change how a volume is served, also while it is in use: who has it attached goes by it within seconds, but for the lease. What
+ * hci_volume_set() does, which moves copies, is another thing.
+ *
+ * @param c     the cluster
+ * @param name  of the volume, or its UUID
+ * @param opts  see struct hci_volume_tune_opts
+ * @param err   NULL, or filled in on failure
+ * @return 0: recorded. HCI_E_INVAL, HCI_E_NOTFOUND, HCI_E_UNAVAILABLE, HCI_E_NOMEM.
+ * Threads: any. Blocks for store I/O. Since 0.1.
+ */
+HCI_API int hci_volume_tune(hci_cluster *c, const char *name, const struct hci_volume_tune_opts *opts, struct hci_error *err);
+
 /** Options of hci_volume_move(). */
 struct hci_volume_move_opts {
 	uint32_t size; /**< sizeof(struct hci_volume_move_opts) */
@@ -125,7 +152,16 @@ struct hci_volume_info {
 	uint32_t state;       /**< 0 creating, 1 ready, 2 deleting */
 	uint32_t replicas_out; /**< disks of it that are not in its in-sync set */
 	uint32_t rebuilding;  /**< segments with a copy that is being made */
+	uint64_t rebuild_delay_ms; /**< this and the following as they are in force: its own, the pool's or the default */
+	uint32_t rebuild_impact;   /**< percent */
+	uint32_t read_timeout_ms;
+	uint32_t write_timeout_ms;
+	uint32_t lease_ms;
+	uint32_t on_full;          /**< HCI_VOLUME_FULL_* */
+	uint32_t of_pool;          /**< HCI_VOLUME_OF_POOL_*: these are the pool's */
 };
+#define HCI_VOLUME_OF_POOL_DELAY 1u
+#define HCI_VOLUME_OF_POOL_IMPACT 2u
 
 /** All volumes, by name. As hci_node_list(). Since 0.1. */
 HCI_API int hci_volume_list(hci_cluster *c, struct hci_volume_info **out, uint64_t *n, uint64_t info_size, struct hci_error *err);
@@ -168,7 +204,8 @@ HCI_API int hci_volume_read_replica(hci_cluster *c, const char *name, const char
 struct hci_attach_opts {
 	uint32_t size;       /**< sizeof(struct hci_attach_opts) */
 	uint32_t wait_ms;    /**< how long to wait for a previous writer's lease to end; 0: not at all */
-	uint32_t lease_ms;   /**< after which another may take over from a writer that died; 0: 6000 */
+	uint32_t lease_ms;   /**< 500..600000: after which another may take over from a writer that died, and how long reads go on while the
+				  store cannot be reached (nine tenths of it); 0: the volume's */
 	uint32_t reserved;
 };
 #define HCI_ATTACH_OPTS_INIT { (uint32_t)sizeof(struct hci_attach_opts), 0, 0, 0 }
@@ -291,6 +328,14 @@ struct hci_volume_status {
 	uint32_t segments_degraded;       /**< with fewer in-sync copies than wanted */
 	uint32_t replicas_out;            /**< disks out of the in-sync set */
 	uint32_t reserved;
+	uint64_t reads_hedged;            /**< asked of a second replica, as the first had not answered within the read timeout */
+	uint64_t rebuild_delay_ms;        /**< this and the following: what this attachment goes by now */
+	uint32_t rebuild_impact;          /**< percent */
+	uint32_t read_timeout_ms;
+	uint32_t write_timeout_ms;
+	uint32_t lease_ms;
+	uint32_t on_full;                 /**< HCI_VOLUME_FULL_* */
+	uint32_t reserved2;
 };
 
 /** @return 0, HCI_E_INVAL, HCI_E_FENCED. Threads: any. Blocks for a turn of the loop. Since 0.1. */

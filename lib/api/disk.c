@@ -4,6 +4,7 @@
 
 #include "api/api_impl.h"
 
+#include "api/tune.h"
 #include "cluster/plan.h"
 
 #define ADD_TIMEOUT 30000u
@@ -365,6 +366,8 @@ static bool list_one(void *arg, const struct rec_disk *d)
 	i.segments = st ? st->segments : 0;
 	i.state_since = d->state_since;
 	API_TEXT(i.log, d->log);
+	i.log_wait_ms = d->log_wait_ns ? (uint32_t)(d->log_wait_ns / NS_PER_MS) : TUNE_LOG_WAIT_MS;
+	i.log_level = d->log_level ? d->log_level : TUNE_LOG_LEVEL;
 	if (st) {
 		i.scrub_started = st->scrub_started;
 		i.scrub_finished = st->scrub_finished;

@@ -2,7 +2,7 @@
 /* hci/pool.h */
 #include "api/api_impl.h"
 
-#define REBUILD_DELAY_MS 600000u
+#include "api/tune.h"
 
 static int create_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 {
@@ -19,7 +19,8 @@ static int create_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	API_TEXT(r.name, o->name);
 	API_TEXT(r.policy, o->policy ? o->policy : "spread");
 	API_TEXT(r.domain, "node");
-	r.rebuild_delay_ns = (o->rebuild_delay_ms ? o->rebuild_delay_ms : REBUILD_DELAY_MS) * NS_PER_MS;
+	r.rebuild_delay_ns = (o->rebuild_delay_ms ? o->rebuild_delay_ms : TUNE_REBUILD_DELAY_MS) * NS_PER_MS;
+	r.rebuild_impact = o->rebuild_impact;
 	r.created = env_realtime(c->env);
 	key_pool(key, o->name);
 	rc = rec_pool_put(c->store, key, &r, 0, 0, NULL, err);
@@ -43,6 +44,8 @@ int hci_pool_create(hci_cluster *c, const struct hci_pool_opts *opts, struct hci
 		rc = name_check(o.name, "pool", err);
 	if (!rc && o.policy)
 		rc = name_check(o.policy, "policy", err);
+	if (!rc)
+		rc = tune_check_impact("pool", o.name, o.rebuild_impact, err);
 	return rc ? rc : api_call_fresh(c, create_on_loop, &o, err);
 }
 
@@ -80,6 +83,7 @@ static void fill(hci_cluster *c, const struct rec_pool *r, const struct rec_list
 	API_TEXT(i->name, r->name);
 	API_TEXT(i->policy, r->policy);
 	i->rebuild_delay_ms = r->rebuild_delay_ns / NS_PER_MS;
+	i->rebuild_impact = r->rebuild_impact ? r->rebuild_impact : TUNE_IMPACT;
 	core_each_disk(c->core, add_disk, &x);
 	for (size_t k = 0; k < vols->n; k++)
 		i->volumes += !strcmp(REC_AT(vols, k, struct rec_volume)->pool, r->name);

@@ -2,6 +2,8 @@
 /* hci/volume.h: volumes as objects of the cluster: create, delete, grow, list, where they are. */
 #include "api/api_impl.h"
 
+#include "api/tune.h"
+
 #include "volume/volume.h"
 
 /* ---- create ---- */
@@ -9,7 +11,6 @@
 static int create_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 {
 	const struct hci_volume_opts *o = arg;
-	const struct rec_pool *p = core_pool(c->core, o->pool);
 	struct vol_create v = {
 		.name = o->name,
 		.pool = o->pool,
@@ -22,15 +23,14 @@ static int create_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 		.read_timeout_ns = o->read_timeout_ms * NS_PER_MS,
 		.rebuild_delay_ns = o->rebuild_delay_ms * NS_PER_MS,
 		.rebuild_impact = o->rebuild_impact,
+		.lease_ns = o->lease_ms * NS_PER_MS,
 		.place = core_place,
 		.arg = c->core,
 	};
 	struct uuid id;
 
-	if (!p)
+	if (!core_pool(c->core, o->pool))
 		return err_set(err, HCI_E_NOTFOUND, "pool %s: there is none of this name: make it with hcictl pool create", o->pool);
-	if (!v.rebuild_delay_ns)
-		v.rebuild_delay_ns = p->rebuild_delay_ns;
 	return vol_create(core_vol_ctx(c->core), &v, &id, err);
 }
 
@@ -52,17 +52,8 @@ int hci_volume_create(hci_cluster *c, const struct hci_volume_opts *opts, struct
 		rc = name_check(o.pool, "pool", err);
 	if (!rc && o.policy)
 		rc = name_check(o.policy, "policy", err);
-	if (!rc && o.on_full > HCI_VOLUME_FULL_FAIL)
-		rc = err_set(err, HCI_E_INVAL, "volume %s: on_full %u is not known", o.name, o.on_full);
-	if (!rc && o.write_timeout_ms && (o.write_timeout_ms < 100 || o.write_timeout_ms > 600000))
-		rc = err_set(err, HCI_E_INVAL, "volume %s: write timeout of %u ms is not in 100..600000", o.name,
-			     o.write_timeout_ms);
-	if (!rc && o.read_timeout_ms > 600000)
-		rc = err_set(err, HCI_E_INVAL, "volume %s: read timeout of %u ms is not in 1..600000", o.name,
-			     o.read_timeout_ms);
-	if (!rc && o.rebuild_impact && (o.rebuild_impact < 100 || o.rebuild_impact > REC_IMPACT_MAX))
-		rc = err_set(err, HCI_E_INVAL, "volume %s: rebuild impact of %u%% is not in 100..%u", o.name,
-			     o.rebuild_impact, REC_IMPACT_MAX);
+	if (!rc)
+		rc = tune_check(o.name, (int32_t)o.on_full, o.write_timeout_ms, o.read_timeout_ms, o.rebuild_impact, o.lease_ms, err);
 	return rc ? rc : api_call_fresh(c, create_on_loop, &o, err);
 }
 
@@ -150,6 +141,7 @@ static int count_joining(void *arg, uint32_t first, const struct rec_volmap *m)
 static int describe(hci_cluster *c, const struct rec_volume *v, struct hci_volume_info *i, struct hci_error *err)
 {
 	struct rec_volsync *s = MEM_NEW(struct rec_volsync);
+	struct vol_settings t;
 	struct rec_volatt a;
 	char key[REC_KEY];
 	int rc;
@@ -157,6 +149,14 @@ static int describe(hci_cluster *c, const struct rec_volume *v, struct hci_volum
 	if (!s)
 		return err_set(err, HCI_E_NOMEM, "volume %s: out of memory", v->name);
 	memset(i, 0, sizeof(*i));
+	vol_settings(v, core_pool(c->core, v->pool), &t);
+	i->rebuild_delay_ms = t.rebuild_delay_ns / NS_PER_MS;
+	i->rebuild_impact = t.rebuild_impact;
+	i->read_timeout_ms = (uint32_t)(t.read_timeout_ns / NS_PER_MS);
+	i->write_timeout_ms = (uint32_t)(t.write_timeout_ns / NS_PER_MS);
+	i->lease_ms = (uint32_t)(t.lease_ns / NS_PER_MS);
+	i->on_full = v->on_full == REC_FULL_FAIL ? HCI_VOLUME_FULL_FAIL : HCI_VOLUME_FULL_WAIT;
+	i->of_pool = (v->rebuild_delay_ns ? 0 : HCI_VOLUME_OF_POOL_DELAY) | (v->rebuild_impact ? 0 : HCI_VOLUME_OF_POOL_IMPACT);
 	API_TEXT(i->name, v->name);
 	uuid_print(&v->uuid, i->uuid);
 	API_TEXT(i->pool, v->pool);

@@ -24,7 +24,7 @@ static void reload_fiber(void *arg)
 	do {
 		h->reload_again = false;
 		if (!h->closing && vol_reload(h->v, &err)) {
-			log_warn(env_log(h->c->env), "volume %s: its new size is not taken over yet: %s",
+			log_warn(env_log(h->c->env), "volume %s: its new size and settings are not taken over yet: %s",
 				 vol_record(h->v)->name, err.message);
 			fiber_sleep(h->c->env, 200 * NS_PER_MS);
 			h->reload_again = true;
@@ -360,11 +360,13 @@ struct status_args {
 static int status_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 {
 	struct status_args *a = arg;
+	struct vol_settings t;
 	struct vol_status st;
 
 	(void)c;
 	(void)err;
 	vol_status(a->h->v, &st);
+	vol_settings_now(a->h->v, &t);
 	a->s = (struct hci_volume_status){
 		.generation = st.generation,
 		.reads = st.reads,
@@ -378,6 +380,13 @@ static int status_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 		.segments = st.segments,
 		.segments_degraded = st.segments_degraded,
 		.replicas_out = st.out,
+		.reads_hedged = st.reads_hedged,
+		.rebuild_delay_ms = t.rebuild_delay_ns / NS_PER_MS,
+		.rebuild_impact = t.rebuild_impact,
+		.read_timeout_ms = (uint32_t)(t.read_timeout_ns / NS_PER_MS),
+		.write_timeout_ms = (uint32_t)(t.write_timeout_ns / NS_PER_MS),
+		.lease_ms = (uint32_t)(t.lease_ns / NS_PER_MS),
+		.on_full = vol_record(a->h->v)->on_full == REC_FULL_FAIL ? HCI_VOLUME_FULL_FAIL : HCI_VOLUME_FULL_WAIT,
 	};
 	return 0;
 }

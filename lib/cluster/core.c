@@ -331,6 +331,11 @@ static const struct rec_disk *ctx_disk(void *arg, const struct uuid *id)
 	return d;
 }
 
+static const struct rec_pool *ctx_pool(void *arg, const char *name)
+{
+	return core_pool(arg, name);
+}
+
 static int open_records(struct core *c, struct hci_error *err)
 {
 	uint64_t rev, first = 0;
@@ -402,6 +407,7 @@ int core_open(const struct core_opts *o, struct core **out, struct hci_error *er
 		.self = c->self,
 		.choose_spare = core_choose_spare,
 		.disk = ctx_disk,
+		.pool = ctx_pool,
 		.arg = c,
 	};
 	*out = c;

@@ -181,6 +181,7 @@ static int try_open(struct node_disk *d, const struct how *h, struct hci_error *
 
 	d->failed = false;
 	d->scrub_period = d->scrub_rate = d->scrub_asked = 0; /* the new opening knows none of it */
+	d->log_level = h->o.log_level;
 	d->rot_told = true; /* by an earlier life, perhaps */
 	if (h->fresh) {
 		rc = check_medium(d, h, err);
@@ -382,6 +383,17 @@ static bool collect(void *arg, const struct rec_disk *r)
 	return true;
 }
 
+/* What may be set while the disk is in use; how long it waits for its log is looked up when that is away. */
+static void take_settings(struct node_disk *d)
+{
+	const struct rec_disk *r = core_disk(d->node->core, &d->uuid);
+
+	if (!r || r->log_level == d->log_level)
+		return;
+	d->log_level = r->log_level;
+	repl_disk_set_level(d->disk, r->log_level);
+}
+
 static void disk_turn(struct node_disk *d, enum rec_disk_state state)
 {
 	struct node *n = d->node;
@@ -402,6 +414,7 @@ static void disk_turn(struct node_disk *d, enum rec_disk_state state)
 	if (state == REC_DISK_FAILED || state == REC_DISK_OFFLINE || state == REC_DISK_NEW)
 		(void)put_state(n, &d->uuid, REC_DISK_ONLINE, 0, "", 0);
 	probe(d);
+	take_settings(d);
 	node_scrub_turn(d);
 	if (!d->disk || d->failed)
 		return;

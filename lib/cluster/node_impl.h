@@ -26,6 +26,7 @@ struct node_disk {
 	uint32_t refused; /* CRC of why it could not be opened; 0: it could */
 	uint64_t replace_at; /* when to look again whether its lost content may be given up */
 	uint64_t scrub_asked, scrub_period, scrub_rate; /* as the disk was told */
+	uint32_t log_level;                             /* likewise */
 	bool rot_told;                                  /* a volrot/ record of ours may be there */
 	bool probing; /* a fiber is reading from it: d stays until that ends */
 	struct env_task fail_task;

@@ -8,6 +8,7 @@
 #include "cluster/report.h"
 
 #define ROUND (2 * NS_PER_S)
+#define RELOAD_EVERY (5 * NS_PER_S)
 #define NO_PROGRESS (20 * NS_PER_S)
 #define TRY_AGAIN (10 * NS_PER_S)
 #define GRACE (1 * NS_PER_S)
@@ -214,7 +215,7 @@ static bool repair(struct node *n, const struct rec_volume *rec)
 	struct core_report *rep;
 	struct vol_status st;
 	struct hci_error err;
-	uint64_t moved_at, moved = 0, now_moved;
+	uint64_t moved_at, moved = 0, now_moved, reload_at;
 	bool useful = true;
 	struct vol *v;
 
@@ -224,10 +225,18 @@ static bool repair(struct node *n, const struct rec_volume *rec)
 	}
 	rep = core_report_start(n->core, v);
 	moved_at = env_now(n->e);
+	reload_at = moved_at + RELOAD_EVERY;
 	while (!n->stopping) {
-		uint64_t patience = MAX(NO_PROGRESS, rec->rebuild_delay_ns < 60 * NS_PER_S ? 2 * rec->rebuild_delay_ns : 0);
+		struct vol_settings t;
+		uint64_t patience;
 
 		fiber_cond_wait_until(n->e, &n->wake, env_now(n->e) + 100 * NS_PER_MS);
+		if (env_now(n->e) >= reload_at) { /* a repair may take hours, and its pace be changed meanwhile */
+			(void)vol_reload(v, NULL);
+			reload_at = env_now(n->e) + RELOAD_EVERY;
+		}
+		vol_settings_now(v, &t);
+		patience = MAX(NO_PROGRESS, t.rebuild_delay_ns < 60 * NS_PER_S ? 2 * t.rebuild_delay_ns : 0);
 		vol_status(v, &st);
 		if (!st.segments_degraded && !st.out && !st.unsettled && !st.dropping && !st.strays &&
 		    st.scrubs_heard && !st.mending)

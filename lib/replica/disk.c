@@ -195,6 +195,11 @@ static void init_lists(struct repl_disk *d)
 	env_task_init(&d->fail_task, fail_task);
 }
 
+static unsigned level_of(uint32_t log_level)
+{
+	return log_level ? MIN(log_level, 90u) : 50u;
+}
+
 static struct repl_disk *disk_new(struct env *e, const char *path, const struct repl_disk_opts *o,
 				  struct hci_error *err)
 {
@@ -212,7 +217,7 @@ static struct repl_disk *disk_new(struct env *e, const char *path, const struct 
 	d->on_failed = o->on_failed;
 	d->arg = o->arg;
 	d->mutate = o->mutate;
-	d->level = o->log_level ? MIN(o->log_level, 90) : 50;
+	d->level = level_of(o->log_level);
 	d->reserve = o->reserve ? o->reserve : 64 * MiB;
 	d->sums_max = (uint32_t)(MAX(o->sums_cache ? o->sums_cache : SUMS_CACHE, SUMS_CACHE_MIN) / sizeof(struct sums));
 	init_lists(d);
@@ -296,6 +301,9 @@ static void register_metrics(struct repl_disk *d)
 	d->m_paced = metrics_counter(m, "hci_replica_paced_total",
 				     "Times that writes were held back because the log fills faster than it is moved.", label);
 	d->m_log = metrics_gauge(m, "hci_replica_log_used_bytes", "Bytes of the write log in use.", label);
+	d->m_level = metrics_gauge(m, "hci_replica_log_level_percent",
+				   "Fill of the write log from which on it is moved to its place under load too.", label);
+	metric_set(d->m_level, d->level);
 }
 
 /* ---- open ---- */
@@ -450,6 +458,13 @@ void repl_disk_close(struct repl_disk *d, bool abandon)
 	disk_end(d);
 }
 
+void repl_disk_set_level(struct repl_disk *d, uint32_t log_level)
+{
+	d->level = level_of(log_level);
+	metric_set(d->m_level, d->level);
+	log_kick(d); /* who was held back may go on; what is above the level now is moved */
+}
+
 void repl_disk_info(const struct repl_disk *d, struct repl_disk_info *out)
 {
 	memset(out, 0, sizeof(*out));
@@ -463,6 +478,7 @@ void repl_disk_info(const struct repl_disk *d, struct repl_disk_info *out)
 	out->free = d->fs_free > d->reserve ? d->fs_free - d->reserve : 0;
 	out->free -= MIN(out->free, (d->resv + d->resv_pending) * HCI_BLOCK);
 	out->log_size = (uint64_t)d->log.blocks * HCI_BLOCK;
+	out->log_level = d->level;
 	out->log_used = (uint64_t)ring_used(&d->log) * HCI_BLOCK;
 	out->segments = d->nsegs;
 }

@@ -314,7 +314,7 @@ struct repl_disk {
 	bool drain;
 	uint64_t passes;
 
-	struct metric *m_writes, *m_reads, *m_batches, *m_wb, *m_log, *m_paced;
+	struct metric *m_writes, *m_reads, *m_batches, *m_wb, *m_log, *m_level, *m_paced;
 	struct metric *m_write_ns;
 	struct metric *m_corrupt, *m_sums_read;
 };

@@ -64,6 +64,11 @@ static void timer_fn(struct env_timer *t)
 	kick(container_of(t, struct lane, timer));
 }
 
+uint32_t lane_share(const struct lane *l)
+{
+	return l->busy;
+}
+
 struct lane *lane_new(struct env *e, uint32_t busy)
 {
 	struct lane *l = MEM_NEW(struct lane);

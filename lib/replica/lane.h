@@ -25,6 +25,7 @@ struct lane_item {
 };
 
 /* One a disk. Lives until the last item ended, then lane_close() frees it. */
+uint32_t lane_share(const struct lane *l); /* as given to lane_new, or its default */
 struct lane *lane_new(struct env *e, uint32_t busy);
 void lane_close(struct lane *l); /* refuses what waits */
 /* go() at once, perhaps from inside, or later. */

@@ -117,8 +117,11 @@ struct repl_disk_info {
 	char log_path[320]; /* the file or device */
 	uint64_t capacity, free, log_size, log_used;
 	uint64_t segments;
+	uint32_t log_level; /* percent */
 };
 void repl_disk_info(const struct repl_disk *d, struct repl_disk_info *out);
+/* Changes repl_disk_opts.log_level while it is open. */
+void repl_disk_set_level(struct repl_disk *d, uint32_t log_level);
 
 /* ---- scrub: reads everything and compares it with its checksums (scrub.c) ---- */
 

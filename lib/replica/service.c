@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/metrics.h"
 #include "base/uuid.h"
 #include "env/fiber.h"
 #include "replica/service.h"
@@ -485,6 +486,20 @@ void repl_service_share(struct repl_service *s, uint32_t busy)
 	s->lane_busy = busy;
 }
 
+static void tell_share(struct repl_service *s, const struct svc_disk *x)
+{
+	struct metrics *m = env_metrics(s->e);
+	char label[64], id[HCI_UUID_STR];
+
+	if (!m)
+		return;
+	uuid_print(&x->uuid, id);
+	snprintf(label, sizeof(label), "disk=\"%s\"", id);
+	metric_set(metrics_gauge(m, "hci_replica_copy_depth",
+				 "Requests of rebuilds and scrubs that a disk works on at a time while users have some.", label),
+		   lane_share(x->lane));
+}
+
 int repl_service_add(struct repl_service *s, struct repl_disk *d)
 {
 	struct repl_disk_info i;
@@ -503,6 +518,7 @@ int repl_service_add(struct repl_service *s, struct repl_disk *d)
 	x->d = d;
 	x->uuid = i.uuid;
 	list_push(&s->disks, &x->link);
+	tell_share(s, x);
 	return 0;
 }
 

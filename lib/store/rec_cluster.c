@@ -101,6 +101,7 @@ static const struct rec_field pool_fields[] = {
 	FIELD_NAME_OPT(struct rec_pool, policy, "policy"),
 	FIELD_NAME_OPT(struct rec_pool, domain, "domain"),
 	FIELD_U64(struct rec_pool, rebuild_delay_ns, "rebuild_delay", 0, 0),
+	FIELD_U32(struct rec_pool, rebuild_impact, "rebuild_impact", 0, REC_IMPACT_MAX),
 	FIELD_U64(struct rec_pool, created, "created", 0, 0),
 };
 REC_TYPE(pool, pool_fields, NULL);

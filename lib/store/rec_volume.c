@@ -33,6 +33,7 @@ static const struct rec_field volume_fields[] = {
 	FIELD_U64(struct rec_volume, read_timeout_ns, "read_timeout", 0, 0),
 	FIELD_U64(struct rec_volume, rebuild_delay_ns, "rebuild_delay", 0, 0),
 	FIELD_U32(struct rec_volume, rebuild_impact, "rebuild_impact", 0, REC_IMPACT_MAX),
+	FIELD_U64(struct rec_volume, lease_ns, "lease", 0, 0),
 	FIELD_ENUM(struct rec_volume, state, "state", volume_state),
 	FIELD_U64(struct rec_volume, created, "created", 0, 0),
 };

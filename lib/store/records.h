@@ -120,7 +120,8 @@ struct rec_pool { /* pool/<name> */
 	char name[HCI_NAME_MAX];
 	char policy[HCI_NAME_MAX]; /* of placement: policy/<policy> */
 	char domain[HCI_NAME_MAX]; /* failure domain: "node" */
-	uint64_t rebuild_delay_ns; /* from a replica's failure to its rebuild elsewhere */
+	uint64_t rebuild_delay_ns; /* from a replica's failure to its rebuild elsewhere; of volumes that say nothing themselves */
+	uint32_t rebuild_impact;   /* likewise: percent, 0: the default */
 	uint64_t created;
 };
 
@@ -138,8 +139,9 @@ struct rec_volume { /* volume/<uuid> */
 	enum rec_on_full on_full;
 	uint64_t write_timeout_ns;
 	uint64_t read_timeout_ns; /* 0: the default, as in records of before it was there */
-	uint64_t rebuild_delay_ns;
-	uint32_t rebuild_impact;  /* percent of its idle latency that a request may take while copies are made; 0: the default */
+	uint64_t rebuild_delay_ns; /* 0: the pool's */
+	uint32_t rebuild_impact;  /* percent of its idle latency that a request may take while copies are made; 0: the pool's */
+	uint64_t lease_ns;        /* of attachments that ask for none themselves; 0: the default */
 	enum rec_volume_state state;
 	uint64_t created;
 };

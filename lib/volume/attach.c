@@ -429,7 +429,9 @@ int vol_attach(struct vol_ctx *x, const struct uuid *id, const struct vol_attach
 		vol_free(v);
 		return rc;
 	}
-	v->read_timeout = v->rec.read_timeout_ns ? v->rec.read_timeout_ns : VOL_READ_TIMEOUT;
+	settings_refresh(v);
+	if (!o->lease_ttl_ns && v->rec.lease_ns)
+		v->lease_ttl = v->rec.lease_ns;
 	v->m_read = vol_metric(v, "hci_volume_read_seconds", "Time of reads.", true);
 	v->m_write = vol_metric(v, "hci_volume_write_seconds", "Time of writes.", true);
 	v->m_resync = vol_metric(v, "hci_volume_resync_bytes_total", "Bytes copied to replicas.", false);
@@ -437,6 +439,8 @@ int vol_attach(struct vol_ctx *x, const struct uuid *id, const struct vol_attach
 				 "Blocks that a replica had damaged, repaired in place.", false);
 	v->m_lost = vol_metric(v, "hci_volume_lost_blocks_total",
 			       "Blocks that were read and are damaged on every replica in sync.", false);
+	v->m_hedged = vol_metric(v, "hci_volume_hedged_reads_total",
+				 "Reads asked of a second replica, as the first had not answered in time.", false);
 	rc = take_lease(v, err);
 	if (rc) {
 		vol_free(v);
@@ -484,6 +488,7 @@ int vol_reload(struct vol *v, struct hci_error *err)
 	key_volume(key, &v->rec.uuid);
 	rc = rec_volume_get(v->x->store, key, r, NULL, err);
 	if (!rc) {
+		settings_take(v, r);
 		fiber_mutex_lock(v->e, &v->set_lock);
 		if (r->size > v->rec.size) {
 			rc = map_load(v, map_segments(r), err);

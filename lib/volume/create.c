@@ -181,7 +181,8 @@ int vol_create(struct vol_ctx *x, const struct vol_create *c, struct uuid *id, s
 	r->write_timeout_ns = c->write_timeout_ns ? c->write_timeout_ns : VOL_WRITE_TIMEOUT;
 	r->read_timeout_ns = c->read_timeout_ns;
 	r->rebuild_impact = c->rebuild_impact;
-	r->rebuild_delay_ns = c->rebuild_delay_ns ? c->rebuild_delay_ns : VOL_REBUILD_DELAY;
+	r->rebuild_delay_ns = c->rebuild_delay_ns;
+	r->lease_ns = c->lease_ns;
 	r->state = REC_VOLUME_CREATING;
 	r->created = env_realtime(x->env);
 	rc = put_new(x, r, err);

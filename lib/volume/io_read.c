@@ -83,6 +83,7 @@ static bool hedge(struct piece *p)
 	}
 	ENV_MARK(v->e, "read asks a second replica");
 	v->st.reads_hedged++;
+	metric_add(v->m_hedged, 1);
 	return true;
 }
 

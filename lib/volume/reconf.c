@@ -60,6 +60,7 @@ static int read_wanted(struct reconf *r, struct hci_error *err)
 	if (!rc) {
 		v->rec.replicas = rec->replicas;
 		memcpy(v->rec.policy, rec->policy, sizeof(v->rec.policy));
+		settings_take(v, rec);
 	}
 	mem_free(rec);
 	r->look |= rc != 0;

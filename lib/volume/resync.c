@@ -311,7 +311,7 @@ static bool join_all(struct vol *v)
 
 static uint64_t rebuild_due(const struct leg *l)
 {
-	return l->down_since + l->v->rec.rebuild_delay_ns;
+	return l->down_since + settings_rebuild_delay(l->v);
 }
 
 /* A leg that is gone for good: other disks take its segments over. */
@@ -327,7 +327,7 @@ static bool needs_replacing(const struct leg *l)
 	d = v->x->disk(v->x->arg, &l->disk);
 	if (d && d->state == REC_DISK_REMOVED)
 		return true;
-	if (l->out && l->out_since + v->rec.rebuild_delay_ns <= env_realtime(v->e))
+	if (l->out && l->out_since + settings_rebuild_delay(v) <= env_realtime(v->e))
 		return true;
 	return env_now(v->e) >= rebuild_due(l);
 }
@@ -393,6 +393,7 @@ static void heal_fiber(void *arg)
 	struct env *e = v->e;
 
 	while (!over(v)) {
+		settings_refresh(v);
 		if (!vol_mutated(v->x, VOL_MUTATE_NO_HEAL) && heal_once(v))
 			continue;
 		if (!v->heal_jobs)

@@ -287,7 +287,7 @@ void sched_sample(struct vol *v, const struct vol_io *io, uint64_t ns)
 {
 	if (!io->status)
 		pace_sample(&v->sched->pace, io->op != VOL_READ, io->op == VOL_ZERO ? 0 : io->len, ns,
-			    v->rec.rebuild_impact ? v->rec.rebuild_impact : VOL_REBUILD_IMPACT, env_now(v->e));
+			    v->rebuild_impact, env_now(v->e));
 }
 
 int sched_run(struct copy_job *j)

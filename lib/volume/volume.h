@@ -34,6 +34,8 @@ struct vol_ctx {
 			    const struct uuid *bad, struct uuid *out, struct hci_error *err);
 	/* Node that serves a disk and whether the disk is worth talking to; NULL when unknown. Must not park. */
 	const struct rec_disk *(*disk)(void *arg, const struct uuid *disk);
+	/* The pool, for what its volumes leave to it; NULL when unknown. Must not park. May be NULL itself. */
+	const struct rec_pool *(*pool)(void *arg, const char *name);
 	void *arg;
 	struct vol_sched *sched; /* NULL at first; of lib/volume: what is copied when */
 	struct cache *cache; /* the node's read cache, may be NULL; outlives the volumes attached while it is set */
@@ -97,9 +99,11 @@ struct vol_create {
 	uint64_t size, segment_size; /* segment_size 0: 256 MiB */
 	uint32_t replicas;
 	uint32_t on_full;            /* enum rec_on_full */
-	uint64_t write_timeout_ns, rebuild_delay_ns; /* 0: the defaults, 5 s and 10 min */
-	uint64_t read_timeout_ns; /* 0: 500 ms */
-	uint32_t rebuild_impact;  /* percent, 0: 200 */
+	uint64_t write_timeout_ns;   /* 0: 5 s */
+	uint64_t rebuild_delay_ns;   /* 0: the pool's, or 10 min */
+	uint64_t read_timeout_ns;    /* 0: 500 ms */
+	uint32_t rebuild_impact;     /* percent, 0: the pool's, or 200 */
+	uint64_t lease_ns;           /* of attachments that ask for none, 0: 6 s */
 	/* Fills nseg * replicas disk UUIDs, segment after segment. */
 	int (*place)(void *arg, const struct vol_create *c, const struct uuid *volume, uint32_t first_segment, uint32_t nseg,
 		     struct uuid *out, struct hci_error *err);
@@ -116,7 +120,7 @@ int vol_lookup(struct vol_ctx *x, const char *name, struct uuid *id, struct rec_
 
 struct vol_attach_opts {
 	uint32_t purpose;      /* enum rec_attach_purpose */
-	uint64_t lease_ttl_ns; /* 0: 6 s */
+	uint64_t lease_ttl_ns; /* 0: as the volume's record says, or 6 s */
 	uint64_t wait_ns;      /* how long to wait for a previous writer's lease to end; 0: not at all (HCI_E_BUSY) */
 	const char *export_addr; /* for the record, may be NULL */
 	bool steal_repair;     /* ask a repair attachment to go; the default for users */
@@ -140,8 +144,16 @@ void vol_detach(struct vol *v);
  * and waits for nothing. Does not park.
  */
 void vol_abandon(struct vol *v);
-/* Read the records again (size, map). From a fiber. */
+/* Read the records again: size, map, and what may change while it is attached (settings.c). From a fiber. */
 int vol_reload(struct vol *v, struct hci_error *err);
+
+/* What is in force for a volume: its own, else its pool's (may be NULL), else the default. */
+struct vol_settings {
+	uint64_t read_timeout_ns, write_timeout_ns, rebuild_delay_ns, lease_ns;
+	uint32_t rebuild_impact;
+};
+void vol_settings(const struct rec_volume *r, const struct rec_pool *p, struct vol_settings *out);
+void vol_settings_now(const struct vol *v, struct vol_settings *out); /* what an attached one goes by now */
 
 uint64_t vol_size(const struct vol *v);
 uint64_t vol_generation(const struct vol *v);

@@ -211,7 +211,8 @@ struct vol {
 	struct list flight;     /* active writes in order of seq */
 	struct list stalled;
 	struct list reads;      /* sent, by sent_at: those that wait for read_timeout */
-	uint64_t read_timeout;
+	uint64_t read_timeout;  /* as are those below: what is in force, of settings.c */
+	uint32_t rebuild_impact;
 	struct env_timer hedge_timer;
 	bool recheck;           /* for the kick: look at all writes in flight */
 	uint32_t waiting_stable; /* copies that wait for the writes before them */
@@ -245,7 +246,7 @@ struct vol {
 	} lost[MEND_LOST]; /* regions that no replica has right, the latest ones; tried again after that */
 	unsigned nlost; /* places taken in turn */
 	bool mending;                /* its fiber runs */
-	struct metric *m_read, *m_write, *m_resync, *m_mended, *m_lost;
+	struct metric *m_read, *m_write, *m_resync, *m_mended, *m_lost, *m_hedged;
 };
 
 /* io.c */
@@ -313,6 +314,11 @@ typedef bool map_change_fn(struct vol *v, uint32_t segment, struct rec_segment *
 int sync_map_change(struct vol *v, uint32_t chunk, map_change_fn *fn, void *arg, struct hci_error *err);
 int sync_joined(struct vol *v, uint32_t chunk, struct hci_error *err);  /* SYNCED joining positions of a chunk */
 int sync_replace(struct vol *v, uint32_t chunk, struct leg *bad, uint32_t *moved, struct hci_error *err);
+
+/* settings.c */
+void settings_take(struct vol *v, const struct rec_volume *r); /* the record has changed */
+void settings_refresh(struct vol *v); /* the pool's may have; does not park */
+uint64_t settings_rebuild_delay(const struct vol *v);
 
 /* lease.c */
 int lease_start(struct vol *v);          /* the fiber that keeps it */

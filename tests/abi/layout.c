@@ -102,7 +102,15 @@ AT(struct hci_disk_info, scrub_done, 1000);
 AT(struct hci_disk_info, scrub_total, 1008);
 AT(struct hci_disk_info, scrub_corrupt, 1016);
 AT(struct hci_disk_info, scrub_waiting, 1024);
-SIZE(struct hci_disk_info, 1032);
+AT(struct hci_disk_info, log_wait_ms, 1032);
+AT(struct hci_disk_info, log_level, 1036);
+SIZE(struct hci_disk_info, 1040);
+
+AT(struct hci_disk_set_opts, size, 0);
+AT(struct hci_disk_set_opts, log_wait_ms, 4);
+AT(struct hci_disk_set_opts, log_level, 8);
+AT(struct hci_disk_set_opts, reserved, 12);
+SIZE(struct hci_disk_set_opts, 16);
 
 AT(struct hci_scrub_opts, size, 0);
 AT(struct hci_scrub_opts, start, 4);
@@ -341,7 +349,14 @@ AT(struct hci_pool_opts, size, 0);
 AT(struct hci_pool_opts, rebuild_delay_ms, 4);
 AT(struct hci_pool_opts, name, 8);
 AT(struct hci_pool_opts, policy, 16);
-SIZE(struct hci_pool_opts, 24);
+AT(struct hci_pool_opts, rebuild_impact, 24);
+AT(struct hci_pool_opts, reserved, 28);
+SIZE(struct hci_pool_opts, 32);
+
+AT(struct hci_pool_set_opts, size, 0);
+AT(struct hci_pool_set_opts, rebuild_impact, 4);
+AT(struct hci_pool_set_opts, rebuild_delay_ms, 8);
+SIZE(struct hci_pool_set_opts, 16);
 
 AT(struct hci_pool_info, name, 0);
 AT(struct hci_pool_info, policy, 64);
@@ -352,7 +367,9 @@ AT(struct hci_pool_info, disks, 152);
 AT(struct hci_pool_info, spares, 156);
 AT(struct hci_pool_info, disks_failed, 160);
 AT(struct hci_pool_info, volumes, 164);
-SIZE(struct hci_pool_info, 168);
+AT(struct hci_pool_info, rebuild_impact, 168);
+AT(struct hci_pool_info, reserved, 172);
+SIZE(struct hci_pool_info, 176);
 
 /* hci/queue.h */
 AT(struct hci_completion, tag, 0);
@@ -409,12 +426,22 @@ AT(struct hci_volume_opts, write_timeout_ms, 52);
 AT(struct hci_volume_opts, rebuild_delay_ms, 56);
 AT(struct hci_volume_opts, read_timeout_ms, 64);
 AT(struct hci_volume_opts, rebuild_impact, 68);
-SIZE(struct hci_volume_opts, 72);
+AT(struct hci_volume_opts, lease_ms, 72);
+AT(struct hci_volume_opts, reserved, 76);
+SIZE(struct hci_volume_opts, 80);
 
 AT(struct hci_volume_set_opts, size, 0);
 AT(struct hci_volume_set_opts, replicas, 4);
 AT(struct hci_volume_set_opts, policy, 8);
 SIZE(struct hci_volume_set_opts, 16);
+AT(struct hci_volume_tune_opts, size, 0);
+AT(struct hci_volume_tune_opts, on_full, 4);
+AT(struct hci_volume_tune_opts, rebuild_delay_ms, 8);
+AT(struct hci_volume_tune_opts, rebuild_impact, 16);
+AT(struct hci_volume_tune_opts, read_timeout_ms, 20);
+AT(struct hci_volume_tune_opts, write_timeout_ms, 24);
+AT(struct hci_volume_tune_opts, lease_ms, 28);
+SIZE(struct hci_volume_tune_opts, 32);
 AT(struct hci_volume_move_opts, size, 0);
 AT(struct hci_volume_move_opts, to, 8);
 AT(struct hci_volume_move_opts, from, 16);
@@ -441,7 +468,14 @@ AT(struct hci_volume_info, replicas, 320);
 AT(struct hci_volume_info, state, 324);
 AT(struct hci_volume_info, replicas_out, 328);
 AT(struct hci_volume_info, rebuilding, 332);
-SIZE(struct hci_volume_info, 336);
+AT(struct hci_volume_info, rebuild_delay_ms, 336);
+AT(struct hci_volume_info, rebuild_impact, 344);
+AT(struct hci_volume_info, read_timeout_ms, 348);
+AT(struct hci_volume_info, write_timeout_ms, 352);
+AT(struct hci_volume_info, lease_ms, 356);
+AT(struct hci_volume_info, on_full, 360);
+AT(struct hci_volume_info, of_pool, 364);
+SIZE(struct hci_volume_info, 368);
 
 AT(struct hci_replica_info, segment, 0);
 AT(struct hci_replica_info, state, 4);
@@ -474,7 +508,15 @@ AT(struct hci_volume_status, segments, 72);
 AT(struct hci_volume_status, segments_degraded, 76);
 AT(struct hci_volume_status, replicas_out, 80);
 AT(struct hci_volume_status, reserved, 84);
-SIZE(struct hci_volume_status, 88);
+AT(struct hci_volume_status, reads_hedged, 88);
+AT(struct hci_volume_status, rebuild_delay_ms, 96);
+AT(struct hci_volume_status, rebuild_impact, 104);
+AT(struct hci_volume_status, read_timeout_ms, 108);
+AT(struct hci_volume_status, write_timeout_ms, 112);
+AT(struct hci_volume_status, lease_ms, 116);
+AT(struct hci_volume_status, on_full, 120);
+AT(struct hci_volume_status, reserved2, 124);
+SIZE(struct hci_volume_status, 128);
 
 /* hci/store.h */
 AT(struct hci_store_copy_info, keys, 0);

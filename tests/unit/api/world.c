@@ -50,7 +50,10 @@ static hci_cluster *open_as(struct world *w, const char *name, char who[16])
 
 void world_up(struct world *w, int tls)
 {
+	uint32_t depth = w->copy_depth;
+
 	memset(w, 0, sizeof(*w));
+	w->copy_depth = depth;
 	tls_on = tls;
 	/* The root file system, not a tmpfs: O_DIRECT is to be real. */
 	snprintf(w->dir, sizeof(w->dir), "/var/tmp/hci-api-XXXXXX");
@@ -78,6 +81,7 @@ void world_node_start(struct world *w, int i)
 	o.run_dir = w->dir;
 	o.heartbeat_ms = 500;
 	o.ram_disks = w->ram_disks;
+	o.copy_depth = w->copy_depth;
 	must(w, hci_node_start(&w->node[i], w->cluster[i], &o, &w->err), "node start");
 	/* The same address in its next life. */
 	snprintf(w->addr[i], sizeof(w->addr[i]), "%s", hci_node_address(w->node[i]));

@@ -19,6 +19,7 @@ struct world {
 	char addr[WORLD_NODES][64];
 	char who[WORLD_NODES + 1][16]; /* for the log */
 	uint32_t ram_disks; /* of the nodes: set it, then stop and start them */
+	uint32_t copy_depth; /* of the nodes: kept by world_up() */
 	struct hci_error err;
 };
 

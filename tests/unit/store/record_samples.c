@@ -111,6 +111,7 @@ static void fill_pool(struct rec_pool *r, int full)
 	TEXT(r->policy, "spread");
 	TEXT(r->domain, "node");
 	r->rebuild_delay_ns = NUMBER(60);
+	r->rebuild_impact = full ? REC_IMPACT_MAX : 0;
 	r->created = NUMBER(1);
 }
 
@@ -128,6 +129,7 @@ static void fill_volume(struct rec_volume *r, int full)
 	r->read_timeout_ns = NUMBER(0);
 	r->rebuild_delay_ns = NUMBER(0);
 	r->rebuild_impact = full ? REC_IMPACT_MAX : 0;
+	r->lease_ns = NUMBER(0);
 	r->state = full ? REC_VOLUME_DELETING : REC_VOLUME_CREATING;
 	r->created = NUMBER(7);
 }
