@@ -40,7 +40,7 @@ struct gap {
 	uint64_t lsn; /* of the batch that is not there */
 	struct link links[LINKS_MAX];
 	unsigned n;
-	bool proven;
+	uint64_t proof; /* the lowest epoch of those that say that the missing one was durable; UINT64_MAX: none says so */
 };
 
 bool rec_header_at(struct rec *r, uint32_t pos, struct logf_view *v, int *rc)
@@ -72,7 +72,8 @@ static void note(struct gap *g, const struct logf_view *v, uint32_t pos)
 
 	if (h->lsn <= g->lsn || !may_follow(g->r, h))
 		return;
-	g->proven |= h->durable >= g->lsn;
+	if (h->durable >= g->lsn)
+		g->proof = MIN(g->proof, h->epoch);
 	if (h->lsn > g->lsn + BATCHES || g->n == LINKS_MAX)
 		return;
 	g->links[g->n++] = (struct link){ .lsn = h->lsn,
@@ -100,9 +101,15 @@ static int look(struct gap *g)
 	return rc;
 }
 
-/* From x on, one follows the other up to one that says that the missing one was durable. */
+/*
+ * From x on, one follows the other up to one that says that the missing one was durable. The chain may be broken by more damage;
+ * x is as good if an opening not later than its own says so: what it was made behind is what was durable then, as no opening
+ * gives up what was. Only of one that is older than all who say so it must be shown that it is no leftover.
+ */
 static bool leads_to_proof(const struct gap *g, const struct link *x)
 {
+	if (x->epoch >= g->proof)
+		return true;
 	for (unsigned i = 0; x->durable < g->lsn && i < g->n; i++) {
 		const struct link *y = &g->links[i];
 
@@ -174,15 +181,16 @@ int rec_gap(struct rec *r, bool *over)
 	if (!g)
 		return rec_nomem(r, " for recovery");
 	g->r = r;
+	g->proof = UINT64_MAX;
 	g->lsn = r->d->log.next_lsn;
 	rc = look(g);
 	next = rc ? NULL : successor(g);
 	if (next)
 		rc = take_from(g, next, &done);
 	*over = !done;
-	if (!rc && g->proven)
+	if (!rc && g->proof != UINT64_MAX)
 		ENV_MARK_STATE(r->d->e, "recovery finds damage:known,unknown", !done, 2);
-	if (!rc && g->proven && !done)
+	if (!rc && g->proof != UINT64_MAX && !done)
 		rc = refuse(g);
 	mem_free(g);
 	return rc;

@@ -66,7 +66,10 @@ static const struct found *before(const struct logimg *l, const struct found *x)
 	return NULL;
 }
 
-/* One of those that are there without a gap, from the tail to a few before the last. */
+/*
+ * One of those that are there without a gap, from the tail to a few before the last. Behind a gap (what rotted at an opening before
+ * and was not moved since) not the very next: it is the only one left that tells what the damaged one wrote.
+ */
 static const struct found *choose(const struct logimg *l, struct sim *sim, bool last)
 {
 	const struct found *chain[DEPTH], *x = l->n ? &l->all[l->newest] : NULL;
@@ -77,6 +80,8 @@ static const struct found *choose(const struct logimg *l, struct sim *sim, bool 
 		chain[n++] = x;
 	if (last)
 		return n ? chain[0] : NULL;
+	if (n && !x && chain[n - 1]->lsn > tail)
+		n--;
 	return n > UNPROVEN + 1 ? chain[UNPROVEN + sim_rand_below(sim, n - UNPROVEN - 1)] : NULL;
 }
 

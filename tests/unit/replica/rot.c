@@ -477,6 +477,45 @@ START_TEST(any_bit_may_flip)
 }
 END_TEST
 
+/* With several batches in flight those right behind a damaged one do not say that it was durable. */
+static void flip_two_headers(struct env *e, void *arg)
+{
+	struct rig *r = arg;
+	unsigned k;
+
+	find_batches(e, r);
+	ck_assert_uint_gt(r->n, 2 * UNPROVEN);
+	k = (unsigned)sim_rand_below(r->w.sim, r->n - UNPROVEN - 2);
+	block_of(r, k, 0)[40] ^= 1;
+	block_of(r, k + 2, 0)[40] ^= 1;
+	write_log(e, r);
+}
+
+static void none_is_bad(struct env *e, void *arg)
+{
+	struct rig *r = arg;
+
+	for (unsigned round = 0; round < 2; round++) {
+		open_slot(r, e, 2 + round);
+		ck_assert_uint_eq(r->last, WRITES + UNPROVEN);
+		expect(r, NULL, 0);
+		repl_slot_put(r->s);
+		repl_disk_close(r->d, round == 0);
+	}
+}
+
+START_TEST(a_header_and_the_next_but_one_cost_nothing)
+{
+	struct rig r = { .log = "/d1/log" };
+
+	simw_begin(&r.w, (uint64_t)_i, 64 * MiB);
+	ck_assert(!simw_run(&r.w, write_many, &r));
+	ck_assert(simw_run(&r.w, flip_two_headers, &r));
+	ck_assert(simw_run(&r.w, none_is_bad, &r));
+	simw_end(&r.w);
+}
+END_TEST
+
 /* ---- the checkpoint ---- */
 
 #define MANY_BLOCKS (3 * 320u + 459)
@@ -554,6 +593,7 @@ static Suite *suite(void)
 	tcase_add_loop_test(t, two_damaged_headers_refuse_the_disk, 0, 2);
 	tcase_add_loop_test(t, damaged_superblock_does_not_hide_the_log, 0, 2);
 	tcase_add_loop_test(t, damaged_superblock_does_not_hide_the_last_epoch, 0, 2);
+	tcase_add_loop_test(t, a_header_and_the_next_but_one_cost_nothing, 0, 40);
 	tcase_add_loop_test(t, damaged_checkpoint_costs_nothing, 0, 4);
 	tcase_add_test(t, last_batch_may_be_torn);
 	tcase_add_test(t, data_do_not_pass_for_headers);
