@@ -216,6 +216,21 @@ static int create_files(struct seg *s, struct env_file *data, struct env_file *m
 	return 0;
 }
 
+/*
+ * Whoever was making the files may have died before the length of this one was durable, when the other one was there already. Where
+ * nothing was written yet nobody reads but for damage: what a table counts as valid because nobody knows better must be found to
+ * have no sum that fits, and not fail the disk as if it could not be read.
+ */
+static int full_length(struct seg *s, struct env_file *data)
+{
+	uint64_t size = 0;
+	int rc = env_file_size(s->d->e, data, &size);
+
+	if (rc || size >= 2 * s->vol->segsize)
+		return rc;
+	return env_truncate(s->d->e, data, 2 * s->vol->segsize);
+}
+
 static int open_locked(struct seg *s, bool create)
 {
 	struct repl_disk *d = s->d;
@@ -230,7 +245,9 @@ static int open_locked(struct seg *s, bool create)
 	rc = open_one(s, ".seg", create, &data);
 	if (!rc)
 		rc = open_one(s, ".map", create, &map);
-	if (!rc && create && !s->on_disk)
+	if (!rc && s->on_disk)
+		rc = full_length(s, data);
+	else if (!rc && create)
 		rc = create_files(s, data, map);
 	if (rc) {
 		if (data)
