@@ -124,6 +124,7 @@ struct vol {
 	uint64_t meta_serial, meta_pass;
 	uint64_t meta_gen[2]; /* what the copies of the record say; 0: nothing */
 	bool meta_damaged;    /* a copy of it was found so */
+	uint64_t meta_last;   /* the last number that it told when the disk was opened */
 	uint64_t batch_lsn; /* the batch that batch_idx is about */
 	uint32_t batch_idx;
 };

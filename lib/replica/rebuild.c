@@ -11,8 +11,12 @@
  * no power loss does, all that these checksums cover counts as valid: what has none that fits is fetched from another replica,
  * zeroes too.
  *
- * Who wrote a region last has no second witness. If the log touches the page, it was being written and is taken for torn; if
- * not, all its regions get the newest number of the volume here: a resync copies too much then, never too little.
+ * Who wrote a region last has no second witness. What the log has is told by the log. All else was moved by passes that are over,
+ * each of which wrote the volume's record before: the last number that this told when the disk was opened is not smaller than any of
+ * them. All regions of the page get that number: a resync copies too much then, never too little. That is so whether or not the log
+ * touches the page: that it does says only that a write came after what was moved, not that the page was being written when power
+ * was lost. If a copy of the record is damaged as well, the other one may be of an earlier pass; then it is a number above all that
+ * were given out up to the generation that both copies have.
  */
 #include <errno.h>
 
@@ -113,23 +117,45 @@ static uint64_t newest(const struct vol *v)
 	return seq;
 }
 
-static void overstate(struct seg *s, uint32_t i)
+static uint64_t above_all(const struct vol *v)
+{
+	uint64_t after = newest(v) + (UINT64_C(1) << 32), end = repl_seq_floor(v->gen + 1);
+
+	return MIN(MAX(after, end), REPL_SEQ_MASK);
+}
+
+static bool some_damaged(const struct vol *v)
+{
+	for (uint32_t n = 0; n < v->nsegs; n++)
+		for (uint32_t i = 0; i < v->segs[n]->npages; i++)
+			if (v->segs[n]->pages[i] && (v->segs[n]->pages[i]->damaged || v->segs[n]->pages[i]->lost))
+				return true;
+	return false;
+}
+
+/* A number above the given one is of the log, and right. What is all zeroes may have been told by the older copy. */
+static void overstate(struct seg *s, uint32_t i, uint64_t least)
 {
 	struct mpage *p = s->pages[i];
 	uint32_t regions = MIN(MAP_REGIONS, seg_blocks(s) / REGION_BLOCKS - i * MAP_REGIONS);
 
 	for (uint32_t k = 0; k < regions; k++) {
-		bool zero = !p->valid[k] && !(p->nodes && p->nodes[k] && p->nodes[k]->data);
+		bool zero = !p->valid[k] && !(p->nodes && p->nodes[k] && p->nodes[k]->live);
+		uint64_t seq = p->seq[k] & ~REPL_SEQ_ZERO;
 
-		p->seq[k] = s->vol->last | (s->vol->last && zero ? REPL_SEQ_ZERO : 0);
+		if ((seq & REPL_SEQ_MASK) < least)
+			seq = least;
+		p->seq[k] = seq | (seq && zero ? REPL_SEQ_ZERO : 0);
 	}
 }
 
 void rebuild_seqs(struct vol *v)
 {
+	uint64_t least = v->meta_last;
+
 	if (v->meta_damaged) {
 		log_warn(env_log(v->d->e), "disk %s: a copy of a volume's record is damaged: made anew from the other one", v->d->path);
-		v->last = newest(v);
+		v->last = least = some_damaged(v) && !(v->d->mutate & REPL_MUTATE_NUMBERS_OLDER) ? above_all(v) : newest(v);
 		v->meta_dirty = true;
 		v->meta_damaged = false;
 	}
@@ -147,8 +173,9 @@ void rebuild_seqs(struct vol *v)
 					 "checksums",
 					 v->d->path, s->no);
 				doubt(s, i);
-				overstate(s, i);
 			}
+			if (p->lost || !p->dirty || !(v->d->mutate & REPL_MUTATE_NUMBERS_OLDER))
+				overstate(s, i, least);
 			p->damaged = p->lost = false;
 			p->blind = 0;
 			index_page_dirty(s, p, 0);

@@ -76,7 +76,7 @@ static void take_meta(struct vol *v, const struct rec *r, const uint8_t *pair, u
 		v->meta_gen[k] = meta_valid(r, c, &v->uuid) ? c->generation : 0;
 	}
 	v->gen = v->max_gen = MAX(v->meta_gen[0], v->meta_gen[1]);
-	v->last = m->last_seq;
+	v->last = v->meta_last = m->last_seq;
 	v->stable = m->stable_seq;
 	v->meta_serial = m->h.serial;
 	v->dir = true;

@@ -30,6 +30,15 @@
 /* It is as a copy (REPL_F_SETSEQ) of the whole region left it: nothing else was written to it since. */
 #define REPL_SEQ_COPIED (UINT64_C(1) << 62)
 #define REPL_SEQ_MASK (~(REPL_SEQ_ZERO | REPL_SEQ_COPIED))
+/*
+ * Each generation's numbers begin at its floor or above, and are below the next one's floor unless a writer gives out more than
+ * 2^36. 0: there is no room for a floor.
+ */
+#define REPL_SEQ_BITS 36
+static inline uint64_t repl_seq_floor(uint64_t generation)
+{
+	return generation < UINT64_C(1) << (62 - REPL_SEQ_BITS) ? generation << REPL_SEQ_BITS : 0;
+}
 
 struct repl_disk;
 struct repl_slot;
@@ -94,6 +103,8 @@ struct repl_disk_opts {
 #define REPL_MUTATE_ROT_HIDES 0x10000u
 /* Of a damaged checkpoint the older copy is believed. */
 #define REPL_MUTATE_CKPT_OLDER 0x20000u
+/* Of a damaged table that the log touches the older copy's numbers are believed. */
+#define REPL_MUTATE_NUMBERS_OLDER 0x40000u
 
 /* From a fiber. The directory must be empty (lost+found aside), a device for the log all zeroes at its beginning, or
  * HCI_E_EXISTS. */

@@ -43,11 +43,10 @@
  * generation's numbers begin at its floor, above all that those before gave out. Where that has no room (0), or a writer
  * came past the next floor, a gap is left to the highest number found.
  */
-#define VOL_SEQ_BITS 36
 #define VOL_SEQ_GAP (UINT64_C(1) << 32)
 static inline uint64_t vol_seq_floor(uint64_t generation)
 {
-	return generation < UINT64_C(1) << (62 - VOL_SEQ_BITS) ? generation << VOL_SEQ_BITS : 0;
+	return repl_seq_floor(generation);
 }
 
 /*

@@ -44,6 +44,7 @@ static const struct mutation {
 	{ "recovery-unsynced", 0, REPL_MUTATE_RECOVERY_UNSYNCED, 0 },
 	{ "rot-ends", 0, REPL_MUTATE_ROT_ENDS, 0 },
 	{ "rot-unproven", 0, REPL_MUTATE_ROT_UNPROVEN, 0 },
+	{ "numbers-older", 0, REPL_MUTATE_NUMBERS_OLDER, 0 },
 	{ "seq-forgotten", 0, REPL_MUTATE_SEQ_FORGOTTEN, 0 },
 	{ "cache-keep-old", 0, 0, CACHE_MUTATE_KEEP_OLD },
 	{ "cache-trust", 0, 0, CACHE_MUTATE_TRUST },

@@ -135,16 +135,33 @@ void model_settle(struct model *m, unsigned v, unsigned s, uint32_t block, uint6
 	b->e[0].state = CHANGE_DONE;
 }
 
-void model_settle_region(struct model *m, unsigned v, unsigned s, uint32_t region, uint64_t seq)
+void model_settle_last(struct model *m, unsigned v, uint64_t last)
 {
-	struct mregion *r = &m->r[v][s][region];
+	ck_assert_uint_ge(last, m->acked_last[v]);
+	if (last != repl_seq_floor(m->gen[v])) /* above all before: the record and a table were torn */
+		ck_assert_uint_le(last, m->asked_last[v]);
+	m->asked_last[v] = MAX(m->asked_last[v], last);
+}
 
-	seq &= REPL_SEQ_MASK;
-	ck_assert_msg(seq >= r->acked && seq <= r->asked,
-		      "vol %u seg %u region %u: seq %llu not in [%llu, %llu]", v, s, region,
-		      (unsigned long long)seq, (unsigned long long)r->acked,
-		      (unsigned long long)r->asked);
-	r->acked = r->asked = seq;
+void model_settle_regions(struct model *m, unsigned v, unsigned s, const uint64_t seq[REGIONS])
+{
+	uint64_t least = UINT64_MAX, most = 0;
+
+	for (unsigned i = 0; i < REGIONS; i++) {
+		struct mregion *r = &m->r[v][s][i];
+		uint64_t q = seq[i] & REPL_SEQ_MASK;
+
+		ck_assert_msg(q >= r->acked && q <= MAX(r->asked, m->asked_last[v]),
+			      "vol %u seg %u region %u: seq %llu not in [%llu, %llu]", v, s, i, (unsigned long long)q,
+			      (unsigned long long)r->acked, (unsigned long long)r->asked);
+		least = MIN(least, q);
+		if (q > r->asked)
+			most = MAX(most, q);
+		r->acked = r->asked = q;
+	}
+	/* That of a torn table's page: then no region of it is told to be older. */
+	ck_assert_msg(most <= least, "vol %u seg %u: a region has seq %llu that nobody gave it, another %llu", v, s,
+		      (unsigned long long)most, (unsigned long long)least);
 }
 
 void model_dropped(struct model *m, unsigned v, unsigned s)

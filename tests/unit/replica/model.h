@@ -58,7 +58,10 @@ void model_check(struct model *m, unsigned v, unsigned s, uint32_t block, uint64
 		 uint32_t since);
 /* After a crash: what was found is what stays. */
 void model_settle(struct model *m, unsigned v, unsigned s, uint32_t block, uint64_t id);
-void model_settle_region(struct model *m, unsigned v, unsigned s, uint32_t region, uint64_t seq);
+/* The last number that the slot tells, opened with the generation m->gen[v]. */
+void model_settle_last(struct model *m, unsigned v, uint64_t last);
+/* Of a segment: its table has one page. */
+void model_settle_regions(struct model *m, unsigned v, unsigned s, const uint64_t seq[REGIONS]);
 void model_dropped(struct model *m, unsigned v, unsigned s);
 
 #endif

@@ -137,6 +137,70 @@ START_TEST(what_was_written_never_reads_as_zeroes)
 }
 END_TEST
 
+/* Region 1, moved to its place with its number; then the log touches the same page, with a number that is lower. */
+static void numbers_body(struct env *e, const char *path)
+{
+	bool record = loop % 2, lost = loop / 2 % 2;
+	struct repl_region out[4], cur = { 0 };
+	uint64_t moved;
+	struct rig r;
+
+	rig_begin(&r, e, path);
+	write_run(&r, 0);
+	write_run(&r, 16);
+	moved = r.seq;
+	ck_assert_int_eq(write_fill(e, r.s, 0, 0, HCI_BLOCK, 1, 3), 0);
+	rig_close(&r, true);
+	rot_pair(path, "00000000.map", 0, lost ? ROT_BOTH : ROT_NEWER);
+	if (record)
+		rot_pair(path, "meta", 0, ROT_NEWER);
+	for (unsigned round = 0; round < 3; round++) {
+		rig_open(&r);
+		cur = (struct repl_region){ 0 };
+		ck_assert_uint_ge(repl_regions(r.s, moved - 1, 0, &cur, out, 4), 1);
+		ck_assert(out[0].region == 1 || out[1].region == 1);
+		ck_assert(!(out[0].seq & REPL_SEQ_ZERO));
+		right_or_told(&r, 32);
+		settle(&r);
+		rig_close(&r, round == 1);
+	}
+}
+
+START_TEST(who_copies_what_is_newer_is_told_of_all_that_is)
+{
+	loop = (unsigned)_i;
+	real_run(numbers_body);
+}
+END_TEST
+
+/* Power was lost while the files were made: the length of the data's is not what it was to be. No reason to give the disk up. */
+static void short_body(struct env *e, const char *path)
+{
+	char full[512], u[HCI_UUID_STR];
+	struct rig r;
+
+	rig_begin(&r, e, path);
+	write_run(&r, 0);
+	write_run(&r, 16);
+	rig_close(&r, true);
+	rot_pair(path, "00000000.map", 0, ROT_BOTH);
+	rot_pair(path, "00000000.map", PAIR, ROT_NEWER);
+	uuid_print(&(struct uuid){ { 1, 0x77 } }, u);
+	snprintf(full, sizeof(full), "%s/vol/%s/00000000.seg", path, u);
+	ck_assert_int_eq(truncate(full, 2 * REPL_REGION), 0);
+	for (unsigned round = 0; round < 2; round++) {
+		rig_open(&r);
+		right_or_told(&r, 32);
+		rig_close(&r, round == 0);
+	}
+}
+
+START_TEST(nor_does_a_short_file_fail_the_disk)
+{
+	real_run(short_body);
+}
+END_TEST
+
 /* ---- a slot's record ---- */
 
 static int fenced(struct rig *r, uint64_t gen)
@@ -264,6 +328,8 @@ static Suite *suite(void)
 
 	tcase_set_timeout(t, 120);
 	tcase_add_loop_test(t, what_was_written_never_reads_as_zeroes, 0, 2 * ROTS * ROTS);
+	tcase_add_loop_test(t, who_copies_what_is_newer_is_told_of_all_that_is, 0, 4);
+	tcase_add_test(t, nor_does_a_short_file_fail_the_disk);
 	tcase_add_loop_test(t, a_rotten_record_lets_no_old_writer_in, 0, 4 * ROTS);
 	tcase_add_loop_test(t, nor_is_the_last_number_forgotten, 0, 2);
 	tcase_add_test(t, nor_what_was_told_last);

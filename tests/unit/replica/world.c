@@ -50,6 +50,7 @@ static uint32_t mutation(void)
 		{ "rot-hides", REPL_MUTATE_ROT_HIDES },
 		{ "record-once", REPL_MUTATE_RECORD_ONCE },
 		{ "checkpoint-older", REPL_MUTATE_CKPT_OLDER },
+		{ "numbers-older", REPL_MUTATE_NUMBERS_OLDER },
 	};
 	const char *name = getenv("HCI_MUTATE");
 
