@@ -39,7 +39,7 @@ struct hci_memstream_opts {
 	uint64_t cache_bytes;   /**< pages kept at both ends to send changes only; the smaller side counts; 0: 512 MiB */
 	uint64_t window_bytes;  /**< pages on their way, at most; also what is kept in memory for them; 0: 64 MiB */
 	uint32_t inflight_ms;   /**< of these no more than the connection carries in this time; 0: 100 (source) */
-	uint32_t level;         /**< 1 (fast) .. 8 (small); 0: follows connection and processor (source) */
+	uint32_t level;         /**< 1 (fast) .. 8 (small); 0: follows connection and processor, and with workers has pages go as they are where that is faster (source) */
 };
 #define HCI_MEMSTREAM_OPTS_INIT { (uint32_t)sizeof(struct hci_memstream_opts), 0, 0, 0, 0, 0 }
 

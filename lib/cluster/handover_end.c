@@ -204,9 +204,10 @@ void handover_result(const struct finished *f, const struct ho_stat *st, char *o
 		buf_printf(&b, ",\"postcopy\":1");
 	if (s) {
 		buf_printf(&b, ",\"memory_ms\":%llu", (unsigned long long)(st->memory_ns / NS_PER_MS));
-		buf_printf(&b, ",\"wire\":%llu,\"codec_cpu_ms\":%llu,\"refused\":%llu,\"coming\":%llu,\"pages\":{",
+		buf_printf(&b, ",\"wire\":%llu,\"codec_cpu_ms\":%llu,\"refused\":%llu,\"coming\":%llu,\"aside\":[%llu,%llu],\"pages\":{",
 			   (unsigned long long)s->wire, (unsigned long long)(s->cpu_ns / NS_PER_MS),
-			   (unsigned long long)s->refused, (unsigned long long)s->coming);
+			   (unsigned long long)s->refused, (unsigned long long)s->coming, (unsigned long long)s->aside[0],
+			   (unsigned long long)s->aside[1]);
 		for (size_t i = 0; i < MST_OTHER; i++)
 			buf_printf(&b, "%s\"%s\":%llu", i ? "," : "", mst_class_name((unsigned)i), (unsigned long long)s->pages[i]);
 		buf_printf(&b, "}");

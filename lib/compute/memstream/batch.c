@@ -23,7 +23,7 @@ void batch_reset(struct batch *b)
 	mst_msg_free(b->msg);
 	b->msg = NULL;
 	b->len = b->n_pieces = b->n_pages = b->wire = b->asked = 0;
-	b->sent = false;
+	b->sent = b->received = false;
 }
 
 static bool grow(struct batch *b)

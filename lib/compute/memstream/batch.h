@@ -62,8 +62,9 @@ struct batch {
 	struct mst_msg *msg; /* once packed, until sent */
 	uint32_t wire;
 	uint32_t asked; /* pages of it that the other side asked for */
-	bool sent;
-	struct credit_mark mark;
+	bool sent, received;
+	uint8_t step; /* of aside.h */
+	struct credit_mark mark, link_mark;
 	uint32_t number[MST_PROVIDERS_MAX]; /* by provider: what begin() said */
 };
 

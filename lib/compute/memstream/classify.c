@@ -86,7 +86,7 @@ void classifier_free(struct classifier *cl)
 	mem_free(cl);
 }
 
-bool batch_hash(struct batch *b, const struct mst_opts *o)
+bool batch_pages(struct batch *b, const struct mst_hash *hash)
 {
 	uint32_t at = 0;
 
@@ -105,7 +105,8 @@ bool batch_hash(struct batch *b, const struct mst_opts *o)
 		if (p->kind != PIECE_PAGE && p->kind != PIECE_BODY)
 			continue;
 		b->pages[b->n_pages] = at + p->len - MST_PAGE;
-		b->quick[b->n_pages] = o->hash->quick(b->raw + b->pages[b->n_pages]);
+		if (hash)
+			b->quick[b->n_pages] = hash->quick(b->raw + b->pages[b->n_pages]);
 		b->n_pages++;
 	}
 	return true;
@@ -202,6 +203,13 @@ static void keep(struct classifier *cl, const struct subject *s, struct emit_pag
 	out->store = slot;
 }
 
+static enum mst_class as_it_is(const struct subject *s, struct mplan *p, struct emit_page *out)
+{
+	*out = (struct emit_page){ .op = OP_RAW };
+	p->raw[p->n_raw++] = s->page;
+	return MST_RAW;
+}
+
 /* Which class, its instruction and what goes into the sections. */
 static enum mst_class choose(struct classifier *cl, const struct subject *s, struct mplan *p, struct emit_page *out,
 			     uint8_t *strong)
@@ -213,7 +221,7 @@ static enum mst_class choose(struct classifier *cl, const struct subject *s, str
 	if (same(cl, s, out))
 		return MST_SAME;
 	n = delta(cl, s, &d, changes);
-	if ((!n || n > DELTA_SMALL) && reference(cl, s, out, strong)) {
+	if (p->step == ASIDE_FULL && (!n || n > DELTA_SMALL) && reference(cl, s, out, strong)) {
 		p->refs = true;
 		p->coming += out->provider >= REF_COMES;
 		return MST_REF;
@@ -224,12 +232,11 @@ static enum mst_class choose(struct classifier *cl, const struct subject *s, str
 		p->bytes[MST_DELTA] += n;
 		return MST_DELTA;
 	}
+	if (p->step != ASIDE_FULL)
+		return as_it_is(s, p, out);
 	claim(cl, s);
-	if (on(cl, MST_RAW) && mst_looks_random(s->page)) {
-		*out = (struct emit_page){ .op = OP_RAW };
-		p->raw[p->n_raw++] = s->page;
-		return MST_RAW;
-	}
+	if (on(cl, MST_RAW) && mst_looks_random(s->page))
+		return as_it_is(s, p, out);
 	*out = (struct emit_page){ .op = OP_FRESH };
 	p->fresh[p->n_fresh++] = s->page;
 	p->bytes[MST_NEW] += MST_PAGE;
@@ -258,7 +265,11 @@ static void one_page(struct classifier *cl, struct batch *b, const struct piece 
 	uint8_t strong[MST_STRONG];
 	enum mst_class class = MST_ZERO;
 
-	if (!on(cl, MST_ZERO) || !mst_is_zero(s.page)) {
+	if (on(cl, MST_ZERO) && mst_is_zero(s.page)) {
+		/* That it is. */
+	} else if (p->step == ASIDE_PLAIN) {
+		class = as_it_is(&s, p, &out);
+	} else {
 		s.own = mirror_by_key(&cl->mirror, s.key);
 		class = choose(cl, &s, p, &out, strong);
 		if (worth_keeping(cl, &s, class, &out))
@@ -267,7 +278,7 @@ static void one_page(struct classifier *cl, struct batch *b, const struct piece 
 	if (piece->kind == PIECE_PAGE)
 		out.op |= OP_HEAD;
 	emit_page(&cl->emit, piece->addr, &out);
-	b->noted[index] = class == MST_NEW || class == MST_RAW;
+	b->noted[index] = p->step == ASIDE_FULL && (class == MST_NEW || class == MST_RAW);
 	b->provider[index] = class == MST_REF ? out.provider : NO_PROVIDER;
 	p->pages[class]++;
 }

@@ -8,6 +8,7 @@
 #define MEMSTREAM_CLASSIFY_H
 
 #include "base/buf.h"
+#include "compute/memstream/aside.h"
 #include "compute/memstream/batch.h"
 
 #define BATCH_PAGES (MST_BATCH_MAX / MST_PAGE)
@@ -20,6 +21,7 @@ struct mplan {
 	uint32_t pages[MST_CLASSES]; /* of MST_OTHER the bytes */
 	uint64_t bytes[MST_CLASSES]; /* before packing */
 	uint32_t coming;             /* references to pages that another stream brings */
+	enum aside_step step;        /* how much is to be done */
 	bool refs;                   /* some page is a reference: the batch is kept */
 };
 
@@ -30,8 +32,8 @@ struct classifier *classifier_new(const struct mst_opts *o, uint32_t cache_pages
 				  uint32_t n_providers);
 void classifier_free(struct classifier *cl);
 
-/* What can be done before the batch's turn: finds its pages and hashes them. False: no memory. */
-bool batch_hash(struct batch *b, const struct mst_opts *o);
+/* What can be done before the batch's turn: finds its pages, and hashes them if told to. False: no memory. */
+bool batch_pages(struct batch *b, const struct mst_hash *hash);
 /* In the order of the batches. 0 or HCI_E_NOMEM. */
 int classify(struct classifier *cl, struct batch *b, struct mplan *p);
 /* The other side has this batch now. May run beside classify(). */

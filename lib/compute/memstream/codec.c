@@ -171,11 +171,12 @@ int64_t mst_pack(struct mst_packer *p, uint32_t codecs, int level, const void *s
 {
 	int64_t got = 0;
 
-	(void)codecs;
 	if (!n) {
 		*codec = MST_STORED;
 		return 0;
 	}
+	if (!codecs)
+		return pack_stored(src, n, dst, codec);
 	level = MAX(1, MIN(level, MST_LEVELS));
 	*codec = MST_ZLIB;
 #ifdef HCI_HAVE_LZ4

@@ -22,7 +22,7 @@ void mst_packer_free(struct mst_packer *p);
 size_t mst_pack_bound(size_t n);
 /*
  * Packs with the best for the level (1..MST_LEVELS) among `codecs`. Returns the bytes put in dst (cap of mst_pack_bound())
- * and the codec; MST_STORED, and a copy, when packing would not shrink them. Negative: HCI_E_NOMEM, HCI_E_INTERNAL.
+ * and the codec; MST_STORED, and a copy, when packing would not shrink them, or `codecs` is 0. Negative: HCI_E_NOMEM, HCI_E_INTERNAL.
  */
 int64_t mst_pack(struct mst_packer *p, uint32_t codecs, int level, const void *src, size_t n, void *dst, size_t cap,
 		 uint8_t *codec);

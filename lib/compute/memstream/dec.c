@@ -331,11 +331,13 @@ struct mst_msg *mst_dec_next(struct mst_dec *d)
 	l = d->error.code ? NULL : list_pop(&d->control);
 	if (l) {
 		m = list_entry(l, struct mst_msg, link);
-	} else if (!d->error.code && (d->told != d->consumed || (over(d) && !d->end_acked))) {
+	} else if (!d->error.code && (d->told != d->consumed || d->told_got != d->next_seq || (over(d) && !d->end_acked))) {
 		/* Bytes of messages that were consumed as a whole. */
-		m = mst_put_ack(d->consumed, d->stats.out - d->offset, over(d));
+		m = mst_put_ack(&(struct mst_ack){ .messages = d->consumed, .bytes = d->stats.out - d->offset,
+						   .more = (uint16_t)(d->next_seq - d->consumed), .end = over(d) });
 		if (m) {
 			d->told = d->consumed;
+			d->told_got = d->next_seq;
 			d->end_acked |= over(d);
 		} else {
 			dec_fail(d, HCI_E_NOMEM, "no memory to acknowledge");

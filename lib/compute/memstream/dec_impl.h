@@ -83,7 +83,7 @@ struct mst_dec {
 	struct list jobs, ready, control;
 	uint32_t n_waiting; /* jobs with waits */
 	uint64_t look_at;   /* when they are looked at next */
-	uint32_t next_seq, consumed, told;
+	uint32_t next_seq, consumed, told, told_got; /* told: of consumed, of what came */
 	uint64_t end_bytes, held; /* held: bytes that jobs and ready will make */
 	size_t offset;            /* consumed of the first that is ready */
 	uint32_t cache_pages;

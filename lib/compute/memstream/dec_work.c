@@ -65,7 +65,6 @@ static void announce(struct mst_dec *d, const struct job *j)
 	}
 }
 
-/* Everything about a message that needs no others. */
 /* Pages that came whole: others may take them from now on. */
 static void hand_on(struct mst_dec *d, const struct job *j)
 {
@@ -84,6 +83,7 @@ static void hand_on(struct mst_dec *d, const struct job *j)
 	}
 }
 
+/* Everything about a message that needs no others. */
 static int prepare(struct mst_dec *d, struct job *j, struct mst_packer *packer)
 {
 	size_t n = (size_t)j->d.ops + j->d.lit + j->d.delta + j->d.fresh;
@@ -95,7 +95,7 @@ static int prepare(struct mst_dec *d, struct job *j, struct mst_packer *packer)
 	rc = mst_unpack(packer, j->d.codec, j->d.packed_at, j->d.packed, j->plain, n);
 	if (!rc)
 		rc = job_compile(j, d->cache_pages);
-	if (!rc)
+	if (!rc && !j->d.plain)
 		hand_on(d, j);
 	if (rc || !j->n_refs)
 		return rc;

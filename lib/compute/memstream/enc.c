@@ -25,6 +25,16 @@ uint64_t enc_now(const struct mst_enc *e)
 	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
 }
 
+uint64_t enc_oldest(const struct mst_enc *e)
+{
+	const struct batch *b;
+
+	list_for_each(b, &e->flight, link)
+		if (!b->received)
+			return b->msg || b->sent ? b->link_mark.sent_at : 0;
+	return 0;
+}
+
 struct batch *enc_batch(struct mst_enc *e)
 {
 	struct list *l = list_pop(&e->spare);
@@ -220,8 +230,12 @@ static struct mst_msg *next_batch(struct mst_enc *e)
 	list_for_each(b, &e->flight, link) {
 		if (b->sent)
 			continue;
-		if (!b->msg || !credit_allows(&e->credit, b->msg->len))
+		if (!b->msg)
 			return NULL;
+		if (!credit_allows(&e->credit, b->msg->len)) {
+			aside_held(&e->aside, enc_now(e), &b->link_mark);
+			return NULL;
+		}
 		m = b->msg;
 		b->msg = NULL;
 		b->sent = true;

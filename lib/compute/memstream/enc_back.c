@@ -72,6 +72,7 @@ int mst_enc_new(struct mst_enc **out, const struct mst_opts *o, struct hci_error
 		e->window = e->o.window;
 		e->level = e->o.level ? e->o.level : LEVEL_FIRST;
 		credit_init(&e->credit, e->o.inflight_ns, enc_now(e));
+		aside_init(&e->aside, (enum aside_mode)e->o.aside, enc_now(e));
 		e->packer = mst_packer_new();
 		if (!e->packer || say_hello(e))
 			rc = err_set(err, HCI_E_NOMEM, "memory stream: no memory for an encoder");
@@ -121,16 +122,31 @@ static int take_hello(struct mst_enc *e, const uint8_t *p, size_t len, struct hc
 	return 0;
 }
 
+/* The other side has so many messages by now. What it says of that moves nothing but the measured rate of the link. */
+static void received(struct mst_enc *e, uint32_t n, uint64_t now)
+{
+	struct batch *b;
+
+	list_for_each(b, &e->flight, link) {
+		if ((int32_t)(b->seq - n) >= 0 || !b->sent)
+			break;
+		if (b->received)
+			continue;
+		b->received = true;
+		aside_received(&e->aside, b->wire, now, &b->link_mark);
+	}
+}
+
 static int take_ack(struct mst_enc *e, const uint8_t *p, size_t len, struct hci_error *err)
 {
-	uint32_t messages;
-	uint64_t bytes, now = enc_now(e);
-	bool end;
-	int rc = mst_get_ack(p, len, &messages, &bytes, &end, err);
+	uint64_t now = enc_now(e);
+	struct mst_ack ack;
+	int rc = mst_get_ack(p, len, &ack, err);
 
 	if (rc)
 		return rc;
-	while (e->acked != messages) {
+	received(e, ack.messages + ack.more, now);
+	while (e->acked != ack.messages) {
 		struct batch *b = list_empty(&e->flight) ? NULL : list_first(&e->flight, struct batch, link);
 
 		if (!b || !b->sent)
@@ -139,13 +155,14 @@ static int take_ack(struct mst_enc *e, const uint8_t *p, size_t len, struct hci_
 		e->acked++;
 		e->acked_bytes += b->len;
 		credit_arrived(&e->credit, b->wire, now, &b->mark);
+		aside_taken(&e->aside, b->step, b->len, list_empty(&e->flight) && !e->n_todo, enc_oldest(e), now);
 		if (e->cl)
 			classifier_acked(e->cl, b);
 		enc_recycle(e, b);
 	}
-	if (e->acked_bytes != bytes || (end && (!e->end_sent || messages != e->next_seq)))
+	if (e->acked_bytes != ack.bytes || (ack.end && (!e->end_sent || ack.messages != e->next_seq)))
 		return err_set(err, HCI_E_PROTO, "memory stream: the peer acknowledges what does not add up");
-	e->end_acked |= end;
+	e->end_acked |= ack.end;
 	return 0;
 }
 

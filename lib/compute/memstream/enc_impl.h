@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 
+#include "compute/memstream/aside.h"
 #include "compute/memstream/classify.h"
 #include "compute/memstream/codec.h"
 #include "compute/memstream/credit.h"
@@ -66,6 +67,7 @@ struct mst_enc {
 	struct classifier *cl; /* of who has the turn */
 	struct mst_packer *packer; /* for answers to page requests */
 	struct credit credit;
+	struct aside aside;
 	struct mst_stats stats;
 	struct enc_worker *workers;
 	uint32_t n_workers; /* threads; with none workers[0] is the owner's */
@@ -84,6 +86,8 @@ bool enc_close_batch(struct mst_enc *e);
 /* The same, but a page that is there in part goes on to the next batch. */
 bool enc_close_settled(struct mst_enc *e);
 uint64_t enc_now(const struct mst_enc *e);
+/* Since when the oldest message that the other side has not may go; 0: there is none. */
+uint64_t enc_oldest(const struct mst_enc *e);
 /* Without workers: packs all that is in todo. */
 void enc_run_inline(struct mst_enc *e);
 

@@ -57,7 +57,7 @@ static int build(struct enc_worker *w, const struct batch *b, uint32_t codecs, i
 	struct mplan *p = &w->plan;
 	size_t n = p->ops.len + p->lit.len + p->delta.len + (size_t)p->n_fresh * MST_PAGE;
 	struct mst_data d = { .seq = b->seq, .out = b->len, .ops = (uint32_t)p->ops.len, .lit = (uint32_t)p->lit.len,
-			      .delta = (uint32_t)p->delta.len, .fresh = p->n_fresh * MST_PAGE,
+			      .delta = (uint32_t)p->delta.len, .plain = b->step != ASIDE_FULL, .fresh = p->n_fresh * MST_PAGE,
 			      .raw = p->n_raw * MST_PAGE };
 	int64_t packed;
 	uint8_t *at;
@@ -65,7 +65,7 @@ static int build(struct enc_worker *w, const struct batch *b, uint32_t codecs, i
 	if (!fit(&w->plain, &w->plain_cap, n) || !fit(&w->packed, &w->packed_cap, mst_pack_bound(n)))
 		return HCI_E_NOMEM;
 	lay_out(w);
-	packed = mst_pack(w->packer, codecs, level, w->plain, n, w->packed, w->packed_cap, &d.codec);
+	packed = mst_pack(w->packer, b->step == ASIDE_FULL ? codecs : 0, level, w->plain, n, w->packed, w->packed_cap, &d.codec);
 	if (packed < 0)
 		return (int)packed;
 	d.packed = (uint32_t)packed;
@@ -157,10 +157,14 @@ static void pack_one(struct mst_enc *e, struct enc_worker *w)
 	int rc = 0, level;
 
 	list_push(&e->flight, &b->link);
+	/* Without workers nothing is done by the clock. */
+	b->step = e->n_workers || e->o.aside ? aside_choose(&e->aside, b->seq, b->len, e->n_todo - 1, enc_oldest(e), enc_now(e)) :
+					       ASIDE_FULL;
 	pthread_mutex_unlock(&e->lock);
-	if (!batch_hash(b, &e->o))
-		rc = HCI_E_NOMEM;
 	mplan_reset(&w->plan);
+	w->plan.step = b->step;
+	if (!batch_pages(b, b->step == ASIDE_PLAIN ? NULL : e->o.hash))
+		rc = HCI_E_NOMEM;
 
 	pthread_mutex_lock(&e->lock);
 	while (e->turn != b->seq && !e->stop)
@@ -172,7 +176,7 @@ static void pack_one(struct mst_enc *e, struct enc_worker *w)
 
 	pthread_mutex_lock(&e->lock);
 	e->turn++;
-	level = choose_level(e);
+	level = b->step == ASIDE_FULL ? choose_level(e) : e->level;
 	pthread_cond_broadcast(&e->work);
 	pthread_mutex_unlock(&e->lock);
 	from = enc_now(e);
@@ -182,7 +186,8 @@ static void pack_one(struct mst_enc *e, struct enc_worker *w)
 	computed = cpu_now() - computed;
 
 	pthread_mutex_lock(&e->lock);
-	note_crowd(e, enc_now(e) - from, computed);
+	if (b->step == ASIDE_FULL)
+		note_crowd(e, enc_now(e) - from, computed);
 	e->n_todo--;
 	e->stats.cpu_ns += cpu_now() - cpu;
 	if (rc) {
@@ -193,6 +198,9 @@ static void pack_one(struct mst_enc *e, struct enc_worker *w)
 	b->wire = m->len;
 	count(e, &w->plan, b->wire);
 	e->n_unsent++;
+	aside_ready(&e->aside, b->wire, enc_now(e), &b->link_mark);
+	if (b->step != ASIDE_FULL)
+		e->stats.aside[b->step - ASIDE_LIGHT]++;
 	e->unsent_bytes += b->wire;
 	/* What may be asked for is kept until it is acknowledged; the other bytes are not needed again. */
 	if (!w->plan.refs)

@@ -60,6 +60,9 @@ const char *mst_class_name(unsigned class);
 /* Names with commas between them, as bits: what is none is left out. NULL: no bits. */
 uint32_t mst_class_bits(const char *names);
 
+/* For mst_opts.aside: follows, never, light, plain, dances; else follows. */
+uint32_t mst_aside_mode(const char *name);
+
 struct mst_stats {
 	uint64_t in, out;                /* bytes of the stream, in and (source) acknowledged or (destination) consumed */
 	uint64_t wire;                   /* bytes of messages to the decoder */
@@ -68,6 +71,7 @@ struct mst_stats {
 	uint64_t wire_of[MST_CLASSES];   /* bytes on the wire for them, estimated within a message; the source knows */
 	uint64_t refused;                /* references that the destination could not serve */
 	uint64_t coming;                 /* references to pages that were on their way with another stream */
+	uint64_t aside[2];               /* messages for which less was done: the two steps of aside.h (source) */
 	uint64_t asked_again;            /* messages whose checksum did not fit until their references were sent in full */
 	uint64_t rate;                   /* bytes of messages a second that the path to the other VMM carries (source) */
 	uint64_t cpu_ns;                 /* of the workers */
@@ -153,6 +157,7 @@ struct mst_opts {
 	uint32_t without;     /* classes switched off: 1u << MST_DELTA ... (source) */
 	uint32_t codecs;      /* 0: all that is built in; else bits 1u << MST_ZLIB ... of codec.h */
 	int32_t level;        /* 0: follows link and processor; else fixed, 1 (fast) .. MST_LEVELS (small) */
+	uint32_t aside;       /* with workers: when pages go as they are, 0: as link and processor have it (never, with a level); else see aside.h (source) */
 	uint32_t n_providers;
 	const struct mst_provider *providers; /* copied; what is behind ctx outlives the handle */
 	const struct mst_hash *hash;          /* NULL: the real ones */

@@ -3,6 +3,7 @@
 #include "compute/memstream/opts.h"
 
 #include "base/err.h"
+#include "compute/memstream/aside.h"
 #include "compute/memstream/codec.h"
 #include "compute/memstream/hash.h"
 #include "compute/memstream/wire.h"
@@ -37,11 +38,22 @@ uint32_t mst_class_bits(const char *names)
 	return bits;
 }
 
+uint32_t mst_aside_mode(const char *name)
+{
+	static const char *const names[ASIDE_MODES] = { "follows", "never", "light", "plain", "dances" };
+
+	for (uint32_t i = 0; name && i < ASIDE_MODES; i++)
+		if (!strcmp(names[i], name))
+			return i;
+	return ASIDE_FOLLOWS;
+}
+
 int mst_opts_fill(struct mst_opts *o, const struct mst_opts *user, struct mst_provider *providers, struct hci_error *err)
 {
 	*o = user ? *user : (struct mst_opts){ 0 };
 	if (o->workers > WORKERS_MAX || o->batch > MST_BATCH_MAX || (o->batch && o->batch < BATCH_MIN) || o->level < 0 ||
-	    o->level > MST_LEVELS || o->n_providers > MST_PROVIDERS_MAX || o->cache / MST_PAGE > UINT32_MAX / 2 || o->cache_max / MST_PAGE > UINT32_MAX / 2)
+	    o->level > MST_LEVELS || o->aside >= ASIDE_MODES || o->n_providers > MST_PROVIDERS_MAX ||
+	    o->cache / MST_PAGE > UINT32_MAX / 2 || o->cache_max / MST_PAGE > UINT32_MAX / 2)
 		return err_set(err, HCI_E_INVAL, "memory stream: an option is out of its range; see memstream.h");
 	if (o->n_providers)
 		memcpy(providers, o->providers, o->n_providers * sizeof(*providers));
@@ -55,6 +67,8 @@ int mst_opts_fill(struct mst_opts *o, const struct mst_opts *user, struct mst_pr
 	o->batch = o->batch ? o->batch : MST_BATCH_DEFAULT;
 	o->codecs = (o->codecs ? o->codecs : UINT32_MAX) & mst_codecs_built();
 	o->codecs |= 1u << MST_ZLIB;
+	/* Who sets a level wants that. */
+	o->aside = o->level && !o->aside ? ASIDE_NEVER : o->aside;
 	o->hash = o->hash ? o->hash : &mst_hash_real;
 	return 0;
 }

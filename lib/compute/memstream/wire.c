@@ -70,6 +70,7 @@ void mst_put_data(const struct mst_data *d, uint8_t head[MST_DATA_HEAD])
 	memset(head, 0, MST_DATA_HEAD);
 	head[0] = MST_DATA;
 	head[1] = d->codec;
+	put16(head + 2, d->plain);
 	put32(head + 4, d->seq);
 	put32(head + 8, d->out);
 	put32(head + 12, d->crc);
@@ -93,7 +94,9 @@ int mst_get_data(const uint8_t *p, size_t len, struct mst_data *out, struct hci_
 
 	if (len < MST_DATA_HEAD || len > MST_MSG_MAX || p[0] != MST_DATA)
 		return bad_data(err, "length");
-	d = (struct mst_data){ .codec = p[1], .seq = get32(p + 4), .out = get32(p + 8), .crc = get32(p + 12),
+	if (get16(p + 2) > 1)
+		return bad_data(err, "flags");
+	d = (struct mst_data){ .codec = p[1], .plain = p[2], .seq = get32(p + 4), .out = get32(p + 8), .crc = get32(p + 12),
 			       .ops = get32(p + 16), .lit = get32(p + 20), .delta = get32(p + 24),
 			       .fresh = get32(p + 28), .raw = get32(p + 32), .packed = get32(p + 36) };
 	plain = (uint64_t)d.ops + d.lit + d.delta + d.fresh;
@@ -145,20 +148,23 @@ int mst_get_end(const uint8_t *p, size_t len, uint32_t *messages, uint64_t *byte
 	return get_count(MST_END, p, len, messages, bytes, err);
 }
 
-struct mst_msg *mst_put_ack(uint32_t messages, uint64_t bytes, bool end)
+struct mst_msg *mst_put_ack(const struct mst_ack *a)
 {
-	struct mst_msg *m = put_count(MST_ACK, messages, bytes);
+	struct mst_msg *m = put_count(MST_ACK, a->messages, a->bytes);
 
-	if (m)
-		m->data[1] = end;
+	if (m) {
+		m->data[1] = a->end;
+		put16(m->data + 2, a->more);
+	}
 	return m;
 }
 
-int mst_get_ack(const uint8_t *p, size_t len, uint32_t *messages, uint64_t *bytes, bool *end, struct hci_error *err)
+int mst_get_ack(const uint8_t *p, size_t len, struct mst_ack *out, struct hci_error *err)
 {
-	int rc = get_count(MST_ACK, p, len, messages, bytes, err);
+	int rc = get_count(MST_ACK, p, len, &out->messages, &out->bytes, err);
 
-	*end = !rc && p[1];
+	out->end = !rc && p[1];
+	out->more = rc ? 0 : get16(p + 2);
 	return rc;
 }
 

@@ -29,6 +29,7 @@ struct mst_hello {
 /* What one message of the stream says of itself; the four sections lie packed together, raw pages behind them. */
 struct mst_data {
 	uint8_t codec;
+	bool plain;                      /* went by without a look: nobody keeps its pages for others */
 	uint32_t seq;
 	uint32_t out;                    /* bytes of the stream it makes */
 	uint32_t crc;                    /* CRC32C of these */
@@ -55,6 +56,14 @@ struct mst_need {
 	uint32_t seq;
 	bool wrong; /* they did not fit the message's checksum, rather than not being there */
 	const uint8_t *index_at; /* n u16 */
+};
+
+/* What the other VMM has taken, and how many messages more are there. */
+struct mst_ack {
+	uint32_t messages;
+	uint64_t bytes;
+	uint16_t more;
+	bool end;
 };
 
 static inline uint16_t get16(const uint8_t *p)
@@ -102,7 +111,7 @@ struct mst_msg *mst_msg_new(size_t len);
 /* NULL: no memory. */
 struct mst_msg *mst_put_hello(const struct mst_hello *h);
 struct mst_msg *mst_put_end(uint32_t messages, uint64_t bytes);
-struct mst_msg *mst_put_ack(uint32_t messages, uint64_t bytes, bool end);
+struct mst_msg *mst_put_ack(const struct mst_ack *a);
 struct mst_msg *mst_put_need(uint32_t seq, bool wrong, const uint16_t *index, unsigned n);
 void mst_put_data(const struct mst_data *d, uint8_t head[MST_DATA_HEAD]);
 
@@ -110,7 +119,7 @@ void mst_put_data(const struct mst_data *d, uint8_t head[MST_DATA_HEAD]);
 int mst_get_hello(const uint8_t *p, size_t len, struct mst_hello *out, struct hci_error *err);
 int mst_get_data(const uint8_t *p, size_t len, struct mst_data *out, struct hci_error *err);
 int mst_get_end(const uint8_t *p, size_t len, uint32_t *messages, uint64_t *bytes, struct hci_error *err);
-int mst_get_ack(const uint8_t *p, size_t len, uint32_t *messages, uint64_t *bytes, bool *end, struct hci_error *err);
+int mst_get_ack(const uint8_t *p, size_t len, struct mst_ack *out, struct hci_error *err);
 int mst_get_pages(const uint8_t *p, size_t len, struct mst_pages *out, struct hci_error *err);
 int mst_get_need(const uint8_t *p, size_t len, struct mst_need *out, struct hci_error *err);
 

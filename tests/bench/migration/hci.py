@@ -15,6 +15,7 @@ class Cluster:
         b = os.path.abspath(a.build)
         # What is on a volume is to be known soon, not after a while: nobody else needs the disk here.
         self.env = ["env", f"HCI_PLUGIN_DIR={b}/plugins-out", "HCI_MIGRATE_INDEX=now"]
+        self.env += [f"{k}={v}" for k, v in os.environ.items() if k == "HCI_MIGRATE_ASIDE"]
         self.ctl, self.node = f"{b}/examples/hcictl/hcictl", f"{b}/examples/hci-node/hci-node"
         self.store, self.pki = f"sqlite:{BED}/shared/cluster.db", f"{BED}/shared/pki"
         self.certs = f"{self.pki}/admin"

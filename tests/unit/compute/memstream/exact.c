@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Whatever goes in comes out, byte for byte: streams of QEMU's kind, cut and damaged ones, noise; in any portions. */
 #include "../../harness.h"
+#include "compute/memstream/aside.h"
 #include "pair.h"
 
 static _Atomic uint64_t now_ns; /* the codec's threads ask, too */
@@ -65,8 +66,11 @@ START_TEST(a_stream_comes_out_as_it_went_in)
 	struct gen g;
 
 	make(&g, 7 + (uint64_t)_i, 300);
-	for (unsigned i = 0; i < 4; i++) {
+	for (unsigned n = 0; n < 4 * ASIDE_MODES; n++) {
+		unsigned i = n % 4;
 		struct pair_opts o = { .seed = i + 1, .portion = (uint32_t[]){ 0, 1000, 50, 300000 }[i] };
+
+		o.src.aside = n / 4;
 
 		o.src.batch = i & 1 ? 64 << 10 : 0;
 		o.src.cache = o.dst.cache = (uint64_t[]){ 0, 100, 4096 * 50, 1 << 20 }[i];
@@ -100,7 +104,7 @@ START_TEST(a_damaged_stream_is_bytes_like_others)
 	struct gen g;
 
 	for (unsigned i = 0; i < 60; i++) {
-		struct pair_opts o = { .seed = i + 1 };
+		struct pair_opts o = { .seed = i + 1, .src.aside = i % ASIDE_MODES };
 
 		make(&g, i + 1, 60);
 		for (unsigned k = 0; k < 1 + i; k++) {

@@ -189,7 +189,7 @@ static void flow(struct mst_enc *e, uint64_t rate, uint64_t latency, uint64_t *m
 		while (back != sent && way[back % 512].at <= now_ns) {
 			bytes += way[back % 512].bytes;
 			flying -= MIN(flying, (uint64_t)way[back % 512].bytes);
-			m = mst_put_ack(++back, bytes, false);
+			m = mst_put_ack(&(struct mst_ack){ .messages = ++back, .bytes = bytes });
 			ck_assert_int_eq(mst_enc_take(e, m->data, m->len, &err), 0);
 			mst_msg_free(m);
 		}
