@@ -110,16 +110,34 @@ static void sock_end(struct memory_path *p)
 	pump(p);
 }
 
+/* Into the encoder's own memory if it has room for a good deal. */
+static int64_t receive(struct memory_path *p, bool *direct, struct hci_error *err)
+{
+	size_t len;
+	void *to = mst_enc_space(p->enc, &len);
+	int64_t n = env_conn_recv(p->sock, to ? to : p->buf, to ? MIN(len, MEMORY_READ) : MEMORY_READ);
+
+	*direct = to != NULL;
+	if (to)
+		mst_enc_filled(p->enc, n > 0 ? (size_t)n : 0, err);
+	return n;
+}
+
 static bool read_some(struct memory_path *p, uint32_t *turn)
 {
-	struct hci_error err;
+	struct hci_error err = { 0 };
+	bool direct;
 	int64_t n;
 
 	if (!feed(p) || !mst_enc_room(p->enc)) {
 		memory_path_pause(p, true);
 		return false;
 	}
-	n = env_conn_recv(p->sock, p->buf, MEMORY_READ);
+	n = receive(p, &direct, &err);
+	if (err.code) {
+		memory_path_fail(p, &err);
+		return false;
+	}
 	if (n == HCI_E_AGAIN) {
 		/* Workers look at the clock themselves. */
 		if (!p->o.codec.workers && mst_enc_flush(p->enc, &err))
@@ -131,7 +149,7 @@ static bool read_some(struct memory_path *p, uint32_t *turn)
 		return false;
 	}
 	memory_path_crossed(p);
-	p->have = (uint32_t)n;
+	p->have = direct ? 0 : (uint32_t)n;
 	p->fed = 0;
 	*turn += (uint32_t)n;
 	return *turn < MEMORY_TURN;

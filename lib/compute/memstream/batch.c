@@ -8,7 +8,7 @@ void batch_free(struct batch *b)
 {
 	if (!b)
 		return;
-	mem_free(b->raw);
+	mst_msg_free(b->mem);
 	mem_free(b->pieces);
 	mem_free(b->pages);
 	mem_free(b->quick);

@@ -47,6 +47,7 @@ struct batch {
 	uint32_t seq;
 	uint64_t since; /* when its first byte came */
 
+	struct mst_msg *mem; /* raw is in it, behind the room for what makes a plain message of it; NULL: gone */
 	uint8_t *raw;
 	uint32_t len, cap;
 	struct piece *pieces;

@@ -44,7 +44,7 @@ void mplan_reset(struct mplan *p)
 	memset(p->pages, 0, sizeof(p->pages));
 	memset(p->bytes, 0, sizeof(p->bytes));
 	p->coming = 0;
-	p->refs = false;
+	p->refs = p->whole = false;
 }
 
 void mplan_free(struct mplan *p)
@@ -283,11 +283,29 @@ static void one_page(struct classifier *cl, struct batch *b, const struct piece 
 	p->pages[class]++;
 }
 
+/* A plain batch without zeroes to be left out: nothing is to be said of its pages. */
+static bool as_a_whole(const struct classifier *cl, struct batch *b, struct mplan *p)
+{
+	for (uint32_t i = 0; i < b->n_pages && on(cl, MST_ZERO); i++)
+		if (mst_is_zero(b->raw + b->pages[i]))
+			return false;
+	for (uint32_t i = 0; i < b->n_pieces; i++)
+		if (b->pieces[i].kind == PIECE_ZERO)
+			p->pages[MST_ZERO] += b->pieces[i].len / ZERO_RECORD;
+		else if (b->pieces[i].kind == PIECE_BYTES)
+			p->pages[MST_OTHER] += b->pieces[i].len;
+	p->pages[MST_RAW] = p->n_raw = b->n_pages;
+	p->bytes[MST_OTHER] = 1; /* all that is not pages */
+	return p->whole = true;
+}
+
 int classify(struct classifier *cl, struct batch *b, struct mplan *p)
 {
 	uint32_t at = 0;
 	uint16_t index = 0;
 
+	if (p->step == ASIDE_PLAIN && as_a_whole(cl, b, p))
+		return 0;
 	for (uint32_t i = 0; i < cl->n_providers; i++)
 		b->number[i] = cl->providers[i].begin ? cl->providers[i].begin(cl->providers[i].ctx) : 0;
 	emit_begin(&cl->emit, &p->ops);

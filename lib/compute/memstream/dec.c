@@ -19,7 +19,7 @@ void dec_job_free(struct mst_dec *d, struct job *j)
 	if (!j)
 		return;
 	scratch_give(&d->scratch, j->message);
-	scratch_give(&d->scratch, j->plain);
+	scratch_give(&d->scratch, j->unpacked);
 	scratch_give(&d->scratch, j->content);
 	scratch_give(&d->scratch, j->out);
 	mem_free(j->steps);
@@ -284,7 +284,7 @@ int64_t mst_dec_out(struct mst_dec *d, const void **data, struct hci_error *err)
 	if (!list_empty(&d->ready)) {
 		const struct job *j = list_first(&d->ready, struct job, link);
 
-		*data = j->out + d->offset;
+		*data = j->made + d->offset;
 		n = (int64_t)(j->d.out - d->offset);
 	} else if (d->error.code) {
 		n = err_copy(err, &d->error, d->error.code);

@@ -50,7 +50,8 @@ struct job {
 	uint64_t came;  /* what had come when it was last looked for */
 	struct mst_data d;
 	uint8_t *message;
-	uint8_t *plain; /* ops, literals, delta, fresh */
+	const uint8_t *plain; /* ops, literals, delta, fresh: unpacked, or in the message if they were not packed */
+	uint8_t *unpacked;
 	struct step *steps;
 	uint32_t n_steps, cap_steps;
 	struct ref *refs;
@@ -60,6 +61,7 @@ struct job {
 	uint32_t page_at[BATCH_PAGES];
 	uint8_t page_op[BATCH_PAGES];
 	uint32_t page_slot[BATCH_PAGES]; /* where it is to be kept, or ~0 */
+	const uint8_t *made; /* its bytes: in `out`, or in the message if they are there as they are */
 	uint8_t *out;
 };
 
@@ -119,6 +121,8 @@ uint64_t dec_wait_came(const struct mst_dec *d, uint32_t *left);
 /* dec_ops.c: without the lock. */
 /* Reads the instructions of a message that is unpacked. 0, HCI_E_PROTO or HCI_E_NOMEM. */
 int job_compile(struct job *j, uint32_t slots);
+/* Are its bytes in the message as they are? Then that is where they stay. */
+bool job_is_made(struct job *j);
 /* Makes its bytes. 0, HCI_E_PROTO; HCI_E_CORRUPT: they do not fit the checksum. */
 int job_run(struct job *j, const struct slots *slots);
 /* Its pages go where they are to be kept. False: no memory. */

@@ -83,16 +83,23 @@ static void hand_on(struct mst_dec *d, const struct job *j)
 	}
 }
 
+static int unpack(struct mst_dec *d, struct job *j, struct mst_packer *packer, size_t n)
+{
+	if (j->d.codec == MST_STORED && j->d.packed == n) {
+		j->plain = j->d.packed_at;
+		return 0;
+	}
+	j->plain = j->unpacked = scratch_take(&d->scratch, MAX(n, (size_t)1));
+	return j->plain ? mst_unpack(packer, j->d.codec, j->d.packed_at, j->d.packed, j->unpacked, n) : HCI_E_NOMEM;
+}
+
 /* Everything about a message that needs no others. */
 static int prepare(struct mst_dec *d, struct job *j, struct mst_packer *packer)
 {
 	size_t n = (size_t)j->d.ops + j->d.lit + j->d.delta + j->d.fresh;
 	int rc;
 
-	j->plain = scratch_take(&d->scratch, MAX(n, (size_t)1));
-	if (!j->plain)
-		return HCI_E_NOMEM;
-	rc = mst_unpack(packer, j->d.codec, j->d.packed_at, j->d.packed, j->plain, n);
+	rc = unpack(d, j, packer, n);
 	if (!rc)
 		rc = job_compile(j, d->cache_pages);
 	if (!rc && !j->d.plain)
@@ -143,9 +150,9 @@ static void finish_first(struct mst_dec *d)
 
 	d->applying = true;
 	pthread_mutex_unlock(&d->lock);
-	if (!j->out)
+	if (!job_is_made(j) && !j->out)
 		j->out = scratch_take(&d->scratch, j->d.out);
-	rc = j->out ? job_run(j, &d->slots) : HCI_E_NOMEM;
+	rc = j->out || j->made ? job_run(j, &d->slots) : HCI_E_NOMEM;
 	if (!rc && !job_store(j, &d->slots))
 		rc = HCI_E_NOMEM;
 	pthread_mutex_lock(&d->lock);
@@ -168,10 +175,16 @@ static void finish_first(struct mst_dec *d)
 	list_del(&j->link);
 	list_push(&d->ready, &j->link);
 	/* Only its bytes are needed from here on. */
-	scratch_give(&d->scratch, j->plain);
-	scratch_give(&d->scratch, j->message);
 	scratch_give(&d->scratch, j->content);
-	j->plain = j->message = j->content = NULL;
+	j->content = NULL;
+	if (j->made == j->out) {
+		scratch_give(&d->scratch, j->unpacked);
+		j->unpacked = NULL;
+	}
+	if (j->made == j->out || j->unpacked) {
+		scratch_give(&d->scratch, j->message);
+		j->message = NULL;
+	}
 }
 
 static bool first_is_whole(const struct mst_dec *d)

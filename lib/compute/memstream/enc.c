@@ -5,8 +5,10 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "compute/memstream/enc_impl.h"
+#include "compute/memstream/pool.h"
 
 #define SPARE_MAX 32
+#define SPACE_MIN (16u << 10) /* less is not worth a system call of its own */
 
 int enc_fail(struct mst_enc *e, int code, const char *what)
 {
@@ -47,21 +49,21 @@ struct batch *enc_batch(struct mst_enc *e)
 	list_init(&b->link);
 	batch_reset(b);
 	b->cap = e->o.batch;
-	if (!b->raw)
-		b->raw = e->n_raws ? e->raws[--e->n_raws] : mem_alloc(b->cap);
-	if (!b->raw) {
+	if (!b->mem)
+		b->mem = msg_pool_take(e->pool);
+	if (!b->mem) {
 		batch_free(b);
 		return NULL;
 	}
+	b->raw = b->mem->data + MST_PLAIN_HEAD;
 	return b;
 }
 
 void enc_drop_raw(struct mst_enc *e, struct batch *b)
 {
-	if (e->n_raws < ARRAY_SIZE(e->raws))
-		e->raws[e->n_raws++] = b->raw;
-	else
-		mem_free(b->raw);
+	(void)e;
+	mst_msg_free(b->mem);
+	b->mem = NULL;
 	b->raw = NULL;
 }
 
@@ -163,6 +165,25 @@ static int64_t fill(struct mst_enc *e, const uint8_t *data, size_t len, bool *fu
 	return parser_feed(&e->parser, data, len, e->cur, full);
 }
 
+/* So many bytes went into the current batch, or an error; it is full. With the lock. */
+static int64_t filled(struct mst_enc *e, int64_t n, bool full)
+{
+	if (n >= 0)
+		e->stats.in += (uint64_t)n;
+	if (n >= 0 && full && !enc_close_batch(e))
+		n = HCI_E_NOMEM;
+	if (n < 0)
+		enc_fail(e, (int)n, "no memory for the stream's bytes");
+	enc_run_inline(e);
+	return n;
+}
+
+static void fed(struct mst_enc *e)
+{
+	if (e->n_workers && e->cur && e->cur->len)
+		pthread_cond_signal(&e->work); /* somebody shall look at the clock */
+}
+
 int64_t mst_enc_feed(struct mst_enc *e, const void *data, size_t len, struct hci_error *err)
 {
 	const uint8_t *p = data;
@@ -180,21 +201,53 @@ int64_t mst_enc_feed(struct mst_enc *e, const void *data, size_t len, struct hci
 		n = fill(e, p + done, MIN(len - done, most), &full);
 		pthread_mutex_lock(&e->lock);
 		e->feeding = false;
-		if (n >= 0) {
-			done += (size_t)n;
-			e->stats.in += (uint64_t)n;
-			if (full && !enc_close_batch(e))
-				n = HCI_E_NOMEM;
-		}
-		enc_run_inline(e);
+		done += n > 0 ? (size_t)n : 0;
+		n = filled(e, n, full);
 	}
-	if (n < 0)
-		enc_fail(e, (int)n, "no memory for the stream's bytes");
-	if (e->n_workers && e->cur && e->cur->len)
-		pthread_cond_signal(&e->work); /* somebody shall look at the clock */
+	fed(e);
 	n = e->error.code ? err_copy(err, &e->error, e->error.code) : (int64_t)done;
 	pthread_mutex_unlock(&e->lock);
 	return n;
+}
+
+void *mst_enc_space(struct mst_enc *e, size_t *len)
+{
+	void *at = NULL;
+	size_t most;
+
+	pthread_mutex_lock(&e->lock);
+	most = room(e);
+	if (most && !e->cur)
+		e->cur = enc_batch(e);
+	*len = e->cur ? MIN(most, (size_t)(e->cur->cap - e->cur->len)) : 0;
+	if (*len >= SPACE_MIN) {
+		at = e->cur->raw + e->cur->len;
+		e->feeding = true; /* until it is filled */
+	}
+	pthread_mutex_unlock(&e->lock);
+	return at;
+}
+
+int mst_enc_filled(struct mst_enc *e, size_t len, struct hci_error *err)
+{
+	uint8_t rest[PAGE_RECORD + 1]; /* that is more than the parser leaves when the batch is full */
+	const uint8_t *at = e->cur->raw + e->cur->len;
+	bool full = false;
+	size_t left;
+	int64_t n = fill(e, at, len, &full);
+	int rc;
+
+	left = n < 0 ? 0 : len - (size_t)n;
+	memcpy(rest, at + len - left, left);
+	pthread_mutex_lock(&e->lock);
+	e->feeding = false;
+	n = filled(e, n, full);
+	if (n >= 0 && left) /* within the room that there was, so it is taken whatever else there is */
+		n = filled(e, fill(e, rest, left, &full), false);
+	fed(e);
+	rc = e->error.code ? err_copy(err, &e->error, e->error.code) : 0;
+	pthread_mutex_unlock(&e->lock);
+	return rc;
 }
 
 static int flush(struct mst_enc *e, bool finish, struct hci_error *err)

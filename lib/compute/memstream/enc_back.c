@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "compute/memstream/enc_impl.h"
 #include "compute/memstream/opts.h"
+#include "compute/memstream/pool.h"
 
 static void drop(struct list *l)
 {
@@ -28,8 +29,7 @@ void mst_enc_free(struct mst_enc *e)
 	drop(&e->spare);
 	while ((l = list_pop(&e->control)))
 		mst_msg_free(list_entry(l, struct mst_msg, link));
-	while (e->n_raws)
-		mem_free(e->raws[--e->n_raws]);
+	msg_pool_close(e->pool);
 	classifier_free(e->cl);
 	mst_packer_free(e->packer);
 	pthread_cond_destroy(&e->work);
@@ -74,7 +74,8 @@ int mst_enc_new(struct mst_enc **out, const struct mst_opts *o, struct hci_error
 		credit_init(&e->credit, e->o.inflight_ns, enc_now(e));
 		aside_init(&e->aside, (enum aside_mode)e->o.aside, enc_now(e));
 		e->packer = mst_packer_new();
-		if (!e->packer || say_hello(e))
+		e->pool = msg_pool_new(MST_PLAIN_HEAD + (size_t)e->o.batch);
+		if (!e->packer || !e->pool || say_hello(e))
 			rc = err_set(err, HCI_E_NOMEM, "memory stream: no memory for an encoder");
 	}
 	if (!rc)

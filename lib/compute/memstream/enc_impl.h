@@ -55,8 +55,7 @@ struct mst_enc {
 	uint64_t unsent_bytes;
 	struct list spare;   /* batches to use again */
 	uint32_t n_spare;
-	uint8_t *raws[8];    /* bytes of batches that need theirs no more */
-	uint32_t n_raws;
+	struct msg_pool *pool; /* of batches' bytes */
 	struct list control; /* messages that go before */
 	uint32_t next_seq, turn, acked;
 	uint64_t acked_bytes;

@@ -52,7 +52,20 @@ static size_t lay_out(struct enc_worker *w)
 	return n;
 }
 
-static int build(struct enc_worker *w, const struct batch *b, uint32_t codecs, int level, struct mst_msg **out)
+/* The batch's own memory becomes the message: there is room for its head in front of the bytes. */
+static struct mst_msg *build_plain(struct batch *b)
+{
+	struct mst_data d = { .seq = b->seq, .out = b->len, .crc = crc32c(0, b->raw, b->len) };
+	struct mst_msg *m = b->mem;
+
+	mst_put_plain(&d, m->data);
+	m->len = MST_PLAIN_HEAD + b->len;
+	b->mem = NULL;
+	b->raw = NULL;
+	return m;
+}
+
+static int build(struct enc_worker *w, struct batch *b, uint32_t codecs, int level, struct mst_msg **out)
 {
 	struct mplan *p = &w->plan;
 	size_t n = p->ops.len + p->lit.len + p->delta.len + (size_t)p->n_fresh * MST_PAGE;
@@ -62,6 +75,10 @@ static int build(struct enc_worker *w, const struct batch *b, uint32_t codecs, i
 	int64_t packed;
 	uint8_t *at;
 
+	if (p->whole) {
+		*out = build_plain(b);
+		return 0;
+	}
 	if (!fit(&w->plain, &w->plain_cap, n) || !fit(&w->packed, &w->packed_cap, mst_pack_bound(n)))
 		return HCI_E_NOMEM;
 	lay_out(w);

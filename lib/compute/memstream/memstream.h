@@ -168,11 +168,13 @@ struct mst_opts {
 
 /* All of a message is data, len bytes. */
 struct mst_msg {
-	struct list link; /* of whoever has it */
+	struct list link;      /* of whoever has it */
+	struct msg_pool *pool; /* NULL, or where its memory goes */
 	uint32_t len;
 	uint8_t data[];
 };
 
+/* On any thread. NULL is fine. */
 void mst_msg_free(struct mst_msg *m);
 
 /* ---- the source ---- */
@@ -185,6 +187,12 @@ void mst_enc_free(struct mst_enc *e);
 size_t mst_enc_room(struct mst_enc *e);
 /* The next bytes of the stream, in any portions. Returns how many were taken (from the front), or an error. */
 int64_t mst_enc_feed(struct mst_enc *e, const void *data, size_t len, struct hci_error *err);
+/*
+ * The same without a copy: where the next bytes may be put, and how many; then how many were (0 is fine). NULL: feed() them. Nothing
+ * else may be called between the two.
+ */
+void *mst_enc_space(struct mst_enc *e, size_t *len);
+int mst_enc_filled(struct mst_enc *e, size_t len, struct hci_error *err);
 /* Do not wait for more: pack what is there. Workers do it by themselves after linger_ns. */
 int mst_enc_flush(struct mst_enc *e, struct hci_error *err);
 /* The stream is over; flushes. Nothing can be fed after it. */

@@ -217,7 +217,8 @@ int64_t parser_feed(struct parser *p, const uint8_t *data, size_t len, struct ba
 		if (p->state == BODY || p->state == SKIP) {
 			uint32_t n = (uint32_t)MIN(MIN(len - i, (size_t)(p->need - p->got)), (size_t)(b->cap - b->len));
 
-			memcpy(b->raw + b->len, data + i, n);
+			if (data + i != b->raw + b->len)
+				memcpy(b->raw + b->len, data + i, n);
 			b->len += n;
 			i += n;
 			p->got += n;

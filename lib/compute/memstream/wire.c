@@ -4,6 +4,9 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "compute/memstream/codec.h"
+#include "compute/memstream/ops.h"
+#include "compute/memstream/pool.h"
 
 #define HELLO_MAGIC 0x54534d68u /* "hMST" */
 #define HELLO_HEAD 32u
@@ -12,7 +15,10 @@
 
 void mst_msg_free(struct mst_msg *m)
 {
-	mem_free(m);
+	if (m && m->pool)
+		msg_pool_give(m);
+	else
+		mem_free(m);
 }
 
 struct mst_msg *mst_msg_new(size_t len)
@@ -21,6 +27,7 @@ struct mst_msg *mst_msg_new(size_t len)
 
 	if (m) {
 		list_init(&m->link);
+		m->pool = NULL;
 		m->len = (uint32_t)len;
 	}
 	return m;
@@ -80,6 +87,19 @@ void mst_put_data(const struct mst_data *d, uint8_t head[MST_DATA_HEAD])
 	put32(head + 28, d->fresh);
 	put32(head + 32, d->raw);
 	put32(head + 36, d->packed);
+}
+
+void mst_put_plain(const struct mst_data *d, uint8_t head[MST_PLAIN_HEAD])
+{
+	struct mst_data whole = { .codec = MST_STORED, .plain = true, .seq = d->seq, .out = d->out, .crc = d->crc, .ops = 4,
+				  .lit = d->out, .packed = 4 + d->out };
+	uint8_t *op = head + MST_DATA_HEAD;
+
+	mst_put_data(&whole, head);
+	op[0] = OP_BYTES;
+	op[1] = (uint8_t)d->out | 0x80;
+	op[2] = (uint8_t)(d->out >> 7) | 0x80;
+	op[3] = (uint8_t)(d->out >> 14);
 }
 
 static int bad_data(struct hci_error *err, const char *what)

@@ -40,6 +40,7 @@ struct mst_data {
 };
 
 #define MST_DATA_HEAD 40u
+#define MST_PLAIN_HEAD (MST_DATA_HEAD + 4) /* ... and an instruction BYTES, its number in three bytes: the stream's bytes follow */
 
 struct mst_pages {
 	uint8_t codec;
@@ -114,6 +115,8 @@ struct mst_msg *mst_put_end(uint32_t messages, uint64_t bytes);
 struct mst_msg *mst_put_ack(const struct mst_ack *a);
 struct mst_msg *mst_put_need(uint32_t seq, bool wrong, const uint16_t *index, unsigned n);
 void mst_put_data(const struct mst_data *d, uint8_t head[MST_DATA_HEAD]);
+/* Of `out` bytes that are the stream's as they are, which follow: its seq, out and crc. */
+void mst_put_plain(const struct mst_data *d, uint8_t head[MST_PLAIN_HEAD]);
 
 /* 0, or HCI_E_PROTO, HCI_E_VERSION with the reason. */
 int mst_get_hello(const uint8_t *p, size_t len, struct mst_hello *out, struct hci_error *err);
