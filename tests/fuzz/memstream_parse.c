@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "compute/memstream/aside.h"
 #include "compute/memstream/memstream.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -41,7 +42,7 @@ static void sink(struct mst_dec *d, const uint8_t *data, size_t size, size_t *ou
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct mst_opts o = { .batch = 64 << 10, .cache = 1 << 20, .window = 4 << 20 };
+	struct mst_opts o = { .batch = 64 << 10, .cache = 1 << 20, .window = 4 << 20, .aside = (uint32_t)(size % ASIDE_MODES) };
 	size_t portion, in = 0, out = 0;
 	struct mst_enc *e;
 	struct mst_dec *d;

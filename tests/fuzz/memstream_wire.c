@@ -63,14 +63,14 @@ static void correct(struct mst_dec *d, uint8_t *p, size_t len)
 		return;
 	put32(p + 4, d->next_seq);
 	n = (size_t)j.d.ops + j.d.lit + j.d.delta + j.d.fresh;
-	j.plain = mem_alloc(n + 1);
+	j.plain = j.unpacked = mem_alloc(n + 1);
 	j.out = mem_alloc(j.d.out);
-	if (!mst_unpack(d->packer, j.d.codec, j.d.packed_at, j.d.packed, j.plain, n) && !job_compile(&j, d->cache_pages)) {
+	if (!mst_unpack(d->packer, j.d.codec, j.d.packed_at, j.d.packed, j.unpacked, n) && !job_compile(&j, d->cache_pages)) {
 		j.content = mem_zalloc((size_t)j.n_refs * MST_PAGE + 1);
 		if (job_run(&j, &d->slots) == HCI_E_CORRUPT)
 			put32(p + 12, crc32c(0, j.out, j.d.out));
 	}
-	mem_free(j.plain);
+	mem_free(j.unpacked);
 	mem_free(j.out);
 	mem_free(j.content);
 	mem_free(j.steps);

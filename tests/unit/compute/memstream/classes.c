@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "../../harness.h"
+#include "compute/memstream/aside.h"
 #include "compute/memstream/hash.h"
 #include "compute/memstream/store.h"
 #include "pair.h"
@@ -217,6 +218,7 @@ START_TEST(pages_are_seen_between_records_of_other_kinds)
 	ck_assert_uint_eq(r.src.pages[MST_NEW], PAGES);
 	/* Nor does a page get lost where a batch goes for want of more. */
 	o.src.workers = 1;
+	o.src.aside = ASIDE_NEVER;
 	o.src.linger_ns = 500000;
 	o.threads = true;
 	o.portion = 900;
@@ -309,6 +311,7 @@ START_TEST(what_the_store_forgot_is_sent)
 	ck_assert_uint_ge(r.src.refused, PAGES / 4);
 	ck_assert_uint_eq(r.src.refused, r.dst.refused);
 	o.src.workers = o.dst.workers = 2;
+	o.src.aside = ASIDE_NEVER;
 	o.threads = true;
 	run(&g, &o, &r);
 	mst_store_free(store);
@@ -421,6 +424,7 @@ START_TEST(a_wrong_page_is_refused_whatever_hashes_collide)
 	o.src.hash = o.dst.hash = &weak[_i];
 	o.threads = _i == 2;
 	o.src.workers = o.dst.workers = _i == 2 ? 2 : 0;
+	o.src.aside = ASIDE_NEVER;
 	run(&g, &o, &r);
 	ck_assert_uint_ge(r.src.pages[MST_REF], PAGES / 2);
 	if (_i) /* the hash did not tell: the message's checksum did */

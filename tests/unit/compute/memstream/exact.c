@@ -9,7 +9,7 @@ static _Atomic uint64_t now_ns; /* the codec's threads ask, too */
 static uint64_t fake_now(void *ctx)
 {
 	(void)ctx;
-	return now_ns += 1000;
+	return (uint64_t)(now_ns += 1000);
 }
 
 static void check(const struct gen *g, size_t len, struct pair_opts *o)

@@ -48,6 +48,21 @@ static bool carry(struct world *w, bool back)
 	return moved;
 }
 
+/* Straight to where it is packed from, as a socket's bytes are. 0: there is no room for that. */
+static int64_t source_direct(struct world *w, size_t n)
+{
+	size_t len;
+	void *to = mst_enc_space(w->e, &len);
+
+	if (!to)
+		return 0;
+	n = rnd(&w->seed) % 8 ? MIN(n, len) : 0;
+	memcpy(to, w->stream + w->in, n);
+	bad(w, mst_enc_filled(w->e, n, &w->r->err));
+	w->in += n;
+	return (int64_t)n;
+}
+
 static bool source(struct world *w)
 {
 	size_t n = w->len - w->in;
@@ -60,6 +75,10 @@ static bool source(struct world *w)
 		return !bad(w, mst_enc_finish(w->e, &w->r->err));
 	}
 	n = portion(w, n);
+	if (rnd(&w->seed) % 2 && source_direct(w, n))
+		return true;
+	if (w->r->rc)
+		return false;
 	/* In a buffer of its own, so that a look beyond the portion is seen. */
 	uint8_t *copy = malloc(n);
 	memcpy(copy, w->stream + w->in, n);
