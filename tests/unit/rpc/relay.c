@@ -312,7 +312,7 @@ WAYS(given_up_at_any_moment_both_programs_see_the_end)
 		uint8_t c[100];
 
 		way_open(w, &y);
-		pa = (struct pump){ .r = y.a, .n = 1000 };
+		pa = (struct pump){ .r = y.a, .n = 4000 };
 		ck_assert_int_eq(fiber_spawn(w->e, pump_fiber, &pa, "a"), 0);
 		fiber_sleep(w->e, i * NS_PER_MS / 4);
 		if (i & 1) {

@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <stdatomic.h>
+
 #include "../../harness.h"
 #include "compute/memstream/aside.h"
 #include "compute/memstream/hash.h"
@@ -18,7 +20,7 @@ static _Atomic uint64_t now_ns; /* the codec's threads ask, too */
 static uint64_t fake_now(void *ctx)
 {
 	(void)ctx;
-	return now_ns += 1000;
+	return atomic_fetch_add(&now_ns, 1000) + 1000;
 }
 
 static void begin(struct gen *g)

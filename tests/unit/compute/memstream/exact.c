@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Whatever goes in comes out, byte for byte: streams of QEMU's kind, cut and damaged ones, noise; in any portions. */
+#include <stdatomic.h>
+
 #include "../../harness.h"
 #include "compute/memstream/aside.h"
 #include "pair.h"
@@ -9,7 +11,7 @@ static _Atomic uint64_t now_ns; /* the codec's threads ask, too */
 static uint64_t fake_now(void *ctx)
 {
 	(void)ctx;
-	return (uint64_t)(now_ns += 1000);
+	return atomic_fetch_add(&now_ns, 1000) + 1000;
 }
 
 static void check(const struct gen *g, size_t len, struct pair_opts *o)
