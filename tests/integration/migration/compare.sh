@@ -139,12 +139,12 @@ declare -A before
 for k in "${!sum[@]}"; do before[$k]=${sum[$k]}; done
 
 echo "# the codec steps aside: as the link has it, then up and down, batch by batch"
-for how in follows dances; do
-	node_env="HCI_MIGRATE_INDEX=now HCI_MIGRATE_ASIDE=$how"
+for aside in follows dances; do
+	node_env="HCI_MIGRATE_INDEX=now HCI_MIGRATE_ASIDE=$aside"
 	restart
 	sum=()
-	for i in 1 2; do
-		check "$how $i: identical" compare v1
+	for how in suspended to_the_end; do
+		check "$aside: identical, $how" compare v1 "$how"
 	done
 	figures
 	check "some pages went as they are" used raw
