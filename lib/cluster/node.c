@@ -135,6 +135,7 @@ static void heartbeat_fiber(void *arg)
 static void on_record(struct core_watcher *w, const char *key, const void *value, size_t len, uint64_t revision)
 {
 	struct node *n = container_of(w, struct node, watcher);
+	struct uuid deleted;
 
 	(void)value;
 	(void)len;
@@ -142,8 +143,10 @@ static void on_record(struct core_watcher *w, const char *key, const void *value
 	if (!key || !strncmp(key, PREFIX_VM, strlen(PREFIX_VM)) || !strncmp(key, PREFIX_VMRUN, strlen(PREFIX_VMRUN)) ||
 	    !strncmp(key, PREFIX_JOB, strlen(PREFIX_JOB)))
 		node_vm_changed(n, key);
-	if (!key || !strncmp(key, PREFIX_DISK, strlen(PREFIX_DISK)) || !strncmp(key, "tomb/", 5))
+	if (!key || !strncmp(key, PREFIX_DISK, strlen(PREFIX_DISK)))
 		fiber_cond_signal(n->e, &n->wake);
+	if (!key || key_parse_uuid(key, "tomb/", &deleted))
+		node_disk_deleted(n, key ? &deleted : NULL);
 }
 
 static int check_opts(const struct node_opts *o, struct core *c, struct hci_error *err)

@@ -9,7 +9,8 @@
 
 #define RETRY (3 * NS_PER_S)
 #define STAT_EVERY (5 * NS_PER_S)
-#define GC_EVERY (10 * NS_PER_S)
+#define GC_EVERY (600 * NS_PER_S) /* tombstones are heard of; this is for what is missed */
+#define GC_AGAIN (10 * NS_PER_S)
 #define PROBE_EVERY (2 * NS_PER_S)
 
 static struct node_disk *find(struct node *n, const struct uuid *u)
@@ -183,6 +184,7 @@ static int try_open(struct node_disk *d, const struct how *h, struct hci_error *
 	d->scrub_period = d->scrub_rate = d->scrub_asked = 0; /* the new opening knows none of it */
 	d->log_level = h->o.log_level;
 	d->rot_told = true; /* by an earlier life, perhaps */
+	d->gc_at = d->rot_at = 0;
 	if (h->fresh) {
 		rc = check_medium(d, h, err);
 		if (rc)
@@ -277,20 +279,44 @@ static void drop_deleted(struct node_disk *d)
 
 		uuid_print(&held[i].volume, id);
 		snprintf(key, sizeof(key), "tomb/%s", id);
-		if (store_get(core_store(n->core), key, &r, &err))
+		if (store_get(core_store(n->core), key, &r, &err)) {
+			d->gc_at = env_now(n->e) + GC_AGAIN;
 			break;
+		}
 		dead = r.n == 1;
 		store_result_free(&r);
 		if (!dead || !d->disk)
 			continue;
-		if (repl_drop(d->disk, &held[i].volume, UINT32_MAX, REPL_GEN_MAX, &err))
+		if (repl_drop(d->disk, &held[i].volume, UINT32_MAX, REPL_GEN_MAX, &err)) {
+			d->gc_at = env_now(n->e) + GC_AGAIN;
 			log_warn(env_log(n->e), "node %s: deleted volume %s is still on disk %s: %s", n->name, id, d->path,
 				 err.message);
-		else
+		} else {
 			log_info(env_log(n->e), "node %s: deleted volume %s dropped from disk %s", n->name, id, d->path);
+		}
 		d->stat_at = 0;
 	}
 	mem_free(held);
+}
+
+void node_disk_deleted(struct node *n, const struct uuid *volume)
+{
+	struct node_disk *d;
+
+	list_for_each(d, &n->disks, link) {
+		struct repl_held *held = NULL;
+		size_t nheld = 0;
+
+		if (!d->disk || d->failed || (volume && repl_held(d->disk, &held, &nheld)))
+			continue;
+		for (size_t i = 0; i < nheld; i++)
+			if (uuid_eq(&held[i].volume, volume))
+				d->gc_at = 0;
+		if (!volume)
+			d->gc_at = 0;
+		mem_free(held);
+	}
+	fiber_cond_signal(n->e, &n->wake);
 }
 
 /*

@@ -22,7 +22,7 @@ struct node_disk {
 	bool failed;            /* failed under us: not opened again until the record says new or offline anew */
 	struct hci_error fail_err;
 	struct node *node;
-	uint64_t retry_at, gc_at, stat_at, probe_at;
+	uint64_t retry_at, gc_at, stat_at, probe_at, rot_at;
 	uint32_t refused; /* CRC of why it could not be opened; 0: it could */
 	uint64_t replace_at; /* when to look again whether its lost content may be given up */
 	uint64_t scrub_asked, scrub_period, scrub_rate; /* as the disk was told */
@@ -63,6 +63,7 @@ int node_disk_replace(struct node_disk *d, struct hci_error *err);
 
 int node_disk_start(struct node *n);
 void node_disk_stop(struct node *n);
+void node_disk_deleted(struct node *n, const struct uuid *volume); /* it has a tombstone now; NULL: any may have */
 /* node_scrub.c: tells the disk what its record says, and the store what the scrub found. */
 void node_scrub_turn(struct node_disk *d);
 bool node_scrub_put(struct node_disk *d, struct rec_diskstat *s, const struct rec_diskstat *old); /* worth telling? */

@@ -3,193 +3,21 @@
  * Volumes that nobody has attached heal as well: one node attaches such a volume for repair, lets the
  * writer's side do its work (lib/volume/resync.c), and lets go when all copies are whole, when somebody
  * wants the volume, or when there is nothing it can do now.
+ *
+ * Which volumes to look at is heard from the store's watch: those of which a record changed. All of them only when
+ * disks or nodes were lost or came back, and now and then: in a cluster of ten thousand volumes nobody asks for each all the time.
  */
-#include "cluster/node_impl.h"
+#include "cluster/node_repair.h"
 #include "cluster/report.h"
 
 #define ROUND (2 * NS_PER_S)
+#define ALL_EVERY (300 * NS_PER_S)
+#define HINTS_MAX 256u /* with more, all are looked at */
 #define RELOAD_EVERY (5 * NS_PER_S)
 #define NO_PROGRESS (20 * NS_PER_S)
 #define TRY_AGAIN (10 * NS_PER_S)
 #define GRACE (1 * NS_PER_S)
 #define REPAIRS 8u /* volumes at a time; what they copy together is the budget of lib/volume/sched.c */
-
-/* Of the nodes that are alive, the one with the highest hash of (volume, name): so that not all rush at once. */
-struct elect {
-	struct node *n;
-	const struct uuid *volume;
-	uint64_t best, mine;
-};
-
-static uint64_t mix(const struct uuid *u, const char *name)
-{
-	uint64_t h = UINT64_C(0xcbf29ce484222325);
-
-	for (unsigned i = 0; i < 16; i++)
-		h = (h ^ u->b[i]) * UINT64_C(0x100000001b3);
-	for (; *name; name++)
-		h = (h ^ (uint8_t)*name) * UINT64_C(0x100000001b3);
-	return h;
-}
-
-static bool elect_one(void *arg, const struct rec_node *r)
-{
-	struct elect *x = arg;
-	uint64_t h = mix(x->volume, r->name);
-
-	if (!strcmp(r->name, x->n->name))
-		x->mine = h;
-	if (core_alive(x->n->core, r->name))
-		x->best = MAX(x->best, h);
-	return true;
-}
-
-static bool elected(struct node *n, const struct uuid *volume)
-{
-	struct elect x = { .n = n, .volume = volume };
-
-	core_each_node(n->core, elect_one, &x);
-	return x.mine == x.best;
-}
-
-/* ---- who needs it ---- */
-
-static bool disk_is_bad(struct node *n, const struct uuid *id)
-{
-	const struct rec_disk *d = core_disk(n->core, id);
-
-	return !d || d->state == REC_DISK_FAILED || d->state == REC_DISK_OFFLINE || d->state == REC_DISK_REMOVED ||
-	       d->state == REC_DISK_EVACUATING || !core_alive(n->core, d->node);
-}
-
-static bool any_bad_one(void *arg, const struct rec_disk *d)
-{
-	struct elect *x = arg;
-
-	x->best |= disk_is_bad(x->n, &d->uuid);
-	return !x->best;
-}
-
-static bool any_bad_disk(struct node *n)
-{
-	struct elect x = { .n = n };
-
-	core_each_disk(n->core, any_bad_one, &x);
-	return x.best;
-}
-
-static bool is_out(const struct rec_volsync *s, const struct uuid *disk)
-{
-	for (uint32_t i = 0; i < s->n; i++)
-		if (uuid_eq(&s->out[i].disk, disk))
-			return true;
-	return false;
-}
-
-/*
- * A copy that is being made, or one on a disk that is not there. *left: good copies of the segment that has the fewest,
- * as far as the map was looked at.
- */
-static bool map_needs_repair(struct node *n, const struct rec_volume *v, const struct rec_volsync *out, bool look_for_bad,
-			     unsigned *left)
-{
-	struct rec_volmap *m = MEM_NEW(struct rec_volmap);
-	uint32_t nseg = (uint32_t)((v->size + v->segment_size - 1) / v->segment_size);
-	bool found = false;
-	char key[REC_KEY];
-
-	*left = v->replicas;
-	for (uint32_t c = 0; m && c * REC_VOLMAP_CHUNK < nseg; c++) {
-		key_volmap(key, &v->uuid, c);
-		if (rec_volmap_get(core_store(n->core), key, m, NULL, NULL))
-			break;
-		for (uint32_t i = 0; i < m->n; i++) {
-			unsigned good = 0;
-
-			for (uint32_t k = 0; k < m->seg[i].n; k++) {
-				const struct rec_replica *r = &m->seg[i].r[k];
-				bool bad = look_for_bad && disk_is_bad(n, &r->disk);
-
-				found |= r->joining || bad;
-				good += !r->joining && !bad && !is_out(out, &r->disk);
-			}
-			*left = MIN(*left, good);
-		}
-	}
-	mem_free(m);
-	return found;
-}
-
-/* Is it to have more or fewer copies, or some elsewhere? */
-static bool moves(struct node *n, const struct uuid *volume)
-{
-	struct store_result r;
-	char key[REC_KEY];
-	bool yes;
-
-	key_volmove(key, volume);
-	if (store_get(core_store(n->core), key, &r, NULL))
-		return false;
-	yes = r.n == 1;
-	store_result_free(&r);
-	return yes;
-}
-
-/* Is there a record PREFIX<volume>/<disk> of a disk that is up? */
-static bool disk_up_with(struct node *n, const char *what, const struct uuid *volume)
-{
-	struct store_result r;
-	char prefix[REC_KEY], id[HCI_UUID_STR];
-	struct uuid disk;
-	bool yes = false;
-
-	uuid_print(volume, id);
-	snprintf(prefix, sizeof(prefix), "%s%s/", what, id);
-	if (store_range(core_store(n->core), prefix, NULL, 0, &r, NULL))
-		return false;
-	for (size_t i = 0; i < r.n && !yes; i++) {
-		const struct rec_disk *d = key_parse_uuid(r.kvs[i].key, prefix, &disk) ? core_disk(n->core, &disk) : NULL;
-
-		yes = d && (d->state == REC_DISK_ONLINE || d->state == REC_DISK_EVACUATING) && core_alive(n->core, d->node);
-	}
-	store_result_free(&r);
-	return yes;
-}
-
-/* Does a disk that is back hold copies of it that nobody counts on any more? */
-static bool old_copies(struct node *n, const struct uuid *volume)
-{
-	return disk_up_with(n, "stray/", volume);
-}
-
-/* A scrub found damaged blocks, see node_scrub.c. */
-static bool rotten(struct node *n, const struct uuid *volume)
-{
-	return disk_up_with(n, PREFIX_VOLROT, volume);
-}
-
-/* *left: how endangered it is, the fewer the more. */
-static bool needs_repair(struct node *n, const struct rec_volume *v, bool bad_disks, unsigned *left)
-{
-	struct rec_volsync *s;
-	struct rec_volatt a;
-	char key[REC_KEY];
-	bool need;
-
-	if (v->state != REC_VOLUME_READY)
-		return false;
-	key_volatt(key, &v->uuid);
-	if (rec_volatt_get(core_store(n->core), key, &a, NULL, NULL) != HCI_E_NOTFOUND)
-		return false;
-	s = MEM_NEW(struct rec_volsync);
-	if (!s)
-		return false;
-	key_volsync(key, &v->uuid);
-	need = !rec_volsync_get(core_store(n->core), key, s, NULL, NULL) && s->n;
-	need |= map_needs_repair(n, v, s, bad_disks, left);
-	mem_free(s);
-	return need || moves(n, &v->uuid) || old_copies(n, &v->uuid) || rotten(n, &v->uuid);
-}
 
 /* ---- doing it ---- */
 
@@ -267,26 +95,102 @@ struct task {
 	uint64_t until; /* rests */
 };
 
-struct repairs {
-	struct node *n;
-	struct list tasks;
-	uint32_t running;
+/* A volume of which a record changed. */
+struct hint {
+	struct list link;
+	struct uuid volume;
 };
 
-static bool known(struct repairs *r, const struct uuid *volume)
+struct repairs {
+	struct node *n;
+	struct core_watcher watcher;
+	struct list tasks, hints;
+	uint32_t running, nhints;
+	bool all; /* look at all volumes, hints or not */
+	uint64_t all_at, health;
+};
+
+static void look_at(struct repairs *r, const struct uuid *volume)
+{
+	struct hint *h;
+
+	if (r->all)
+		return;
+	list_for_each(h, &r->hints, link)
+		if (uuid_eq(&h->volume, volume))
+			return;
+	h = r->nhints < HINTS_MAX ? MEM_NEW(struct hint) : NULL;
+	if (!h) {
+		r->all = true;
+		return;
+	}
+	h->volume = *volume;
+	list_push(&r->hints, &h->link);
+	r->nhints++;
+}
+
+static bool next_hint(struct repairs *r, struct uuid *volume)
+{
+	struct list *l = list_pop(&r->hints);
+
+	if (!l)
+		return false;
+	*volume = list_entry(l, struct hint, link)->volume;
+	mem_free(list_entry(l, struct hint, link));
+	r->nhints--;
+	return true;
+}
+
+/* What repair_needed() reads: keys that begin with one of these and the volume's id. */
+static void on_record(struct core_watcher *w, const char *key, const void *value, size_t len, uint64_t revision)
+{
+	static const char *const of_volumes[] = { PREFIX_VOLUME, PREFIX_VOLATT, PREFIX_VOLSYNC, PREFIX_VOLMAP,
+						  PREFIX_VOLMOVE, "stray/", PREFIX_VOLROT };
+	struct repairs *r = container_of(w, struct repairs, watcher);
+	char id[HCI_UUID_STR];
+	struct uuid volume;
+
+	(void)value;
+	(void)len;
+	(void)revision;
+	if (!key) { /* it cannot be told what changed */
+		r->all = true;
+		return;
+	}
+	for (size_t i = 0; i < sizeof(of_volumes) / sizeof(of_volumes[0]); i++) {
+		size_t n = strlen(of_volumes[i]);
+
+		if (strncmp(key, of_volumes[i], n))
+			continue;
+		snprintf(id, sizeof(id), "%s", key + n);
+		if (uuid_parse(id, &volume) && repair_elected(r->n, &volume))
+			look_at(r, &volume);
+		return;
+	}
+}
+
+/* Those that have rested, or were repaired, are looked at again. */
+static void end_rests(struct repairs *r)
 {
 	struct task *t, *tmp;
-	bool found = false;
 
 	list_for_each_safe(t, tmp, &r->tasks, link) {
-		if (!t->running && env_now(r->n->e) >= t->until) {
-			list_del(&t->link);
-			mem_free(t);
-		} else {
-			found |= uuid_eq(&t->rec.uuid, volume);
-		}
+		if (t->running || env_now(r->n->e) < t->until)
+			continue;
+		list_del(&t->link);
+		look_at(r, &t->rec.uuid);
+		mem_free(t);
 	}
-	return found;
+}
+
+static bool known(const struct repairs *r, const struct uuid *volume)
+{
+	const struct task *t;
+
+	list_for_each(t, &r->tasks, link)
+		if (uuid_eq(&t->rec.uuid, volume))
+			return true;
+	return false;
 }
 
 /* A writer that only stalled renews its lease as soon as it runs again: it must not find a repair in its place. */
@@ -297,7 +201,7 @@ static bool still_free(struct node *n, const struct task *t)
 
 	while (!n->stopping && env_now(n->e) < end)
 		fiber_cond_wait_until(n->e, &n->wake, end);
-	return !n->stopping && needs_repair(n, &t->rec, t->bad, &left);
+	return !n->stopping && repair_needed(n, &t->rec, t->bad, &left) > 0;
 }
 
 static void task_fiber(void *arg)
@@ -341,63 +245,119 @@ static void drop_unfinished(struct node *n, const struct rec_volume *v)
 		log_info(env_log(n->e), "node %s: volume %s was never finished and is removed", n->name, v->name);
 }
 
-/* Of those that need it and are ours, as many as may be at work; the rest in a later round. */
-static void round_of(struct repairs *r, struct rec_list *vols)
+/* Into `found`, the most endangered first, if it is ours and needs it. */
+static void consider(struct repairs *r, const struct rec_volume *v, bool bad, struct list *found)
 {
 	struct node *n = r->n;
-	bool bad = any_bad_disk(n);
+	struct task *t, *at;
+	unsigned left;
+	int need;
+
+	if (!repair_elected(n, &v->uuid))
+		return;
+	drop_unfinished(n, v);
+	if (known(r, &v->uuid))
+		return;
+	need = repair_needed(n, v, bad, &left);
+	t = need > 0 ? MEM_NEW(struct task) : NULL;
+	if (need < 0 || (need && !t))
+		look_at(r, &v->uuid);
+	if (!t)
+		return;
+	t->r = r;
+	t->rec = *v;
+	t->left = left;
+	t->bad = bad;
+	list_for_each(at, found, link)
+		if (at->left > left)
+			break;
+	list_insert_(&t->link, at->link.prev, &at->link);
+}
+
+static void consider_all(struct repairs *r, bool bad, struct list *found)
+{
+	struct rec_list vols;
+
+	if (rec_volume_list(core_store(r->n->core), PREFIX_VOLUME, &vols, NULL))
+		return;
+	r->all = false; /* what changes from now on is heard */
+	r->all_at = env_now(r->n->e) + ALL_EVERY;
+	for (size_t i = 0; i < vols.n && !r->n->stopping; i++)
+		consider(r, REC_AT(&vols, i, struct rec_volume), bad, found);
+	rec_list_free(&vols);
+}
+
+static void consider_hints(struct repairs *r, bool bad, struct list *found)
+{
+	uint32_t most = r->nhints; /* one that cannot be looked at now is put back */
+	struct rec_volume *v = MEM_NEW(struct rec_volume);
+	struct uuid volume;
+
+	while (v && most-- && !r->n->stopping && next_hint(r, &volume)) {
+		char key[REC_KEY];
+		int rc;
+
+		key_volume(key, &volume);
+		rc = rec_volume_get(core_store(r->n->core), key, v, NULL, NULL);
+		if (!rc)
+			consider(r, v, bad, found);
+		else if (rc != HCI_E_NOTFOUND)
+			look_at(r, &volume);
+	}
+	mem_free(v);
+}
+
+/* Of those that need it and are ours, as many as may be at work; the rest in a later round. */
+static void round_of(struct repairs *r)
+{
+	struct node *n = r->n;
+	bool bad = repair_any_bad_disk(n);
+	uint64_t health = repair_health(n);
 	struct list found, *l;
 
 	list_init(&found);
-	for (size_t i = 0; i < vols->n && !n->stopping; i++) {
-		struct rec_volume *v = REC_AT(vols, i, struct rec_volume);
-		struct task *t, *at;
-		unsigned left;
-
-		if (!elected(n, &v->uuid))
-			continue;
-		drop_unfinished(n, v);
-		if (known(r, &v->uuid) || !needs_repair(n, v, bad, &left) || !(t = MEM_NEW(struct task)))
-			continue;
-		t->r = r;
-		t->rec = *v;
-		t->left = left;
-		t->bad = bad;
-		list_for_each(at, &found, link)
-			if (at->left > left)
-				break;
-		list_insert_(&t->link, at->link.prev, &at->link);
-	}
+	end_rests(r);
+	r->all |= health != r->health || env_now(n->e) >= r->all_at;
+	r->health = health;
+	if (r->all)
+		consider_all(r, bad, &found);
+	else
+		consider_hints(r, bad, &found);
 	while ((l = list_pop(&found))) {
 		struct task *t = list_entry(l, struct task, link);
 
-		if (r->running < REPAIRS && !n->stopping)
+		if (r->running < REPAIRS && !n->stopping) {
 			task_start(r, t);
-		else
+		} else {
+			look_at(r, &t->rec.uuid);
 			mem_free(t);
+		}
 	}
 }
 
 static void repair_fiber(void *arg)
 {
 	struct node *n = arg;
-	struct repairs r = { .n = n };
+	struct repairs r = { .n = n, .all = true, .watcher = { .fn = on_record } };
+	struct uuid volume;
 	struct list *l;
 
 	list_init(&r.tasks);
+	list_init(&r.hints);
+	core_watch(n->core, &r.watcher);
 	while (!n->stopping) {
-		struct rec_list vols;
 		uint64_t next = env_now(n->e) + ROUND;
 
 		while (!n->stopping && env_now(n->e) < next)
 			fiber_cond_wait_until(n->e, &n->wake, next);
-		if (n->stopping || r.running == REPAIRS || rec_volume_list(core_store(n->core), PREFIX_VOLUME, &vols, NULL))
-			continue;
-		round_of(&r, &vols);
-		rec_list_free(&vols);
+		if (!n->stopping && r.running < REPAIRS)
+			round_of(&r);
 	}
 	while (r.running)
 		fiber_cond_wait_until(n->e, &n->wake, env_now(n->e) + 100 * NS_PER_MS);
+	core_unwatch(n->core, &r.watcher);
+	while (next_hint(&r, &volume))
+		;
 	while ((l = list_pop(&r.tasks)))
 		mem_free(list_entry(l, struct task, link));
 	node_fiber_end(n);

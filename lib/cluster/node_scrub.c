@@ -6,6 +6,8 @@
  */
 #include "cluster/node_impl.h"
 
+#define TELL_EVERY (10 * NS_PER_S)
+
 bool node_scrub_put(struct node_disk *d, struct rec_diskstat *s, const struct rec_diskstat *old)
 {
 	struct repl_scrub_info i;
@@ -113,6 +115,8 @@ void node_scrub_turn(struct node_disk *d)
 		if (r->scrub_asked > i.started)
 			repl_scrub_start(d->disk);
 	}
-	if (env_now(d->node->e) >= d->gc_at && (i.rotten || d->rot_told))
+	if (env_now(d->node->e) >= d->rot_at && (i.rotten || d->rot_told)) {
+		d->rot_at = env_now(d->node->e) + TELL_EVERY;
 		tell_rot(d);
+	}
 }

@@ -77,12 +77,13 @@ node_list() {
 
 # A pid alone can be reused; a pid with its start time within one boot cannot.
 proc_start() {
-	local stat
+	local stat pid=$1
 	stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
 	stat=${stat##*) }
 	# shellcheck disable=SC2086
 	set -- $stat
-	[ "$1" != Z ] || return 1
+	# A zombie whose other threads still end has its files and sockets open.
+	[ "$1" != Z ] || [ "$(ls "/proc/$pid/task" 2>/dev/null | wc -l)" -gt 1 ] || return 1
 	printf '%s' "${20}"
 }
 
