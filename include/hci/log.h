@@ -25,8 +25,9 @@ HCI_BEGIN_DECLS
  * @param subsystem  short name of the part that speaks, such as "volume"; static
  * @param line       UTF-8 on one line, without a newline at its end; valid during the call only
  *
- * It comes from the threads that opening the cluster started, possibly from two at once, and holds
- * them up: hand lines over rather than wait for a disk. It must not call into libhci.
+ * It comes from the threads that opening the cluster started and from those that wait in hci_queue_reap(), possibly from
+ * two at once, and holds them up: hand lines over rather than wait for a disk. It must not call into libhci, nor
+ * take a lock that a caller of hci_queue_reap() holds.
  */
 typedef void (*hci_log_fn)(void *arg, int32_t level, const char *subsystem, const char *line);
 

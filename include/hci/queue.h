@@ -50,6 +50,8 @@ HCI_API int hci_queue_fd(const hci_queue *q);
  * @param out         room for @p max completions
  * @param max         at most so many
  * @param timeout_ms  0: do not wait; -1: until there is one
+ * While it waits it may do the work of the cluster's loop thread in the calling thread; the log callback then comes from here.
+ *
  * @return how many (0: none in time). Threads: one at a time. Blocks at most @p timeout_ms. Since 0.1.
  */
 HCI_API int hci_queue_reap(hci_queue *q, struct hci_completion *out, uint32_t max, int32_t timeout_ms);

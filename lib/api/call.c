@@ -50,7 +50,7 @@ static int call(hci_cluster *c, bool fresh, int (*fn)(hci_cluster *c, void *arg,
 {
 	struct call x = { .c = c, .fn = fn, .arg = arg, .fresh = fresh };
 
-	if (c->thread_runs && pthread_equal(pthread_self(), c->thread))
+	if (c->thread_runs && env_runs_here(c->env))
 		return err_set(err, HCI_E_STATE, "libhci was called from one of its own callbacks: hand the work to another thread");
 	env_task_init(&x.task, call_task);
 	pthread_mutex_init(&x.lock, NULL);

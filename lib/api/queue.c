@@ -4,7 +4,8 @@
  * completions into a second ring. Both rings have one producer and one consumer and room for every
  * request of the queue, so nothing locks and nothing can overflow. Wakes are coalesced: the loop is
  * woken if it has not been since it last emptied the ring, the caller if it might be asleep, once for all that a turn of the
- * loop completes.
+ * loop completes. A caller who comes back to hci_queue_reap() at once, time after time, runs the loop itself while it
+ * waits, so that nobody is woken at all.
  */
 #include "api/queue.h"
 
@@ -19,6 +20,12 @@
 #include "base/spin.h"
 
 #define DEPTH_MAX 65536u
+#define AWAY_MAX (100 * NS_PER_US) /* who is away for longer from hci_queue_reap() leaves the loop to its thread */
+#define STEADY 8u                  /* so often in a row it was not */
+#define STACK_MIN (256u << 10)     /* the loop's own thread has more */
+#define ASKED_COSTS 8u             /* running it ourselves pays if its thread has it no more often than each eighth time */
+#define ASKED_MOST 64u
+#define SKIP 512u
 
 /* One producer, one consumer; size is a power of two above the depth. */
 struct ring {
@@ -36,6 +43,15 @@ enum signal {
 	SIGNAL_AWAKE, /* hci_queue_reap() looks at the ring itself */
 };
 
+/* When the user's thread runs the loop. */
+struct driving {
+	bool lazy; /* it left the loop to nobody, and will be back */
+	bool roomy;
+	pthread_t checked; /* whose stack is roomy or not */
+	uint64_t left;     /* hci_queue_reap() */
+	uint32_t steady, asked, skip;
+};
+
 struct hci_queue {
 	hci_cluster *c;
 	uint32_t depth, nfree;
@@ -47,6 +63,7 @@ struct hci_queue {
 	_Atomic uint32_t posted;   /* the loop will look at the submit ring */
 	_Atomic uint32_t signaled; /* enum signal */
 	struct spin spin;          /* of the user's thread in hci_queue_reap() */
+	struct driving driving;
 	int fd;
 };
 
@@ -140,7 +157,11 @@ void api_req_submit(struct api_req *r)
 	atomic_fetch_add(r->open, 1);
 	r->io.done = req_done;
 	ring_push(&q->submit, (uint32_t)(r - q->reqs));
-	if (!atomic_exchange(&q->posted, 1))
+	if (atomic_exchange(&q->posted, 1))
+		return;
+	if (q->driving.lazy)
+		env_post_quiet(q->c->env, &q->task);
+	else
 		env_post(q->c->env, &q->task);
 }
 
@@ -275,26 +296,98 @@ static void look_away(hci_queue *q)
 		signal_reaper(q);
 }
 
+/* ---- running the loop instead of waiting for it ---- */
+
+static bool has_some(void *arg)
+{
+	return !ring_empty(&((hci_queue *)arg)->complete);
+}
+
+static bool roomy_stack(struct driving *d)
+{
+	pthread_attr_t a;
+	size_t size = 0;
+
+	if (d->checked && pthread_equal(d->checked, pthread_self()))
+		return d->roomy;
+	d->checked = pthread_self();
+	if (!pthread_getattr_np(d->checked, &a)) {
+		pthread_attr_getstacksize(&a, &size);
+		pthread_attr_destroy(&a);
+	}
+	d->roomy = size >= STACK_MIN;
+	return d->roomy;
+}
+
+static void came_back(struct driving *d, uint64_t now)
+{
+	if (now - d->left > AWAY_MAX)
+		d->steady = 0;
+	else if (d->steady < STEADY)
+		d->steady++;
+}
+
+/* False: nothing was done, sleep. */
+static bool drive(hci_queue *q, uint64_t until)
+{
+	struct driving *d = &q->driving;
+	bool lazy = d->lazy;
+	uint32_t none = SIGNAL_NONE;
+	enum env_drive how;
+
+	d->lazy = false;
+	if (d->skip) {
+		d->skip--;
+		return false;
+	}
+	/* Who left it to nobody must take it up again. */
+	if (!lazy && (d->steady < STEADY || !roomy_stack(d)))
+		return false;
+	(void)atomic_compare_exchange_strong(&q->signaled, &none, SIGNAL_AWAKE);
+	how = env_drive(q->c->env, until, has_some, q);
+	if (how == ENV_DRIVE_ASKED)
+		d->asked += ASKED_COSTS;
+	else if (how == ENV_DRIVE_OK && d->asked)
+		d->asked--;
+	if (how == ENV_DRIVE_NO || d->asked > ASKED_MOST) {
+		d->skip = SKIP;
+		d->asked = 0;
+	}
+	d->lazy = how != ENV_DRIVE_NO && !d->skip && d->steady == STEADY;
+	return how != ENV_DRIVE_NO;
+}
+
+static int went(hci_queue *q, uint32_t n)
+{
+	q->driving.left = now_ns();
+	return (int)n;
+}
+
 int hci_queue_reap(hci_queue *q, struct hci_completion *out, uint32_t max, int32_t timeout_ms)
 {
 	uint64_t now = timeout_ms ? now_ns() : 0;
 	uint64_t end = timeout_ms > 0 ? now + (uint64_t)timeout_ms * NS_PER_MS : UINT64_MAX;
 	uint32_t n;
 
+	if (timeout_ms)
+		came_back(&q->driving, now);
 	for (;;) {
 		struct pollfd p = { .fd = q->fd, .events = POLLIN };
 		uint64_t slept;
 
-		if (timeout_ms)
+		if (timeout_ms && !q->driving.lazy)
 			look(q, now, MIN(end, now + q->spin.ns));
 		n = reap_some(q, out, max);
 		look_away(q);
 		/* With nothing open it would be for ever. */
 		if (n || !timeout_ms || (timeout_ms < 0 && q->nfree == q->depth))
-			return (int)n;
+			return timeout_ms ? went(q, n) : (int)n;
 		now = now_ns();
 		if (now >= end)
-			return 0;
+			return went(q, 0);
+		if (drive(q, end))
+			continue;
+		look_away(q); /* it may have set out to look itself */
 		(void)poll(&p, 1, timeout_ms < 0 ? -1 : (int)((end - now + NS_PER_MS - 1) / NS_PER_MS));
 		slept = now;
 		now = now_ns();

@@ -233,7 +233,20 @@ struct env_real_opts {
 struct env *env_real_new(const struct env_real_opts *o, struct hci_error *err);
 /* Until env_stop(). */
 void env_run(struct env *e);
+/*
+ * Instead of sleeping until the loop has done something: run it, in the calling thread, until done(arg), which is asked
+ * between turns, or until (monotonic ns). Any thread, while env_run() runs in another. Real loops only.
+ */
+enum env_drive {
+	ENV_DRIVE_NO,    /* somebody else does, or the loop's thread is in a long turn */
+	ENV_DRIVE_ASKED, /* its thread had to hand it over, which is no cheaper than to be woken */
+	ENV_DRIVE_OK,
+};
+enum env_drive env_drive(struct env *e, uint64_t until, bool (*done)(void *arg), void *arg);
+/* env_post() of one who has just driven and will again at once. If it does not, the task runs within some milliseconds. */
+void env_post_quiet(struct env *e, struct env_task *t);
 void env_stop(struct env *e); /* from any thread */
+bool env_runs_here(struct env *e); /* are we called, however indirectly, by env_run() or env_drive()? */
 /* After env_run() returned: ends workers, frees everything. Objects of the env must be closed. */
 void env_free(struct env *e);
 

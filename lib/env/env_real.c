@@ -61,7 +61,7 @@ static void real_random(struct env *e, void *out, size_t len)
 
 static bool real_on_loop(struct env *e)
 {
-	return pthread_equal(real_of(e)->thread, pthread_self());
+	return pthread_equal(atomic_load(&real_of(e)->thread), pthread_self());
 }
 
 int real_watch(struct real *r, int fd, uint32_t events, struct source *s)
@@ -73,7 +73,7 @@ int real_watch(struct real *r, int fd, uint32_t events, struct source *s)
 
 /* ---- posts ---- */
 
-static void wake(struct real *r)
+void real_wake(struct real *r)
 {
 	uint64_t one = 1;
 	ssize_t n = write(r->wakefd, &one, sizeof(one));
@@ -86,9 +86,8 @@ static void wake(struct real *r)
  * sleeps or is about to: it says so in sleeping before it looks at the stack a last time, and we
  * push before we look at sleeping, both sequentially consistent, so one of the two sees the other.
  */
-static void real_post(struct env *e, struct env_task *t)
+void real_push(struct real *r, struct env_task *t)
 {
-	struct real *r = real_of(e);
 	struct list *head = atomic_load_explicit(&r->posted, memory_order_relaxed);
 
 	t->queued = true;
@@ -96,7 +95,16 @@ static void real_post(struct env *e, struct env_task *t)
 		t->link.next = head;
 	} while (!atomic_compare_exchange_weak(&r->posted, &head, &t->link));
 	if (atomic_load(&r->sleeping) && atomic_exchange(&r->sleeping, false))
-		wake(r);
+		real_wake(r);
+}
+
+static void real_post(struct env *e, struct env_task *t)
+{
+	struct real *r = real_of(e);
+
+	real_push(r, t);
+	if (atomic_load(&r->drive.owner) == DRIVE_FREE)
+		drive_call_home(r);
 }
 
 /* The stack has the newest first: turn it round. */
@@ -139,14 +147,14 @@ static int wait_events(struct real *r, struct epoll_event *ev, uint64_t now, uin
 		tsp = &ts;
 	}
 	if (!r->no_pwait2) {
-		int n = epoll_pwait2(r->epfd, ev, EVENTS, tsp, NULL);
+		int n = epoll_pwait2(r->epfd, ev, EVENTS, tsp, r->sigmask);
 
 		if (n >= 0 || errno != ENOSYS)
 			return n;
 		r->no_pwait2 = true; /* before Linux 5.11 */
 	}
-	return epoll_wait(r->epfd, ev, EVENTS,
-			  tsp ? (int)MIN((ns + NS_PER_MS - 1) / NS_PER_MS, 3600000u) : -1);
+	return epoll_pwait(r->epfd, ev, EVENTS, tsp ? (int)MIN((ns + NS_PER_MS - 1) / NS_PER_MS, 3600000u) : -1,
+			   r->sigmask);
 }
 
 /* A callback that blocks stalls everything else that lives on the loop: heartbeats, leases, I/O. */
@@ -169,7 +177,7 @@ static int sleep_until(struct real *r, struct epoll_event *ev, uint64_t now, uin
 	if (sleeps) {
 		now = real_clock(); /* it may have looked around in vain */
 		atomic_store(&r->sleeping, true);
-		if (atomic_load(&r->posted) || atomic_load(&r->stop))
+		if (atomic_load(&r->posted) || atomic_load(&r->stop) || atomic_load(&r->drive.want))
 			until = 0;
 	}
 	n = wait_events(r, ev, now, until);
@@ -180,10 +188,10 @@ static int sleep_until(struct real *r, struct epoll_event *ev, uint64_t now, uin
 	return n;
 }
 
-static void sleep_and_dispatch(struct real *r, bool busy)
+void real_sleep(struct real *r, bool busy, uint64_t latest)
 {
 	struct epoll_event ev[EVENTS];
-	uint64_t until = busy ? 0 : env_next_timer(&r->env), now = real_clock();
+	uint64_t until = busy ? 0 : MIN(env_next_timer(&r->env), latest), now = real_clock();
 	int i, n = 0;
 
 	turn_took(r, now - r->env.now);
@@ -213,8 +221,7 @@ static bool run_tasks(struct real *r)
 	return env_has_deferred(&r->env);
 }
 
-/* Work there is after this turn: do not sleep. */
-static bool turn(struct real *r)
+bool real_turn(struct real *r)
 {
 	bool busy;
 
@@ -234,12 +241,22 @@ void env_run(struct env *e)
 {
 	struct real *r = real_of(e);
 
-	r->thread = pthread_self();
+	atomic_store(&r->thread, pthread_self());
+	r->drive.home_thread = pthread_self();
+	atomic_store(&r->runs, true);
 	e->now = real_clock();
-	while (!atomic_load_explicit(&r->stop, memory_order_acquire))
-		sleep_and_dispatch(r, turn(r));
+	while (!atomic_load_explicit(&r->stop, memory_order_acquire)) {
+		real_sleep(r, real_turn(r), UINT64_MAX);
+		if (atomic_load_explicit(&r->drive.want, memory_order_relaxed))
+			drive_park(r);
+	}
 	net_flush(r);
 	atomic_store(&r->stop, false);
+}
+
+bool env_runs_here(struct env *e)
+{
+	return atomic_load(&real_of(e)->runs) && real_on_loop(e);
 }
 
 void env_stop(struct env *e)
@@ -247,7 +264,8 @@ void env_stop(struct env *e)
 	struct real *r = real_of(e);
 
 	atomic_store(&r->stop, true);
-	wake(r);
+	real_wake(r);
+	drive_call_home(r);
 }
 
 /* ---- life ---- */
@@ -304,6 +322,7 @@ static void free_all(struct real *r)
 	struct fiber_stacks *stacks = r->env.stacks;
 
 	pool_fini(&r->pool);
+	drive_fini(r);
 	if (r->wakefd >= 0)
 		close(r->wakefd);
 	if (r->epfd >= 0)
@@ -340,7 +359,7 @@ struct env *env_real_new(const struct env_real_opts *o, struct hci_error *err)
 		return NULL;
 	}
 	env_init(&r->env, &real_ops, &o->log, o->metrics, stacks);
-	r->thread = pthread_self();
+	atomic_store(&r->thread, pthread_self());
 	r->env.now = real_clock();
 	r->epfd = r->wakefd = r->aio.fd = -1;
 	r->spin.max = o->spin_ns;
@@ -350,6 +369,8 @@ struct env *env_real_new(const struct env_real_opts *o, struct hci_error *err)
 	if (o->metrics)
 		r->turns = turn_metric(o->metrics, r->name);
 	e = pool_init(&r->pool, o->workers ? o->workers : 4);
+	if (!e)
+		e = drive_init(r);
 	if (!e)
 		e = open_fds(r);
 	if (!e)
@@ -372,13 +393,13 @@ static void drain(struct real *r)
 
 	r->draining = true;
 	while (turns++ < DRAIN_TURNS) {
-		bool busy = turn(r);
+		bool busy = real_turn(r);
 
 		if (!busy && !r->aio.inflight && !r->work_inflight && !atomic_load(&r->posted))
 			break;
 		if (!busy && (r->aio.inflight || r->work_inflight))
 			turns = 0; /* sleeps, and must */
-		sleep_and_dispatch(r, busy);
+		real_sleep(r, busy, UINT64_MAX);
 	}
 }
 
@@ -389,7 +410,7 @@ void env_free(struct env *e)
 	if (!e)
 		return;
 	r = real_of(e);
-	r->thread = pthread_self();
+	atomic_store(&r->thread, pthread_self());
 	drain(r);
 	pool_stop(r);
 	real_collect(e);

@@ -111,7 +111,8 @@ static inline void fiber_ctx_swap(struct fiber_ctx *from, struct fiber_ctx *to, 
 	(void)from_ends;
 	hci_fiber_swap(&from->sp, to->sp);
 #ifdef FIBER_ASAN
-	__sanitizer_finish_switch_fiber(from->asan_fake, NULL, NULL);
+	/* We came back from there; the loop may be another thread's by now, on another stack. */
+	__sanitizer_finish_switch_fiber(from->asan_fake, &to->asan_bottom, &to->asan_size);
 #endif
 }
 

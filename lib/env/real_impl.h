@@ -11,6 +11,7 @@
 #include <linux/aio_abi.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -55,13 +56,30 @@ struct chunk {
 };
 #define CHUNK_DATA ((uint32_t)(CHUNK_SIZE - 128))
 
+/* ---- who runs the loop: real_drive.c ---- */
+
+enum { DRIVE_HOME, DRIVE_GUEST, DRIVE_FREE };
+
+struct drive {
+	_Atomic uint32_t owner;
+	atomic_bool want;         /* a guest asks: the home is to let go after its turn */
+	_Atomic uint64_t left_at; /* when the last one let go */
+	pthread_mutex_t lock;     /* guards what follows, and the waits */
+	pthread_cond_t home, guest;
+	bool asking, called;
+	bool made;
+	pthread_t home_thread; /* set before the loop runs */
+};
+
 struct real {
 	struct env env;
-	pthread_t thread;
+	_Atomic pthread_t thread; /* who runs it; while nobody does, its own */
+	struct drive drive;
+	const sigset_t *sigmask; /* of the guest, while it sleeps */
 	int epfd, wakefd;
 	struct source wake;
 	_Atomic(struct list *) posted; /* stack of env_task.link, by next */
-	atomic_bool sleeping, stop;
+	atomic_bool sleeping, stop, runs;
 	bool draining; /* env_free(): nothing new is taken on */
 	bool no_pwait2;
 	uint64_t work_inflight; /* of env_work and of I/O on workers */
@@ -86,6 +104,10 @@ static inline struct real *real_of(struct env *e)
 
 /* env_real.c */
 uint64_t real_clock(void);
+void real_wake(struct real *r);
+void real_push(struct real *r, struct env_task *t); /* a post that calls nobody but who sleeps in the loop */
+bool real_turn(struct real *r);                     /* work there is after this turn: do not sleep */
+void real_sleep(struct real *r, bool busy, uint64_t until); /* then learns what came */
 int real_watch(struct real *r, int fd, uint32_t events, struct source *s); /* 0 or -errno */
 
 /* real_work.c */
@@ -101,6 +123,12 @@ bool aio_pending(const struct real *r);
 bool aio_reap(struct real *r);  /* true when there was something */
 void aio_fini(struct real *r);
 void real_submit(struct env *e, struct env_io *io);
+
+/* real_drive.c */
+int drive_init(struct real *r); /* 0 or -errno */
+void drive_fini(struct real *r);
+void drive_park(struct real *r);      /* the home lets go, and returns when it has the loop again */
+void drive_call_home(struct real *r);
 
 /* real_spin.c */
 struct epoll_event;

@@ -11,7 +11,8 @@
 static bool something_to_do(struct real *r)
 {
 	return atomic_load_explicit(&r->posted, memory_order_relaxed) || aio_pending(r) ||
-	       atomic_load_explicit(&r->stop, memory_order_relaxed);
+	       atomic_load_explicit(&r->stop, memory_order_relaxed) ||
+	       atomic_load_explicit(&r->drive.want, memory_order_relaxed);
 }
 
 bool spin_look(struct real *r, struct epoll_event *ev, int nev, uint64_t now, uint64_t until, int *n)
