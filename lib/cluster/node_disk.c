@@ -134,7 +134,7 @@ static void how_to_open(struct node_disk *d, enum rec_disk_state state, struct h
 	h->o.log_path = h->log[0] ? h->log : NULL;
 	h->o.log_size = r->log_size;
 	h->o.log_level = r->log_level;
-	h->o.log_renew = node_disk_log_over(n, r);
+	h->o.log_renew = node_disk_log_over(d, r);
 	h->o.replaces = r->replaces;
 	h->fresh |= !uuid_is_null(&r->replaces);
 }
@@ -224,9 +224,13 @@ static void not_open(struct node_disk *d, enum rec_disk_state state, int rc, str
 	d->retry_at = env_now(n->e) + RETRY;
 	if (rc == HCI_E_STATE && !node_disk_replace(d, err))
 		return;
-	/* Its log is away: the time since then is counted from the record, also over restarts. */
+	/* Its log is away: the time since then is counted over restarts, too. */
 	if (rc == HCI_E_UNAVAILABLE || (rc == HCI_E_STATE && state == REC_DISK_OFFLINE))
 		then = REC_DISK_OFFLINE;
+	if (then != REC_DISK_OFFLINE)
+		d->log_away = false;
+	else if (!d->log_away)
+		node_disk_log_away(d, state == REC_DISK_OFFLINE);
 	(void)put_state(n, &d->uuid, then, rc, err->message, 0);
 }
 
@@ -249,6 +253,7 @@ static void open_disk(struct node_disk *d, enum rec_disk_state state)
 	repl_disk_info(d->disk, &info);
 	snprintf(d->log, sizeof(d->log), "%s", info.log_external ? info.log_path : "");
 	d->refused = 0;
+	d->log_away = false;
 	log_info(env_log(n->e), "node %s: disk %s (%s) is online", n->name, d->path, id);
 	/* First how full it is: who sees it online may place on it at once. */
 	put_stat(d);

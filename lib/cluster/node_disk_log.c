@@ -12,13 +12,22 @@
 #include "cluster/node_impl.h"
 
 #define WAIT (600 * NS_PER_S)
+#define CLOCK_GRACE (60 * NS_PER_S) /* a clock that was set while we were away gives up no log before that */
 #define LOOK_AGAIN (10 * NS_PER_S)
 
-bool node_disk_log_over(struct node *n, const struct rec_disk *r)
+void node_disk_log_away(struct node_disk *d, bool known)
 {
-	uint64_t wait = r->log_wait_ns ? r->log_wait_ns : WAIT, now = env_realtime(n->e);
+	struct env *e = d->node->e;
+	const struct rec_disk *r = core_disk(d->node->core, &d->uuid);
 
-	return r->state == REC_DISK_OFFLINE && now > r->state_since && now - r->state_since >= wait;
+	d->log_away = true;
+	since_seen(&d->away_for, env_now(e), env_realtime(e), known && r ? r->state_since : 0);
+}
+
+bool node_disk_log_over(const struct node_disk *d, const struct rec_disk *r)
+{
+	return r->state == REC_DISK_OFFLINE && d->log_away &&
+	       since_over(&d->away_for, env_now(d->node->e), r->log_wait_ns ? r->log_wait_ns : WAIT, CLOCK_GRACE);
 }
 
 /* ---- who counts on it ---- */

@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/since.h"
 #include "base/uuid.h"
 #include "cluster/node.h"
 
@@ -24,6 +25,8 @@ struct node_disk {
 	struct node *node;
 	uint64_t retry_at, gc_at, stat_at, probe_at, rot_at;
 	uint32_t refused; /* CRC of why it could not be opened; 0: it could */
+	bool log_away;           /* seen by this life to be offline for its log, */
+	struct since away_for;   /* for so long */
 	uint64_t replace_at; /* when to look again whether its lost content may be given up */
 	uint64_t scrub_asked, scrub_period, scrub_rate; /* as the disk was told */
 	uint32_t log_level;                             /* likewise */
@@ -58,7 +61,8 @@ static inline void node_fiber_end(struct node *n)
 int node_fiber(struct node *n, void (*fn)(void *arg), const char *name);
 
 /* node_disk_log.c: disks whose write log is away */
-bool node_disk_log_over(struct node *n, const struct rec_disk *r);
+void node_disk_log_away(struct node_disk *d, bool known); /* known: the record said so before */
+bool node_disk_log_over(const struct node_disk *d, const struct rec_disk *r);
 int node_disk_replace(struct node_disk *d, struct hci_error *err);
 
 int node_disk_start(struct node *n);

@@ -66,7 +66,7 @@ int leg_add(struct vol *v, const struct uuid *disk, struct leg **out)
 	l->down_since = env_now(v->e);
 	l->out = o != NULL;
 	l->left_seq = o ? o->left_seq : 0;
-	l->out_since = o ? o->since : 0;
+	since_seen(&l->out_for, env_now(v->e), env_realtime(v->e), o ? o->since : 0);
 	v->legs[v->nlegs++] = l;
 	*out = l;
 	return 0;

@@ -168,7 +168,7 @@ static int pos_add(struct vol *v, struct seg *s, const struct rec_replica *r, st
 	rc = leg_of(v, &r->disk, &to, err);
 	if (rc)
 		return rc;
-	to->out_since = env_realtime(v->e); /* it has just been chosen: not to be replaced at once for having left long ago */
+	since_seen(&to->out_for, env_now(v->e), 0, 0); /* it has just been chosen: not to be replaced at once for having left long ago */
 	s->leg[k] = to->idx;
 	s->joining[k] = r->joining;
 	s->missed[k] = true;

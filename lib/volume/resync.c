@@ -14,6 +14,8 @@
 
 #include <stdlib.h>
 
+/* Of a disk that left before we attached: a clock that was set meanwhile has it rebuilt no earlier. Shorter than a repair is patient. */
+#define CLOCK_GRACE (10 * NS_PER_S)
 #define HEAL_PAUSE (20 * NS_PER_MS)
 #define JOIN_EVERY (500 * NS_PER_MS) /* copies that are whole wait so long for others of their chunk */
 
@@ -327,7 +329,7 @@ static bool needs_replacing(const struct leg *l)
 	d = v->x->disk(v->x->arg, &l->disk);
 	if (d && d->state == REC_DISK_REMOVED)
 		return true;
-	if (l->out && l->out_since + settings_rebuild_delay(v) <= env_realtime(v->e))
+	if (l->out && since_over(&l->out_for, env_now(v->e), settings_rebuild_delay(v), CLOCK_GRACE))
 		return true;
 	return env_now(v->e) >= rebuild_due(l);
 }

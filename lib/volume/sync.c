@@ -209,7 +209,7 @@ static int leave_locked(struct vol *v, uint64_t stable, struct hci_error *err)
 			o->since = env_realtime(v->e);
 			o->syncing = false;
 			l->left_seq = o->left_seq;
-			l->out_since = o->since;
+			since_seen(&l->out_for, env_now(v->e), 0, 0);
 		}
 		rc = sync_commit(v, want, err);
 		for (uint32_t i = 0; i < v->nlegs; i++) {

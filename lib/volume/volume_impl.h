@@ -15,6 +15,7 @@
 
 #include <stdio.h>
 
+#include "base/since.h"
 #include "base/uuid.h"
 #include "cache/cache.h"
 #include "env/fiber.h"
@@ -105,7 +106,8 @@ struct leg {
 	bool out;           /* the store says it is out of the set (left_seq, since), be it used or not */
 	bool suspect;       /* lost contact or failed while in the set: leaves if other copies are up */
 	bool leaving;       /* chosen to leave by the transaction under way */
-	uint64_t left_seq, out_since;
+	uint64_t left_seq;
+	struct since out_for;   /* how long it is out */
 	uint64_t down_since;    /* env_now(), 0 when up */
 	uint64_t retry_at;
 	uint64_t acked_max;     /* highest seq it acknowledged to us: it must still have it when it returns */

@@ -122,6 +122,40 @@ START_TEST(another_replica_is_asked_when_one_does_not_answer)
 }
 END_TEST
 
+static void shorter(struct life *l, void *arg)
+{
+	struct rec_volume r = h.v->rec;
+
+	(void)l;
+	(void)arg;
+	r.read_timeout_ns = 50 * NS_PER_MS;
+	settings_take(h.v, &r);
+}
+
+/* Reads that were sent before are judged by the new one as well. */
+START_TEST(the_timeout_changes_under_reads_that_wait)
+{
+	struct late x = { 0 };
+
+	up(false, 60 * NS_PER_S, 2);
+	h.arg = &x;
+	sim_disk_fault(disk_of(0)->sd, SIM_DISK_STALL);
+	sim_disk_fault(disk_of(1)->sd, SIM_DISK_STALL);
+	heal_call(&h, &h.c->client[0], read_many, &x);
+	sim_run(h.c->sim, 200 * NS_PER_MS);
+	ck_assert_uint_eq(h.v->st.reads_hedged, 0);
+	heal_call(&h, &h.c->client[0], shorter, NULL);
+	sim_run(h.c->sim, 100 * NS_PER_MS);
+	ck_assert_uint_eq(h.v->st.reads_hedged, READS);
+	sim_disk_fault(disk_of(0)->sd, SIM_DISK_OK);
+	sim_disk_fault(disk_of(1)->sd, SIM_DISK_OK);
+	ck_assert(cluster_run_until(h.c, all_read, 3 * NS_PER_S));
+	sim_run(h.c->sim, 2 * NS_PER_S);
+	heal_call(&h, &h.c->client[0], check_late, &x);
+	heal_call(&h, &h.c->client[0], heal_detach, &h);
+}
+END_TEST
+
 /* The second one is asked, the first answers all the same: its answer counts, in its own buffer. */
 START_TEST(the_first_answer_counts)
 {
@@ -259,6 +293,7 @@ static Suite *suite(void)
 	tcase_set_timeout(t, 120);
 	tcase_add_checked_fixture(t, NULL, end);
 	tcase_add_loop_test(t, another_replica_is_asked_when_one_does_not_answer, 0, 2);
+	tcase_add_test(t, the_timeout_changes_under_reads_that_wait);
 	tcase_add_test(t, the_first_answer_counts);
 	tcase_add_test(t, the_only_replica_is_waited_for);
 	tcase_add_test(t, a_volume_that_goes_waits_for_both);

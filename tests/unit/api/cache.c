@@ -112,6 +112,25 @@ static unsigned hits_of_a_round(hci_cluster *c, hci_volume *v, unsigned changed,
 	return hits;
 }
 
+/* A hit takes less than the misses did, and that adds up: in the info, and in the metrics. */
+static void saves_time(hci_cluster *c, hci_volume *v)
+{
+	struct hci_cache_info i = info(c);
+	const char *at;
+	char *text;
+
+	for (unsigned k = 0; k < 20 && !i.saved_ms; k++) {
+		read_all(v, 0);
+		i = info(c);
+	}
+	ck_assert_msg(i.saved_ms, "%llu hits have saved no time", (unsigned long long)(i.hits_ram + i.hits_ssd));
+	ok(hci_metrics_text(&text, NULL, c, &w.err));
+	at = strstr(text, "\nhci_cache_saved_milliseconds");
+	ck_assert_ptr_nonnull(at);
+	ck_assert_uint_ge(strtoull(strchr(at + 1, ' ') + 1, NULL, 10), i.saved_ms);
+	hci_metrics_free(text);
+}
+
 static void what_is_read_again_comes_from_the_cache_also_in_the_next_process(void)
 {
 	hci_cluster *c = open_cached("reader");
@@ -124,7 +143,7 @@ static void what_is_read_again_comes_from_the_cache_also_in_the_next_process(voi
 	ck_assert_uint_ge(hits_of_a_round(c, v, 0, BLOCKS * 9 / 10), BLOCKS * 9 / 10);
 	i = info(c);
 	ck_assert_uint_gt(i.hits_ssd, 0);
-	ck_assert_uint_gt(i.saved_ms + 1, 0);
+	saves_time(c, v);
 	ck_assert_str_eq(i.path, path);
 	hci_volume_unref(v);
 	hci_cluster_unref(c);

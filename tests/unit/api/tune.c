@@ -89,6 +89,21 @@ static long gauge(hci_cluster *c, const char *name, const char *uuid)
 	return n;
 }
 
+static uint64_t hedged_metric(const char *volume)
+{
+	char want[160], *text;
+	const char *at;
+	uint64_t n;
+
+	ok(hci_metrics_text(&text, NULL, w.client, &w.err));
+	snprintf(want, sizeof(want), "hci_volume_hedged_reads_total{volume=\"%s\"} ", volume);
+	at = strstr(text, want);
+	ck_assert_ptr_nonnull(at);
+	n = strtoull(at + strlen(want), NULL, 10);
+	hci_metrics_free(text);
+	return n;
+}
+
 static struct hci_disk_info disk_of(const char *uuid)
 {
 	struct hci_disk_info *d, out = { 0 };
@@ -301,6 +316,34 @@ START_TEST(what_cannot_be_set_is_refused_with_its_name)
 }
 END_TEST
 
+/* Four MiB take longer than a millisecond, at the latest in one of many attempts. */
+START_TEST(reads_asked_of_a_second_replica_are_counted)
+{
+	struct hci_volume_opts o = HCI_VOLUME_OPTS_INIT;
+	struct hci_volume_status s;
+	void *buf;
+	hci_volume *v;
+
+	world_up(&w, 0);
+	world_pool(&w, 123000);
+	o.read_timeout_ms = 1;
+	make_volume(&o, "v");
+	v = attach("v", 0);
+	ok(hci_buffer_alloc(&buf, 4 * MiB, &w.err));
+	memset(buf, 7, 4 * MiB);
+	ok(hci_volume_pwrite(v, buf, 4 * MiB, 0, &w.err));
+	ck_assert_uint_eq(status(v).reads_hedged, 0);
+	for (int i = 0; i < 2000 && !status(v).reads_hedged; i++)
+		ok(hci_volume_pread(v, buf, 4 * MiB, 0, &w.err));
+	s = status(v);
+	ck_assert_uint_gt(s.reads_hedged, 0);
+	ck_assert_uint_eq(hedged_metric("v"), s.reads_hedged);
+	hci_buffer_free(buf);
+	hci_volume_unref(v);
+	world_down(&w);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("api_tune");
@@ -311,6 +354,7 @@ static Suite *suite(void)
 	tcase_add_test(t, a_volume_is_tuned_while_it_is_attached);
 	tcase_add_test(t, a_pools_volumes_follow_it_unless_they_say_otherwise);
 	tcase_add_test(t, a_disks_log_level_and_a_nodes_copy_depth_reach_the_disk);
+	tcase_add_test(t, reads_asked_of_a_second_replica_are_counted);
 	tcase_add_test(t, what_cannot_be_set_is_refused_with_its_name);
 	suite_add_tcase(s, t);
 	return s;
