@@ -53,6 +53,31 @@ static int stop(struct cli *cli)
 									     : follow_job(cli, job);
 }
 
+static int check(struct cli *cli, const struct hci_migrate_opts *o)
+{
+	struct hci_migrate_problem *p;
+	struct table *t;
+	uint64_t n;
+	int rc;
+
+	if (hci_vm_check_migrate(cli->cluster, cli->args[0], o, &p, &n, sizeof(*p), &cli->err))
+		return failed(cli);
+	if (!n && !cli->json) {
+		hci_list_free(p);
+		return done(cli, "nothing would stop a migration of vm %s to %s", cli->args[0], o->to);
+	}
+	t = table_new(cli, false);
+	for (uint64_t i = 0; i < n; i++) {
+		table_row(t);
+		cell_text(t, "WHAT", "%s", p[i].what);
+		cell_text(t, "WHY", "%s", p[i].why);
+		cell_text(t, "CURE", "%s", p[i].cure);
+	}
+	hci_list_free(p);
+	rc = table_print(t);
+	return rc ? rc : n ? EXIT_FAILED : EXIT_FINE;
+}
+
 static int migrate(struct cli *cli)
 {
 	struct hci_migrate_opts o = HCI_MIGRATE_OPTS_INIT;
@@ -64,6 +89,8 @@ static int migrate(struct cli *cli)
 	o.timeout_ms = opt_millis(cli, "timeout", 0);
 	o.with_storage = opt_flag(cli, "with-storage");
 	o.postcopy_ms = (uint32_t)opt_millis(cli, "postcopy", 0);
+	if (opt_flag(cli, "check"))
+		return check(cli, &o);
 	return hci_vm_migrate(cli->cluster, cli->args[0], &o, &job, &cli->err)
 		       ? failed(cli)
 		       : follow_job(cli, job);
@@ -191,8 +218,9 @@ static const struct verb verbs[] = {
 	  .min = 2,
 	  .max = 2,
 	  .more = "If it fails, the VM goes on where it was. Example:\n  hcictl vm migrate web1 n2 "
-		  "--bandwidth 50M",
-	  .opts = { { "bandwidth", "SIZE", "a second, at most" },
+		  "--bandwidth 50M\n  hcictl vm migrate web1 n2 --check",
+	  .opts = { { "check", NULL, "move nothing: list all that would stop it; exit status 1 if something would" },
+		    { "bandwidth", "SIZE", "a second, at most" },
 		    { "max-downtime", "TIME", "longest pause of the guest (default 300ms)" },
 		    { "timeout", "TIME", "cancel after this" },
 		    { "postcopy", "TIME", "not over after this: the guest goes on there, and its memory follows; no way back" },

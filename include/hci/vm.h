@@ -70,6 +70,33 @@ struct hci_migrate_opts {
 HCI_API int hci_vm_migrate(hci_cluster *c, const char *name, const struct hci_migrate_opts *opts, hci_job **job,
 			   struct hci_error *err);
 
+/** Something that would stop a migration. */
+struct hci_migrate_problem {
+	char what[HCI_NAME_MAX]; /**< the object: "memory", "CPU", "kernel", "volume web1-root", "node n2", ... */
+	char why[256];           /**< what is wrong with it, on which node */
+	char cure[188];          /**< what to do about it */
+	int32_t code;            /**< HCI_E_* that hci_vm_migrate()'s job would end with if it were the only one */
+};
+
+/**
+ * Say all that would stop a migration, before anything moves and without changing anything. The job of hci_vm_migrate() asks
+ * for the same list, and fails with its beginning when it is not empty.
+ *
+ * @param c          the cluster
+ * @param name       the VM
+ * @param opts       as for hci_vm_migrate(); of it @c to and @c postcopy_ms (and later members that ask for post-copy) count
+ * @param out        set to an array, hci_list_free() it; NULL when there is nothing: it may begin
+ * @param n          set to its length
+ * @param info_size  sizeof(struct hci_migrate_problem)
+ * @param err        NULL, or filled in
+ * @return 0, also with a list: that of now, so what is refused may still happen later. HCI_E_INVAL, HCI_E_NOTFOUND (the VM, the
+ *   node), HCI_E_UNAVAILABLE, HCI_E_CLOSED or HCI_E_TIMEOUT (the VM's node does not answer), HCI_E_UNSUPPORTED (its service knows
+ *   no such question). What a destination that does not answer lacks is not known: that it does not is in the list.
+ * Threads: any. Blocks for calls to both nodes and their libvirt, 40 s at most. Since 0.1.
+ */
+HCI_API int hci_vm_check_migrate(hci_cluster *c, const char *name, const struct hci_migrate_opts *opts,
+				 struct hci_migrate_problem **out, uint64_t *n, uint64_t info_size, struct hci_error *err);
+
 #define HCI_VM_STOPPED 0
 #define HCI_VM_RUNNING 1
 #define HCI_VM_PAUSED 2

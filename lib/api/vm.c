@@ -2,6 +2,7 @@
 /* hci/vm.h: VMs as records; what is to be done to them as jobs for their node. */
 #include "api/job.h"
 
+#include "cluster/handover.h"
 #include "cluster/schedule.h"
 #include "volume/volume.h"
 
@@ -228,10 +229,19 @@ int hci_vm_stop(hci_cluster *c, const char *name, uint32_t how, hci_job **out, s
 	return job(c, &a, out, err);
 }
 
+static int migrate_opts(const char *name, const struct hci_migrate_opts *opts, struct hci_migrate_opts *o, struct hci_error *err)
+{
+	static const struct hci_migrate_opts defaults = HCI_MIGRATE_OPTS_INIT;
+	int rc = opts_take(o, &defaults, sizeof(*o), opts, OPTS_UP_TO(struct hci_migrate_opts, timeout_ms), "hci_migrate_opts", err);
+
+	if (!rc && !o->to)
+		rc = err_set(err, HCI_E_INVAL, "VM %s: the node to migrate to is missing", name);
+	return rc ? rc : name_check(o->to, "node", err);
+}
+
 int hci_vm_migrate(hci_cluster *c, const char *name, const struct hci_migrate_opts *opts, hci_job **out,
 		   struct hci_error *err)
 {
-	static const struct hci_migrate_opts defaults = HCI_MIGRATE_OPTS_INIT;
 	struct hci_migrate_opts o;
 	char downtime[24], bandwidth[24], timeout[24], postcopy[24], storage[8];
 	const char *const args[] = { "to",	  NULL,	      "max_downtime_ms", downtime, "bandwidth",
@@ -243,12 +253,7 @@ int hci_vm_migrate(hci_cluster *c, const char *name, const struct hci_migrate_op
 
 	if (!c || !name)
 		return api_null(c ? "name" : "c", err);
-	rc = opts_take(&o, &defaults, sizeof(o), opts, OPTS_UP_TO(struct hci_migrate_opts, timeout_ms),
-		       "hci_migrate_opts", err);
-	if (!rc && !o.to)
-		rc = err_set(err, HCI_E_INVAL, "VM %s: the node to migrate to is missing", name);
-	if (!rc)
-		rc = name_check(o.to, "node", err);
+	rc = migrate_opts(name, opts, &o, err);
 	if (rc)
 		return rc;
 	snprintf(downtime, sizeof(downtime), "%u", o.max_downtime_ms);
@@ -259,6 +264,91 @@ int hci_vm_migrate(hci_cluster *c, const char *name, const struct hci_migrate_op
 	memcpy(copy, args, sizeof(args));
 	copy[1] = a.to = o.to;
 	return job(c, &a, out, err);
+}
+
+/* ---- what would stop a migration ---- */
+
+struct check_args {
+	const char *name, *to;
+	bool postcopy;
+	struct api_list l;
+};
+
+static int add_problem(struct api_list *l, int code, const char *what, const char *cure, const char *why, struct hci_error *err)
+{
+	struct hci_migrate_problem x = { .code = code };
+
+	API_TEXT(x.what, what);
+	API_TEXT(x.why, why);
+	API_TEXT(x.cure, cure);
+	return api_list_add(l, &x, sizeof(x), err);
+}
+
+static int ask_node(hci_cluster *c, struct check_args *a, const char *node, struct hci_error *err)
+{
+	struct problems p = { 0 };
+	int rc = handover_ask(c->core, node, a->name, a->to, a->postcopy, &p, err);
+
+	for (uint32_t i = 0; i < p.n && !rc; i++)
+		rc = api_list_add(&a->l, &p.v[i], sizeof(p.v[i]), err);
+	if (!rc && p.failed)
+		rc = err_set(err, HCI_E_NOMEM, "VM %s: out of memory", a->name);
+	problems_free(&p);
+	return rc;
+}
+
+static int check_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
+{
+	struct check_args *a = arg;
+	struct rec_vm *vm = MEM_NEW(struct rec_vm);
+	struct rec_vmrun run;
+	char key[REC_KEY], why[256];
+	int rc;
+
+	if (!vm)
+		return err_set(err, HCI_E_NOMEM, "VM %s: out of memory", a->name);
+	key_vm(key, a->name);
+	rc = no_vm(a->name, rec_vm_get(c->store, key, vm, NULL, err), err);
+	mem_free(vm);
+	if (!rc && !core_node(c->core, a->to))
+		rc = err_set(err, HCI_E_NOTFOUND, "VM %s: node %s is not known", a->name, a->to);
+	if (rc)
+		return rc;
+	key_vmrun(key, a->name);
+	rc = rec_vmrun_get(c->store, key, &run, NULL, err);
+	if (rc == HCI_E_NOTFOUND) {
+		rc = add_problem(&a->l, HCI_E_STATE, "VM", "start it, there or anywhere", "it does not run", err);
+		if (!rc && !core_alive(c->core, a->to)) {
+			snprintf(why, sizeof(why), "node %s is not alive", a->to);
+			rc = add_problem(&a->l, HCI_E_UNAVAILABLE, a->to, "start its node service, or choose another node", why, err);
+		}
+		return rc;
+	}
+	if (rc)
+		return rc;
+	if (core_alive(c->core, run.node))
+		return ask_node(c, a, run.node, err);
+	snprintf(why, sizeof(why), "its node %s does not answer", run.node);
+	return add_problem(&a->l, HCI_E_UNAVAILABLE, "VM", "bring that node back", why, err);
+}
+
+int hci_vm_check_migrate(hci_cluster *c, const char *name, const struct hci_migrate_opts *opts, struct hci_migrate_problem **out,
+			 uint64_t *n, uint64_t info_size, struct hci_error *err)
+{
+	struct hci_migrate_opts o;
+	struct check_args a = { .name = name };
+	int rc;
+
+	if (!c || !name)
+		return api_null(c ? "name" : "c", err);
+	rc = name_check(name, "VM", err);
+	if (!rc)
+		rc = migrate_opts(name, opts, &o, err);
+	if (rc)
+		return rc;
+	a.to = o.to;
+	a.postcopy = o.postcopy_ms;
+	return api_list_call(c, check_on_loop, &a, &a.l, out, n, info_size, sizeof(struct hci_migrate_problem), err);
 }
 
 /* ---- list ---- */

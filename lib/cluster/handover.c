@@ -55,18 +55,18 @@ static void share(struct nvm *m, struct handover_out *o)
 }
 
 /* With what the destination is to have, so that it can say all that it lacks. */
-static int body_with_needs(struct buf *b, struct nvm *m, const char *job, struct hci_error *err)
+static int body_with_needs(struct buf *b, struct nvm *m, const struct handover_out *o, const char *job, struct hci_error *err)
 {
 	struct compute_needs *n = MEM_NEW(struct compute_needs);
 	int rc = n ? vm_compute_needs(m->n, m->name, n, err) : err_set(err, HCI_E_NOMEM, "VM %s: out of memory", m->name);
 
 	*b = BUF_INIT;
 	if (!rc) {
-		pk_map(b, 4);
+		n->postcopy = o->cm.postcopy_ns;
+		pk_map(b, 8);
 		pk_kv_str(b, "vm", m->name);
 		pk_kv_str(b, "job", job);
-		pk_kv_bool(b, "kvm", n->kvm);
-		pk_kv_str(b, "cpu", n->cpu);
+		handover_needs_pack(n, b);
 	}
 	mem_free(n);
 	return rc;
@@ -76,7 +76,7 @@ static int ask(struct nvm *m, struct handover_out *o, const char *job, struct hc
 {
 	struct rpc_call call;
 	struct buf body;
-	int rc = body_with_needs(&body, m, job, err);
+	int rc = body_with_needs(&body, m, o, job, err);
 
 	if (rc)
 		return rc;
@@ -277,13 +277,15 @@ static int migrate(struct nvm *m, struct handover_out *o, struct core_job *j, st
 	return o->rc ? err_copy(err, &o->err, o->rc) : 0;
 }
 
-static int check(struct nvm *m, const char *to, struct hci_error *err)
+static int check(struct nvm *m, const struct handover_opts *o, struct hci_error *err)
 {
-	if (!strcmp(to, m->n->name))
-		return err_set(err, HCI_E_INVAL, "VM %s: it is on node %s already", m->name, to);
-	if (!core_alive(m->n->core, to))
-		return err_set(err, HCI_E_UNAVAILABLE, "VM %s: node %s is not alive", m->name, to);
-	return nvm_ready(m, err);
+	struct problems p = { 0 };
+	int rc;
+
+	handover_problems(m->n, m->name, o->to, o->postcopy_ns, true, &p);
+	rc = problems_error(&p, m->name, o->to, err);
+	problems_free(&p);
+	return rc ? err_prefix(err, "VM %s", m->name) : nvm_ready(m, err);
 }
 
 static int run(struct nvm *m, struct handover_out *o, struct core_job *j, struct finished *f, struct hci_error *err)
@@ -359,7 +361,7 @@ int handover_run(struct nvm *m, const struct handover_opts *opts, struct core_jo
 {
 	struct finished f = { 0 };
 	struct handover_out *o;
-	int rc = check(m, opts->to, err);
+	int rc = check(m, opts, err);
 
 	if (rc)
 		return rc;

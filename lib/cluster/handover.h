@@ -4,6 +4,7 @@
  *
  *   handover.c     the source: runs the job, owns the decision
  *   handover_in.c  the destination: holds the guest's I/O until it may have the volumes
+ *   handover_check.c both: what would stop it, asked before
  *   handover_path.c  both: how libvirt's and QEMU's bytes get from here to there
  *
  * The messages between them, and who owns the VM when: docs/compute.md and docs/wire-format.md.
@@ -12,6 +13,7 @@
 #define CLUSTER_HANDOVER_H
 
 #include "cluster/node.h"
+#include "compute/problems.h"
 
 struct nvm;
 struct handover_out;
@@ -22,10 +24,17 @@ enum handover_method {
 	HO_RELEASE = 0x201, /* destination -> source: my guest asks for its disks */
 	HO_FINISH = 0x202,  /* source -> destination: it is yours */
 	HO_CANCEL = 0x203,  /* source -> destination: it is not */
+	HO_CHECK = 0x204,   /* anybody -> source: what would stop it? */
+	HO_LACKS = 0x205,   /* source -> destination: what do you lack for it? */
 };
 
 int handover_register(struct node *n, struct hci_error *err);
 int handover_in_register(struct node *n, struct hci_error *err);
+int handover_check_register(struct node *n, struct hci_error *err);
+
+/* From a fiber of any program: asks the VM's node what would stop a migration to another; adds to p. */
+int handover_ask(struct core *c, const char *node, const char *vm, const char *to, bool postcopy, struct problems *p,
+		 struct hci_error *err);
 
 struct handover_opts {
 	const char *to;

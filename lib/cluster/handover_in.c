@@ -221,7 +221,7 @@ static int do_prepare(struct request *q, struct nvm *m, struct buf *reply, struc
 {
 	struct node *n = q->n;
 	struct content_set *content;
-	struct compute_state st;
+	struct problems p = { 0 };
 	int rc = check_source(q, m, err);
 
 	if (rc)
@@ -231,14 +231,9 @@ static int do_prepare(struct request *q, struct nvm *m, struct buf *reply, struc
 	rc = nvm_read(m, err);
 	if (rc)
 		return rc;
-	rc = vm_compute_find(n, m->name, &st, err);
-	if (rc != HCI_E_NOTFOUND)
-		return rc ? rc : err_set(err, HCI_E_EXISTS, "VM %s: libvirt on node %s runs a domain of this name", m->name,
-					 n->name);
-	q->needs.memory_bytes = m->rec.memory_bytes;
-	q->needs.kernel = m->rec.kernel;
-	q->needs.initrd = m->rec.initrd;
-	rc = vm_compute_preflight(n, &q->needs, err);
+	handover_lacks(m, &q->needs, &p);
+	rc = problems_error(&p, m->name, n->name, err);
+	problems_free(&p);
 	if (rc)
 		return rc;
 	m->in = MEM_NEW(struct handover_in);
@@ -267,6 +262,22 @@ static int do_prepare(struct request *q, struct nvm *m, struct buf *reply, struc
 	for (uint32_t i = 0; i < m->ndisks; i++)
 		pk_str(reply, m->disks[i].socket);
 	return 0;
+}
+
+/* It is only asked; the source is not looked at, as it may not run there either. */
+static int do_lacks(struct request *q, struct nvm *m, struct buf *reply, struct hci_error *err)
+{
+	struct problems p = { 0 };
+	int rc = m->owned || m->in ? 0 : nvm_read(m, err);
+
+	if (rc)
+		return rc;
+	handover_lacks(m, &q->needs, &p);
+	pk_map(reply, 1);
+	problems_pack(&p, reply);
+	rc = p.failed ? err_set(err, HCI_E_NOMEM, "VM %s: out of memory", m->name) : 0;
+	problems_free(&p);
+	return rc;
 }
 
 static int do_finish(struct request *q, struct nvm *m, struct buf *reply, struct hci_error *err)
@@ -348,11 +359,7 @@ static void on_request(struct node_vm_state *s, struct rpc_req *req, __typeof__(
 			rd_strcpy(&req->args, q->vm, sizeof(q->vm));
 		else if (rd_is(k, "job"))
 			rd_strcpy(&req->args, q->job, sizeof(q->job));
-		else if (rd_is(k, "kvm"))
-			q->needs.kvm = rd_bool(&req->args);
-		else if (rd_is(k, "cpu"))
-			rd_strcpy(&req->args, q->needs.cpu, sizeof(q->needs.cpu));
-		else
+		else if (!handover_needs_read(&q->needs, k, &req->args))
 			rd_skip(&req->args);
 	}
 	if (!q || req->args.bad || name_check(q->vm, "VM", NULL)) {
@@ -373,6 +380,11 @@ static void on_request(struct node_vm_state *s, struct rpc_req *req, __typeof__(
 static void on_prepare(void *arg, struct rpc_req *req)
 {
 	on_request(arg, req, do_prepare);
+}
+
+static void on_lacks(void *arg, struct rpc_req *req)
+{
+	on_request(arg, req, do_lacks);
 }
 
 static void on_finish(void *arg, struct rpc_req *req)
@@ -407,7 +419,8 @@ int handover_in_register(struct node *n, struct hci_error *err)
 	struct rpc *r = core_rpc(n->core);
 
 	if (rpc_register(r, HO_PREPARE, on_prepare, n->vms) || rpc_register(r, HO_FINISH, on_finish, n->vms) ||
-	    rpc_register(r, HO_CANCEL, on_cancel, n->vms) || rpc_stream_serve(r, HO_SERVICE, on_stream, n->vms))
+	    rpc_register(r, HO_CANCEL, on_cancel, n->vms) || rpc_register(r, HO_LACKS, on_lacks, n->vms) ||
+	    rpc_stream_serve(r, HO_SERVICE, on_stream, n->vms))
 		return err_set(err, HCI_E_NOMEM, "node %s: out of memory", n->name);
 	return 0;
 }

@@ -422,6 +422,8 @@ int node_vm_start(struct node *n, struct hci_error *err)
 	if (!rc)
 		rc = handover_in_register(n, err);
 	if (!rc)
+		rc = handover_check_register(n, err);
+	if (!rc)
 		rc = vm_fiber(n, lease_fiber, n, "vm-lease");
 	if (!rc)
 		rc = vm_fiber(n, guard_fiber, n, "vm-guard");

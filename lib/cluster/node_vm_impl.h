@@ -144,6 +144,17 @@ void nvm_conns(const struct nvm *m, struct nvm_conns *out);
 /* It is here, maybe of an earlier life of the service: ours again, its disks attached and connected, and no I/O error keeps it paused. */
 int nvm_ready(struct nvm *m, struct hci_error *err);
 
+/* ---- handover_check.c; all from a fiber ---- */
+
+/* The whole list, at the source. job: this is its job, with the VM's lock held, which will see to the domain's state itself; unless
+ * there is something already it leaves the destination's part to PREPARE. */
+void handover_problems(struct node *n, const char *vm, const char *to, bool postcopy, bool job, struct problems *p);
+/* What this node lacks for the VM of m->rec, which is to come. */
+void handover_lacks(struct nvm *m, struct compute_needs *needs, struct problems *p);
+/* Six pairs of a map; takes the value if the key is one of these. */
+void handover_needs_pack(const struct compute_needs *n, struct buf *b);
+bool handover_needs_read(struct compute_needs *n, struct rd_key k, struct rd *r);
+
 /* ---- node_vm_storage.c ---- */
 
 /* From a fiber, after the VM has moved; without its lock. Cancelled with the job. */
@@ -177,7 +188,8 @@ int vm_compute_resume(struct node *n, const char *name, struct hci_error *err);
 int vm_compute_nudge(struct node *n, const char *name, uint32_t disk, uint64_t patience_ns, void (*late)(void *arg), void *arg,
 		     struct hci_error *err);
 int vm_compute_needs(struct node *n, const char *name, struct compute_needs *out, struct hci_error *err);
-int vm_compute_preflight(struct node *n, const struct compute_needs *needs, struct hci_error *err);
+void vm_compute_may_leave(struct node *n, const char *name, bool state, struct problems *p);
+void vm_compute_preflight(struct node *n, const struct compute_needs *needs, struct problems *p);
 int vm_compute_migrated(struct node *n, const char *name, struct compute_migrated *out, struct hci_error *err);
 
 #endif

@@ -69,6 +69,8 @@ struct call {
 	struct compute_state *state;
 	struct compute_migrated *migrated;
 	struct compute_needs *needs;
+	struct problems *problems;
+	bool state_too;
 	struct hci_error *err;
 	int rc;
 };
@@ -185,14 +187,36 @@ int vm_compute_needs(struct node *n, const char *name, struct compute_needs *out
 	return call(n, &(struct call){ .fn = do_needs, .name = name, .needs = out, .err = err });
 }
 
-static int do_preflight(struct call *x)
+/* One that adds to a list; that it could not be made is one thing more in it. */
+static void list_call(struct node *n, struct call *x)
 {
-	return compute_preflight(x->c, x->needs, x->err);
+	struct hci_error err;
+
+	x->err = &err;
+	if (call(n, x))
+		problems_add(x->problems, err.code, "node service", "see what uses up its threads", "%s", err.message);
 }
 
-int vm_compute_preflight(struct node *n, const struct compute_needs *needs, struct hci_error *err)
+static int do_preflight(struct call *x)
 {
-	return call(n, &(struct call){ .fn = do_preflight, .needs = (struct compute_needs *)(uintptr_t)needs, .err = err });
+	compute_preflight(x->c, x->needs, x->problems);
+	return 0;
+}
+
+void vm_compute_preflight(struct node *n, const struct compute_needs *needs, struct problems *p)
+{
+	list_call(n, &(struct call){ .fn = do_preflight, .needs = (struct compute_needs *)(uintptr_t)needs, .problems = p });
+}
+
+static int do_may_leave(struct call *x)
+{
+	compute_may_leave(x->c, x->name, x->state_too, x->problems);
+	return 0;
+}
+
+void vm_compute_may_leave(struct node *n, const char *name, bool state, struct problems *p)
+{
+	list_call(n, &(struct call){ .fn = do_may_leave, .name = name, .state_too = state, .problems = p });
 }
 
 static int do_migrated(struct call *x)

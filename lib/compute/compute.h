@@ -14,6 +14,7 @@
 
 #include "base/base.h"
 #include "base/log.h"
+#include "compute/problems.h"
 
 struct compute;
 
@@ -103,15 +104,19 @@ struct compute_migrate {
 int compute_migrate(struct compute *c, struct compute_migrate *m, struct hci_error *err);
 /* preflight.c: what a domain that is to move needs where it goes. */
 struct compute_needs {
-	bool kvm;
+	bool kvm, postcopy;
 	uint64_t memory_bytes;
 	const char *kernel, *initrd; /* may be NULL */
+	char machine[64], arch[32];  /* "pc-q35-7.2", "x86_64"; "": not known */
+	char emulator[256];          /* path, "": any */
 	char cpu[8192];              /* element of the domain's XML, "": any will do */
 };
-/* At the source: kvm and cpu; the rest is left empty. */
+/* At the source: kvm, machine, arch, emulator and cpu; the rest is left empty. */
 int compute_needs(struct compute *c, const char *name, struct compute_needs *out, struct hci_error *err);
-/* At the destination: 0, or HCI_E_STATE with all that is missing. */
-int compute_preflight(struct compute *c, const struct compute_needs *n, struct hci_error *err);
+/* Adds what stops it at the source: its libvirt, and, unless state is false, that the domain does not run. */
+void compute_may_leave(struct compute *c, const char *name, bool state, struct problems *out);
+/* At the destination: adds all that it does not have. */
+void compute_preflight(struct compute *c, const struct compute_needs *n, struct problems *out);
 
 /* Where libvirtd of a URI listens on this machine. HCI_E_UNSUPPORTED: the URI is not one of this machine. */
 #define COMPUTE_SOCKET_MAX 108u /* as long as a unix socket's path may be */

@@ -44,6 +44,15 @@ void compute_domain_put(struct compute *c, virConnectPtr conn, virDomainPtr d);
 uint64_t compute_now(void); /* monotonic ns */
 void compute_nap(uint64_t ns);
 
+/*
+ * preflight.c, for its test: libvirt compares the CPU (its test driver does not); its capabilities have this machine type, or name
+ * none; the device is there when it is needed.
+ */
+typedef int preflight_compare(virConnectPtr conn, const char *cpu, unsigned flags);
+void preflight_cpu(struct problems *p, virConnectPtr conn, const struct compute_needs *n, preflight_compare *compare);
+bool preflight_has_machine(const char *caps, const char *arch, const char *machine);
+void preflight_kvm(struct problems *p, const struct compute_needs *n, const char *device);
+
 /* domain_xml.c */
 int domain_xml(const struct compute_vm *vm, bool kvm, struct buf *out, struct hci_error *err);
 /* The domain's XML with paths replaced; mem_free(*out). */

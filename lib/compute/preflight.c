@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What would stop a live migration, asked before anything moves: the source says what the domain needs, the destination what of that
- * it does not have, all of it at once.
+ * it does not have, all of it at once. Whether the whole may begin is cluster/handover_check.c's.
  */
 #include "compute/compute_impl.h"
 
 #include <errno.h>
-#include <stdarg.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define LIBVIRT_MIN 6008000 /* 6.8: memory over unix sockets */
+#define KVM "/dev/kvm"
+
+/* ---- what a domain needs ---- */
 
 /* The element as libvirt prints it, into out; left empty when there is none or it is too long. */
 static void element(const char *xml, const char *name, char *out, size_t cap)
@@ -26,6 +31,18 @@ static void element(const char *xml, const char *name, char *out, size_t cap)
 		snprintf(out, cap, "%.*s", (int)((size_t)(b - a) + strlen(close)), a);
 }
 
+/* What stands between the end of from and to; empty as above. */
+static void between(const char *xml, const char *from, const char *to, char *out, size_t cap)
+{
+	const char *a = strstr(xml, from), *b;
+
+	*out = '\0';
+	a = a ? a + strlen(from) : NULL;
+	b = a ? strstr(a, to) : NULL;
+	if (b && (size_t)(b - a) < cap)
+		snprintf(out, cap, "%.*s", (int)(b - a), a);
+}
+
 int compute_needs(struct compute *c, const char *name, struct compute_needs *out, struct hci_error *err)
 {
 	virConnectPtr conn;
@@ -38,8 +55,13 @@ int compute_needs(struct compute *c, const char *name, struct compute_needs *out
 		return rc;
 	xml = virDomainGetXMLDesc(d, VIR_DOMAIN_XML_MIGRATABLE);
 	if (xml) {
+		const char *type = strstr(xml, "<type ");
+
 		out->kvm = domain_xml_is_kvm(xml);
 		element(xml, "cpu", out->cpu, sizeof(out->cpu));
+		between(xml, "<emulator>", "<", out->emulator, sizeof(out->emulator));
+		between(type ? type : "", "arch='", "'", out->arch, sizeof(out->arch));
+		between(type ? type : "", "machine='", "'", out->machine, sizeof(out->machine));
 		free(xml);
 	} else {
 		rc = compute_fail(err, "VM %s cannot be described", name);
@@ -47,6 +69,47 @@ int compute_needs(struct compute *c, const char *name, struct compute_needs *out
 	compute_domain_put(c, conn, d);
 	return rc;
 }
+
+/* ---- both ends: libvirt ---- */
+
+/* Not known is no reason to refuse: libvirt itself will say. */
+static void check_libvirt(struct problems *p, virConnectPtr conn, const char *caps)
+{
+	unsigned long version = 0;
+
+	if (!virConnectGetLibVersion(conn, &version) && version < LIBVIRT_MIN)
+		problems_add(p, HCI_E_STATE, "libvirt", "install 6.8 or newer", "libvirt %lu.%lu is too old", version / 1000000,
+			     version / 1000 % 1000);
+	if (caps && strstr(caps, "<migration_features>") && !strstr(caps, "<live/>"))
+		problems_add(p, HCI_E_STATE, "libvirt", "use its QEMU driver", "this hypervisor does not migrate live");
+}
+
+void compute_may_leave(struct compute *c, const char *name, bool state, struct problems *out)
+{
+	struct compute_state st;
+	struct hci_error err;
+	virConnectPtr conn;
+	char *caps;
+	int rc;
+
+	if (compute_conn(c, &conn, &err)) {
+		problems_add(out, err.code, "libvirt", "start it at the VM's node", "%s", err.message);
+		return;
+	}
+	caps = virConnectGetCapabilities(conn);
+	check_libvirt(out, conn, caps);
+	free(caps);
+	compute_conn_put(c, conn);
+	rc = state ? compute_find(c, name, &st, &err) : 0;
+	if (rc)
+		problems_add(out, rc == HCI_E_NOTFOUND ? HCI_E_STATE : rc, "VM", "start it", "%s", err.message);
+	else if (state && st.state != HCI_VM_RUNNING)
+		problems_add(out, HCI_E_STATE, "VM", st.io_error ? "see to its volumes: it goes on when they answer" : "resume it",
+			     "it is paused%s: only a running VM can be migrated live",
+			     st.migrating ? " by a migration under way" : st.io_error ? " as a disk does not answer" : "");
+}
+
+/* ---- at the destination ---- */
 
 /* What it could take, caches given up; UINT64_MAX: not known. */
 static uint64_t memory_free(virConnectPtr conn)
@@ -66,75 +129,114 @@ static uint64_t memory_free(virConnectPtr conn)
 	return kib ? kib * 1024 : UINT64_MAX;
 }
 
-static void problem(struct buf *b, const char *fmt, ...) PRINTF(2, 3);
-static void problem(struct buf *b, const char *fmt, ...)
+static void check_memory(struct problems *p, virConnectPtr conn, const struct compute_needs *n)
 {
-	char text[300];
-	va_list ap;
+	uint64_t memory = memory_free(conn);
 
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	buf_printf(b, "%s%s", b->len ? "; " : "", text);
+	if (memory < n->memory_bytes)
+		problems_add(p, HCI_E_STATE, "memory", "move other VMs away, or choose another node",
+			     "%llu MiB of memory are free, it needs %llu", (unsigned long long)(memory / MiB),
+			     (unsigned long long)(n->memory_bytes / MiB));
 }
 
-static void check_file(struct buf *b, const char *what, const char *path)
+static void check_file(struct problems *p, const char *what, const char *path)
 {
 	if (path && *path && access(path, R_OK))
-		problem(b, "its %s %s: %s", what, path, strerror(errno));
+		problems_add(p, HCI_E_STATE, what, "put it there: its path is the same on every node", "%s %s: %s", what, path,
+			     strerror(errno));
 }
 
-static void check_cpu(struct buf *b, virConnectPtr conn, const struct compute_needs *n)
+void preflight_cpu(struct problems *p, virConnectPtr conn, const struct compute_needs *n, preflight_compare *compare)
 {
-	int rc;
-
 	/* Without KVM every CPU is emulated. */
-	if (!n->kvm || !*n->cpu)
-		return;
-	rc = virConnectCompareCPU(conn, n->cpu, 0);
-	if (rc == VIR_CPU_COMPARE_INCOMPATIBLE)
-		problem(b, "this machine's CPU lacks what its virtual CPU has: give the VM a model that all nodes have");
+	if (n->kvm && *n->cpu && compare(conn, n->cpu, 0) == VIR_CPU_COMPARE_INCOMPATIBLE)
+		problems_add(p, HCI_E_STATE, "CPU", "give the VM a model that all nodes have",
+			     "this machine's CPU lacks what its virtual CPU has");
 }
 
-static void check_conn(struct compute *c, struct buf *b, const struct compute_needs *n)
+bool preflight_has_machine(const char *caps, const char *arch, const char *machine)
 {
-	unsigned long version = 0;
+	char open[64], name[96];
+	const char *at, *end, *found;
+	bool any = false;
+
+	snprintf(open, sizeof(open), "<arch name='%s'>", arch);
+	snprintf(name, sizeof(name), ">%s</machine>", machine);
+	for (at = strstr(caps, open); at; at = strstr(end, open)) {
+		end = strstr(at, "</arch>");
+		if (!end)
+			break;
+		found = strstr(at, name);
+		if (found && found < end)
+			return true;
+		found = strstr(at, "</machine>");
+		any |= found && found < end;
+	}
+	return !any; /* it does not tell, as libvirt's test driver */
+}
+
+/* libvirt is told "pc-q35-7.2" by QEMU, also where "q35" was asked for: a QEMU that is older does not have it. */
+static void check_qemu(struct problems *p, virConnectPtr conn, const struct compute_needs *n, const char *caps)
+{
+	unsigned long v = 0;
+
+	if (*n->emulator && access(n->emulator, X_OK))
+		problems_add(p, HCI_E_STATE, "QEMU", "install it where the source has it", "%s: %s", n->emulator, strerror(errno));
+	if (!caps || !*n->machine || !*n->arch || preflight_has_machine(caps, n->arch, n->machine))
+		return;
+	(void)virConnectGetVersion(conn, &v);
+	problems_add(p, HCI_E_STATE, "machine type", "install a QEMU as new as the source's",
+		     "the guest has machine type %s, which QEMU %lu.%lu here does not know", n->machine, v / 1000000, v / 1000 % 1000);
+}
+
+static void check_postcopy(struct problems *p)
+{
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+
+	if (fd >= 0)
+		close(fd);
+	else if (errno == ENOSYS || errno == EPERM)
+		problems_add(p, HCI_E_STATE, "userfaultfd", "do without post-copy, or use a kernel with CONFIG_USERFAULTFD",
+			     "post-copy needs it here: %s", strerror(errno));
+}
+
+static void check_conn(struct compute *c, struct problems *p, const struct compute_needs *n)
+{
 	struct hci_error err;
 	virConnectPtr conn;
-	uint64_t memory;
+	char *caps;
 
 	if (compute_conn(c, &conn, &err)) {
-		problem(b, "%.250s", err.message);
+		problems_add(p, HCI_E_STATE, "libvirt", "start it at this node", "%s", err.message);
 		return;
 	}
-	if (!virConnectGetLibVersion(conn, &version) && version < LIBVIRT_MIN)
-		problem(b, "libvirt %lu.%lu is too old: 6.8 or newer is needed", version / 1000000, version / 1000 % 1000);
-	memory = memory_free(conn);
-	if (memory < n->memory_bytes)
-		problem(b, "%llu MiB of memory are free, it needs %llu", (unsigned long long)(memory / MiB),
-			(unsigned long long)(n->memory_bytes / MiB));
-	check_cpu(b, conn, n);
+	caps = virConnectGetCapabilities(conn);
+	check_libvirt(p, conn, caps);
+	check_memory(p, conn, n);
+	preflight_cpu(p, conn, n, virConnectCompareCPU);
+	check_qemu(p, conn, n, caps);
+	free(caps);
 	compute_conn_put(c, conn);
 }
 
-int compute_preflight(struct compute *c, const struct compute_needs *n, struct hci_error *err)
+void preflight_kvm(struct problems *p, const struct compute_needs *n, const char *device)
+{
+	if (n->kvm && access(device, R_OK | W_OK))
+		problems_add(p, HCI_E_STATE, "KVM", "load the kernel's kvm module, switch virtualization on in the firmware",
+			     "it runs with KVM, and %s: %s", device, strerror(errno));
+}
+
+void compute_preflight(struct compute *c, const struct compute_needs *n, struct problems *out)
 {
 	struct compute_local local;
-	struct buf b = BUF_INIT;
 	struct hci_error why;
-	int rc = 0;
 
 	if (compute_local(c->uri, &local, &why))
-		problem(&b, "%.250s", why.message);
-	check_conn(c, &b, n);
-	if (n->kvm && access("/dev/kvm", R_OK | W_OK))
-		problem(&b, "it runs with KVM, and /dev/kvm: %s", strerror(errno));
-	check_file(&b, "kernel", n->kernel);
-	check_file(&b, "initrd", n->initrd);
-	if (b.failed)
-		rc = err_set(err, HCI_E_NOMEM, "out of memory");
-	else if (b.len)
-		rc = err_set(err, HCI_E_STATE, "%.*s", (int)MIN(b.len, 480), (const char *)b.data);
-	buf_free(&b);
-	return rc;
+		problems_add(out, HCI_E_STATE, "libvirt", "set libvirt_uri of the node service", "%s", why.message);
+	check_conn(c, out, n);
+	preflight_kvm(out, n, KVM);
+	check_file(out, "kernel", n->kernel);
+	check_file(out, "initrd", n->initrd);
+	if (n->postcopy)
+		check_postcopy(out);
 }

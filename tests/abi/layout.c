@@ -400,6 +400,12 @@ AT(struct hci_migrate_opts, with_storage, 32);
 AT(struct hci_migrate_opts, postcopy_ms, 36);
 SIZE(struct hci_migrate_opts, 40);
 
+AT(struct hci_migrate_problem, what, 0);
+AT(struct hci_migrate_problem, why, 64);
+AT(struct hci_migrate_problem, cure, 320);
+AT(struct hci_migrate_problem, code, 508);
+SIZE(struct hci_migrate_problem, 512);
+
 AT(struct hci_vm_info, name, 0);
 AT(struct hci_vm_info, uuid, 64);
 AT(struct hci_vm_info, reserved, 101);

@@ -82,6 +82,7 @@ void world_node_start(struct world *w, int i)
 	o.heartbeat_ms = 500;
 	o.ram_disks = w->ram_disks;
 	o.copy_depth = w->copy_depth;
+	o.libvirt_uri = w->libvirt_uri;
 	must(w, hci_node_start(&w->node[i], w->cluster[i], &o, &w->err), "node start");
 	/* The same address in its next life. */
 	snprintf(w->addr[i], sizeof(w->addr[i]), "%s", hci_node_address(w->node[i]));

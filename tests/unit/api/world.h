@@ -20,6 +20,7 @@ struct world {
 	char who[WORLD_NODES + 1][16]; /* for the log */
 	uint32_t ram_disks; /* of the nodes: set it, then stop and start them */
 	uint32_t copy_depth; /* of the nodes: kept by world_up() */
+	const char *libvirt_uri; /* of the nodes: set it, then stop and start them */
 	struct hci_error err;
 };
 
