@@ -89,6 +89,8 @@ static int migrate(struct cli *cli)
 	o.timeout_ms = opt_millis(cli, "timeout", 0);
 	o.with_storage = opt_flag(cli, "with-storage");
 	o.postcopy_ms = (uint32_t)opt_millis(cli, "postcopy", 0);
+	o.postcopy_passes = (uint32_t)opt_number(cli, "postcopy-passes", 0);
+	o.auto_converge = opt_flag(cli, "no-slow-down") ? HCI_AUTO_CONVERGE_NEVER : HCI_AUTO_CONVERGE_AS_NEEDED;
 	if (opt_flag(cli, "check"))
 		return check(cli, &o);
 	return hci_vm_migrate(cli->cluster, cli->args[0], &o, &job, &cli->err)
@@ -224,6 +226,8 @@ static const struct verb verbs[] = {
 		    { "max-downtime", "TIME", "longest pause of the guest (default 300ms)" },
 		    { "timeout", "TIME", "cancel after this" },
 		    { "postcopy", "TIME", "not over after this: the guest goes on there, and its memory follows; no way back" },
+		    { "postcopy-passes", "N", "the same, after N passes in a row that left as much to send as the one before" },
+		    { "no-slow-down", NULL, "do not slow the guest down when it changes its memory too fast" },
 		    { "with-storage", NULL, "then take a copy of each of its volumes there too" },
 		    OPT_NO_WAIT } },
 	{ .name = "undefine",

@@ -47,7 +47,11 @@ HCI_API int hci_vm_start(hci_cluster *c, const char *name, hci_job **job, struct
 /** Stop it. As hci_vm_start(). Since 0.1. */
 HCI_API int hci_vm_stop(hci_cluster *c, const char *name, uint32_t how, hci_job **job, struct hci_error *err);
 
-/** Options of hci_vm_migrate(). */
+/**
+ * Options of hci_vm_migrate(). A guest that changes its memory faster than the link takes it is helped in steps: the codec keeps more
+ * of what it sent to send differences; the guest is slowed down (auto_converge); post-copy (postcopy_passes, postcopy_ms); and
+ * what has not ended by timeout_ms is given up, with the guest where it was.
+ */
 struct hci_migrate_opts {
 	uint32_t size;            /**< sizeof(struct hci_migrate_opts) */
 	uint32_t max_downtime_ms; /**< 0: QEMU's default, 300 */
@@ -60,8 +64,14 @@ struct hci_migrate_opts {
 				   * guest goes on at the destination and gets the rest of its memory from there as it needs it (slowly).
 				   * From then on there is no way back, no cancel and no timeout, and if the link or a node is lost the guest
 				   * ends as in a power cut and is started anew. */
+	uint32_t postcopy_passes; /**< 0: not for that. So many passes over the memory in a row left as much to send as the one before, or
+				   * less than a tenth less: post-copy, as with postcopy_ms; with both, whichever comes first. */
+	uint32_t auto_converge;   /**< HCI_AUTO_CONVERGE_* */
 };
-#define HCI_MIGRATE_OPTS_INIT { (uint32_t)sizeof(struct hci_migrate_opts), 0, NULL, 0, 0, 0, 0 }
+#define HCI_MIGRATE_OPTS_INIT { (uint32_t)sizeof(struct hci_migrate_opts), 0, NULL, 0, 0, 0, 0, 0, 0 }
+
+#define HCI_AUTO_CONVERGE_AS_NEEDED 0 /**< QEMU slows the guest down when it twice changed more than half of what a pass carried */
+#define HCI_AUTO_CONVERGE_NEVER 1     /**< the guest keeps its pace */
 
 /**
  * Move a running VM live to another node, its disks' attachment with it. If it fails at any point the VM runs on at the

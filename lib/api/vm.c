@@ -236,17 +236,22 @@ static int migrate_opts(const char *name, const struct hci_migrate_opts *opts, s
 
 	if (!rc && !o->to)
 		rc = err_set(err, HCI_E_INVAL, "VM %s: the node to migrate to is missing", name);
-	return rc ? rc : name_check(o->to, "node", err);
+	if (!rc)
+		rc = name_check(o->to, "node", err);
+	if (!rc && o->auto_converge > HCI_AUTO_CONVERGE_NEVER)
+		rc = err_set(err, HCI_E_INVAL, "VM %s: auto_converge %u is not known: HCI_AUTO_CONVERGE_*", name, o->auto_converge);
+	return rc;
 }
 
 int hci_vm_migrate(hci_cluster *c, const char *name, const struct hci_migrate_opts *opts, hci_job **out,
 		   struct hci_error *err)
 {
 	struct hci_migrate_opts o;
-	char downtime[24], bandwidth[24], timeout[24], postcopy[24], storage[8];
+	char downtime[24], bandwidth[24], timeout[24], postcopy[24], storage[8], passes[24];
 	const char *const args[] = { "to",	  NULL,	      "max_downtime_ms", downtime, "bandwidth",
 				     bandwidth,	  "timeout_ms", timeout,	 "storage", storage,
-				     "postcopy_ms", postcopy,	  NULL };
+				     "postcopy_ms", postcopy,	  "postcopy_passes", passes,
+				     "no_auto_converge", NULL, NULL };
 	const char *copy[ARRAY_SIZE(args)];
 	struct job_args a = { .name = name, .type = "vm-migrate", .args = copy, .needs_running = true };
 	int rc;
@@ -261,7 +266,9 @@ int hci_vm_migrate(hci_cluster *c, const char *name, const struct hci_migrate_op
 	snprintf(timeout, sizeof(timeout), "%llu", (unsigned long long)o.timeout_ms);
 	snprintf(storage, sizeof(storage), "%u", o.with_storage != 0);
 	snprintf(postcopy, sizeof(postcopy), "%u", o.postcopy_ms);
+	snprintf(passes, sizeof(passes), "%u", o.postcopy_passes);
 	memcpy(copy, args, sizeof(args));
+	copy[ARRAY_SIZE(args) - 2] = o.auto_converge == HCI_AUTO_CONVERGE_NEVER ? "1" : "0";
 	copy[1] = a.to = o.to;
 	return job(c, &a, out, err);
 }
@@ -347,7 +354,7 @@ int hci_vm_check_migrate(hci_cluster *c, const char *name, const struct hci_migr
 	if (rc)
 		return rc;
 	a.to = o.to;
-	a.postcopy = o.postcopy_ms;
+	a.postcopy = o.postcopy_ms || o.postcopy_passes;
 	return api_list_call(c, check_on_loop, &a, &a.l, out, n, info_size, sizeof(struct hci_migrate_problem), err);
 }
 

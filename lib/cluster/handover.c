@@ -62,7 +62,7 @@ static int body_with_needs(struct buf *b, struct nvm *m, const struct handover_o
 
 	*b = BUF_INIT;
 	if (!rc) {
-		n->postcopy = o->cm.postcopy_ns;
+		n->postcopy = compute_may_postcopy(&o->cm);
 		pk_map(b, 8);
 		pk_kv_str(b, "vm", m->name);
 		pk_kv_str(b, "job", job);
@@ -232,7 +232,7 @@ static void insist(struct nvm *m, struct handover_out *o, uint64_t *told)
 	uint64_t now = env_now(m->n->e);
 	struct hci_error why;
 
-	if (o->cm.postcopy_ns)
+	if (compute_may_postcopy(&o->cm))
 		return;
 	if (!*told && (atomic_load(&o->cancel) || now > o->limit))
 		*told = now;
@@ -282,7 +282,7 @@ static int check(struct nvm *m, const struct handover_opts *o, struct hci_error 
 	struct problems p = { 0 };
 	int rc;
 
-	handover_problems(m->n, m->name, o->to, o->postcopy_ns, true, &p);
+	handover_problems(m->n, m->name, o->to, o->postcopy_ns || o->postcopy_passes, true, &p);
 	rc = problems_error(&p, m->name, o->to, err);
 	problems_free(&p);
 	return rc ? err_prefix(err, "VM %s", m->name) : nvm_ready(m, err);
@@ -378,6 +378,8 @@ int handover_run(struct nvm *m, const struct handover_opts *opts, struct core_jo
 		.max_downtime_ms = opts->max_downtime_ms,
 		.timeout_ns = opts->timeout_ns,
 		.postcopy_ns = opts->postcopy_ns,
+		.postcopy_passes = opts->postcopy_passes,
+		.no_auto_converge = opts->no_auto_converge,
 		.paths = o->paths,
 		.progress = on_progress,
 		.arg = o,

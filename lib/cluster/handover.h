@@ -39,7 +39,8 @@ int handover_ask(struct core *c, const char *node, const char *vm, const char *t
 struct handover_opts {
 	const char *to;
 	uint64_t bandwidth, timeout_ns, postcopy_ns;
-	uint32_t max_downtime_ms;
+	uint32_t max_downtime_ms, postcopy_passes;
+	bool no_auto_converge;
 };
 /* From the fiber of a job, with the VM's lock held. result: JSON. */
 int handover_run(struct nvm *m, const struct handover_opts *o, struct core_job *j, char *result, size_t cap,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Jobs addressed to this node: "vm-start", "vm-stop" (how), "vm-migrate" (to, bandwidth, max_downtime_ms,
- * timeout_ms, storage, postcopy_ms). Those found running at the start were left by a crash: the first two are simply done again,
+ * timeout_ms, storage, postcopy_ms, postcopy_passes, no_auto_converge). Those found running at the start were left by a crash: the first two are simply done again,
  * as each step looks before it acts; a migration is looked into. Other kinds of jobs of an earlier life
  * are ended, since what they told about is no more.
  */
@@ -46,6 +46,8 @@ static int run_migrate(struct nvm *m, struct core_job *j, bool again, char *resu
 		.bandwidth = arg_u64(j, "bandwidth"),
 		.timeout_ns = arg_u64(j, "timeout_ms") * NS_PER_MS,
 		.postcopy_ns = arg_u64(j, "postcopy_ms") * NS_PER_MS,
+		.postcopy_passes = (uint32_t)MIN(arg_u64(j, "postcopy_passes"), UINT32_MAX),
+		.no_auto_converge = arg_u64(j, "no_auto_converge"),
 		.max_downtime_ms = (uint32_t)MIN(arg_u64(j, "max_downtime_ms"), UINT32_MAX),
 	};
 

@@ -79,6 +79,13 @@ struct compute_progress {
 	uint64_t pass;                   /* over its memory */
 	bool postcopy;                   /* the rest follows the guest */
 };
+/* Passes that left as much as the one before, or nearly. */
+struct converge {
+	uint64_t pass, dirty; /* at the first look at that pass */
+	uint32_t vain;        /* in a row */
+};
+void converge_look(struct converge *c, uint64_t pass, uint64_t remaining);
+
 struct compute_migrate {
 	const char *name;
 	const char *peer_uri;      /* libvirt of the destination, as our libvirtd reaches it */
@@ -86,7 +93,9 @@ struct compute_migrate {
 	uint64_t bandwidth;        /* bytes/s, 0: none */
 	uint32_t max_downtime_ms;  /* 0: default */
 	uint64_t timeout_ns;       /* 0: none */
-	uint64_t postcopy_ns;      /* not over by then: post-copy; 0: never */
+	uint64_t postcopy_ns;      /* not over by then: post-copy; 0: not for that */
+	uint32_t postcopy_passes;  /* so many passes in a row were in vain: post-copy; 0: not for that */
+	bool no_auto_converge;     /* the guest keeps its pace whatever it changes */
 	const struct compute_path *paths;
 	uint32_t npaths;
 	/* Called about every 200 ms; returning true cancels. */
@@ -97,6 +106,10 @@ struct compute_migrate {
 	bool gone; /* failed, but the domain is not here any more: ask the destination */
 	bool split; /* failed in post-copy: what is here is half of it, and cannot run */
 };
+static inline bool compute_may_postcopy(const struct compute_migrate *m)
+{
+	return m->postcopy_ns || m->postcopy_passes;
+}
 /*
  * Live, peer to peer. 0: it runs at the destination and is gone here. Negative: it runs here as before,
  * unless m->gone or m->split says otherwise. HCI_E_CANCELLED when progress said so, HCI_E_TIMEOUT.

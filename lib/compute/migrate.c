@@ -113,16 +113,20 @@ static int watch(struct run *r, struct compute_migrate *m)
 	uint64_t end = m->timeout_ns ? compute_now() + m->timeout_ns : UINT64_MAX;
 	uint64_t post = m->postcopy_ns ? compute_now() + m->postcopy_ns : UINT64_MAX;
 	struct patience patience = { .wanted_ms = m->max_downtime_ms ? m->max_downtime_ms : DOWNTIME_MS };
+	struct converge converge = { 0 };
 	bool postcopy = false;
 	int stop = 0;
 
 	while (!wait_done(r, patience.set ? WATCH : WATCH / 2)) {
 		struct compute_progress now;
+		bool late;
 
-		/* Too early, it is refused, and so it is when all has arrived. */
-		if (compute_now() > post && !postcopy && !stop)
-			postcopy = !virDomainMigrateStartPostCopy(r->watched, 0);
 		look(r, &now);
+		converge_look(&converge, now.pass, now.remaining);
+		late = compute_now() > post || (m->postcopy_passes && converge.vain >= m->postcopy_passes);
+		/* Too early, it is refused, and so it is when all has arrived. */
+		if (late && !postcopy && !stop)
+			postcopy = !virDomainMigrateStartPostCopy(r->watched, 0);
 		limit_downtime(&patience, r->watched, now.pass);
 		now.postcopy = postcopy;
 		m->bytes = MAX(m->bytes, now.done);
@@ -141,8 +145,12 @@ static int params(struct run *r, const struct compute_migrate *m, const char *de
 {
 	int max = 0, rc = 0;
 
-	r->flags = VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_AUTO_CONVERGE | VIR_MIGRATE_ABORT_ON_ERROR |
-		   (m->postcopy_ns ? VIR_MIGRATE_POSTCOPY : 0u);
+	/*
+	 * QEMU takes auto-converge and post-copy as capabilities only before it begins. With the former it slows the guest down by
+	 * itself, when the guest twice changed more than half of what a pass carried (migration/ram.c, migration_trigger_throttle()).
+	 */
+	r->flags = VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_ABORT_ON_ERROR |
+		   (m->no_auto_converge ? 0u : VIR_MIGRATE_AUTO_CONVERGE) | (compute_may_postcopy(m) ? VIR_MIGRATE_POSTCOPY : 0u);
 	if (m->migrate_uri && *m->migrate_uri)
 		rc |= virTypedParamsAddString(&r->params, &r->nparams, &max, VIR_MIGRATE_PARAM_URI, m->migrate_uri);
 	if (dest_xml)

@@ -398,7 +398,9 @@ AT(struct hci_migrate_opts, bandwidth_bytes, 16);
 AT(struct hci_migrate_opts, timeout_ms, 24);
 AT(struct hci_migrate_opts, with_storage, 32);
 AT(struct hci_migrate_opts, postcopy_ms, 36);
-SIZE(struct hci_migrate_opts, 40);
+AT(struct hci_migrate_opts, postcopy_passes, 40);
+AT(struct hci_migrate_opts, auto_converge, 44);
+SIZE(struct hci_migrate_opts, 48);
 
 AT(struct hci_migrate_problem, what, 0);
 AT(struct hci_migrate_problem, why, 64);

@@ -16,6 +16,8 @@ check "the guest writes" writes
 echo "# n1 -> n2"
 moves() { moved=$(ctl migrate "$1" "$2" 0 0) && echo "$moved"; }
 referred() { [[ $moved =~ \"ref\":[1-9] ]]; }
+check "nothing would stop it" ctl check v1 n2
+check "but to where it is" eval '! ctl check v1 n1'
 check "migrates" moves v1 n2
 check "pages that equal blocks of its volume were not sent" referred
 check "runs on n2" vm_is_on n2

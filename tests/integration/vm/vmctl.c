@@ -192,6 +192,21 @@ static int do_stop(char **a) /* VM destroy|shutdown */
 }
 
 /* VM NODE BANDWIDTH CANCEL_AFTER_MS [storage | postcopy=MS]; time limit: VM_TIMEOUT ms, if that is set */
+static int do_check(char **a) /* VM NODE */
+{
+	struct hci_migrate_opts o = HCI_MIGRATE_OPTS_INIT;
+	struct hci_migrate_problem *p;
+	uint64_t n;
+
+	o.to = a[1];
+	if (hci_vm_check_migrate(cluster, a[0], &o, &p, &n, sizeof(*p), &err))
+		return fail("check");
+	for (uint64_t i = 0; i < n; i++)
+		printf("%s: %s: %s\n", p[i].what, p[i].why, p[i].cure);
+	hci_list_free(p);
+	return n != 0;
+}
+
 static int do_migrate(char **a)
 {
 	struct hci_migrate_opts o = HCI_MIGRATE_OPTS_INIT;
@@ -288,6 +303,7 @@ static const struct {
 } verbs[] = {
 	{ "setup", do_setup, 2 },   { "import", do_import, 3 },   { "dump", do_dump, 2 },       { "compare", do_compare, 1 },
 	{ "define", do_define, 5 }, { "start", do_start, 1 },     { "stop", do_stop, 2 },       { "migrate", do_migrate, 4 },
+	{ "check", do_check, 2 },
 	{ "vms", do_vms, 0 },       { "volumes", do_volumes, 0 }, { "jobs", do_jobs, 0 },
 	{ "limit", do_limit, 2 },   { "replicas", do_replicas, 2 }, { "copies", do_copies, 2 },
 };
