@@ -99,8 +99,10 @@ static int prepare(struct nvm *m, struct handover_out *o, struct core_job *j, st
 	uint64_t start = env_now(m->n->e);
 	int rc = ask(m, o, j->rec->id, err);
 
-	while (may_be_starting(rc, env_now(m->n->e) - start) && !m->cancel && !m->n->stopping &&
-	       !core_job_progress(j, 0, 0, "waiting for the destination's service")) {
+	while ((rc == HCI_E_BUSY || may_be_starting(rc, env_now(m->n->e) - start)) && !m->cancel && !m->n->stopping &&
+	       !core_job_progress(j, 0, 0, rc == HCI_E_BUSY ? "waiting for its turn at the destination" : "waiting for the destination's service")) {
+		/* From the last one that is too much on, not from its first refusal. */
+		start = rc == HCI_E_BUSY ? env_now(m->n->e) : start;
 		fiber_sleep(m->n->e, AGAIN);
 		rc = ask(m, o, j->rec->id, err);
 	}
@@ -215,10 +217,8 @@ static void look_after(struct nvm *m, struct handover_out *o)
 static void limit(struct nvm *m, struct handover_out *o)
 {
 	const struct rec_node *r = core_node(m->n->core, m->n->name);
-	uint64_t share = r ? r->migrate_bandwidth / MAX(m->n->vms->migrating, 1) : 0;
+	uint64_t share = turns_share(&m->n->vms->leaving, r ? r->migrate_bandwidth : 0);
 
-	if (r && r->migrate_bandwidth && !share)
-		share = 1;
 	ho_out_limit(o->path, o->bandwidth && share ? MIN(o->bandwidth, share) : o->bandwidth ? o->bandwidth : share);
 }
 

@@ -217,6 +217,21 @@ static int check_source(struct request *q, struct nvm *m, struct hci_error *err)
 	return rc;
 }
 
+/*
+ * As many as may leave: each takes memory, threads and a share of the links. The source waits and asks again, having done nothing.
+ * No circle of nodes waits for ever: who is refused holds no place at any destination.
+ */
+static int check_busy(struct node *n, const struct nvm *but, struct hci_error *err)
+{
+	uint32_t coming = 0, most = vm_migrations(n);
+	struct nvm *m;
+
+	list_for_each(m, &n->vms->vms, link)
+		coming += m != but && m->in;
+	return coming < most ? 0 : err_set(err, HCI_E_BUSY, "node %s: %u VMs are arriving already, it takes %u at a time: hcictl node limit",
+					   n->name, coming, most);
+}
+
 static int do_prepare(struct request *q, struct nvm *m, struct buf *reply, struct hci_error *err)
 {
 	struct node *n = q->n;
@@ -224,6 +239,8 @@ static int do_prepare(struct request *q, struct nvm *m, struct buf *reply, struc
 	struct problems p = { 0 };
 	int rc = check_source(q, m, err);
 
+	if (!rc)
+		rc = check_busy(n, m, err);
 	if (rc)
 		return rc;
 	handover_in_drop(m);
@@ -234,6 +251,9 @@ static int do_prepare(struct request *q, struct nvm *m, struct buf *reply, struc
 	handover_lacks(m, &q->needs, &p);
 	rc = problems_error(&p, m->name, n->name, err);
 	problems_free(&p);
+	/* Others may have come meanwhile; from here to m->in nothing parks. */
+	if (!rc)
+		rc = check_busy(n, m, err);
 	if (rc)
 		return rc;
 	m->in = MEM_NEW(struct handover_in);

@@ -10,7 +10,7 @@
 #include "cluster/node_reconf.h"
 #include "cluster/node_vm_impl.h"
 
-#define MIGRATIONS 4u /* from a node at a time, unless its record says another number */
+#define MIGRATIONS 4u /* from a node at a time, and to it, unless its record says another number */
 
 /* ---- the kinds ---- */
 
@@ -56,34 +56,34 @@ static int run_migrate(struct nvm *m, struct core_job *j, bool again, char *resu
 	return again ? handover_recover(m, o.to, result, cap, err) : handover_run(m, &o, j, result, cap, err);
 }
 
-/* In order of their beginning, so many at a time as the node's record says. Cancelled while it waits: nothing was done. */
-static int turn_begin(struct node *n, struct core_job *j, struct hci_error *err)
+uint32_t vm_migrations(void *arg)
 {
-	struct node_vm_state *s = n->vms;
-	struct list turn;
-	bool cancelled = false;
+	const struct node *n = arg;
+	const struct rec_node *r = core_node(n->core, n->name);
 
-	list_push(&s->turns, &turn);
-	for (;;) {
-		const struct rec_node *r = core_node(n->core, n->name);
-
-		if (s->turns.next == &turn && s->migrating < (r && r->migrations ? r->migrations : MIGRATIONS))
-			break;
-		cancelled = n->stopping || core_job_progress(j, 0, 0, "waiting for its turn");
-		if (cancelled)
-			break;
-		fiber_cond_wait_until(n->e, &s->left, env_now(n->e) + 200 * NS_PER_MS);
-	}
-	list_del(&turn);
-	s->migrating += !cancelled;
-	fiber_cond_signal(n->e, &s->left);
-	return cancelled ? err_set(err, HCI_E_CANCELLED, "VM %.63s: cancelled before its migration began", j->rec->target) : 0;
+	return r && r->migrations ? r->migrations : MIGRATIONS;
 }
 
-static void turn_end(struct node *n)
+struct waiting {
+	struct node *n;
+	struct core_job *j;
+};
+
+static bool wants_out(void *arg)
 {
-	n->vms->migrating--;
-	fiber_cond_signal(n->e, &n->vms->left);
+	struct waiting *w = arg;
+
+	return w->n->stopping || core_job_progress(w->j, 0, 0, "waiting for its turn");
+}
+
+/* Cancelled while it waits: nothing was done. */
+static int turn_begin(struct node *n, struct core_job *j, struct hci_error *err)
+{
+	struct waiting w = { n, j };
+
+	return turns_begin(&n->vms->leaving, wants_out, &w) ?
+		       0 :
+		       err_set(err, HCI_E_CANCELLED, "VM %.63s: cancelled before its migration began", j->rec->target);
 }
 
 static int execute(struct node *n, struct core_job *j, bool again, char *result, size_t cap, struct hci_error *err)
@@ -124,7 +124,7 @@ static int execute(struct node *n, struct core_job *j, bool again, char *result,
 		*vm = m->rec;
 	nvm_unlock(m);
 	if (turn)
-		turn_end(n);
+		turns_end(&n->vms->leaving);
 	if (vm)
 		rc = vm_storage_follow(n, j, vm, core_job_arg(j, "to"), err);
 	mem_free(vm);

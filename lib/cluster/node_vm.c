@@ -405,8 +405,7 @@ int node_vm_start(struct node *n, struct hci_error *err)
 	list_init(&s->jobs);
 	list_init(&s->job_watcher.link);
 	fiber_cond_init(&s->wake);
-	fiber_cond_init(&s->left);
-	list_init(&s->turns);
+	turns_init(&s->leaving, n->e, vm_migrations, n);
 	n->vms = s;
 	if (!n->o.compute)
 		return 0;

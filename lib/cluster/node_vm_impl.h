@@ -12,6 +12,7 @@
 #include "cluster/handover_path.h"
 #include "cluster/node_impl.h"
 #include "cluster/report.h"
+#include "cluster/turns.h"
 #include "compute/compute.h"
 #include "export/nbd_volume.h"
 
@@ -73,9 +74,7 @@ struct node_vm_state {
 	struct core_watcher job_watcher;
 	bool scan_jobs;
 	uint32_t fibers;      /* of ours */
-	uint32_t migrating;   /* VMs that are leaving */
-	struct list turns;    /* migrations that wait until fewer are */
-	struct fiber_cond left;
+	struct turns leaving; /* VMs */
 	struct fiber_cond wake;
 	uint64_t lease, lease_until; /* until: on env_now(), with a margin */
 	bool first_round_over;
@@ -143,6 +142,11 @@ struct nvm_conns {
 void nvm_conns(const struct nvm *m, struct nvm_conns *out);
 /* It is here, maybe of an earlier life of the service: ours again, its disks attached and connected, and no I/O error keeps it paused. */
 int nvm_ready(struct nvm *m, struct hci_error *err);
+
+/* ---- node_job.c ---- */
+
+/* So many VMs may leave a node at a time, and so many may come to it. arg: struct node. */
+uint32_t vm_migrations(void *arg);
 
 /* ---- handover_check.c; all from a fiber ---- */
 
