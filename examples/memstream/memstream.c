@@ -30,11 +30,16 @@
 #define PAGE HCI_MEMSTREAM_PAGE
 #define FEW 64 /* pages: stop the guest when no more are to be sent */
 #define ROUNDS_MAX 50
+#ifndef TRACKER_PAUSE_US
+#define TRACKER_PAUSE_US 0 /* a test makes the two steps of a fault lie apart */
+#endif
 
 struct guest {
 	uint8_t *memory;
-	uint64_t pages, *dirty; /* a bit a page, atomic */
+	uint64_t pages, *dirty; /* a bit a page */
 	unsigned rate;
+	/* A page is either marked in dirty and may be written, or not and is protected: what changes both holds this. */
+	pthread_mutex_t lock;
 	int uffd, stop, settled; /* the guest is to stop; it did, nothing faults any more */
 };
 
@@ -68,8 +73,13 @@ static void *faults(void *arg)
 		if (poll(&p, 1, 20) <= 0 || read(g->uffd, &m, sizeof(m)) != sizeof(m) || m.event != UFFD_EVENT_PAGEFAULT)
 			continue;
 		page = (m.arg.pagefault.address - (uintptr_t)g->memory) / PAGE;
-		__atomic_fetch_or(&g->dirty[page / 64], (uint64_t)1 << page % 64, __ATOMIC_ACQ_REL);
+		pthread_mutex_lock(&g->lock);
+		g->dirty[page / 64] |= (uint64_t)1 << page % 64;
+		/* A mark that is taken here, before the page may be written, would leave a page that changes and nobody knows. */
+		if (TRACKER_PAUSE_US)
+			usleep(TRACKER_PAUSE_US);
 		protect(g, page, 1, 0); /* and the writer goes on */
+		pthread_mutex_unlock(&g->lock);
 	}
 	return NULL;
 }
@@ -95,9 +105,12 @@ static uint64_t take_dirty(struct guest *g, uint64_t *out)
 	uint64_t n = 0;
 
 	for (uint64_t i = 0; i < (g->pages + 63) / 64; i++) {
-		out[i] = __atomic_exchange_n(&g->dirty[i], 0, __ATOMIC_ACQ_REL);
+		pthread_mutex_lock(&g->lock);
+		out[i] = g->dirty[i];
+		g->dirty[i] = 0;
 		for (uint64_t bits = out[i]; bits; bits &= bits - 1, n++)
 			protect(g, i * 64 + (uint64_t)__builtin_ctzll(bits), 1, 1);
+		pthread_mutex_unlock(&g->lock);
 	}
 	return n;
 }
@@ -285,6 +298,7 @@ int main(int argc, char **argv)
 		exit(sink(there, g.pages, sock[1]));
 	}
 	close(sock[1]);
+	pthread_mutex_init(&g.lock, NULL);
 	g.dirty = calloc((g.pages + 63) / 64, 8);
 	if (!g.dirty)
 		die("memory", NULL);
