@@ -90,6 +90,7 @@ static int migrate(struct cli *cli)
 	o.with_storage = opt_flag(cli, "with-storage");
 	o.postcopy_ms = (uint32_t)opt_millis(cli, "postcopy", 0);
 	o.postcopy_passes = (uint32_t)opt_number(cli, "postcopy-passes", 0);
+	o.inflight_ms = (uint32_t)opt_millis(cli, "in-flight", 0);
 	o.auto_converge = opt_flag(cli, "no-slow-down") ? HCI_AUTO_CONVERGE_NEVER : HCI_AUTO_CONVERGE_AS_NEEDED;
 	if (opt_flag(cli, "check"))
 		return check(cli, &o);
@@ -227,6 +228,7 @@ static const struct verb verbs[] = {
 		    { "timeout", "TIME", "cancel after this" },
 		    { "postcopy", "TIME", "not over after this: the guest goes on there, and its memory follows; no way back" },
 		    { "postcopy-passes", "N", "the same, after N passes in a row that left as much to send as the one before" },
+		    { "in-flight", "TIME", "at most what the link carries in this time is under way (default 100ms)" },
 		    { "no-slow-down", NULL, "do not slow the guest down when it changes its memory too fast" },
 		    { "with-storage", NULL, "then take a copy of each of its volumes there too" },
 		    OPT_NO_WAIT } },

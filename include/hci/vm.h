@@ -67,8 +67,13 @@ struct hci_migrate_opts {
 	uint32_t postcopy_passes; /**< 0: not for that. So many passes over the memory in a row left as much to send as the one before, or
 				   * less than a tenth less: post-copy, as with postcopy_ms; with both, whichever comes first. */
 	uint32_t auto_converge;   /**< HCI_AUTO_CONVERGE_* */
+	uint32_t inflight_ms;     /**< so much of its memory's stream is under way at most, in what the link carries in this time; less:
+				   * QEMU knows the link's pace sooner; more: longer waits of the other node are bridged. 1..10000; 0: 100 */
+	uint32_t reserved;        /**< 0 */
 };
-#define HCI_MIGRATE_OPTS_INIT { (uint32_t)sizeof(struct hci_migrate_opts), 0, NULL, 0, 0, 0, 0, 0, 0 }
+#define HCI_MIGRATE_OPTS_INIT { (uint32_t)sizeof(struct hci_migrate_opts), 0, NULL, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+#define HCI_MIGRATE_INFLIGHT_MAX 10000 /**< ms */
 
 #define HCI_AUTO_CONVERGE_AS_NEEDED 0 /**< QEMU slows the guest down when it twice changed more than half of what a pass carried */
 #define HCI_AUTO_CONVERGE_NEVER 1     /**< the guest keeps its pace */

@@ -240,6 +240,10 @@ static int migrate_opts(const char *name, const struct hci_migrate_opts *opts, s
 		rc = name_check(o->to, "node", err);
 	if (!rc && o->auto_converge > HCI_AUTO_CONVERGE_NEVER)
 		rc = err_set(err, HCI_E_INVAL, "VM %s: auto_converge %u is not known: HCI_AUTO_CONVERGE_*", name, o->auto_converge);
+	if (!rc && o->inflight_ms > HCI_MIGRATE_INFLIGHT_MAX)
+		rc = err_set(err, HCI_E_INVAL, "VM %s: inflight_ms %u: at most %d", name, o->inflight_ms, HCI_MIGRATE_INFLIGHT_MAX);
+	if (!rc && o->reserved)
+		rc = err_set(err, HCI_E_INVAL, "VM %s: reserved of hci_migrate_opts is not 0: use HCI_MIGRATE_OPTS_INIT", name);
 	return rc;
 }
 
@@ -247,11 +251,11 @@ int hci_vm_migrate(hci_cluster *c, const char *name, const struct hci_migrate_op
 		   struct hci_error *err)
 {
 	struct hci_migrate_opts o;
-	char downtime[24], bandwidth[24], timeout[24], postcopy[24], storage[8], passes[24];
+	char downtime[24], bandwidth[24], timeout[24], postcopy[24], storage[8], passes[24], inflight[24];
 	const char *const args[] = { "to",	  NULL,	      "max_downtime_ms", downtime, "bandwidth",
 				     bandwidth,	  "timeout_ms", timeout,	 "storage", storage,
 				     "postcopy_ms", postcopy,	  "postcopy_passes", passes,
-				     "no_auto_converge", NULL, NULL };
+				     "inflight_ms", inflight,	  "no_auto_converge", NULL, NULL };
 	const char *copy[ARRAY_SIZE(args)];
 	struct job_args a = { .name = name, .type = "vm-migrate", .args = copy, .needs_running = true };
 	int rc;
@@ -267,6 +271,7 @@ int hci_vm_migrate(hci_cluster *c, const char *name, const struct hci_migrate_op
 	snprintf(storage, sizeof(storage), "%u", o.with_storage != 0);
 	snprintf(postcopy, sizeof(postcopy), "%u", o.postcopy_ms);
 	snprintf(passes, sizeof(passes), "%u", o.postcopy_passes);
+	snprintf(inflight, sizeof(inflight), "%u", o.inflight_ms);
 	memcpy(copy, args, sizeof(args));
 	copy[ARRAY_SIZE(args) - 2] = o.auto_converge == HCI_AUTO_CONVERGE_NEVER ? "1" : "0";
 	copy[1] = a.to = o.to;

@@ -114,7 +114,8 @@ static int prepare(struct nvm *m, struct handover_out *o, struct core_job *j, st
 				 .vm = m->name,
 				 .job = j->rec->id,
 				 .memory = o->memory,
-				 .libvirt = o->libvirt },
+				 .libvirt = o->libvirt,
+				 .inflight_ns = o->inflight_ns },
 			 &o->path, err);
 	if (rc)
 		return rc;
@@ -372,6 +373,7 @@ int handover_run(struct nvm *m, const struct handover_opts *opts, struct core_jo
 	pthread_mutex_init(&o->progress_lock, NULL);
 	o->to = opts->to;
 	o->bandwidth = opts->bandwidth;
+	o->inflight_ns = opts->inflight_ns;
 	o->compute = m->n->o.compute;
 	o->cm = (struct compute_migrate){
 		.name = m->name,

@@ -38,7 +38,7 @@ int handover_ask(struct core *c, const char *node, const char *vm, const char *t
 
 struct handover_opts {
 	const char *to;
-	uint64_t bandwidth, timeout_ns, postcopy_ns;
+	uint64_t bandwidth, timeout_ns, postcopy_ns, inflight_ns; /* 0: none, respectively the default */
 	uint32_t max_downtime_ms, postcopy_passes;
 	bool no_auto_converge;
 };

@@ -13,6 +13,7 @@ struct handover_out {
 	const char *to;
 	uint64_t id; /* tells two of them apart after parking */
 	uint64_t bandwidth;
+	uint64_t inflight_ns;
 	uint64_t limit; /* of its time */
 	struct fiber_mutex lock;
 	bool released; /* the volumes are detached */

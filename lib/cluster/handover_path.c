@@ -48,7 +48,7 @@ struct ho_out {
 	char control_path[COMPUTE_SOCKET_MAX], memory_path[COMPUTE_SOCKET_MAX];
 	char meet[COMPUTE_SOCKET_MAX]; /* where both QEMUs think they are */
 	unsigned made;
-	uint64_t limit;
+	uint64_t limit, inflight_ns;
 	char peer_uri[COMPUTE_SOCKET_MAX + 96], migrate_uri[COMPUTE_SOCKET_MAX + 16];
 };
 
@@ -199,6 +199,7 @@ static void carry(struct ho_out *o, struct env_conn *sock, bool memory)
 	c->out = o;
 	if (memory) {
 		mo = memory_opts(c);
+		mo.codec.inflight_ns = o->inflight_ns;
 		c->mp = memory_path_out(n->e, sock, conn, &so, &mo, &err);
 	} else {
 		c->y = rpc_relay_out(n->e, sock, conn, &so, &ro, &err);
@@ -271,6 +272,7 @@ int ho_out_open(struct node *n, const struct ho_out_opts *opts, struct ho_out **
 	snprintf(o->to, sizeof(o->to), "%s", opts->to);
 	snprintf(o->vm, sizeof(o->vm), "%s", opts->vm);
 	snprintf(o->job, sizeof(o->job), "%s", opts->job);
+	o->inflight_ns = opts->inflight_ns;
 	rc = name_sockets(o, opts, err);
 	if (!rc)
 		rc = compute_meet_prepare(o->meet, &o->made, err);

@@ -26,6 +26,7 @@ struct ho_out_opts {
 	const char *to, *vm, *job;
 	const char *memory;  /* path, as the destination named it */
 	const char *libvirt; /* likewise: "/system" */
+	uint64_t inflight_ns; /* of the memory's stream under way at most; 0: the codec's default */
 };
 /* Before libvirt is told to go: what both ends have. It is ours from then on. */
 void ho_out_content(struct ho_out *o, struct content_set *s);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Jobs addressed to this node: "vm-start", "vm-stop" (how), "vm-migrate" (to, bandwidth, max_downtime_ms,
- * timeout_ms, storage, postcopy_ms, postcopy_passes, no_auto_converge). Those found running at the start were left by a crash: the first two are simply done again,
- * as each step looks before it acts; a migration is looked into. Other kinds of jobs of an earlier life
+ * timeout_ms, storage, postcopy_ms, postcopy_passes, no_auto_converge, inflight_ms). Those found running at the start were left
+ * by a crash: the first two are simply done again, as each step looks before it acts; a migration is looked into. Other kinds of jobs of an earlier life
  * are ended, since what they told about is no more.
  */
 #include <stdlib.h>
@@ -39,18 +39,25 @@ static int run_stop(struct nvm *m, struct core_job *j, struct hci_error *err)
 	return nvm_down(m, how && !strcmp(how, "destroy") ? HCI_VM_STOP_DESTROY : HCI_VM_STOP_SHUTDOWN, err);
 }
 
-static int run_migrate(struct nvm *m, struct core_job *j, bool again, char *result, size_t cap, struct hci_error *err)
+void vm_migrate_opts(const struct core_job *j, struct handover_opts *o)
 {
-	struct handover_opts o = {
+	*o = (struct handover_opts){
 		.to = core_job_arg(j, "to"),
 		.bandwidth = arg_u64(j, "bandwidth"),
 		.timeout_ns = arg_u64(j, "timeout_ms") * NS_PER_MS,
 		.postcopy_ns = arg_u64(j, "postcopy_ms") * NS_PER_MS,
 		.postcopy_passes = (uint32_t)MIN(arg_u64(j, "postcopy_passes"), UINT32_MAX),
+		.inflight_ns = arg_u64(j, "inflight_ms") * NS_PER_MS,
 		.no_auto_converge = arg_u64(j, "no_auto_converge"),
 		.max_downtime_ms = (uint32_t)MIN(arg_u64(j, "max_downtime_ms"), UINT32_MAX),
 	};
+}
 
+static int run_migrate(struct nvm *m, struct core_job *j, bool again, char *result, size_t cap, struct hci_error *err)
+{
+	struct handover_opts o;
+
+	vm_migrate_opts(j, &o);
 	if (!o.to)
 		return err_set(err, HCI_E_INVAL, "VM %s: the job does not say where to migrate to", m->name);
 	return again ? handover_recover(m, o.to, result, cap, err) : handover_run(m, &o, j, result, cap, err);

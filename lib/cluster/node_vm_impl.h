@@ -147,6 +147,8 @@ int nvm_ready(struct nvm *m, struct hci_error *err);
 
 /* So many VMs may leave a node at a time, and so many may come to it. arg: struct node. */
 uint32_t vm_migrations(void *arg);
+/* What the job's arguments ask for; text in it is the job's. to: NULL when it does not say. */
+void vm_migrate_opts(const struct core_job *j, struct handover_opts *o);
 
 /* ---- handover_check.c; all from a fiber ---- */
 

@@ -400,7 +400,9 @@ AT(struct hci_migrate_opts, with_storage, 32);
 AT(struct hci_migrate_opts, postcopy_ms, 36);
 AT(struct hci_migrate_opts, postcopy_passes, 40);
 AT(struct hci_migrate_opts, auto_converge, 44);
-SIZE(struct hci_migrate_opts, 48);
+AT(struct hci_migrate_opts, inflight_ms, 48);
+AT(struct hci_migrate_opts, reserved, 52);
+SIZE(struct hci_migrate_opts, 56);
 
 AT(struct hci_migrate_problem, what, 0);
 AT(struct hci_migrate_problem, why, 64);

@@ -70,6 +70,10 @@ START_TEST(all_that_would_stop_it_is_in_one_list_beforehand)
 	ck_assert_int_eq(hci_vm_migrate(w.client, "v1", &o, NULL, &w.err), HCI_E_INVAL);
 	ck_assert_ptr_nonnull(strstr(w.err.message, "auto_converge"));
 	o.auto_converge = HCI_AUTO_CONVERGE_NEVER;
+	o.inflight_ms = HCI_MIGRATE_INFLIGHT_MAX + 1;
+	ck_assert_int_eq(hci_vm_migrate(w.client, "v1", &o, NULL, &w.err), HCI_E_INVAL);
+	ck_assert_ptr_nonnull(strstr(w.err.message, "inflight_ms"));
+	o.inflight_ms = HCI_MIGRATE_INFLIGHT_MAX;
 	o.to = "n9";
 	ck_assert_int_eq(hci_vm_check_migrate(w.client, "v1", &o, &p, &n, sizeof(*p), &w.err), HCI_E_NOTFOUND);
 	n = ask("v1", "n2", &p);

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a migration's job is told, and what it tells: the texts between programs and the hand-over. */
+#include "cluster/handover_impl.h"
+#include "unit/harness.h"
+
+static void arg(struct rec_job *r, const char *key, const char *value)
+{
+	struct rec_arg *a = &r->args[r->nargs++];
+
+	snprintf(a->key, sizeof(a->key), "%s", key);
+	snprintf(a->value, sizeof(a->value), "%s", value);
+}
+
+START_TEST(each_option_of_the_job_reaches_the_migration)
+{
+	struct rec_job *r = MEM_NEW(struct rec_job);
+	struct core_job j = { .rec = r };
+	struct handover_opts o;
+
+	vm_migrate_opts(&j, &o);
+	ck_assert_ptr_null(o.to);
+	arg(r, "to", "n2");
+	vm_migrate_opts(&j, &o);
+	ck_assert_str_eq(o.to, "n2");
+	ck_assert(!o.bandwidth && !o.timeout_ns && !o.postcopy_ns && !o.postcopy_passes && !o.inflight_ns && !o.no_auto_converge &&
+		  !o.max_downtime_ms);
+	arg(r, "bandwidth", "5000000");
+	arg(r, "timeout_ms", "7");
+	arg(r, "postcopy_ms", "8");
+	arg(r, "postcopy_passes", "3");
+	arg(r, "inflight_ms", "250");
+	arg(r, "no_auto_converge", "1");
+	arg(r, "max_downtime_ms", "40");
+	vm_migrate_opts(&j, &o);
+	ck_assert_uint_eq(o.bandwidth, 5000000);
+	ck_assert_uint_eq(o.timeout_ns, 7 * NS_PER_MS);
+	ck_assert_uint_eq(o.postcopy_ns, 8 * NS_PER_MS);
+	ck_assert_uint_eq(o.postcopy_passes, 3);
+	ck_assert_uint_eq(o.inflight_ns, 250 * NS_PER_MS);
+	ck_assert(o.no_auto_converge);
+	ck_assert_uint_eq(o.max_downtime_ms, 40);
+	mem_free(r);
+}
+END_TEST
+
+static Suite *make_suite(void)
+{
+	Suite *s = suite_create("cluster_migrate");
+	TCase *tc = tcase_create("job");
+
+	tcase_add_test(tc, each_option_of_the_job_reaches_the_migration);
+	suite_add_tcase(s, tc);
+	return s;
+}
+HARNESS_MAIN(make_suite)
