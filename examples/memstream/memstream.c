@@ -28,10 +28,10 @@
 #include <unistd.h>
 
 #define PAGE HCI_MEMSTREAM_PAGE
+#ifndef TRACKER_PAUSE_US
+#define TRACKER_PAUSE_US 0 /* a test makes the two steps of a fault lie apart, and begins many rounds */
 #define FEW 64 /* pages: stop the guest when no more are to be sent */
 #define ROUNDS_MAX 50
-#ifndef TRACKER_PAUSE_US
-#define TRACKER_PAUSE_US 0 /* a test makes the two steps of a fault lie apart */
 #endif
 
 struct guest {
