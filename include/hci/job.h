@@ -25,7 +25,7 @@ struct hci_job_info {
 	char node[HCI_NAME_MAX];  /**< that executes it */
 	char phase[256];          /**< for people */
 	char unit[HCI_NAME_MAX];  /**< of done and total, "bytes", ... */
-	char message[512];        /**< of the error, or the result as JSON */
+	char message[512];        /**< of the error, or the result as JSON; while it runs: figures as JSON, for types that have such (hci_vm_migrate()) */
 	int32_t state;            /**< HCI_JOB_* */
 	int32_t error;            /**< HCI_E_* when failed */
 	uint64_t done, total;     /**< total 0: not known */

@@ -80,7 +80,34 @@ struct hci_migrate_opts {
 
 /**
  * Move a running VM live to another node, its disks' attachment with it. If it fails at any point the VM runs on at the
- * source as before (but see postcopy_ms). As hci_vm_start(). The finished job's message is JSON: "total_ms", "downtime_ms", "io_pause_ms" (how long the disks waited), "bytes". Since 0.1.
+ * source as before (but see postcopy_ms). As hci_vm_start().
+ *
+ * While it runs the job's message is JSON of whole numbers, renewed about every 300 ms; "" before the first:
+ *
+ * - "pass": over the guest's memory, the first is 1
+ * - "remaining": bytes of it that are left to send in this pass
+ * - "dirty_rate": bytes a second that the guest changes
+ * - "downtime_ms": pause of the guest that QEMU expects
+ * - "postcopy": 1: the guest runs at the destination already
+ * - "rate": bytes a second that the path carries
+ * - "bytes", "wire": of QEMU's stream so far, and what went to the other node for them
+ * - "saved": bytes of pages that were not sent, an object by class: "zero" (all zeroes), "same" (as a page of this stream), "ref" (as
+ *   what the destination has), "delta" (only what changed was sent), "new" and "raw" (by compression)
+ *
+ * Of the finished job it is JSON, too. What is not known is 0 or not there (after a restart of the service amid it):
+ *
+ * - "total_ms", "downtime_ms", "bytes": of the migration, of the guest's pause, of QEMU's stream, as libvirt has them
+ * - "io_pause_ms": how long the guest's disks waited
+ * - "postcopy": 1, only if it went on as post-copy
+ * - "memory_ms": from the first byte that QEMU wrote until the other QEMU had the last
+ * - "wire": bytes that went to the other node for its memory
+ * - "codec_cpu_ms": processor time of the codec at the source
+ * - "refused": references to what the destination turned out not to have: these pages were sent after all
+ * - "coming": references to pages that were on their way with another migration
+ * - "aside": two numbers: messages that went lightly compressed, and plain, as the link was faster than the codec
+ * - "pages": how many pages of the stream were of each class, an object: names as in "saved"
+ *
+ * Since 0.1.
  */
 HCI_API int hci_vm_migrate(hci_cluster *c, const char *name, const struct hci_migrate_opts *opts, hci_job **job,
 			   struct hci_error *err);

@@ -161,6 +161,7 @@ static bool tell_progress(struct handover_out *o, struct core_job *j)
 		 p.postcopy ? "memory follows the guest" : "copying memory", (unsigned long long)p.pass, (unsigned long long)(p.remaining / 1000000),
 		 (unsigned long long)(p.dirty_rate / 1000000), (unsigned long long)(st.memory.rate / 1000000),
 		 (unsigned long long)saved, (unsigned long long)p.downtime_ms);
+	handover_figures(&p, &st, j->rec->message, sizeof(j->rec->message));
 	return core_job_progress(j, p.done, p.total, p.total ? phase : "copying memory");
 }
 

@@ -192,6 +192,31 @@ int handover_lost(struct nvm *m, struct handover_out *o, struct hci_error *err)
 	return err_set(err, HCI_E_FENCED, "VM %s: node %s lost its right to run it during the migration", m->name, m->n->name);
 }
 
+uint64_t handover_saved(const struct mst_stats *s, unsigned class)
+{
+	uint64_t bytes = s->pages[class] * MST_PAGE;
+
+	return bytes > s->wire_of[class] ? bytes - s->wire_of[class] : 0;
+}
+
+void handover_figures(const struct compute_progress *p, const struct ho_stat *st, char *out, size_t cap)
+{
+	const struct mst_stats *s = &st->memory;
+	struct buf b = BUF_INIT;
+
+	buf_printf(&b, "{\"pass\":%llu,\"remaining\":%llu,\"dirty_rate\":%llu,\"downtime_ms\":%llu,\"postcopy\":%d",
+		   (unsigned long long)p->pass, (unsigned long long)p->remaining, (unsigned long long)p->dirty_rate,
+		   (unsigned long long)p->downtime_ms, p->postcopy);
+	buf_printf(&b, ",\"rate\":%llu,\"bytes\":%llu,\"wire\":%llu,\"saved\":{", (unsigned long long)s->rate,
+		   (unsigned long long)s->in, (unsigned long long)s->wire);
+	for (unsigned i = 0; i < MST_OTHER; i++)
+		buf_printf(&b, "%s\"%s\":%llu", i ? "," : "", mst_class_name(i), (unsigned long long)handover_saved(s, i));
+	buf_printf(&b, "}}");
+	/* Half of it is of no use to a program. */
+	snprintf(out, cap, "%.*s", b.failed || b.len >= cap ? 0 : (int)b.len, b.data ? (const char *)b.data : "");
+	buf_free(&b);
+}
+
 void handover_result(const struct finished *f, const struct ho_stat *st, char *out, size_t cap)
 {
 	const struct mst_stats *s = st ? &st->memory : NULL;

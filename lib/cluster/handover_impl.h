@@ -61,6 +61,10 @@ void handover_cancel(struct nvm *m, const char *to);
 void handover_restore(struct nvm *m, struct handover_out *o);
 /* Another node took the VM while we could not renew our right to it. */
 int handover_lost(struct nvm *m, struct handover_out *o, struct hci_error *err);
+/* Bytes of pages of a class that did not have to be sent. */
+uint64_t handover_saved(const struct mst_stats *s, unsigned class);
+/* JSON, while it runs: include/hci/vm.h names the members. */
+void handover_figures(const struct compute_progress *p, const struct ho_stat *st, char *out, size_t cap);
 /* st: NULL when it is not known. */
 void handover_result(const struct finished *f, const struct ho_stat *st, char *out, size_t cap);
 

@@ -58,6 +58,7 @@ int vm_storage_follow(struct node *n, struct core_job *j, const struct rec_vm *v
 	int rc = v && r ? 0 : err_set(err, HCI_E_NOMEM, "out of memory");
 
 	snprintf(j->rec->unit, sizeof(j->rec->unit), "copies");
+	*j->rec->message = '\0'; /* the memory's figures are over */
 	j->rec->done = j->rec->total = 0;
 	for (uint32_t i = 0; i < vm->ndisks && !rc; i++) {
 		char id[HCI_NAME_MAX];

@@ -43,12 +43,40 @@ START_TEST(each_option_of_the_job_reaches_the_migration)
 }
 END_TEST
 
+START_TEST(its_figures_are_numbers_under_names)
+{
+	static const struct compute_progress p = { .pass = 3, .remaining = 1000, .dirty_rate = 2000, .downtime_ms = 70, .postcopy = true };
+	struct ho_stat st = { .memory = { .in = 500000, .wire = 40000, .rate = 9000 } };
+	char text[REC_TEXT_MAX], cut[64];
+
+	st.memory.pages[MST_ZERO] = 10;
+	st.memory.wire_of[MST_ZERO] = 20;
+	st.memory.pages[MST_DELTA] = 2;
+	st.memory.wire_of[MST_DELTA] = 192;
+	st.memory.pages[MST_RAW] = 1;
+	st.memory.wire_of[MST_RAW] = 4104; /* more than the page */
+	handover_figures(&p, &st, text, sizeof(text));
+	ck_assert_str_eq(text, "{\"pass\":3,\"remaining\":1000,\"dirty_rate\":2000,\"downtime_ms\":70,\"postcopy\":1,\"rate\":9000,"
+			       "\"bytes\":500000,\"wire\":40000,\"saved\":{\"zero\":40940,\"same\":0,\"ref\":0,\"delta\":8000,"
+			       "\"new\":0,\"raw\":0}}");
+	handover_figures(&p, &st, cut, sizeof(cut));
+	ck_assert_str_eq(cut, "");
+	/* The largest numbers fit a job's message. */
+	memset(&st.memory, 0xff, sizeof(st.memory));
+	memset(st.memory.wire_of, 0, sizeof(st.memory.wire_of));
+	handover_figures(&(struct compute_progress){ UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, true }, &st,
+			 text, sizeof(text));
+	ck_assert_int_eq(text[strlen(text) - 1], '}');
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *s = suite_create("cluster_migrate");
 	TCase *tc = tcase_create("job");
 
 	tcase_add_test(tc, each_option_of_the_job_reaches_the_migration);
+	tcase_add_test(tc, its_figures_are_numbers_under_names);
 	suite_add_tcase(s, tc);
 	return s;
 }
