@@ -20,7 +20,7 @@ struct hci_node_opts {
 	const char *run_dir;     /**< for export sockets and console logs, made when it is not there (its parent must be); not looked at
 					without libvirt_uri; NULL: "/run/hci" */
 	const char *libvirt_uri; /**< of this machine, such as "qemu:///system"; NULL: this node runs no VMs */
-	uint32_t copy_depth;     /**< requests of rebuilds and scrubs that a disk works on at a time while users have some; 0: 2 */
+	uint32_t copy_depth;     /**< requests of rebuilds that a disk works on at a time while users have some; 0: 2 */
 	uint32_t ram_disks;      /**< 1: disks and write logs on a tmpfs are taken, which end with the machine's power: for tests only */
 };
 #define HCI_NODE_OPTS_INIT { (uint32_t)sizeof(struct hci_node_opts), 0, NULL, NULL, NULL, NULL, 0, 0 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Users before copies before scrub. A disk takes what it is given: a queue of large copies in it is a queue that each
+ * Users before copies. (The scrub is the disk's own and makes way for both by itself: scrub.c.) A disk takes what it is given: a queue of large copies in it is a queue that each
  * small request of a user stands behind. So of those that come second only a few are let through at a time as long as
  * users have requests, more when they have none; what waits, waits here. A few always go, so nothing waits for ever.
  *
@@ -16,7 +16,7 @@
 
 struct lane {
 	struct env *e;
-	struct list waiting[LANE_CLASSES];
+	struct list waiting; /* copies */
 	uint32_t users, others; /* at the disk */
 	uint32_t busy;
 	uint64_t last_user;
@@ -29,33 +29,16 @@ static uint32_t limit(const struct lane *l)
 	return l->users || env_now(l->e) < l->last_user + RECENT ? l->busy : LANE_IDLE;
 }
 
-static struct list *next(struct lane *l)
-{
-	for (unsigned c = LANE_USER + 1; c < LANE_CLASSES; c++)
-		if (!list_empty(&l->waiting[c]))
-			return list_pop(&l->waiting[c]);
-	return NULL;
-}
-
-static bool any_waits(const struct lane *l)
-{
-	bool any = false;
-
-	for (unsigned c = LANE_USER + 1; c < LANE_CLASSES; c++)
-		any |= !list_empty(&l->waiting[c]);
-	return any;
-}
-
 static void kick(struct lane *l)
 {
 	struct list *n;
 
-	while (l->others < limit(l) && (n = next(l))) {
+	while (l->others < limit(l) && (n = list_pop(&l->waiting))) {
 		l->others++;
 		list_entry(n, struct lane_item, link)->go(list_entry(n, struct lane_item, link));
 	}
 	/* Users may be gone in a moment: then more. */
-	if (any_waits(l) && !env_timer_armed(&l->timer))
+	if (!list_empty(&l->waiting) && !env_timer_armed(&l->timer))
 		env_timer_arm(l->e, &l->timer, env_now(l->e) + RECENT);
 }
 
@@ -77,8 +60,7 @@ struct lane *lane_new(struct env *e, uint32_t busy)
 		return NULL;
 	l->e = e;
 	l->busy = busy ? busy : LANE_BUSY;
-	for (unsigned c = 0; c < LANE_CLASSES; c++)
-		list_init(&l->waiting[c]);
+	list_init(&l->waiting);
 	env_timer_init(&l->timer, timer_fn);
 	return l;
 }
@@ -96,7 +78,7 @@ void lane_close(struct lane *l)
 	if (!l)
 		return;
 	env_timer_disarm(l->e, &l->timer);
-	while ((n = next(l)))
+	while ((n = list_pop(&l->waiting)))
 		list_entry(n, struct lane_item, link)->refuse(list_entry(n, struct lane_item, link));
 	l->closed = true;
 	maybe_free(l);
@@ -112,7 +94,7 @@ void lane_submit(struct lane *l, struct lane_item *x)
 		return;
 	}
 	list_init(&x->link);
-	list_push(&l->waiting[x->class_], &x->link);
+	list_push(&l->waiting, &x->link);
 	kick(l);
 }
 
@@ -128,6 +110,6 @@ void lane_end(struct lane_item *x)
 	}
 	if (l->closed)
 		maybe_free(l);
-	else if (any_waits(l))
+	else if (!list_empty(&l->waiting))
 		kick(l);
 }

@@ -12,7 +12,6 @@
 enum lane_class {
 	LANE_USER,
 	LANE_COPY,  /* rebuild and resync */
-	LANE_SCRUB,
 	LANE_CLASSES,
 };
 

@@ -195,7 +195,6 @@ enum repl_op_kind {
 #define REPL_F_CLASS_SHIFT 8
 #define REPL_F_CLASS (0xffu << REPL_F_CLASS_SHIFT)
 #define REPL_F_COPY (1u << REPL_F_CLASS_SHIFT)
-#define REPL_F_SCRUB (2u << REPL_F_CLASS_SHIFT)
 /* Of the disk itself: does not count as somebody's request when it makes way for them. */
 #define REPL_F_BACKGROUND 8u
 /* Of a READ on behalf of an opening that somebody else asks for, who may come when its owner has given up and gone on:

@@ -2,7 +2,8 @@
 /*
  * The scrub: reads all that the segments hold, a piece at a time, and compares it with its checksums, so that
  * rot is found while another replica still has what it ate. A pass is spread over half the period, or goes at
- * the full rate when somebody asked for it; it makes way for others' requests; where it is survives a
+ * the full rate when somebody asked for it; it makes way for the requests of users and for copies (pause_for(): this, and not lane.c, is what
+ * keeps it back, as it is no request of anybody's); where it is survives a
  * restart. What it finds is kept in a list, from which the volume's writer takes it (repl_rotten) and repairs it:
  * a disk alone has nothing to repair it with.
  *

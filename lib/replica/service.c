@@ -496,7 +496,7 @@ static void tell_share(struct repl_service *s, const struct svc_disk *x)
 	uuid_print(&x->uuid, id);
 	snprintf(label, sizeof(label), "disk=\"%s\"", id);
 	metric_set(metrics_gauge(m, "hci_replica_copy_depth",
-				 "Requests of rebuilds and scrubs that a disk works on at a time while users have some.", label),
+				 "Requests of rebuilds that a disk works on at a time while users have some.", label),
 		   lane_share(x->lane));
 }
 
