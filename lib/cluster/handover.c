@@ -249,7 +249,8 @@ static int migrate(struct nvm *m, struct handover_out *o, struct core_job *j, st
 	struct env *e = m->n->e;
 	struct vm_thread t;
 	bool dead = false;
-	uint64_t told = 0;
+	/* Somewhat early: it is looked at now and then only. */
+	uint64_t post = o->cm.postcopy_ns ? env_now(e) + o->cm.postcopy_ns - MIN(o->cm.postcopy_ns, AGAIN) : UINT64_MAX, told = 0;
 	int rc;
 
 	o->limit = o->cm.timeout_ns ? env_now(e) + o->cm.timeout_ns : UINT64_MAX;
@@ -262,6 +263,8 @@ static int migrate(struct nvm *m, struct handover_out *o, struct core_job *j, st
 		if (dead || m->cancel || m->n->stopping)
 			atomic_store(&o->cancel, true);
 		look_after(m, o);
+		if (env_now(e) >= post && o->path)
+			ho_out_hurry(o->path);
 		if (in_postcopy(o))
 			handover_commit(m, o);
 		limit(m, o);

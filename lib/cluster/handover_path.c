@@ -314,6 +314,15 @@ void ho_out_limit(struct ho_out *o, uint64_t bytes_per_s)
 			memory_path_limit(c->mp, bytes_per_s);
 }
 
+void ho_out_hurry(struct ho_out *o)
+{
+	struct carried *c;
+
+	list_for_each(c, &o->side.relays, link)
+		if (c->mp)
+			memory_path_hurry(c->mp);
+}
+
 void ho_out_stat(const struct ho_out *o, struct ho_stat *out)
 {
 	struct carried *c;

@@ -47,6 +47,8 @@ struct ho_stat {
 };
 /* Bytes a second of memory that go to the other node at most; 0: as many as it takes. At any time. */
 void ho_out_limit(struct ho_out *o, uint64_t bytes_per_s);
+/* The guest runs over there before its memory is there: no page waits for what other migrations bring. */
+void ho_out_hurry(struct ho_out *o);
 void ho_out_stat(const struct ho_out *o, struct ho_stat *out);
 
 /* ---- destination ---- */

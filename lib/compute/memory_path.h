@@ -33,6 +33,8 @@ struct memory_path *memory_path_out(struct env *e, struct env_conn *sock, struct
 struct memory_path *memory_path_in(struct env *e, struct rpc_stream *s, const char *addr, const struct memory_path_opts *o);
 /* Bytes a second that go to the other node at most; 0: as many as it takes. At any time. */
 void memory_path_limit(struct memory_path *p, uint64_t bytes_per_s);
+/* Source: no page waits for what other migrations bring any more. */
+void memory_path_hurry(struct memory_path *p);
 void memory_path_stats(const struct memory_path *p, struct mst_stats *out);
 /* Source: from QEMU's first byte to its last, or until the other QEMU had that. */
 uint64_t memory_path_ns(const struct memory_path *p);

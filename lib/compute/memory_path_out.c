@@ -90,6 +90,14 @@ static void pump(struct memory_path *p)
 		memory_path_pause(p, false);
 }
 
+void memory_path_hurry(struct memory_path *p)
+{
+	if (!p->enc)
+		return;
+	mst_enc_hurry(p->enc);
+	pump(p);
+}
+
 static void run_task(struct env_task *t)
 {
 	struct memory_path *p = container_of(t, struct memory_path, task);

@@ -33,6 +33,7 @@ struct subject {
 	const uint32_t *number; /* by provider */
 	uint16_t index;
 	uint32_t own; /* slot with what was last sent for this place */
+	bool hurry;
 };
 
 void mplan_reset(struct mplan *p)
@@ -147,7 +148,7 @@ static bool reference(struct classifier *cl, const struct subject *s, struct emi
 		int has = p->lookup && !worth_pausing(&cl->worth[i]) ? p->lookup(p->ctx, s->quick, s->number[i], &token) :
 								       MST_HAS_NOT;
 
-		if (has == MST_HAS_NOT || (has == MST_COMES && (found || worth_pausing(&cl->worth_waiting[i]))))
+		if (has == MST_HAS_NOT || (has == MST_COMES && (found || s->hurry || worth_pausing(&cl->worth_waiting[i]))))
 			continue;
 		found = has;
 		*out = (struct emit_page){ .op = OP_REF, .provider = (uint8_t)(i | (has == MST_COMES ? REF_COMES : 0)),
@@ -259,7 +260,7 @@ static bool worth_keeping(const struct classifier *cl, const struct subject *s, 
 static void one_page(struct classifier *cl, struct batch *b, const struct piece *piece, uint16_t index, struct mplan *p)
 {
 	struct subject s = { .page = b->raw + b->pages[index], .quick = b->quick[index], .batch = b->seq, .index = index,
-			     .number = b->number,
+			     .number = b->number, .hurry = p->hurry,
 			     .key = mirror_key(piece->region, piece->addr) };
 	struct emit_page out = { .op = OP_NULL };
 	uint8_t strong[MST_STRONG];

@@ -22,6 +22,7 @@ struct mplan {
 	uint64_t bytes[MST_CLASSES]; /* before packing */
 	uint32_t coming;             /* references to pages that another stream brings */
 	enum aside_step step;        /* how much is to be done */
+	bool hurry;                  /* no references that wait */
 	bool whole;                  /* the bytes go as they are: nothing else of it matters */
 	bool refs;                   /* some page is a reference: the batch is kept */
 };

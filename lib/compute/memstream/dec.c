@@ -240,6 +240,15 @@ static int take_end(struct mst_dec *d, const uint8_t *p, size_t len, struct hci_
 	return 0;
 }
 
+static int take_hurry(struct mst_dec *d, size_t len, struct hci_error *err)
+{
+	if (len != 1)
+		return err_set(err, HCI_E_PROTO, "memory stream: malformed message of type %u from the peer", MST_HURRY);
+	d->hurry = true;
+	d->look_at = dec_now(d);
+	return 0;
+}
+
 int mst_dec_take(struct mst_dec *d, const void *data, size_t len, struct hci_error *err)
 {
 	struct hci_error why;
@@ -260,6 +269,8 @@ int mst_dec_take(struct mst_dec *d, const void *data, size_t len, struct hci_err
 		rc = take_data(d, p, len, &why);
 	else if (p[0] == MST_PAGES)
 		rc = take_pages(d, p, len, &why);
+	else if (p[0] == MST_HURRY)
+		rc = take_hurry(d, len, &why);
 	else if (p[0] == MST_END)
 		rc = take_end(d, p, len, &why);
 	else

@@ -80,6 +80,7 @@ struct mst_dec {
 	pthread_mutex_t lock;
 	pthread_cond_t work;
 	bool stop, hello_got, applying, ended, end_acked;
+	bool hurry; /* nothing waits for other streams */
 	struct hci_error error;
 
 	struct list jobs, ready, control;

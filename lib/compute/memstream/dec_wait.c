@@ -28,8 +28,8 @@ void dec_wait_begin(struct mst_dec *d, struct job *j)
 	uint64_t now = dec_now(d);
 
 	j->until = now + d->o.wait_ns;
-	if (!d->n_waiting++)
-		d->look_at = now + LOOK;
+	if (!d->n_waiting++ || d->hurry)
+		d->look_at = d->hurry ? now : now + LOOK;
 	d->stats.coming += j->waits;
 }
 
@@ -75,7 +75,7 @@ static void give_up(struct job *j)
 
 static void look(struct mst_dec *d, struct job *j)
 {
-	bool late = dec_now(d) >= j->until, gone;
+	bool late = d->hurry || dec_now(d) >= j->until, gone;
 	uint32_t left, waited = j->waits, found = 0;
 	uint64_t came = dec_wait_came(d, &left);
 

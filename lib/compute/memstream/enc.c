@@ -365,6 +365,21 @@ void mst_enc_stats(struct mst_enc *e, struct mst_stats *out)
 	pthread_mutex_unlock(&e->lock);
 }
 
+void mst_enc_hurry(struct mst_enc *e)
+{
+	struct mst_msg *m;
+
+	pthread_mutex_lock(&e->lock);
+	m = e->hurry || e->error.code ? NULL : mst_msg_new(1);
+	if (m) {
+		m->data[0] = MST_HURRY;
+		list_push(&e->control, &m->link);
+	}
+	/* Without memory for it what is on its way waits as it would have. */
+	e->hurry = true;
+	pthread_mutex_unlock(&e->lock);
+}
+
 void mst_enc_set_inflight(struct mst_enc *e, uint64_t ns)
 {
 	pthread_mutex_lock(&e->lock);

@@ -170,6 +170,7 @@ static void pack_one(struct mst_enc *e, struct enc_worker *w)
 	struct batch *b = list_entry(list_pop(&e->todo), struct batch, link);
 	uint64_t cpu = cpu_now(), from, computed;
 	uint32_t codecs = e->codecs;
+	bool hurry = e->hurry;
 	struct mst_msg *m = NULL;
 	int rc = 0, level;
 
@@ -180,6 +181,7 @@ static void pack_one(struct mst_enc *e, struct enc_worker *w)
 	pthread_mutex_unlock(&e->lock);
 	mplan_reset(&w->plan);
 	w->plan.step = b->step;
+	w->plan.hurry = hurry;
 	if (!batch_pages(b, b->step == ASIDE_PLAIN ? NULL : e->o.hash))
 		rc = HCI_E_NOMEM;
 

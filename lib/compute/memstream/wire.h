@@ -14,7 +14,7 @@
 #define MST_PAGES_MAX 128              /* pages in one answer */
 #define MST_JOBS_MAX 4096u             /* data messages that are not acknowledged */
 
-enum mst_type { MST_HELLO = 1, MST_DATA, MST_END, MST_PAGES, MST_ACK, MST_NEED };
+enum mst_type { MST_HELLO = 1, MST_DATA, MST_END, MST_PAGES, MST_ACK, MST_NEED, MST_HURRY };
 
 struct mst_hello {
 	bool decoder;

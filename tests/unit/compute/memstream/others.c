@@ -283,6 +283,41 @@ START_TEST(a_page_that_never_comes_is_asked_for)
 }
 END_TEST
 
+/* As in post-copy, where a guest may wait for the page. */
+START_TEST(in_a_hurry_nobody_waits)
+{
+	struct place p;
+	struct lane l[2] = { 0 };
+	struct mst_stats src, dst;
+	uint64_t coming;
+
+	waiting(&p, l);
+	alone(&l[1]);
+	ck_assert_uint_eq(l[1].asked, 0);
+	stats(&l[1], &src, &dst);
+	coming = src.coming;
+	ck_assert_uint_gt(coming, 0);
+	mst_enc_hurry(l[1].e);
+	mst_enc_hurry(l[1].e);
+	alone(&l[1]);
+	ck_assert_uint_gt(l[1].asked, 0);
+	ck_assert_uint_eq(l[1].out, l[1].g.b.len);
+	lane_free(&l[1]);
+	/* Nor is anything referred to that is on its way. */
+	lane_init(&l[1], &p, NULL);
+	mst_enc_hurry(l[1].e);
+	text_stream(&l[1].g, 1, PAGES);
+	alone(&l[1]);
+	stats(&l[1], &src, &dst);
+	ck_assert_uint_eq(src.coming, 0);
+	alone(&l[0]);
+	ck_assert_uint_eq(l[0].out, l[0].g.b.len);
+	lane_free(&l[0]);
+	lane_free(&l[1]);
+	place_free(&p);
+}
+END_TEST
+
 START_TEST(nobody_waits_for_one_that_was_cancelled)
 {
 	struct place p;
@@ -549,6 +584,7 @@ static Suite *suite(void)
 	tcase_add_test(t, a_page_that_another_brings_is_waited_for);
 	tcase_add_test(t, what_waits_does_not_hold_back_what_others_wait_for);
 	tcase_add_test(t, a_page_that_never_comes_is_asked_for);
+	tcase_add_test(t, in_a_hurry_nobody_waits);
 	tcase_add_test(t, nobody_waits_for_one_that_was_cancelled);
 	tcase_add_test(t, another_page_of_the_same_quick_hash_is_refused);
 	tcase_add_test(t, those_who_wait_for_each_other_are_freed);
