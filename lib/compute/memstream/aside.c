@@ -60,16 +60,14 @@ static enum aside_step decide(struct aside *a, uint32_t bytes, uint32_t behind, 
 {
 	uint64_t rate = credit_rate(&a->link), full = scaled(a->full_ns, bytes, ASIDE_UNIT), plain, line;
 
-	if (!full)
-		return ASIDE_FULL;
 	if (waited > STUCK) {
 		/* What it carried a while ago is no guide any more. */
 		a->link.max[0] = a->link.max[1] = 0;
 		a->probe_at = now + PROBE_FIRST / 4;
 		return ASIDE_FULL;
 	}
-	if (!rate)
-		return probe(a, waited, now);
+	if (!rate || !full)
+		return rate || full ? probe(a, waited, now) : ASIDE_FULL;
 	plain = scaled(bytes, NS_PER_S, rate);
 	line = scaled(a->link.flying, NS_PER_S, rate);
 	if (plain <= full + (a->last == ASIDE_PLAIN ? full / 2 : 0)) {
@@ -117,20 +115,29 @@ void aside_received(struct aside *a, uint32_t wire, uint64_t now, const struct c
 	credit_arrived(&a->link, wire, now, mark);
 }
 
-void aside_taken(struct aside *a, enum aside_step step, uint32_t bytes, bool idle, uint64_t oldest, uint64_t now)
+static void spell(struct aside *a, uint64_t from)
+{
+	a->spell.from = from;
+	a->spell.bytes = a->spell.wire = a->spell.n = 0;
+}
+
+void aside_taken(struct aside *a, enum aside_step step, uint32_t bytes, uint32_t wire, bool idle, uint64_t oldest, uint64_t now)
 {
 	uint64_t took;
 
 	if (idle || step != ASIDE_FULL || !a->spell.from || late(a, oldest, now) > HELD_UP) {
-		a->spell.from = idle ? 0 : now;
-		a->spell.bytes = a->spell.n = 0;
+		spell(a, idle ? 0 : now);
 		return;
 	}
 	a->spell.bytes += bytes;
+	a->spell.wire += wire;
 	if (++a->spell.n < SPELL)
 		return;
-	took = scaled(now - a->spell.from, ASIDE_UNIT, a->spell.bytes);
-	a->full_ns = a->full_ns ? (3 * a->full_ns + took) / 4 : took;
-	a->spell.from = now;
-	a->spell.bytes = a->spell.n = 0;
+	took = now - a->spell.from;
+	/* Where the link took much of it, it says nothing of all else. */
+	if (scaled(a->spell.wire, NS_PER_S, credit_rate(&a->link)) <= took / 2) {
+		took = scaled(took, ASIDE_UNIT, a->spell.bytes);
+		a->full_ns = a->full_ns ? (3 * a->full_ns + took) / 4 : took;
+	}
+	spell(a, now);
 }

@@ -11,7 +11,7 @@
  * A batch of plain pages takes its bytes by the link's rate. If that is less than full_ns they go as they are; if it is a few
  * times as much they do while nothing is in line for the link, so that link and processors both have something to do.
  *
- * Small messages say little of what a link carries, and one that was never filled is taken for slower than it is. So now and
+ * Small messages say little of what a link carries, and one that was never filled is taken for slower than it is. So at first and now and
  * then, with nothing in line, a batch of plain pages goes to see: seldom, while it turns out that it was in vain.
  *
  * What the two ends know of each other does not depend on any of it: pages that went plain are in no slot and claimed by nobody, and what
@@ -45,7 +45,7 @@ struct aside {
 	struct credit link;
 	uint64_t full_ns;  /* for ASIDE_UNIT bytes; 0: not known yet */
 	struct {
-		uint64_t from, bytes; /* from 0: none begun */
+		uint64_t from, bytes, wire; /* from 0: none begun */
 		uint32_t n;
 	} spell;               /* of batches that were done in full, one after the other */
 	uint64_t plain_since;  /* 0: not plain */
@@ -67,6 +67,6 @@ void aside_ready(struct aside *a, uint32_t wire, uint64_t now, struct credit_mar
 void aside_held(struct aside *a, uint64_t now, struct credit_mark *mark);
 void aside_received(struct aside *a, uint32_t wire, uint64_t now, const struct credit_mark *mark);
 /* The other VMM has a batch's bytes. idle: nothing else is on its way or waits. */
-void aside_taken(struct aside *a, enum aside_step step, uint32_t bytes, bool idle, uint64_t oldest, uint64_t now);
+void aside_taken(struct aside *a, enum aside_step step, uint32_t bytes, uint32_t wire, bool idle, uint64_t oldest, uint64_t now);
 
 #endif

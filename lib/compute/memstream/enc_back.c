@@ -156,7 +156,7 @@ static int take_ack(struct mst_enc *e, const uint8_t *p, size_t len, struct hci_
 		e->acked++;
 		e->acked_bytes += b->len;
 		credit_arrived(&e->credit, b->wire, now, &b->mark);
-		aside_taken(&e->aside, b->step, b->len, list_empty(&e->flight) && !e->n_todo, enc_oldest(e), now);
+		aside_taken(&e->aside, b->step, b->len, b->wire, list_empty(&e->flight) && !e->n_todo, enc_oldest(e), now);
 		if (e->cl)
 			classifier_acked(e->cl, b);
 		enc_recycle(e, b);

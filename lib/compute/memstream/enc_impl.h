@@ -68,12 +68,15 @@ struct mst_enc {
 	struct mst_packer *packer; /* for answers to page requests */
 	struct credit credit;
 	struct aside aside;
+	uint32_t aside_lately; /* counts up by ASIDE_WEIGHT for each batch for which less was done, down by one for the others */
 	struct mst_stats stats;
 	struct enc_worker *workers;
 	uint32_t n_workers; /* threads; with none workers[0] is the owner's */
 };
 
 #define LEVEL_FIRST 3 /* of compression */
+#define ASIDE_WEIGHT 4u
+#define ASIDE_MOST 64u
 
 /* With the lock held, all of them. */
 int enc_fail(struct mst_enc *e, int code, const char *what);

@@ -146,6 +146,9 @@ static int choose_level(struct mst_enc *e)
 {
 	if (e->o.level)
 		return e->o.level;
+	/* Where processors are what there is too little of, time is not for higher levels. One batch is only a look at the link. */
+	if (e->aside_lately > ASIDE_WEIGHT && e->level > LEVEL_FIRST)
+		e->level = LEVEL_FIRST;
 	if (e->level_wait) {
 		e->level_wait--;
 		return e->level;
@@ -154,7 +157,7 @@ static int choose_level(struct mst_enc *e)
 		e->level--;
 		e->level_wait = 2;
 	} else if (e->n_unsent > e->n_workers && e->level < MST_LEVELS &&
-		   (e->level < LEVEL_FIRST || !crowded(e, CROWD_MORE))) {
+		   (e->level < LEVEL_FIRST || (!crowded(e, CROWD_MORE) && e->aside_lately <= ASIDE_WEIGHT))) {
 		e->level++;
 		e->level_wait = 4;
 	} else if (!e->n_unsent && e->n_todo > e->n_workers + 1 && e->level > 1) {
@@ -178,6 +181,10 @@ static void pack_one(struct mst_enc *e, struct enc_worker *w)
 	/* Without workers nothing is done by the clock. */
 	b->step = e->n_workers || e->o.aside ? aside_choose(&e->aside, b->seq, b->len, e->n_todo - 1, enc_oldest(e), enc_now(e)) :
 					       ASIDE_FULL;
+	if (b->step != ASIDE_FULL)
+		e->aside_lately = MIN(e->aside_lately + ASIDE_WEIGHT, ASIDE_MOST);
+	else
+		e->aside_lately -= e->aside_lately > 0;
 	pthread_mutex_unlock(&e->lock);
 	mplan_reset(&w->plan);
 	w->plan.step = b->step;
