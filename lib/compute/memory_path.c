@@ -62,6 +62,8 @@ void memory_path_limit(struct memory_path *p, uint64_t bytes_per_s)
 	if (p->limit.rate)
 		refill(p, env_now(p->e));
 	p->limit.rate = bytes_per_s;
+	if (p->enc)
+		mst_enc_set_limited(p->enc, bytes_per_s != 0);
 	p->limit.at = env_now(p->e);
 	p->limit.tokens = MIN(p->limit.tokens, bytes_per_s ? burst(p) : 0);
 	env_timer_disarm(p->e, &p->limit.timer);

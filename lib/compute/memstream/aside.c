@@ -62,8 +62,11 @@ static enum aside_step decide(struct aside *a, uint32_t bytes, uint32_t behind, 
 
 	if (waited > STUCK) {
 		/* What it carried a while ago is no guide any more. */
-		a->link.max[0] = a->link.max[1] = 0;
-		a->probe_at = now + PROBE_FIRST / 4;
+		if (rate) {
+			a->link.max[0] = a->link.max[1] = 0;
+			a->probe_at = now + a->probe_wait;
+			a->probe_wait = MIN(a->probe_wait * 2, PROBE_MOST);
+		}
 		return ASIDE_FULL;
 	}
 	if (!rate || !full)

@@ -365,6 +365,13 @@ void mst_enc_stats(struct mst_enc *e, struct mst_stats *out)
 	pthread_mutex_unlock(&e->lock);
 }
 
+void mst_enc_set_limited(struct mst_enc *e, bool limited)
+{
+	pthread_mutex_lock(&e->lock);
+	e->limited = limited;
+	pthread_mutex_unlock(&e->lock);
+}
+
 void mst_enc_hurry(struct mst_enc *e)
 {
 	struct mst_msg *m;

@@ -42,7 +42,8 @@ struct mst_enc {
 	pthread_mutex_t lock; /* over all below, but for what says otherwise */
 	pthread_cond_t work;  /* for workers: a batch in todo, a turn, the end */
 	bool stop, finished, end_sent, end_acked, hello_got, feeding;
-	bool hurry; /* no reference waits */
+	bool hurry;   /* no reference waits */
+	bool limited; /* the carrier is */
 	struct hci_error error; /* code 0: none */
 
 	struct batch *cur;

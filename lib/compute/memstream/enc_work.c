@@ -179,8 +179,9 @@ static void pack_one(struct mst_enc *e, struct enc_worker *w)
 
 	list_push(&e->flight, &b->link);
 	/* Without workers nothing is done by the clock. */
-	b->step = e->n_workers || e->o.aside ? aside_choose(&e->aside, b->seq, b->len, e->n_todo - 1, enc_oldest(e), enc_now(e)) :
-					       ASIDE_FULL;
+	b->step = e->o.aside || (e->n_workers && !e->limited) ?
+			  aside_choose(&e->aside, b->seq, b->len, e->n_todo - 1, enc_oldest(e), enc_now(e)) :
+			  ASIDE_FULL;
 	if (b->step != ASIDE_FULL)
 		e->aside_lately = MIN(e->aside_lately + ASIDE_WEIGHT, ASIDE_MOST);
 	else

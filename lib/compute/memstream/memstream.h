@@ -206,6 +206,8 @@ bool mst_enc_done(struct mst_enc *e);
 /* 0, or the error that ended it. */
 int mst_enc_status(struct mst_enc *e, struct hci_error *err);
 void mst_enc_stats(struct mst_enc *e, struct mst_stats *out);
+/* The carrier sends no faster than somebody set: then bytes are what counts, and pages do not go as they are. */
+void mst_enc_set_limited(struct mst_enc *e, bool limited);
 /* From now on no reference waits for what another stream brings, at neither side: a guest may be waiting for the page. */
 void mst_enc_hurry(struct mst_enc *e);
 /* Change the time's worth in flight of a running encoder. */
