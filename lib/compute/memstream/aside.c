@@ -6,8 +6,13 @@
 #define HELD_UP (15 * NS_PER_MS)    /* a message that takes longer than that, and the path's latency: the link has a queue */
 #define STUCK (60 * NS_PER_MS)      /* ... and that: it is not what it was */
 #define MIX 4u                      /* times full_ns that a plain batch may take on a link which would have nothing to do */
-#define PROBE_FIRST NS_PER_S        /* until the next one, after one in vain; then twice as long */
-#define PROBE_MOST (8 * NS_PER_S)
+#define LARGE (128u << 10)          /* messages that say what the link carries */
+#define ENOUGH (1400u << 10)        /* bytes of them to know it */
+#define LATELY (4u << 20)           /* ... that count */
+#define KNOWN (2 * NS_PER_S)        /* for so long */
+#define PROBE 3u                    /* batches */
+#define PROBE_FIRST (4 * NS_PER_S)  /* until the next look, after one in vain; then twice as long */
+#define PROBE_MOST (16 * NS_PER_S)
 #define PLAIN_MOST NS_PER_S         /* until full_ns is measured again */
 #define AGAIN 8u
 
@@ -46,31 +51,52 @@ static enum aside_step by_number(const struct aside *a, uint32_t seq)
 	}
 }
 
-/* A batch to see what the link carries. In vain, unless it changes what is thought of it. */
+/* Bytes a second, 0: not known. */
+static uint64_t carries(const struct aside *a, uint64_t now)
+{
+	if (a->carried.bytes < ENOUGH || now - a->carried.at > KNOWN)
+		return 0;
+	return scaled(a->carried.bytes, NS_PER_S, a->carried.ns);
+}
+
+static void forget(struct aside *a)
+{
+	a->carried.bytes = a->carried.ns = 0;
+}
+
+/* Some batches to see what the link carries. In vain, unless it changes what is thought of it. */
 static enum aside_step probe(struct aside *a, uint64_t waited, uint64_t now)
 {
 	if (now < a->probe_at || waited > HELD_UP / 4)
 		return ASIDE_FULL;
 	a->probe_at = now + a->probe_wait;
 	a->probe_wait = MIN(a->probe_wait * 2, PROBE_MOST);
+	a->probing = PROBE - 1;
+	forget(a);
 	return ASIDE_PLAIN;
 }
 
 static enum aside_step decide(struct aside *a, uint32_t bytes, uint32_t behind, uint64_t waited, uint64_t now)
 {
-	uint64_t rate = credit_rate(&a->link), full = scaled(a->full_ns, bytes, ASIDE_UNIT), plain, line;
+	uint64_t rate = carries(a, now), full = scaled(a->full_ns, bytes, ASIDE_UNIT), plain, line;
 
 	if (waited > STUCK) {
 		/* What it carried a while ago is no guide any more. */
 		if (rate) {
-			a->link.max[0] = a->link.max[1] = 0;
+			forget(a);
 			a->probe_at = now + a->probe_wait;
 			a->probe_wait = MIN(a->probe_wait * 2, PROBE_MOST);
 		}
 		return ASIDE_FULL;
 	}
+	if (a->probing) {
+		a->probing--;
+		return ASIDE_PLAIN;
+	}
 	if (!rate || !full)
-		return rate || full ? probe(a, waited, now) : ASIDE_FULL;
+		return a->link.arrived ? probe(a, waited, now) : ASIDE_FULL;
+	if (rate < ASIDE_SLOWEST)
+		return ASIDE_FULL;
 	plain = scaled(bytes, NS_PER_S, rate);
 	line = scaled(a->link.flying, NS_PER_S, rate);
 	if (plain <= full + (a->last == ASIDE_PLAIN ? full / 2 : 0)) {
@@ -78,7 +104,7 @@ static enum aside_step decide(struct aside *a, uint32_t bytes, uint32_t behind, 
 		return ASIDE_PLAIN;
 	}
 	if (plain > MIX * full)
-		return probe(a, waited, now);
+		return ASIDE_FULL;
 	a->probe_wait = PROBE_FIRST;
 	return behind && line <= full ? ASIDE_LIGHT : ASIDE_FULL;
 }
@@ -115,7 +141,21 @@ void aside_held(struct aside *a, uint64_t now, struct credit_mark *mark)
 
 void aside_received(struct aside *a, uint32_t wire, uint64_t now, const struct credit_mark *mark)
 {
+	uint64_t from = MAX(mark->sent_at, a->received_at);
+
 	credit_arrived(&a->link, wire, now, mark);
+	a->received_at = now;
+	if (wire < LARGE)
+		return;
+	if (now - a->carried.at > KNOWN)
+		forget(a);
+	a->carried.at = now;
+	a->carried.bytes += wire;
+	a->carried.ns += now > from ? now - from : 0;
+	if (a->carried.bytes > LATELY) {
+		a->carried.bytes /= 2;
+		a->carried.ns /= 2;
+	}
 }
 
 static void spell(struct aside *a, uint64_t from)
@@ -138,7 +178,7 @@ void aside_taken(struct aside *a, enum aside_step step, uint32_t bytes, uint32_t
 		return;
 	took = now - a->spell.from;
 	/* Where the link took much of it, it says nothing of all else. */
-	if (scaled(a->spell.wire, NS_PER_S, credit_rate(&a->link)) <= took / 2) {
+	if (carries(a, now) && scaled(a->spell.wire, NS_PER_S, carries(a, now)) <= took / 2) {
 		took = scaled(took, ASIDE_UNIT, a->spell.bytes);
 		a->full_ns = a->full_ns ? (3 * a->full_ns + took) / 4 : took;
 	}

@@ -4,7 +4,8 @@
  * is what holds the stream up itself, and steps aside: first references and compression go, then everything but looking for
  * zeroes. Owns the decision for each next batch, and the measurements it is made of:
  *
- *     link       the rate of messages from when they may go until the other side has received them (credit.h has how)
+ *     link       the rate of large messages from when they may go until the other side has received them, over some of them: a shaper
+ *                lets the first ones through at once
  *     full_ns    what a batch takes from end to end when all is done for it and the link holds nothing up, whatever does:
  *                our workers, the other side's, its disks, the VMMs, whoever else wants the processors
  *
@@ -12,7 +13,9 @@
  * times as much they do while nothing is in line for the link, so that link and processors both have something to do.
  *
  * Small messages say little of what a link carries, and one that was never filled is taken for slower than it is. So at first and now and
- * then, with nothing in line, a batch of plain pages goes to see: seldom, while it turns out that it was in vain.
+ * then, with nothing in line, some batches of plain pages go to see: seldom, while it turns out that it was in vain.
+ *
+ * On a slow link (ASIDE_SLOWEST) it never steps aside, however busy the processors are: bytes are what others want there.
  *
  * What the two ends know of each other does not depend on any of it: pages that went plain are in no slot and claimed by nobody, and what
  * slots hold of their places is an older version at both ends alike.
@@ -42,7 +45,11 @@ enum aside_mode {
 struct aside {
 	enum aside_mode mode;
 	enum aside_step last;
-	struct credit link;
+	struct credit link; /* what is in line, and its latency */
+	struct {
+		uint64_t bytes, ns, at; /* of large messages, the last ones count most; at: the last one */
+	} carried;
+	uint64_t received_at;
 	uint64_t full_ns;  /* for ASIDE_UNIT bytes; 0: not known yet */
 	struct {
 		uint64_t from, bytes, wire; /* from 0: none begun */
@@ -51,9 +58,11 @@ struct aside {
 	uint64_t plain_since;  /* 0: not plain */
 	uint32_t again;        /* batches that are done in full all the same, so that full_ns is not of long ago */
 	uint64_t probe_at, probe_wait;
+	uint32_t probing; /* batches that are still to go for a look at the link */
 };
 
 #define ASIDE_UNIT (512u << 10)
+#define ASIDE_SLOWEST (50u * 1000 * 1000) /* bytes a second */
 
 void aside_init(struct aside *a, enum aside_mode mode, uint64_t now);
 /*
