@@ -263,7 +263,7 @@ static int migrate(struct nvm *m, struct handover_out *o, struct core_job *j, st
 		if (dead || m->cancel || m->n->stopping)
 			atomic_store(&o->cancel, true);
 		look_after(m, o);
-		if (env_now(e) >= post && o->path)
+		if ((env_now(e) >= post || in_postcopy(o)) && o->path)
 			ho_out_hurry(o->path);
 		if (in_postcopy(o))
 			handover_commit(m, o);
