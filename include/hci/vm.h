@@ -57,7 +57,7 @@ struct hci_migrate_opts {
 	uint32_t max_downtime_ms; /**< 0: QEMU's default, 300 */
 	const char *to;           /**< node; required */
 	uint64_t bandwidth_bytes; /**< a second, at most; 0: no limit */
-	uint64_t timeout_ms;      /**< after which it is cancelled and the VM goes on where it is; 0: none */
+	uint64_t timeout_ms;      /**< after which it is cancelled and the VM goes on where it is; waiting for its turn does not count; 0: none */
 	uint32_t with_storage;    /**< 1: then take a copy of each of its volumes to that node, as hci_volume_move() does; the job ends
 				   * with that. Cancelled or failed there, the VM runs on at the new node. */
 	uint32_t postcopy_ms;     /**< 0: never. Not over after so long, as the guest changes its memory faster than the link takes it: the

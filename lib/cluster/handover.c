@@ -100,7 +100,8 @@ static int prepare(struct nvm *m, struct handover_out *o, struct core_job *j, st
 	int rc = ask(m, o, j->rec->id, err);
 
 	while ((rc == HCI_E_BUSY || may_be_starting(rc, env_now(m->n->e) - start)) && !m->cancel && !m->n->stopping &&
-	       !core_job_progress(j, 0, 0, rc == HCI_E_BUSY ? "waiting for its turn at the destination" : "waiting for the destination's service")) {
+	       !core_job_progress(j, 0, 0, rc == HCI_E_BUSY ? "waiting for its turn at the destination" :
+							      "waiting for the destination's service")) {
 		/* From the last one that is too much on, not from its first refusal. */
 		start = rc == HCI_E_BUSY ? env_now(m->n->e) : start;
 		fiber_sleep(m->n->e, AGAIN);

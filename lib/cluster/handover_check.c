@@ -189,7 +189,8 @@ static void ask_lacks(struct node *n, const char *vm, const char *to, bool postc
 	}
 	mem_free(needs);
 	if (rc)
-		problems_add(p, rc, what, "see its node service's log; it needs the same libhci, started with libvirt", "%s", err.message);
+		problems_add(p, rc, what, "see its node service's log; it needs the same libhci, started with libvirt", "%s",
+			     err.message);
 }
 
 void handover_problems(struct node *n, const char *vm, const char *to, bool postcopy, bool job, struct problems *p)
