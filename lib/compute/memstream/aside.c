@@ -11,8 +11,8 @@
 #define LATELY (4u << 20)           /* ... that count */
 #define KNOWN (2 * NS_PER_S)        /* for so long */
 #define PROBE 3u                    /* batches */
-#define PROBE_FIRST (4 * NS_PER_S)  /* until the next look, after one in vain; then twice as long */
-#define PROBE_MOST (16 * NS_PER_S)
+#define PROBE_FIRST (1500 * NS_PER_MS) /* until the next look, after one in vain; then twice as long */
+#define PROBE_MOST (12 * NS_PER_S)
 #define PLAIN_MOST NS_PER_S         /* until full_ns is measured again */
 #define AGAIN 8u
 
