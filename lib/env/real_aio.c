@@ -24,6 +24,7 @@
 #define LOG_SUB "env"
 #define AIO_DEPTH 1024
 #define AIO_BATCH 64
+#define AIO_TURN 4 /* completions taken in one turn: the first of many go their way while the others wait */
 #define RING_MAGIC 0xa10a10a1u
 #ifndef RWF_DSYNC
 #define RWF_DSYNC 0x2
@@ -326,7 +327,7 @@ bool aio_reap(struct real *r)
 	} else {
 		/* Taken out before any callback runs: one may well get here again. */
 		head = ring->head;
-		while (n < AIO_BATCH && head != __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE)) {
+		while (n < AIO_TURN && head != __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE)) {
 			ev[n++] = ring->events[head];
 			head = (head + 1) % ring->nr;
 		}
