@@ -184,6 +184,18 @@ refused 1 "HCI_E_NOTFOUND" ctl job show nosuch
 refused 1 "HCI_E_BUSY" ctl pool delete main
 refused 1 "HCI_E_STATE" ctl node remove n1
 # While a node may still be letting go of it.
+# What is served, and how, while it is.
+check "a volume is tuned" ctl volume set v --read-timeout 70ms --on-full fail --rebuild-impact 150 --lease 9s
+check "shown so" is "$(value '"\(.read_timeout_ms) \(.on_full) \(.rebuild_impact) \(.lease_ms) \(.of_the_pool)"' volume show v)" "70 fail 150 9000 delay"
+check "and back" ctl volume set v --read-timeout default --on-full wait --rebuild-impact pool --lease default
+check "a pool" ctl pool set main --rebuild-delay 3s --rebuild-impact 180
+check "its volumes follow" is "$(value '"\(.read_timeout_ms) \(.on_full) \(.rebuild_impact) \(.rebuild_delay_ms)"' volume show v)" "500 wait 180 3000"
+disk=$(value '.[0].uuid' disk list)
+check "a disk" ctl disk set "$disk" --log-level 66 --log-wait 5m
+check "shown so" is "$(value '.[0] | "\(.log_level) \(.log_wait_ms)"' disk list)" "66 300000"
+refused 2 "give what is to change" ctl volume set v
+refused 1 "rebuild impact" ctl pool set main --rebuild-impact 50
+ctl pool set main --rebuild-delay 2s >/dev/null
 check "a third copy" ctl volume set v --replicas 3
 check "volume deleted" ctl volume delete v
 check "none left" is "$(value length volume list)" 0
