@@ -117,7 +117,7 @@ static int watch(struct run *r, struct compute_migrate *m)
 	bool postcopy = false;
 	int stop = 0;
 
-	while (!wait_done(r, patience.set ? WATCH : WATCH / 2)) {
+	while (!wait_done(r, patience.set ? WATCH : WATCH / 4)) {
 		struct compute_progress now;
 		bool late;
 
