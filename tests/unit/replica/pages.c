@@ -324,12 +324,18 @@ END_TEST
 static Suite *suite(void)
 {
 	Suite *s = suite_create("replica pages");
-	TCase *t = tcase_create("real");
+	TCase *t = tcase_create("tables");
 
 	tcase_set_timeout(t, 120);
 	tcase_add_loop_test(t, what_was_written_never_reads_as_zeroes, 0, 2 * ROTS * ROTS);
+	suite_add_tcase(s, t);
+	t = tcase_create("numbers");
+	tcase_set_timeout(t, 120);
 	tcase_add_loop_test(t, who_copies_what_is_newer_is_told_of_all_that_is, 0, 4);
 	tcase_add_test(t, nor_does_a_short_file_fail_the_disk);
+	suite_add_tcase(s, t);
+	t = tcase_create("records");
+	tcase_set_timeout(t, 120);
 	tcase_add_loop_test(t, a_rotten_record_lets_no_old_writer_in, 0, 4 * ROTS);
 	tcase_add_loop_test(t, nor_is_the_last_number_forgotten, 0, 2);
 	tcase_add_test(t, nor_what_was_told_last);
