@@ -178,7 +178,7 @@ static void start(struct pull *p)
 	list_push(&s->pulls, &p->link);
 	s->npulls++;
 	/* Neighbours on streams of their own. */
-	p->conn = rpc_peers_lane(s->peers, p->node, (unsigned)(p->off / REPL_IO_MAX), &err);
+	p->conn = rpc_peers_bulk(s->peers, p->node, (unsigned)(p->off / REPL_IO_MAX), &err);
 	pk_array(b, 5);
 	pk_bin(b, p->token, sizeof(p->token));
 	pk_u64(b, p->segment);

@@ -126,15 +126,10 @@ static struct rpc_conn *attempt(struct rpc_peers *p, struct peer *it, struct hci
 	return rpc_conn_ref(it->conn);
 }
 
-struct rpc_conn *rpc_peers_get(struct rpc_peers *p, const char *node, struct hci_error *err)
-{
-	return rpc_peers_lane(p, node, 0, err);
-}
-
-struct rpc_conn *rpc_peers_lane(struct rpc_peers *p, const char *node, unsigned lane, struct hci_error *err)
+static struct rpc_conn *get(struct rpc_peers *p, const char *node, unsigned lane, struct hci_error *err)
 {
 	/* With itself there is nothing to spread. */
-	struct peer *it = find(p, node, rpc_is_self(p->rpc, node) ? 0 : lane % RPC_LANES);
+	struct peer *it = find(p, node, rpc_is_self(p->rpc, node) ? 0 : lane);
 	uint64_t now = env_now(p->rpc->env);
 
 	if (!it) {
@@ -153,6 +148,21 @@ struct rpc_conn *rpc_peers_lane(struct rpc_peers *p, const char *node, unsigned 
 		return NULL;
 	}
 	return attempt(p, it, err);
+}
+
+struct rpc_conn *rpc_peers_get(struct rpc_peers *p, const char *node, struct hci_error *err)
+{
+	return get(p, node, 0, err);
+}
+
+struct rpc_conn *rpc_peers_lane(struct rpc_peers *p, const char *node, unsigned lane, struct hci_error *err)
+{
+	return get(p, node, lane % RPC_LANES, err);
+}
+
+struct rpc_conn *rpc_peers_bulk(struct rpc_peers *p, const char *node, unsigned lane, struct hci_error *err)
+{
+	return get(p, node, RPC_LANES + lane % RPC_BULK_LANES, err);
 }
 
 struct rpc_conn *rpc_peers_connect(struct rpc_peers *p, const char *node, struct hci_error *err)

@@ -170,6 +170,9 @@ struct rpc_conn *rpc_peers_get(struct rpc_peers *p, const char *node, struct hci
  * by hashing the ports are all used. */
 #define RPC_LANES 4u
 struct rpc_conn *rpc_peers_lane(struct rpc_peers *p, const char *node, unsigned lane, struct hci_error *err);
+/* Likewise one of RPC_BULK_LANES others, for copies: no user's request or reply stands behind a megabyte of them. */
+#define RPC_BULK_LANES 2u
+struct rpc_conn *rpc_peers_bulk(struct rpc_peers *p, const char *node, unsigned lane, struct hci_error *err);
 /* A connection to another node that is the caller's alone, for a stream (stream.h). */
 struct rpc_conn *rpc_peers_connect(struct rpc_peers *p, const char *node, struct hci_error *err);
 

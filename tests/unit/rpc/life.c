@@ -356,6 +356,19 @@ BOTH(peers_have_lanes)
 	ck_assert(c && d && e);
 	ck_assert_ptr_ne(c, d);
 	ck_assert_ptr_eq(d, e);
+	for (unsigned i = 0; i < 2 * RPC_BULK_LANES; i++) { /* copies share none with anybody */
+		struct rpc_conn *bulk = rpc_peers_bulk(p, "srv", i, &err);
+
+		ck_assert_ptr_nonnull(bulk);
+		for (unsigned k = 0; k < RPC_LANES; k++) {
+			struct rpc_conn *user = rpc_peers_lane(p, "srv", k, &err);
+
+			ck_assert_ptr_ne(bulk, user);
+			rpc_conn_unref(user);
+		}
+		check_echo(w, bulk, 100);
+		rpc_conn_unref(bulk);
+	}
 	check_echo(w, c, 100);
 	rpc_conn_shutdown(c); /* the end of one is not the end of the other */
 	check_echo(w, d, 100);
