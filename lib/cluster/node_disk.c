@@ -2,15 +2,13 @@
 /*
  * The disks of this node: opened (and formatted, when new) as the store says, served, watched. A disk
  * that fails is told to the store and tried again every few seconds: a cable that was plugged back in
- * needs no command. What a tombstone names is dropped.
+ * needs no command. What a tombstone names is dropped (node_disk_gc.c).
  */
 #include "base/crc32c.h"
 #include "cluster/node_impl.h"
 
 #define RETRY (3 * NS_PER_S)
 #define STAT_EVERY (5 * NS_PER_S)
-#define GC_EVERY (600 * NS_PER_S) /* tombstones are heard of; this is for what is missed */
-#define GC_AGAIN (10 * NS_PER_S)
 #define PROBE_EVERY (2 * NS_PER_S)
 
 static struct node_disk *find(struct node *n, const struct uuid *u)
@@ -266,64 +264,6 @@ static void open_disk(struct node_disk *d, enum rec_disk_state state)
 
 /* ---- what each disk is asked for now and then ---- */
 
-/* Drops volumes that have a tombstone. Nothing is ever dropped because a record is missing. */
-static void drop_deleted(struct node_disk *d)
-{
-	struct node *n = d->node;
-	struct repl_held *held = NULL;
-	struct store_result r;
-	struct hci_error err;
-	char key[REC_KEY], id[HCI_UUID_STR];
-	size_t nheld = 0;
-
-	d->gc_at = env_now(n->e) + GC_EVERY;
-	if (repl_held(d->disk, &held, &nheld))
-		return;
-	for (size_t i = 0; i < nheld && d->disk && !d->failed && !n->stopping; i++) {
-		bool dead;
-
-		uuid_print(&held[i].volume, id);
-		snprintf(key, sizeof(key), "tomb/%s", id);
-		if (store_get(core_store(n->core), key, &r, &err)) {
-			d->gc_at = env_now(n->e) + GC_AGAIN;
-			break;
-		}
-		dead = r.n == 1;
-		store_result_free(&r);
-		if (!dead || !d->disk)
-			continue;
-		if (repl_drop(d->disk, &held[i].volume, UINT32_MAX, REPL_GEN_MAX, &err)) {
-			d->gc_at = env_now(n->e) + GC_AGAIN;
-			log_warn(env_log(n->e), "node %s: deleted volume %s is still on disk %s: %s", n->name, id, d->path,
-				 err.message);
-		} else {
-			log_info(env_log(n->e), "node %s: deleted volume %s dropped from disk %s", n->name, id, d->path);
-		}
-		d->stat_at = 0;
-	}
-	mem_free(held);
-}
-
-void node_disk_deleted(struct node *n, const struct uuid *volume)
-{
-	struct node_disk *d;
-
-	list_for_each(d, &n->disks, link) {
-		struct repl_held *held = NULL;
-		size_t nheld = 0;
-
-		if (!d->disk || d->failed || (volume && repl_held(d->disk, &held, &nheld)))
-			continue;
-		for (size_t i = 0; i < nheld; i++)
-			if (uuid_eq(&held[i].volume, volume))
-				d->gc_at = 0;
-		if (!volume)
-			d->gc_at = 0;
-		mem_free(held);
-	}
-	fiber_cond_signal(n->e, &n->wake);
-}
-
 /*
  * A disk that nobody reads or writes dies unnoticed, and with it a copy that is counted on. So each is read
  * from now and then, past the page cache.
@@ -452,7 +392,7 @@ static void disk_turn(struct node_disk *d, enum rec_disk_state state)
 	if (now >= d->stat_at)
 		put_stat(d);
 	if (d->disk && !d->failed && now >= d->gc_at)
-		drop_deleted(d);
+		node_disk_drop_deleted(d);
 }
 
 #define DISKS_MAX 256

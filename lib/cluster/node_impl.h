@@ -67,6 +67,8 @@ int node_disk_replace(struct node_disk *d, struct hci_error *err);
 
 int node_disk_start(struct node *n);
 void node_disk_stop(struct node *n);
+/* node_disk_gc.c */
+void node_disk_drop_deleted(struct node_disk *d);
 void node_disk_deleted(struct node *n, const struct uuid *volume); /* it has a tombstone now; NULL: any may have */
 /* node_scrub.c: tells the disk what its record says, and the store what the scrub found. */
 void node_scrub_turn(struct node_disk *d);
