@@ -278,9 +278,11 @@ static void consider_all(struct repairs *r, bool bad, struct list *found)
 {
 	struct rec_list vols;
 
-	if (rec_volume_list(core_store(r->n->core), PREFIX_VOLUME, &vols, NULL))
+	r->all = false; /* before it is read: what changes meanwhile is heard */
+	if (rec_volume_list(core_store(r->n->core), PREFIX_VOLUME, &vols, NULL)) {
+		r->all = true;
 		return;
-	r->all = false; /* what changes from now on is heard */
+	}
 	r->all_at = env_now(r->n->e) + ALL_EVERY;
 	for (size_t i = 0; i < vols.n && !r->n->stopping; i++)
 		consider(r, REC_AT(&vols, i, struct rec_volume), bad, found);
