@@ -73,33 +73,18 @@ static struct hci_volume_info shown(const char *name)
 		ck_assert_msg(i_ < 300, "the writer never saw: " #cond); \
 	} while (0)
 
-/* One number of a node's metrics: NAME{disk="UUID"}; -1: not there. */
-static long gauge(hci_cluster *c, const char *name, const char *uuid)
+/* One number of a cluster's metrics, such as of NAME{disk="UUID"}; -1: not there. */
+static long metric(hci_cluster *c, const char *name, const char *label, const char *object)
 {
 	char want[160], *text;
 	const char *at;
 	long n = -1;
 
 	ok(hci_metrics_text(&text, NULL, c, &w.err));
-	snprintf(want, sizeof(want), "%s{disk=\"%s\"} ", name, uuid);
+	snprintf(want, sizeof(want), "%s{%s=\"%s\"} ", name, label, object);
 	at = strstr(text, want);
 	if (at)
 		n = strtol(at + strlen(want), NULL, 10);
-	hci_metrics_free(text);
-	return n;
-}
-
-static uint64_t hedged_metric(const char *volume)
-{
-	char want[160], *text;
-	const char *at;
-	uint64_t n;
-
-	ok(hci_metrics_text(&text, NULL, w.client, &w.err));
-	snprintf(want, sizeof(want), "hci_volume_hedged_reads_total{volume=\"%s\"} ", volume);
-	at = strstr(text, want);
-	ck_assert_ptr_nonnull(at);
-	n = strtoull(at + strlen(want), NULL, 10);
 	hci_metrics_free(text);
 	return n;
 }
@@ -264,15 +249,15 @@ START_TEST(a_disks_log_level_and_a_nodes_copy_depth_reach_the_disk)
 	o.log_level = 33;
 	o.log_wait_ms = 5000;
 	ok(hci_disk_add(w.client, &o, uuid, &w.err));
-	ck_assert_int_eq(gauge(w.cluster[0], "hci_replica_log_level_percent", uuid), 33);
-	ck_assert_int_eq(gauge(w.cluster[0], "hci_replica_copy_depth", uuid), 7);
+	ck_assert_int_eq(metric(w.cluster[0], "hci_replica_log_level_percent", "disk", uuid), 33);
+	ck_assert_int_eq(metric(w.cluster[0], "hci_replica_copy_depth", "disk", uuid), 7);
 	ck_assert_uint_eq(disk_of(uuid).log_level, 33);
 	ck_assert_uint_eq(disk_of(uuid).log_wait_ms, 5000);
 	t.log_level = 71;
 	ok(hci_disk_set(w.client, uuid, &t, &w.err));
-	for (int i = 0; i < 300 && gauge(w.cluster[0], "hci_replica_log_level_percent", uuid) != 71; i++)
+	for (int i = 0; i < 300 && metric(w.cluster[0], "hci_replica_log_level_percent", "disk", uuid) != 71; i++)
 		usleep(50000);
-	ck_assert_int_eq(gauge(w.cluster[0], "hci_replica_log_level_percent", uuid), 71);
+	ck_assert_int_eq(metric(w.cluster[0], "hci_replica_log_level_percent", "disk", uuid), 71);
 	ck_assert_uint_eq(disk_of(uuid).log_level, 71);
 	ck_assert_uint_eq(disk_of(uuid).log_wait_ms, 5000);
 	t = (struct hci_disk_set_opts)HCI_DISK_SET_OPTS_INIT;
@@ -337,7 +322,7 @@ START_TEST(reads_asked_of_a_second_replica_are_counted)
 		ok(hci_volume_pread(v, buf, 4 * MiB, 0, &w.err));
 	s = status(v);
 	ck_assert_uint_gt(s.reads_hedged, 0);
-	ck_assert_uint_eq(hedged_metric("v"), s.reads_hedged);
+	ck_assert_int_eq(metric(w.client, "hci_volume_hedged_reads_total", "volume", "v"), (long)s.reads_hedged);
 	hci_buffer_free(buf);
 	hci_volume_unref(v);
 	world_down(&w);

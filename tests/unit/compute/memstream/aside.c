@@ -197,6 +197,13 @@ START_TEST(pauses_are_not_counted)
 }
 END_TEST
 
+/* Under TSan the path is slower than what it steps aside for, and it only looks. */
+#ifdef __SANITIZE_THREAD__
+#define OFTEN 0u
+#else
+#define OFTEN 20u
+#endif
+
 /* The whole codec on such a path: bytes are what they were, and it is seen to step aside. */
 START_TEST(on_a_path_without_limits_pages_go_as_they_are)
 {
@@ -219,9 +226,8 @@ START_TEST(on_a_path_without_limits_pages_go_as_they_are)
 		pair_run(g.b.data, g.b.len, &o, &r);
 		ck_assert_msg(!r.rc, "%s", r.err.message);
 		ck_assert(r.same);
-		/* How often is a matter of this machine's speed: with sanitizers the path is a slow one. */
 		if (mode == ASIDE_FOLLOWS)
-			ck_assert_uint_gt(r.src.aside[0] + r.src.aside[1], 0);
+			ck_assert_uint_gt(r.src.aside[0] + r.src.aside[1], OFTEN);
 		else
 			ck_assert_uint_eq(r.src.aside[0] + r.src.aside[1], 0);
 	}
