@@ -4,8 +4,8 @@
  * simulator as well (without compute).
  *
  *   node.c         membership: the node's record, its heartbeat lease
- *   node_disk.c    opens and formats the disks the store gives it, tells their state, drops what moved away
- *   node_disk_log.c  waits for write logs that are away, gives up the content of disks that lost theirs
+ *   node_disk.c    opens and formats the disks the store gives it, tells their state, drops what moved away; what it does about
+ *                  write logs that are away is decided in lib/volume/disk_keep.c
  *   node_repair.c  attaches degraded volumes that nobody has, so that they heal
  *   node_reconf.c  does the jobs that change where copies are: replicas, policies, evacuation, balance
  *   node_vm.c      makes domains match the VM records; exports for them

@@ -108,39 +108,10 @@ static void close_disk(struct node_disk *d, bool abandon)
 	env_undefer(d->node->e, &d->fail_task);
 }
 
-/* What the record says of how to open it. The texts are the caller's. */
-struct how {
-	struct repl_disk_opts o;
-	char log[REC_PATH_MAX];
-	bool fresh;
-};
-
-static void how_to_open(struct node_disk *d, enum rec_disk_state state, struct how *h)
-{
-	struct node *n = d->node;
-	const struct rec_disk *r = core_disk(n->core, &d->uuid);
-
-	memset(h, 0, sizeof(*h));
-	h->o.uuid = d->uuid;
-	h->o.cluster = core_cluster(n->core)->uuid;
-	h->o.on_failed = on_failed;
-	h->o.arg = d;
-	h->fresh = state == REC_DISK_NEW;
-	if (!r)
-		return;
-	snprintf(h->log, sizeof(h->log), "%s", r->log);
-	h->o.log_path = h->log[0] ? h->log : NULL;
-	h->o.log_size = r->log_size;
-	h->o.log_level = r->log_level;
-	h->o.log_renew = node_disk_log_over(d, r);
-	h->o.replaces = r->replaces;
-	h->fresh |= !uuid_is_null(&r->replaces);
-}
-
 /* What the last power loss took is not what a replica promises. */
-static int check_medium(struct node_disk *d, const struct how *h, struct hci_error *err)
+static int check_medium(struct node_disk *d, const struct rec_disk *r, struct hci_error *err)
 {
-	const char *paths[] = { d->path, h->o.log_path };
+	const char *paths[] = { d->path, r->log[0] ? r->log : NULL };
 	struct env_fs fs;
 
 	for (unsigned i = 0; i < ARRAY_SIZE(paths) && !d->node->o.ram_disks; i++)
@@ -172,46 +143,38 @@ static void say_shared(struct node_disk *d, char out[REC_TEXT_MAX])
 	}
 }
 
-static int try_open(struct node_disk *d, const struct how *h, struct hci_error *err)
+static int try_open(struct node_disk *d, const struct rec_disk *r, enum rec_disk_state *then, struct hci_error *err)
 {
 	struct node *n = d->node;
-	struct hci_error taken;
-	int rc, formatted = 0;
+	struct disk_keep_how how = {
+		.env = n->e, .store = core_store(n->core), .rec = r, .stopping = &n->stopping,
+		.base = { .cluster = core_cluster(n->core)->uuid, .on_failed = on_failed, .arg = d },
+	};
+	int rc = disk_keep_fresh(r) ? check_medium(d, r, err) : 0;
 
+	*then = REC_DISK_FAILED;
 	d->failed = false;
 	d->scrub_period = d->scrub_rate = d->scrub_asked = 0; /* the new opening knows none of it */
-	d->log_level = h->o.log_level;
+	d->log_level = r->log_level;
 	d->rot_told = true; /* by an earlier life, perhaps */
 	d->gc_at = d->rot_at = 0;
-	if (h->fresh) {
-		rc = check_medium(d, h, err);
-		if (rc)
-			return rc;
-		formatted = repl_disk_format(n->e, d->path, &h->o, &taken);
-		/* Formatted by us before a crash that kept the store from knowing: opening tells, by the UUID. */
-		if (formatted && formatted != HCI_E_EXISTS)
-			return err_copy(err, &taken, formatted);
-	}
-	rc = repl_disk_open(n->e, d->path, &h->o, &d->disk, err);
-	if (rc == HCI_E_NOTFOUND && formatted)
-		rc = err_copy(err, &taken, formatted); /* what is in there is not a disk at all */
-	if (rc) {
-		d->disk = NULL;
+	if (!rc)
+		rc = disk_keep_open(&d->keep, &how, &d->disk, then, err);
+	if (rc)
 		return rc;
-	}
 	rc = repl_service_add(n->service, d->disk);
 	if (rc) {
 		err_set(err, rc, "disk %s: it cannot be served", d->path);
+		*then = REC_DISK_FAILED;
 		repl_disk_close(d->disk, false);
 		d->disk = NULL;
 	}
 	return rc;
 }
 
-static void not_open(struct node_disk *d, enum rec_disk_state state, int rc, struct hci_error *err)
+static void not_open(struct node_disk *d, int rc, enum rec_disk_state then, struct hci_error *err)
 {
 	struct node *n = d->node;
-	enum rec_disk_state then = REC_DISK_FAILED;
 	char id[HCI_UUID_STR];
 
 	uuid_print(&d->uuid, id);
@@ -220,89 +183,60 @@ static void not_open(struct node_disk *d, enum rec_disk_state state, int rc, str
 		log_warn(env_log(n->e), "node %s: disk %s (%s) cannot be opened: %s", n->name, d->path, id, err->message);
 	d->refused = crc32c(0, err->message, strlen(err->message));
 	d->retry_at = env_now(n->e) + RETRY;
-	if (rc == HCI_E_STATE && !node_disk_replace(d, err))
-		return;
-	/* Its log is away: the time since then is counted over restarts, too. */
-	if (rc == HCI_E_UNAVAILABLE || (rc == HCI_E_STATE && state == REC_DISK_OFFLINE))
-		then = REC_DISK_OFFLINE;
-	if (then != REC_DISK_OFFLINE)
-		d->log_away = false;
-	else if (!d->log_away)
-		node_disk_log_away(d, state == REC_DISK_OFFLINE);
-	(void)put_state(n, &d->uuid, then, rc, err->message, 0);
+	if (then != REC_DISK_REMOVED)
+		(void)put_state(n, &d->uuid, then, rc, err->message, 0);
 }
 
-static void open_disk(struct node_disk *d, enum rec_disk_state state)
+static void is_open(struct node_disk *d, enum rec_disk_state state)
 {
 	struct node *n = d->node;
 	struct repl_disk_info info;
-	struct hci_error err = { 0 };
-	struct how h;
 	char id[HCI_UUID_STR], shared[REC_TEXT_MAX];
-	int rc;
 
-	how_to_open(d, state, &h);
-	rc = try_open(d, &h, &err);
-	if (rc) {
-		not_open(d, state, rc, &err);
-		return;
-	}
 	uuid_print(&d->uuid, id);
 	repl_disk_info(d->disk, &info);
 	snprintf(d->log, sizeof(d->log), "%s", info.log_external ? info.log_path : "");
 	d->refused = 0;
-	d->log_away = false;
 	log_info(env_log(n->e), "node %s: disk %s (%s) is online", n->name, d->path, id);
 	/* First how full it is: who sees it online may place on it at once. */
 	put_stat(d);
 	say_shared(d, shared);
-	if (state == REC_DISK_EVACUATING)
-		(void)put_state(n, &d->uuid, state, 0, "", info.capacity);
+	(void)put_state(n, &d->uuid, state, 0, state == REC_DISK_EVACUATING ? "" : shared, info.capacity);
+}
+
+static void open_disk(struct node_disk *d)
+{
+	const struct rec_disk *now = core_disk(d->node->core, &d->uuid);
+	struct rec_disk *r = now ? MEM_NEW(struct rec_disk) : NULL;
+	enum rec_disk_state then;
+	struct hci_error err = { 0 };
+	int rc;
+
+	if (!r)
+		return;
+	*r = *now;
+	rc = try_open(d, r, &then, &err);
+	mem_free(r);
+	if (rc)
+		not_open(d, rc, then, &err);
 	else
-		(void)put_state(n, &d->uuid, REC_DISK_ONLINE, 0, shared, info.capacity);
+		is_open(d, then);
 }
 
 /* ---- what each disk is asked for now and then ---- */
-
-/*
- * A disk that nobody reads or writes dies unnoticed, and with it a copy that is counted on. So each is read
- * from now and then, past the page cache.
- */
-static int probe_one(struct node *n, const char *path, void *buf)
-{
-	struct env_file *f;
-	int64_t rc = env_open(n->e, path, ENV_O_RDONLY | ENV_O_DIRECT, &f);
-
-	if (rc)
-		return (int)rc;
-	rc = fiber_read(n->e, f, buf, HCI_BLOCK, 0);
-	env_close(n->e, f);
-	return rc < 0 ? (int)rc : 0;
-}
 
 static void probe_fiber(void *arg)
 {
 	struct node_disk *d = arg;
 	struct node *n = d->node;
-	void *buf = mem_alloc_aligned(HCI_BLOCK);
-	char *path = mem_printf("%s/superblock", d->path), *log = mem_strdup(d->log);
-	bool of_log = false;
-	int rc = 0;
+	struct hci_error err = { 0 };
+	char *log = mem_strdup(d->log);
 
-	if (buf && path && log) {
-		rc = probe_one(n, path, buf);
-		of_log = !rc && log[0];
-		if (of_log)
-			rc = probe_one(n, log, buf);
-	}
-	if (rc < 0 && d->disk && !d->failed) {
-		err_sys(&d->fail_err, HCI_E_IO, -rc, of_log ? "disk %s: its write log cannot be read any more"
-							    : "disk %s: cannot be read any more", d->path);
+	if (log && disk_keep_probe(n->e, d->path, log, &err) && d->disk && !d->failed) {
+		d->fail_err = err;
 		d->failed = true;
 	}
-	mem_free(path);
 	mem_free(log);
-	mem_free_aligned(buf);
 	d->probing = false;
 	node_fiber_end(n);
 }
@@ -379,7 +313,7 @@ static void disk_turn(struct node_disk *d, enum rec_disk_state state)
 	}
 	if (!d->disk) {
 		if (now >= d->retry_at)
-			open_disk(d, state);
+			open_disk(d);
 		return;
 	}
 	if (state == REC_DISK_FAILED || state == REC_DISK_OFFLINE || state == REC_DISK_NEW)

@@ -7,9 +7,9 @@
 
 #include "base/err.h"
 #include "base/mem.h"
-#include "base/since.h"
 #include "base/uuid.h"
 #include "cluster/node.h"
+#include "volume/disk_keep.h"
 
 #define LOG_SUB "node"
 
@@ -25,9 +25,7 @@ struct node_disk {
 	struct node *node;
 	uint64_t retry_at, gc_at, stat_at, probe_at, rot_at;
 	uint32_t refused; /* CRC of why it could not be opened; 0: it could */
-	bool log_away;           /* seen by this life to be offline for its log, */
-	struct since away_for;   /* for so long */
-	uint64_t replace_at; /* when to look again whether its lost content may be given up */
+	struct disk_keep keep; /* what is known of its log, if that is away */
 	uint64_t scrub_asked, scrub_period, scrub_rate; /* as the disk was told */
 	uint32_t log_level;                             /* likewise */
 	bool rot_told;                                  /* a volrot/ record of ours may be there */
@@ -59,11 +57,6 @@ static inline void node_fiber_end(struct node *n)
 }
 /* Starts a fiber of the service; node_stop waits for it. */
 int node_fiber(struct node *n, void (*fn)(void *arg), const char *name);
-
-/* node_disk_log.c: disks whose write log is away */
-void node_disk_log_away(struct node_disk *d, bool known); /* known: the record said so before */
-bool node_disk_log_over(const struct node_disk *d, const struct rec_disk *r);
-int node_disk_replace(struct node_disk *d, struct hci_error *err);
 
 int node_disk_start(struct node *n);
 void node_disk_stop(struct node *n);

@@ -216,6 +216,8 @@ static int wipe(struct env *e, const char *path, const struct repl_disk_opts *o,
 		rc = remove_super(e, path);
 	if (!rc || rc == -ENOENT)
 		rc = wipe_vols(e, path);
+	if (!rc)
+		logfile_forget(e, path, o);
 	return rc ? fail(err, path, rc, "cannot wipe the disk that was there") : 0;
 }
 

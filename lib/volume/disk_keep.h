@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A disk that its node keeps open as the record says, also when its write log is on another device and that is away. What decides is
+ * here, for the node service (lib/cluster/node_disk.c) and for the simulator alike.
+ *
+ * Until the time set for it is over a disk without its log is offline and waits: a log that comes back goes on from there. After
+ * that, or when what comes back is an old copy, what the disk holds is not the newest and counts for nothing. It is given up like a
+ * disk that was pulled: the record says "removed", and a new one, of another UUID, takes its place in the directory. The new
+ * UUID is what makes it safe: nobody can ever take the emptied disk, or what is left of it, for a member of an in-sync set.
+ *
+ * One that is still counted on is not given up, though: where a volume has it in its in-sync set it may be the last copy, and its
+ * log may yet be found.
+ */
+#ifndef VOLUME_DISK_KEEP_H
+#define VOLUME_DISK_KEEP_H
+
+#include "base/since.h"
+#include "replica/replica.h"
+#include "store/records.h"
+
+/* Of one disk, in one life of its node; all zeroes: nothing is known yet. */
+struct disk_keep {
+	bool log_away;           /* seen by this life to be offline for its log, */
+	struct since away_for;   /* for so long */
+	uint64_t look_at;        /* when to look again whether its lost content may be given up */
+	struct hci_error needed; /* why not; code 0: it could */
+};
+
+struct disk_keep_how {
+	struct env *env;
+	struct store *store;
+	const struct rec_disk *rec;  /* lent for the call, and not changed meanwhile: a copy */
+	struct repl_disk_opts base;  /* cluster, reserve, on_failed, arg; a log_size if the record has none. The rest is the record's */
+	const bool *stopping;        /* the node's service ends */
+};
+
+/* Will opening it format it, if it is not yet? */
+bool disk_keep_fresh(const struct rec_disk *r);
+/*
+ * From a fiber: formats if need be, opens. *then: the state that the record should have now. REC_DISK_REMOVED: the disk was given up,
+ * its record says so already, and there is one of its successor. An error, too, so that nobody takes it for open.
+ */
+int disk_keep_open(struct disk_keep *k, const struct disk_keep_how *h, struct repl_disk **out, enum rec_disk_state *then,
+		   struct hci_error *err);
+/*
+ * From a fiber: a disk that nobody reads or writes dies unnoticed, or loses its log, and with it a copy that is counted on. So each
+ * is read from now and then, past the page cache. log: file or device, "" for one on the disk.
+ */
+int disk_keep_probe(struct env *e, const char *disk, const char *log, struct hci_error *err);
+
+#endif
