@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* vm define, start, stop, list, migrate, undefine, console */
-#include "cli.h"
+#include "vm.h"
 
 #include <errno.h>
 #include <string.h>
@@ -9,6 +9,7 @@
 static int define(struct cli *cli)
 {
 	struct hci_vm_opts o = HCI_VM_OPTS_INIT;
+	struct hci_vm_nic_opts nics[HCI_VM_NICS_MAX];
 
 	o.name = cli->args[0];
 	o.node = opt_text(cli, "node");
@@ -24,6 +25,7 @@ static int define(struct cli *cli)
 			usage_error("vm %s: at most %d volumes", o.name, HCI_VM_DISKS_MAX);
 		o.volumes[o.nvolumes++] = cli->opts[i].value;
 	}
+	take_nics(cli, &o, nics);
 	if (hci_vm_define(cli->cluster, &o, &cli->err))
 		return failed(cli);
 	return done(cli, "vm %s defined", o.name);
@@ -106,6 +108,23 @@ static const char *state_name(int32_t s)
 	return s >= 0 && s <= 4 ? names[s] : "?";
 }
 
+void vm_cells(struct table *t, const struct hci_vm_info *v)
+{
+	char volumes[HCI_VM_DISKS_MAX * (HCI_NAME_MAX + 1)] = "";
+
+	for (uint32_t k = 0; k < v->nvolumes && k < HCI_VM_DISKS_MAX; k++)
+		snprintf(volumes + strlen(volumes), sizeof(volumes) - strlen(volumes), "%s%s", k ? "," : "", v->volumes[k]);
+	cell_text(t, "NAME", "%s", v->name);
+	cell_text(t, "STATE", "%s", state_name(v->state));
+	cell_text(t, "WANTED", "%s", state_name(v->wanted));
+	cell_text(t, "NODE", "%s", v->node);
+	cell_number(t, "VCPUS", v->vcpus);
+	cell_size(t, "MEMORY", v->memory_bytes);
+	cell_text(t, "VOLUMES", "%s", volumes);
+	cell_number(t, "NICS", v->nnics);
+	cell_text(t, "CONSOLE LOG", "%s", v->console_log);
+}
+
 static int list(struct cli *cli)
 {
 	struct hci_vm_info *v;
@@ -116,20 +135,8 @@ static int list(struct cli *cli)
 		return failed(cli);
 	t = table_new(cli, false);
 	for (uint64_t i = 0; i < n; i++) {
-		char volumes[HCI_VM_DISKS_MAX * (HCI_NAME_MAX + 1)] = "";
-
-		for (uint32_t k = 0; k < v[i].nvolumes && k < HCI_VM_DISKS_MAX; k++)
-			snprintf(volumes + strlen(volumes), sizeof(volumes) - strlen(volumes),
-				 "%s%s", k ? "," : "", v[i].volumes[k]);
 		table_row(t);
-		cell_text(t, "NAME", "%s", v[i].name);
-		cell_text(t, "STATE", "%s", state_name(v[i].state));
-		cell_text(t, "WANTED", "%s", state_name(v[i].wanted));
-		cell_text(t, "NODE", "%s", v[i].node);
-		cell_number(t, "VCPUS", v[i].vcpus);
-		cell_size(t, "MEMORY", v[i].memory_bytes);
-		cell_text(t, "VOLUMES", "%s", volumes);
-		cell_text(t, "CONSOLE LOG", "%s", v[i].console_log);
+		vm_cells(t, &v[i]);
 	}
 	hci_list_free(v);
 	return table_print(t);
@@ -190,8 +197,11 @@ static const struct verb verbs[] = {
 	  .more = "Examples:\n"
 		  "  hcictl vm define web1 --volume web1-root --memory 2G --vcpus 2\n"
 		  "  hcictl vm define t1 --node n1 --volume v1 --kernel /boot/vmlinuz --cmdline "
-		  "console=ttyS0",
+		  "console=ttyS0\n"
+		  "  hcictl vm define web1 --volume web1-root --nic bridge=br0 --nic bridge=br1,mtu=9000",
 	  .opts = { { "volume", "NAME", "a disk; may be given up to 8 times: vda, vdb, ..." },
+		    { "nic", "bridge=NAME[,mac=..][,mtu=..][,model=virtio|e1000e][,link=up|down]",
+		      "a network interface: a port of that bridge of its node; up to 8 times" },
 		    { "node", "NAME", "where it is to run (default: the scheduler chooses)" },
 		    { "vcpus", "N", "virtual CPUs (default 1)" },
 		    { "memory", "SIZE", "default 256M" },
@@ -214,6 +224,8 @@ static const struct verb verbs[] = {
 	  .max = 1,
 	  .opts = { { "destroy", NULL, "pull the plug instead" }, OPT_NO_WAIT } },
 	{ .name = "list", .args = "", .summary = "List the VMs", .run = list },
+	{ .name = "show", .args = "NAME", .summary = "Show a VM, its network interfaces too", .run = vm_show, .min = 1, .max = 1 },
+	{ .name = "nics", .args = "NAME", .summary = "List a VM's network interfaces", .run = vm_nics, .min = 1, .max = 1 },
 	{ .name = "migrate",
 	  .args = "NAME NODE",
 	  .summary = "Move a running VM to another node without stopping it",

@@ -15,6 +15,27 @@
 HCI_BEGIN_DECLS
 
 #define HCI_VM_DISKS_MAX 8
+#define HCI_VM_NICS_MAX 8
+#define HCI_BRIDGE_MAX 16 /**< bytes of a bridge's or a port's name, with the closing NUL */
+#define HCI_MAC_STR 18    /**< bytes of "02:00:00:00:00:01", with the closing NUL */
+
+#define HCI_VM_NIC_VIRTIO 0 /**< model: fast, every guest of this century has a driver */
+#define HCI_VM_NIC_E1000E 1 /**< an Intel 82574, emulated */
+
+#define HCI_VM_LINK_UP 0
+#define HCI_VM_LINK_DOWN 1 /**< the guest sees an unplugged cable */
+
+/** A network interface of a VM: a port of a bridge that the node has. */
+struct hci_vm_nic_opts {
+	uint32_t size;      /**< sizeof(struct hci_vm_nic_opts), of all elements of an array alike */
+	uint32_t model;     /**< HCI_VM_NIC_* */
+	const char *bridge; /**< required; a Linux bridge of this name, which every node that is to run the VM has: 1..15 of
+			     * [A-Za-z0-9._-]. libhci makes none. */
+	const char *mac;    /**< "52:54:00:12:34:56", no other VM's; NULL: one is made from the VM's UUID, locally administered */
+	uint32_t mtu;       /**< 68..65535, not above the bridge's: the guest is told it (virtio). 0: the bridge's, and the guest is not told */
+	uint32_t link;      /**< HCI_VM_LINK_* */
+};
+#define HCI_VM_NIC_OPTS_INIT { (uint32_t)sizeof(struct hci_vm_nic_opts), 0, NULL, NULL, 0, 0 }
 
 /** Options of hci_vm_define(). */
 struct hci_vm_opts {
@@ -28,11 +49,18 @@ struct hci_vm_opts {
 	const char *cmdline;
 	const char *volumes[HCI_VM_DISKS_MAX]; /**< names of volumes: virtio disks vda, vdb, ... */
 	uint32_t nvolumes;
-	uint32_t reserved;
+	uint32_t nnics;                      /**< 0..HCI_VM_NICS_MAX */
+	const struct hci_vm_nic_opts *nics;  /**< so many, in the order in which the guest finds them; read during the call only */
 };
-#define HCI_VM_OPTS_INIT { (uint32_t)sizeof(struct hci_vm_opts), 0, NULL, NULL, 0, NULL, NULL, NULL, { NULL }, 0, 0 }
+#define HCI_VM_OPTS_INIT { (uint32_t)sizeof(struct hci_vm_opts), 0, NULL, NULL, 0, NULL, NULL, NULL, { NULL }, 0, 0, NULL }
 
-/** Make a VM known; it is stopped. @return 0, HCI_E_INVAL, HCI_E_EXISTS, HCI_E_NOTFOUND (node or volume). Threads: any. Blocks for store I/O. Since 0.1. */
+/**
+ * Make a VM known; it is stopped. Whether a node has the bridges of its interfaces is looked at when it starts, and before it migrates.
+ *
+ * @return 0, HCI_E_INVAL, HCI_E_EXISTS (a VM of this name; one that has this MAC address: looked for among all VMs, so two programs
+ *   that define VMs with one address at the same moment may both succeed), HCI_E_NOTFOUND (node or volume).
+ * Threads: any. Blocks for store I/O. Since 0.1.
+ */
 HCI_API int hci_vm_define(hci_cluster *c, const struct hci_vm_opts *opts, struct hci_error *err);
 
 /** Forget a stopped VM; its volumes stay. @return 0, HCI_E_NOTFOUND, HCI_E_STATE (it runs). Threads: any. Blocks. Since 0.1. */
@@ -157,10 +185,27 @@ struct hci_vm_info {
 	uint32_t nvolumes;
 	uint64_t memory_bytes;
 	char volumes[HCI_VM_DISKS_MAX][HCI_NAME_MAX];
+	uint32_t nnics;                 /**< hci_vm_nics() has more of them */
+	uint32_t reserved2;
 };
 
 /** All VMs, by name. As hci_node_list(). Since 0.1. */
 HCI_API int hci_vm_list(hci_cluster *c, struct hci_vm_info **out, uint64_t *n, uint64_t info_size, struct hci_error *err);
+
+struct hci_vm_nic_info {
+	char bridge[HCI_BRIDGE_MAX];
+	char port[HCI_BRIDGE_MAX]; /**< the host's end on the node where it runs, the same on every node: "hci0a1b2c3d-0" */
+	char mac[HCI_MAC_STR];     /**< lower case */
+	char reserved[2];
+	uint32_t model;            /**< HCI_VM_NIC_* */
+	uint32_t mtu;              /**< 0: the bridge's */
+	uint32_t link;             /**< HCI_VM_LINK_* */
+	uint32_t reserved2;
+};
+
+/** The interfaces of a VM, in its order. As hci_node_list(); HCI_E_NOTFOUND: there is no such VM. Since 0.1. */
+HCI_API int hci_vm_nics(hci_cluster *c, const char *name, struct hci_vm_nic_info **out, uint64_t *n, uint64_t info_size,
+			struct hci_error *err);
 
 HCI_END_DECLS
 #endif

@@ -71,6 +71,10 @@ int api_info_out(void *out, uint64_t info_size, const void *info, uint64_t ours,
 int api_disk_prefix(const char *uuid, struct hci_error *err);
 int api_disk_find(hci_cluster *c, const char *prefix, struct uuid *out, struct hci_error *err);
 
+/* vm_nic.c: is what the options say of interfaces right? And into the record of a VM that has its name and UUID, on the loop. */
+int api_vm_nics_check(const struct hci_vm_opts *o, struct hci_error *err);
+int api_vm_nics_fill(hci_cluster *c, const struct hci_vm_opts *o, struct rec_vm *r, struct hci_error *err);
+
 /* events.c: NULL is fine; the loop is over. */
 void api_events_free(struct api_events *e);
 

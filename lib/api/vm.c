@@ -42,6 +42,8 @@ static int define_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 				rc = err_set(err, HCI_E_INVAL, "VM %s: volume %s is named twice", o->name, o->volumes[i]);
 	}
 	r->ndisks = o->nvolumes;
+	if (!rc)
+		rc = api_vm_nics_fill(c, o, r, err);
 	key_vm(key, o->name);
 	if (!rc) {
 		rc = rec_vm_put(c->store, key, r, 0, 0, NULL, err);
@@ -86,7 +88,7 @@ static int check_define(const struct hci_vm_opts *o, struct hci_error *err)
 			       (unsigned long long)o->memory_bytes);
 	for (uint32_t i = 0; !rc && i < o->nvolumes; i++)
 		rc = o->volumes[i] ? name_check(o->volumes[i], "volume", err) : api_null("volumes[]", err);
-	return rc;
+	return rc ? rc : api_vm_nics_check(o, err);
 }
 
 int hci_vm_define(hci_cluster *c, const struct hci_vm_opts *opts, struct hci_error *err)
@@ -97,7 +99,7 @@ int hci_vm_define(hci_cluster *c, const struct hci_vm_opts *opts, struct hci_err
 
 	if (!c)
 		return api_null("c", err);
-	rc = opts_take(&o, &defaults, sizeof(o), opts, OPTS_UP_TO(struct hci_vm_opts, reserved),
+	rc = opts_take(&o, &defaults, sizeof(o), opts, OPTS_UP_TO(struct hci_vm_opts, nnics),
 		       "hci_vm_opts", err);
 	if (!rc)
 		rc = check_define(&o, err);
@@ -387,6 +389,7 @@ static int list_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 		i.vcpus = r->vcpus;
 		i.memory_bytes = r->memory_bytes;
 		i.nvolumes = r->ndisks;
+		i.nnics = r->nnics;
 		for (uint32_t d = 0; d < r->ndisks; d++)
 			API_TEXT(i.volumes[d], r->disks[d].volume);
 		key_vmrun(key, r->name);

@@ -63,7 +63,7 @@ static int body_with_needs(struct buf *b, struct nvm *m, const struct handover_o
 	*b = BUF_INIT;
 	if (!rc) {
 		n->postcopy = compute_may_postcopy(&o->cm);
-		pk_map(b, 8);
+		pk_map(b, 9);
 		pk_kv_str(b, "vm", m->name);
 		pk_kv_str(b, "job", job);
 		handover_needs_pack(n, b);

@@ -115,6 +115,7 @@ void handover_lacks(struct nvm *m, struct compute_needs *needs, struct problems 
 	needs->memory_bytes = m->rec.memory_bytes;
 	needs->kernel = m->rec.kernel;
 	needs->initrd = m->rec.initrd;
+	needs->node = n->name;
 	vm_compute_preflight(n, needs, p);
 	check_volumes(n, &m->rec, p);
 }
@@ -129,6 +130,42 @@ void handover_needs_pack(const struct compute_needs *n, struct buf *b)
 	pk_kv_str(b, "arch", n->arch);
 	pk_kv_str(b, "emulator", n->emulator);
 	pk_kv_str(b, "cpu", n->cpu);
+	pk_str(b, "ports");
+	pk_array(b, n->nports);
+	for (uint32_t i = 0; i < n->nports; i++) {
+		pk_map(b, 2);
+		pk_kv_str(b, "bridge", n->ports[i].bridge);
+		pk_kv_u64(b, "mtu", n->ports[i].mtu);
+	}
+}
+
+static void read_port(struct compute_needs *n, struct rd *r)
+{
+	struct bridge_port p = { 0 };
+	uint32_t pairs = rd_map(r);
+
+	while (pairs-- && !r->bad) {
+		struct rd_key k = rd_key(r);
+
+		if (rd_is(k, "bridge"))
+			rd_strcpy(r, p.bridge, sizeof(p.bridge));
+		else if (rd_is(k, "mtu"))
+			p.mtu = rd_u32(r);
+		else
+			rd_skip(r);
+	}
+	if (r->bad || n->nports == ARRAY_SIZE(n->ports) || !ether_if_name(p.bridge))
+		r->bad = true;
+	else
+		n->ports[n->nports++] = p;
+}
+
+static void read_ports(struct compute_needs *n, struct rd *r)
+{
+	uint32_t count = rd_array(r);
+
+	for (n->nports = 0; count && !r->bad; count--)
+		read_port(n, r);
 }
 
 bool handover_needs_read(struct compute_needs *n, struct rd_key k, struct rd *r)
@@ -145,6 +182,8 @@ bool handover_needs_read(struct compute_needs *n, struct rd_key k, struct rd *r)
 		rd_strcpy(r, n->emulator, sizeof(n->emulator));
 	else if (rd_is(k, "cpu"))
 		rd_strcpy(r, n->cpu, sizeof(n->cpu));
+	else if (rd_is(k, "ports"))
+		read_ports(n, r);
 	else
 		return false;
 	return true;
@@ -179,7 +218,7 @@ static void ask_lacks(struct node *n, const char *vm, const char *to, bool postc
 	snprintf(what, sizeof(what), "node %.58s", to);
 	if (!rc) {
 		needs->postcopy = postcopy;
-		pk_map(&body, 7);
+		pk_map(&body, 8);
 		pk_kv_str(&body, "vm", vm);
 		handover_needs_pack(needs, &body);
 		rc = handover_call(n, to, HO_LACKS, &body, LACKS_TIME, &call, &err);

@@ -157,7 +157,7 @@ void vm_migrate_opts(const struct core_job *j, struct handover_opts *o);
 void handover_problems(struct node *n, const char *vm, const char *to, bool postcopy, bool job, struct problems *p);
 /* What this node lacks for the VM of m->rec, which is to come. */
 void handover_lacks(struct nvm *m, struct compute_needs *needs, struct problems *p);
-/* Six pairs of a map; takes the value if the key is one of these. */
+/* Seven pairs of a map; takes the value if the key is one of these. */
 void handover_needs_pack(const struct compute_needs *n, struct buf *b);
 bool handover_needs_read(struct compute_needs *n, struct rd_key k, struct rd *r);
 

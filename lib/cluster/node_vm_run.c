@@ -106,8 +106,23 @@ void nvm_drop_run(struct nvm *m)
 
 /* ---- up ---- */
 
+static void fill_nics(const struct rec_vm *r, struct compute_nic *out)
+{
+	for (uint32_t i = 0; i < r->nnics; i++) {
+		const struct rec_vm_nic *n = &r->nics[i];
+
+		snprintf(out[i].bridge, sizeof(out[i].bridge), "%s", n->bridge);
+		snprintf(out[i].mac, sizeof(out[i].mac), "%s", n->mac);
+		ether_port(&r->uuid, i, out[i].port);
+		out[i].e1000e = n->model == REC_NIC_E1000E;
+		out[i].mtu = n->mtu;
+		out[i].down = n->down;
+	}
+}
+
 static int start_domain(struct nvm *m, struct hci_error *err)
 {
+	struct compute_nic nics[REC_VM_NICS_MAX] = { 0 };
 	struct compute_disk *disks = mem_calloc(REC_VM_DISKS_MAX, sizeof(*disks));
 	struct compute_vm vm = { .name = m->name,
 				 .uuid = m->rec.uuid,
@@ -115,7 +130,10 @@ static int start_domain(struct nvm *m, struct hci_error *err)
 				 .memory_bytes = m->rec.memory_bytes,
 				 .console_log = m->console,
 				 .disks = disks,
-				 .ndisks = m->ndisks };
+				 .ndisks = m->ndisks,
+				 .nics = nics,
+				 .nnics = m->rec.nnics,
+				 .node = m->n->name };
 	int rc;
 
 	if (!disks)
@@ -130,6 +148,7 @@ static int start_domain(struct nvm *m, struct hci_error *err)
 		snprintf(disks[i].export_name, sizeof(disks[i].export_name), "%s", m->disks[i].name);
 		disks[i].size = m->disks[i].size;
 	}
+	fill_nics(&m->rec, nics);
 	rc = vm_compute_start(m->n, &vm, err);
 	mem_free(disks);
 	return rc;

@@ -10,10 +10,12 @@
 #ifndef COMPUTE_COMPUTE_H
 #define COMPUTE_COMPUTE_H
 
-#include <hci/error.h>
+#include <hci/vm.h>
 
 #include "base/base.h"
+#include "base/ether.h"
 #include "base/log.h"
+#include "compute/bridge.h"
 #include "compute/problems.h"
 
 struct compute;
@@ -32,6 +34,14 @@ struct compute_disk {
 	char export_name[64];
 	uint64_t size;
 };
+struct compute_nic {
+	char bridge[ETHER_IF_NAME];
+	char port[ETHER_IF_NAME]; /* what the host's end is called */
+	char mac[ETHER_MAC_STR];
+	bool e1000e;   /* virtio otherwise */
+	bool down;     /* no carrier */
+	uint32_t mtu;  /* 0: the bridge's */
+};
 struct compute_vm {
 	const char *name;
 	struct uuid uuid;
@@ -41,9 +51,13 @@ struct compute_vm {
 	const char *console_log;
 	const struct compute_disk *disks;
 	uint32_t ndisks;
+	const struct compute_nic *nics;
+	uint32_t nnics;
+	const char *node; /* this one, for messages */
 };
 
-/* Start as a transient domain: libvirt forgets it when it stops, the store remembers. HCI_E_EXISTS when it runs. */
+/* Start as a transient domain: libvirt forgets it when it stops, the store remembers. HCI_E_EXISTS when it runs,
+ * HCI_E_STATE when a bridge is missing or its MTU too small. */
 int compute_start(struct compute *c, const struct compute_vm *vm, struct hci_error *err);
 /* how: HCI_VM_STOP_*. Returns when it is gone; 0 also when it was not there. */
 int compute_stop(struct compute *c, const char *name, uint32_t how, uint64_t timeout_ns, struct hci_error *err);
@@ -123,8 +137,11 @@ struct compute_needs {
 	char machine[64], arch[32];  /* "pc-q35-7.2", "x86_64"; "": not known */
 	char emulator[256];          /* path, "": any */
 	char cpu[8192];              /* element of the domain's XML, "": any will do */
+	uint32_t nports;
+	struct bridge_port ports[HCI_VM_NICS_MAX]; /* of its interfaces */
+	const char *node; /* the destination, for messages */
 };
-/* At the source: kvm, machine, arch, emulator and cpu; the rest is left empty. */
+/* At the source: kvm, machine, arch, emulator, cpu and ports; the rest is left empty. */
 int compute_needs(struct compute *c, const char *name, struct compute_needs *out, struct hci_error *err);
 /* Adds what stops it at the source: its libvirt, and, unless state is false, that the domain does not run. */
 void compute_may_leave(struct compute *c, const char *name, bool state, struct problems *out);

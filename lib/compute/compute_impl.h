@@ -51,6 +51,7 @@ void compute_nap(uint64_t ns);
 typedef int preflight_compare(virConnectPtr conn, const char *cpu, unsigned flags);
 void preflight_cpu(struct problems *p, virConnectPtr conn, const struct compute_needs *n, preflight_compare *compare);
 bool preflight_has_machine(const char *caps, const char *arch, const char *machine);
+void preflight_ports(const char *xml, struct compute_needs *out);
 void preflight_kvm(struct problems *p, const struct compute_needs *n, const char *device);
 
 /* domain_xml.c */

@@ -164,6 +164,21 @@ static bool kvm_works(virDomainPtr d)
 	return true;
 }
 
+/* libvirt would say "Cannot get interface MTU on 'br0': No such device". */
+static int check_bridges(const struct compute_vm *vm, struct hci_error *err)
+{
+	struct bridge_lack lack;
+
+	for (uint32_t i = 0; i < vm->nnics; i++) {
+		struct bridge_port p = { .mtu = vm->nics[i].mtu };
+
+		snprintf(p.bridge, sizeof(p.bridge), "%s", vm->nics[i].bridge);
+		if (bridge_lacks(&p, vm->node ? vm->node : "?", false, &lack))
+			return err_set(err, HCI_E_STATE, "VM %s: interface %u (%s): %s: %s", vm->name, i, vm->nics[i].mac, lack.why, lack.cure);
+	}
+	return 0;
+}
+
 static int start(struct compute *c, virConnectPtr conn, const struct compute_vm *vm, struct hci_error *err)
 {
 	virDomainPtr d = virDomainLookupByName(conn, vm->name);
@@ -173,6 +188,9 @@ static int start(struct compute *c, virConnectPtr conn, const struct compute_vm 
 		virDomainFree(d);
 		return err_set(err, HCI_E_EXISTS, "VM %s: it runs here already", vm->name);
 	}
+	rc = check_bridges(vm, err);
+	if (rc)
+		return rc;
 	pthread_mutex_lock(&c->lock);
 	if (!c->kvm && !kvm_offered(conn))
 		c->kvm = -1;

@@ -71,6 +71,22 @@ static bool add_disk(struct buf *b, const struct compute_vm *vm, uint32_t i)
 	return ok;
 }
 
+static bool add_nic(struct buf *b, const struct compute_nic *n)
+{
+	bool ok = true;
+
+	ok &= add(b, "<interface type='bridge'><mac address='", n->mac, "'/>");
+	ok &= add(b, "<source bridge='", n->bridge, "'/>");
+	ok &= add(b, "<target dev='", n->port, "'/>");
+	buf_printf(b, "<model type='%s'/>", n->e1000e ? "e1000e" : "virtio");
+	if (n->mtu)
+		buf_printf(b, "<mtu size='%u'/>", n->mtu);
+	if (n->down)
+		buf_printf(b, "<link state='down'/>");
+	buf_printf(b, "<rom enabled='no'/></interface>");
+	return ok;
+}
+
 /*
  * Memory of a guest under TCG: a QEMU before 9.0 loses what such a guest writes while it is migrated ("physmem: Fix migration
  * dirty bitmap coherency with TCG memory access", QEMU, February 2024). Its fast way to look for changed pages
@@ -111,6 +127,8 @@ int domain_xml(const struct compute_vm *vm, bool kvm, struct buf *b, struct hci_
 		      "<on_crash>destroy</on_crash><devices>");
 	for (uint32_t i = 0; i < vm->ndisks; i++)
 		ok &= add_disk(b, vm, i);
+	for (uint32_t i = 0; i < vm->nnics; i++)
+		ok &= add_nic(b, &vm->nics[i]);
 	buf_printf(b, "<controller type='usb' model='none'/>");
 	ok &= add(b, "<serial type='file'><source path='", vm->console_log, "' append='on'/><target port='0'/></serial>");
 	buf_printf(b, "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>"
@@ -119,7 +137,7 @@ int domain_xml(const struct compute_vm *vm, bool kvm, struct buf *b, struct hci_
 		add_tcg_memory(b, vm->memory_bytes);
 	buf_printf(b, "</domain>");
 	if (!ok)
-		return err_set(err, HCI_E_INVAL, "VM %s: a path or the kernel's command line holds a control character",
+		return err_set(err, HCI_E_INVAL, "VM %s: a path, the kernel's command line or a name holds a control character",
 			       vm->name);
 	buf_append(b, "", 1);
 	return b->failed ? err_set(err, HCI_E_NOMEM, "VM %s: out of memory", vm->name) : 0;

@@ -13,6 +13,7 @@
 
 #define LIBVIRT_MIN 6008000 /* 6.8: memory over unix sockets */
 #define KVM "/dev/kvm"
+#define ETHERNET_MTU 1500u
 
 /* ---- what a domain needs ---- */
 
@@ -43,6 +44,34 @@ static void between(const char *xml, const char *from, const char *to, char *out
 		snprintf(out, cap, "%.*s", (int)(b - a), a);
 }
 
+/*
+ * Its interfaces, as libvirt prints them. What a guest that was not told an MTU counts on is Ethernet's, unless it has less
+ * where it is.
+ */
+void preflight_ports(const char *xml, struct compute_needs *out)
+{
+	static const char open[] = "<interface type='bridge'", close[] = "</interface>";
+	char one[2048], mtu[16];
+	const char *at = xml, *end;
+
+	out->nports = 0;
+	while (out->nports < ARRAY_SIZE(out->ports) && (at = strstr(at, open)) && (end = strstr(at, close))) {
+		struct bridge_port *p = &out->ports[out->nports];
+		struct bridge b;
+
+		snprintf(one, sizeof(one), "%.*s", (int)MIN(end - at, (ptrdiff_t)sizeof(one) - 1), at);
+		at = end;
+		between(one, "<source bridge='", "'", p->bridge, sizeof(p->bridge));
+		between(one, "<mtu size='", "'", mtu, sizeof(mtu));
+		if (!ether_if_name(p->bridge))
+			continue;
+		p->mtu = (uint32_t)strtoul(mtu, NULL, 10);
+		if (!p->mtu && !bridge_look(p->bridge, &b))
+			p->mtu = MIN(b.mtu, ETHERNET_MTU);
+		out->nports++;
+	}
+}
+
 int compute_needs(struct compute *c, const char *name, struct compute_needs *out, struct hci_error *err)
 {
 	virConnectPtr conn;
@@ -60,6 +89,7 @@ int compute_needs(struct compute *c, const char *name, struct compute_needs *out
 		out->kvm = domain_xml_is_kvm(xml);
 		element(xml, "cpu", out->cpu, sizeof(out->cpu));
 		between(xml, "<emulator>", "<", out->emulator, sizeof(out->emulator));
+		preflight_ports(xml, out);
 		between(type ? type : "", "arch='", "'", out->arch, sizeof(out->arch));
 		between(type ? type : "", "machine='", "'", out->machine, sizeof(out->machine));
 		free(xml);
@@ -226,6 +256,18 @@ void preflight_kvm(struct problems *p, const struct compute_needs *n, const char
 			     "it runs with KVM, and %s: %s", device, strerror(errno));
 }
 
+static void check_ports(struct problems *p, const struct compute_needs *n)
+{
+	struct bridge_lack lack;
+	char what[24];
+
+	for (uint32_t i = 0; i < n->nports; i++) {
+		snprintf(what, sizeof(what), "interface %u", i);
+		if (bridge_lacks(&n->ports[i], n->node ? n->node : "?", true, &lack))
+			problems_add(p, HCI_E_STATE, what, lack.cure, "%s", lack.why);
+	}
+}
+
 void compute_preflight(struct compute *c, const struct compute_needs *n, struct problems *out)
 {
 	struct compute_local local;
@@ -235,6 +277,7 @@ void compute_preflight(struct compute *c, const struct compute_needs *n, struct 
 		problems_add(out, HCI_E_STATE, "libvirt", "set libvirt_uri of the node service", "%s", why.message);
 	check_conn(c, out, n);
 	preflight_kvm(out, n, KVM);
+	check_ports(out, n);
 	check_file(out, "kernel", n->kernel);
 	check_file(out, "initrd", n->initrd);
 	if (n->postcopy)

@@ -4,6 +4,7 @@
 
 static const char *const job_state[] = { "pending", "running", "done", "failed", "cancelled" };
 static const char *const vm_wanted[] = { "stopped", "running" };
+static const char *const nic_model[] = { "virtio", "e1000e" };
 
 static const struct rec_field arg_fields[] = {
 	FIELD_STR(struct rec_arg, key, "k"),
@@ -34,6 +35,14 @@ static const struct rec_field vm_disk_fields[] = {
 	FIELD_STR(struct rec_vm_disk, bus, "bus"),
 };
 
+static const struct rec_field vm_nic_fields[] = {
+	FIELD_STR(struct rec_vm_nic, bridge, "bridge"),
+	FIELD_STR(struct rec_vm_nic, mac, "mac"),
+	FIELD_ENUM(struct rec_vm_nic, model, "model", nic_model),
+	FIELD_U32(struct rec_vm_nic, mtu, "mtu", 0, REC_MTU_MAX),
+	FIELD_BOOL(struct rec_vm_nic, down, "down"),
+};
+
 static const struct rec_field vm_fields[] = {
 	FIELD_NAME(struct rec_vm, name, "name"),
 	FIELD_UUID(struct rec_vm, uuid, "uuid"),
@@ -45,10 +54,28 @@ static const struct rec_field vm_fields[] = {
 	FIELD_STR(struct rec_vm, initrd, "initrd"),
 	FIELD_STR(struct rec_vm, cmdline, "cmdline"),
 	FIELD_LIST(struct rec_vm, ndisks, disks, "disks", vm_disk_fields),
+	FIELD_LIST(struct rec_vm, nnics, nics, "nics", vm_nic_fields),
 	FIELD_STR(struct rec_vm, console_log, "console"),
 	FIELD_U64(struct rec_vm, created, "created", 0, 0),
 };
-REC_TYPE(vm, vm_fields, NULL);
+
+/* Both become parts of a domain's description and names of kernel objects. */
+static const char *vm_check(const void *rec)
+{
+	const struct rec_vm *r = rec;
+	char mac[ETHER_MAC_STR];
+
+	for (uint32_t i = 0; i < r->nnics; i++) {
+		if (!ether_if_name(r->nics[i].bridge))
+			return "an interface's bridge has no valid name";
+		if (ether_mac(r->nics[i].mac, mac) || strcmp(mac, r->nics[i].mac))
+			return "an interface has no valid MAC address";
+		if (r->nics[i].mtu && r->nics[i].mtu < REC_MTU_MIN)
+			return "an interface's MTU is too small";
+	}
+	return NULL;
+}
+REC_TYPE(vm, vm_fields, vm_check);
 
 static const struct rec_field vmrun_fields[] = {
 	FIELD_NAME(struct rec_vmrun, node, "node"),

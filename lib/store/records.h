@@ -16,6 +16,7 @@
 
 #include "base/base.h"
 #include "base/buf.h"
+#include "base/ether.h"
 #include "store/store.h"
 
 #define REC_VERSION 1u
@@ -29,6 +30,10 @@
 #define REC_JOB_ARGS_MAX 16u
 #define REC_IMPACT_MAX 100000u
 #define REC_VM_DISKS_MAX 8u
+#define REC_VM_NICS_MAX 8u
+#define REC_MTU_MIN 68u
+#define REC_MTU_MAX 65535u
+#define REC_BRIDGES_MAX 64u   /* of one node that are told */
 #define REC_SEGMENT_MIN MiB
 #define REC_SEGMENT_MAX GiB
 #define REC_VOLUME_SIZE_MAX (UINT64_C(1) << 50)
@@ -235,6 +240,14 @@ struct rec_vm_disk {
 	char volume[HCI_NAME_MAX]; /* name or UUID */
 	char bus[HCI_NAME_MAX];    /* "virtio", "scsi", ... */
 };
+enum rec_nic_model { REC_NIC_VIRTIO, REC_NIC_E1000E };
+struct rec_vm_nic {
+	char bridge[ETHER_IF_NAME]; /* of the node that it is a port of */
+	char mac[ETHER_MAC_STR];    /* as ether_mac() gives it */
+	enum rec_nic_model model;
+	uint32_t mtu; /* 0: the bridge's */
+	bool down;    /* no carrier */
+};
 struct rec_vm { /* vm/<name> */
 	char name[HCI_NAME_MAX];
 	struct uuid uuid;
@@ -246,6 +259,8 @@ struct rec_vm { /* vm/<name> */
 	char cmdline[REC_TEXT_MAX];
 	uint32_t ndisks;
 	struct rec_vm_disk disks[REC_VM_DISKS_MAX];
+	uint32_t nnics;
+	struct rec_vm_nic nics[REC_VM_NICS_MAX];
 	char console_log[REC_PATH_MAX];
 	uint64_t created;
 };

@@ -388,8 +388,17 @@ AT(struct hci_vm_opts, initrd, 40);
 AT(struct hci_vm_opts, cmdline, 48);
 AT(struct hci_vm_opts, volumes, 56);
 AT(struct hci_vm_opts, nvolumes, 120);
-AT(struct hci_vm_opts, reserved, 124);
-SIZE(struct hci_vm_opts, 128);
+AT(struct hci_vm_opts, nnics, 124);
+AT(struct hci_vm_opts, nics, 128);
+SIZE(struct hci_vm_opts, 136);
+
+AT(struct hci_vm_nic_opts, size, 0);
+AT(struct hci_vm_nic_opts, model, 4);
+AT(struct hci_vm_nic_opts, bridge, 8);
+AT(struct hci_vm_nic_opts, mac, 16);
+AT(struct hci_vm_nic_opts, mtu, 24);
+AT(struct hci_vm_nic_opts, link, 28);
+SIZE(struct hci_vm_nic_opts, 32);
 
 AT(struct hci_migrate_opts, size, 0);
 AT(struct hci_migrate_opts, max_downtime_ms, 4);
@@ -421,7 +430,19 @@ AT(struct hci_vm_info, vcpus, 432);
 AT(struct hci_vm_info, nvolumes, 436);
 AT(struct hci_vm_info, memory_bytes, 440);
 AT(struct hci_vm_info, volumes, 448);
-SIZE(struct hci_vm_info, 960);
+AT(struct hci_vm_info, nnics, 960);
+AT(struct hci_vm_info, reserved2, 964);
+SIZE(struct hci_vm_info, 968);
+
+AT(struct hci_vm_nic_info, bridge, 0);
+AT(struct hci_vm_nic_info, port, 16);
+AT(struct hci_vm_nic_info, mac, 32);
+AT(struct hci_vm_nic_info, reserved, 50);
+AT(struct hci_vm_nic_info, model, 52);
+AT(struct hci_vm_nic_info, mtu, 56);
+AT(struct hci_vm_nic_info, link, 60);
+AT(struct hci_vm_nic_info, reserved2, 64);
+SIZE(struct hci_vm_nic_info, 68);
 
 /* hci/volume.h */
 AT(struct hci_volume_opts, size, 0);

@@ -63,6 +63,7 @@ static struct world w;
 START_TEST(options_of_a_wrong_size)
 {
 	struct hci_volume_opts vo = HCI_VOLUME_OPTS_INIT;
+	struct hci_vm_opts mo = HCI_VM_OPTS_INIT;
 	hci_cluster *c;
 	hci_export *e;
 	hci_volume *v;
@@ -83,6 +84,9 @@ START_TEST(options_of_a_wrong_size)
 	wrong_sizes(hci_pool_opts, HCI_POOL_OPTS_INIT, hci_pool_create(w.client, opts, &w.err));
 	wrong_sizes(hci_volume_opts, HCI_VOLUME_OPTS_INIT, hci_volume_create(w.client, opts, &w.err));
 	wrong_sizes(hci_vm_opts, HCI_VM_OPTS_INIT, hci_vm_define(w.client, opts, &w.err));
+	mo.name = "vm";
+	mo.nnics = 1;
+	wrong_sizes(hci_vm_nic_opts, HCI_VM_NIC_OPTS_INIT, (mo.nics = opts, opts->bridge = "br0", hci_vm_define(w.client, &mo, &w.err)));
 	wrong_sizes(hci_migrate_opts, HCI_MIGRATE_OPTS_INIT, hci_vm_migrate(w.client, "vm", opts, NULL, &w.err));
 	wrong_sizes(hci_attach_opts, HCI_ATTACH_OPTS_INIT, hci_volume_attach(&v, w.client, "v", opts, &w.err));
 	ok(hci_volume_attach(&v, w.client, "v", NULL, &w.err));

@@ -138,6 +138,28 @@ START_TEST(strings_are_escaped)
 }
 END_TEST
 
+START_TEST(interfaces_are_ports_of_bridges)
+{
+	struct compute_vm vm = vm_of();
+	struct compute_nic n[2] = {
+		{ .bridge = "br0", .port = "hci01020304-0", .mac = "02:00:00:00:00:01" },
+		{ .bridge = "a'/><x", .port = "<p>", .mac = "&", .e1000e = true, .down = true, .mtu = 9000 },
+	};
+	char *x = xml_of(&vm, false);
+
+	ck_assert_ptr_null(strstr(x, "<interface"));
+	mem_free(x);
+	vm.nics = n;
+	vm.nnics = 2;
+	x = xml_of(&vm, true);
+	has(x, "<interface type='bridge'><mac address='02:00:00:00:00:01'/><source bridge='br0'/><target dev='hci01020304-0'/>"
+	       "<model type='virtio'/><rom enabled='no'/></interface>");
+	has(x, "<interface type='bridge'><mac address='&amp;'/><source bridge='a&apos;/&gt;&lt;x'/><target dev='&lt;p&gt;'/>"
+	       "<model type='e1000e'/><mtu size='9000'/><link state='down'/><rom enabled='no'/></interface>");
+	mem_free(x);
+}
+END_TEST
+
 START_TEST(control_characters_are_refused)
 {
 	struct compute_vm vm = vm_of();
@@ -219,6 +241,7 @@ int main(void)
 	tcase_add_test(t, boots_a_kernel);
 	tcase_add_test(t, every_disk_has_a_geometry);
 	tcase_add_test(t, strings_are_escaped);
+	tcase_add_test(t, interfaces_are_ports_of_bridges);
 	tcase_add_test(t, control_characters_are_refused);
 	tcase_add_test(t, too_many_disks_are_refused);
 	tcase_add_test(t, paths_are_moved);

@@ -213,6 +213,14 @@ static void fill_vm(struct rec_vm *r, int full)
 		TEXT(r->disks[i].volume, "vol-1");
 		TEXT(r->disks[i].bus, "virtio");
 	}
+	r->nnics = full ? REC_VM_NICS_MAX : 1;
+	for (uint32_t i = 0; i < r->nnics; i++) {
+		TEXT(r->nics[i].bridge, full ? "br-0123456789ab" : "br0");
+		ether_mac_of(&r->uuid, i, 0, r->nics[i].mac);
+		r->nics[i].model = full ? REC_NIC_E1000E : REC_NIC_VIRTIO;
+		r->nics[i].mtu = full ? REC_MTU_MAX : 0;
+		r->nics[i].down = full;
+	}
 	TEXT(r->console_log, "/var/log/vm-1");
 	r->created = NUMBER(1);
 }

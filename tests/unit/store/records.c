@@ -35,6 +35,34 @@ START_TEST(every_type_round_trips)
 }
 END_TEST
 
+/* They become part of a domain's description. */
+START_TEST(interfaces_of_vms_are_valid)
+{
+	static const char *const macs[] = { "", "02:00:00:00:00:0A", "03:00:00:00:00:01", "02:00:00:00:00" };
+	static const char *const bridges[] = { "", "a'b", ".." };
+	struct rec_vm *r = mem_zalloc(sizeof(*r));
+	struct buf b = BUF_INIT;
+
+	sample_fill(&rec_vm_type, r, 0);
+	ck_assert_int_eq(rec_encode(&rec_vm_type, r, &b, NULL), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(macs); i++) {
+		sample_fill(&rec_vm_type, r, 0);
+		strcpy(r->nics[0].mac, macs[i]);
+		ck_assert_int_eq(rec_encode(&rec_vm_type, r, &b, NULL), HCI_E_INVAL);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(bridges); i++) {
+		sample_fill(&rec_vm_type, r, 0);
+		strcpy(r->nics[0].bridge, bridges[i]);
+		ck_assert_int_eq(rec_encode(&rec_vm_type, r, &b, NULL), HCI_E_INVAL);
+	}
+	sample_fill(&rec_vm_type, r, 0);
+	r->nics[0].mtu = REC_MTU_MIN - 1;
+	ck_assert_int_eq(rec_encode(&rec_vm_type, r, &b, NULL), HCI_E_INVAL);
+	buf_free(&b);
+	mem_free(r);
+}
+END_TEST
+
 START_TEST(every_truncation_is_refused)
 {
 	for (unsigned i = 0; i < REC_TYPES; i++) {
@@ -321,6 +349,7 @@ static Suite *make_suite(void)
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, every_type_round_trips);
+	tcase_add_test(tc, interfaces_of_vms_are_valid);
 	tcase_add_test(tc, every_truncation_is_refused);
 	tcase_add_test(tc, changed_bytes_are_refused_or_within_limits);
 	tcase_add_test(tc, versions_and_keys);
