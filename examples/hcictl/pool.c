@@ -54,12 +54,12 @@ static int list(struct cli *cli)
 	return table_print(t);
 }
 
-static int balance_plan(struct cli *cli)
+static int balance_plan(struct cli *cli, const struct hci_pool_balance_opts *o)
 {
 	struct hci_pool_balance_info i;
 	struct table *t;
 
-	if (hci_pool_balance_plan(cli->cluster, cli->args[0], &i, sizeof(i), &cli->err))
+	if (hci_pool_balance_plan(cli->cluster, cli->args[0], o, &i, sizeof(i), &cli->err))
 		return failed(cli);
 	t = table_new(cli, true);
 	cell_number(t, "COPIES TO MOVE", i.copies);
@@ -68,16 +68,23 @@ static int balance_plan(struct cli *cli)
 	cell_real(t, "SMALLEST SHARE %", i.least_before);
 	cell_real(t, "LARGEST AFTER %", i.most_after);
 	cell_real(t, "SMALLEST AFTER %", i.least_after);
+	cell_number(t, "COPIES FOR LOAD", i.load_copies);
+	cell_real(t, "LARGEST LOAD", i.load_most_before);
+	cell_real(t, "SMALLEST LOAD", i.load_least_before);
+	cell_real(t, "LARGEST LOAD AFTER", i.load_most_after);
+	cell_real(t, "SMALLEST LOAD AFTER", i.load_least_after);
 	return table_print(t);
 }
 
 static int balance(struct cli *cli)
 {
+	struct hci_pool_balance_opts o = HCI_POOL_BALANCE_OPTS_INIT;
 	hci_job *job;
 
+	o.fill_only = opt_flag(cli, "fill-only");
 	if (opt_flag(cli, "dry-run"))
-		return balance_plan(cli);
-	return hci_pool_balance(cli->cluster, cli->args[0], &job, &cli->err) ? failed(cli) : follow_job(cli, job);
+		return balance_plan(cli, &o);
+	return hci_pool_balance(cli->cluster, cli->args[0], &o, &job, &cli->err) ? failed(cli) : follow_job(cli, job);
 }
 
 static int delete_pool(struct cli *cli)
@@ -115,13 +122,16 @@ static const struct verb verbs[] = {
 	{ .name = "list", .args = "", .summary = "List the pools", .run = list },
 	{ .name = "balance",
 	  .args = "NAME",
-	  .summary = "Even out how full the disks are, moving as little as that takes",
+	  .summary = "Even out how full the disks are and how much they are used, moving as little as that takes",
 	  .run = balance,
 	  .min = 1,
 	  .max = 1,
 	  .more = "After disks were added, for example; volumes are in use meanwhile. What counts is which part of a disk's capacity\n"
-		  "segments are placed on. Ctrl-C ends the watching, hcictl job cancel the job: what has moved stays.",
-	  .opts = { { "dry-run", NULL, "only say how much would move" }, OPT_NO_WAIT } },
+		  "segments are placed on; and how much it is asked for by those who read and write, in the last minute or so: when that is\n"
+		  "far above the average, much used copies leave it, or change places with hardly used ones. Ctrl-C ends the watching, hcictl job cancel the job: what has moved stays.",
+	  .opts = { { "dry-run", NULL, "only say how much would move" },
+		    { "fill-only", NULL, "how much disks are used does not count" },
+		    OPT_NO_WAIT } },
 	{ .name = "delete",
 	  .args = "NAME",
 	  .summary = "Remove a pool that has neither disks nor volumes",

@@ -64,31 +64,51 @@ struct hci_pool_info {
 /** All pools, by name. As hci_node_list(). Since 0.1. */
 HCI_API int hci_pool_list(hci_cluster *c, struct hci_pool_info **out, uint64_t *n, uint64_t info_size, struct hci_error *err);
 
+/** How hci_pool_balance() goes about it. */
+struct hci_pool_balance_opts {
+	uint32_t size;      /**< set by HCI_POOL_BALANCE_OPTS_INIT */
+	uint32_t fill_only; /**< 1: how much disks are used does not count */
+};
+#define HCI_POOL_BALANCE_OPTS_INIT { .size = sizeof(struct hci_pool_balance_opts) }
+
 /** What hci_pool_balance() would do. */
 struct hci_pool_balance_info {
 	uint64_t copies; /**< that would move */
 	uint64_t bytes;  /**< of their segments, as if they were full: at most so much is copied */
 	double most_before, least_before; /**< percent of a data disk's capacity that segments are placed on: the largest, the smallest */
 	double most_after, least_after;
+	/**
+	 * How much a data disk is used, the most and the least: requests a second of those who read and write, averaged over the last
+	 * minute or so, each 128 KiB counted as one more. All 0 with fill_only. After: if the load stays as it is.
+	 */
+	double load_most_before, load_least_before;
+	double load_most_after, load_least_after;
+	uint64_t load_copies; /**< those of copies that would move for the load's sake */
 };
 
-/** Look how evenly a pool's data disks are used, and how much it would take to even that out. Nothing changes. @return 0,
- * HCI_E_NOTFOUND, HCI_E_NOPLACE (no disks), HCI_E_UNAVAILABLE, HCI_E_NOMEM. Threads: any. Blocks for store I/O. Since 0.1. */
-HCI_API int hci_pool_balance_plan(hci_cluster *c, const char *name, struct hci_pool_balance_info *out, uint64_t info_size,
-				  struct hci_error *err);
+/** Look how evenly a pool's data disks are used, and how much it would take to even that out. Nothing changes. @p opts: NULL for the
+ * defaults. @return 0, HCI_E_NOTFOUND, HCI_E_NOPLACE (no disks), HCI_E_INVAL (options), HCI_E_UNAVAILABLE, HCI_E_NOMEM. Threads: any.
+ * Blocks for store I/O. Since 0.1. */
+HCI_API int hci_pool_balance_plan(hci_cluster *c, const char *name, const struct hci_pool_balance_opts *opts,
+				  struct hci_pool_balance_info *out, uint64_t info_size, struct hci_error *err);
 
 /**
  * Even out how much of each data disk is used by segments, while volumes are in use: after disks were added, say. Moves as little as
  * that takes, and only to where the volumes' policies agree. Spares stay free. Cancelled, what has moved stays.
+ * Then, unless told otherwise, how much data disks of a class are used: when one is asked for much more than the average, much used copies
+ * leave it for disks below, in exchange for hardly used ones where shares would become uneven else; 64 copies at the most,
+ * and only where it helps clearly.
  *
  * @param c     the cluster
  * @param name  of the pool
+ * @param opts  NULL for the defaults; read during the call only
  * @param job   set to the job ("pool-balance", in copies), hci_job_unref() it; NULL: wait for the end here
  * @param err   NULL, or filled in on failure
- * @return 0, HCI_E_NOTFOUND, HCI_E_BUSY (such a job is at it), HCI_E_UNAVAILABLE, HCI_E_NOMEM; when waiting the job's error.
- * Threads: any. Blocks for store I/O. Since 0.1.
+ * @return 0, HCI_E_NOTFOUND, HCI_E_BUSY (such a job is at it), HCI_E_INVAL (options), HCI_E_UNAVAILABLE, HCI_E_NOMEM; when waiting the
+ * job's error. Threads: any. Blocks for store I/O. Since 0.1.
  */
-HCI_API int hci_pool_balance(hci_cluster *c, const char *name, hci_job **job, struct hci_error *err);
+HCI_API int hci_pool_balance(hci_cluster *c, const char *name, const struct hci_pool_balance_opts *opts, hci_job **job,
+			     struct hci_error *err);
 
 HCI_END_DECLS
 #endif

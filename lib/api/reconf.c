@@ -172,6 +172,7 @@ int hci_volume_move(hci_cluster *c, const char *name, const struct hci_volume_mo
 
 struct object_args {
 	const char *name, *pool;
+	bool fill_only;
 	char id[HCI_NAME_MAX];
 };
 
@@ -386,27 +387,42 @@ static int check_pool(hci_cluster *c, const char *name, struct hci_error *err)
 
 static int balance_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 {
+	static const char *const args[] = { JOB_FILL_ONLY, "yes", NULL };
 	struct object_args *a = arg;
 	int rc = check_pool(c, a->name, err);
 
 	if (!rc)
 		rc = check_free(c, JOB_POOL_BALANCE, a->name, err);
-	return rc ? rc : core_job_create(c->core, JOB_POOL_BALANCE, a->name, NULL, NULL, a->id, err);
+	return rc ? rc : core_job_create(c->core, JOB_POOL_BALANCE, a->name, NULL, a->fill_only ? args : NULL, a->id, err);
 }
 
-int hci_pool_balance(hci_cluster *c, const char *name, hci_job **job, struct hci_error *err)
+static int balance_opts(const struct hci_pool_balance_opts *opts, struct hci_pool_balance_opts *o, struct hci_error *err)
+{
+	static const struct hci_pool_balance_opts none = HCI_POOL_BALANCE_OPTS_INIT;
+
+	return opts_take(o, &none, sizeof(*o), opts, OPTS_UP_TO(struct hci_pool_balance_opts, fill_only), "pool balance options", err);
+}
+
+int hci_pool_balance(hci_cluster *c, const char *name, const struct hci_pool_balance_opts *opts, hci_job **job,
+		     struct hci_error *err)
 {
 	struct object_args a = { .name = name };
+	struct hci_pool_balance_opts o;
 	int rc;
 
 	if (!c || !name)
 		return api_null(c ? "name" : "c", err);
 	rc = name_check(name, "pool", err);
+	if (!rc)
+		rc = balance_opts(opts, &o, err);
+	if (!rc)
+		a.fill_only = o.fill_only != 0;
 	return rc ? rc : api_job_start(c, balance_on_loop, &a, a.id, job, err);
 }
 
 struct plan_args {
 	const char *name;
+	bool fill_only;
 	struct hci_pool_balance_info i;
 };
 
@@ -417,7 +433,7 @@ static int plan_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	int rc = check_pool(c, a->name, err);
 
 	if (!rc)
-		rc = plan_balance(c->core, a->name, &p, err);
+		rc = plan_balance(c->core, a->name, !a->fill_only, &p, err);
 	if (rc)
 		return rc;
 	a->i.copies = p.n;
@@ -426,19 +442,29 @@ static int plan_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	a->i.least_before = p.least;
 	a->i.most_after = p.most_after;
 	a->i.least_after = p.least_after;
+	a->i.load_copies = p.nload;
+	a->i.load_most_before = p.load_most;
+	a->i.load_least_before = p.load_least;
+	a->i.load_most_after = p.load_most_after;
+	a->i.load_least_after = p.load_least_after;
 	plan_free(&p);
 	return 0;
 }
 
-int hci_pool_balance_plan(hci_cluster *c, const char *name, struct hci_pool_balance_info *out, uint64_t info_size,
-			  struct hci_error *err)
+int hci_pool_balance_plan(hci_cluster *c, const char *name, const struct hci_pool_balance_opts *opts,
+			  struct hci_pool_balance_info *out, uint64_t info_size, struct hci_error *err)
 {
 	struct plan_args a = { .name = name };
+	struct hci_pool_balance_opts o;
 	int rc;
 
 	if (!c || !name)
 		return api_null(c ? "name" : "c", err);
 	rc = name_check(name, "pool", err);
+	if (!rc)
+		rc = balance_opts(opts, &o, err);
+	if (!rc)
+		a.fill_only = o.fill_only != 0;
 	if (!rc)
 		rc = api_call_fresh(c, plan_on_loop, &a, err);
 	return rc ? rc : api_info_out(out, info_size, &a.i, sizeof(a.i), "balance info", err);

@@ -325,11 +325,28 @@ static void disk_turn(struct node_disk *d, enum rec_disk_state state)
 		return;
 	if (now >= d->stat_at)
 		put_stat(d);
+	if (d->disk && !d->failed)
+		node_load_turn(d);
 	if (d->disk && !d->failed && now >= d->gc_at)
 		node_disk_drop_deleted(d);
 }
 
 #define DISKS_MAX 256
+
+/* It is used by nobody any more. */
+static void forget_load(struct node *n, const struct node_disk *d)
+{
+	char key[REC_KEY];
+
+	key_diskload(key, &d->uuid);
+	(void)rec_delete(core_store(n->core), key, REC_REV_ANY, NULL, NULL);
+}
+
+static void disk_free(struct node_disk *d)
+{
+	mem_free(d->load);
+	mem_free(d);
+}
 
 static void disk_fiber(void *arg)
 {
@@ -358,7 +375,8 @@ static void disk_fiber(void *arg)
 				continue;
 			list_del(&d->link);
 			close_disk(d, true);
-			mem_free(d);
+			forget_load(n, d);
+			disk_free(d);
 			break; /* closing parked: the list may be another */
 		}
 		if (!n->stopping)
@@ -382,6 +400,6 @@ void node_disk_stop(struct node *n)
 		struct node_disk *d = list_entry(l, struct node_disk, link);
 
 		close_disk(d, d->failed);
-		mem_free(d);
+		disk_free(d);
 	}
 }

@@ -23,7 +23,9 @@ struct node_disk {
 	bool failed;            /* failed under us: not opened again until the record says new or offline anew */
 	struct hci_error fail_err;
 	struct node *node;
-	uint64_t retry_at, gc_at, stat_at, probe_at, rot_at;
+	uint64_t retry_at, gc_at, stat_at, probe_at, rot_at, load_at;
+	struct rec_diskload *load; /* as it was told last, at load_told; NULL: not known */
+	uint64_t load_told;
 	uint32_t refused; /* CRC of why it could not be opened; 0: it could */
 	struct disk_keep keep; /* what is known of its log, if that is away */
 	uint64_t scrub_asked, scrub_period, scrub_rate; /* as the disk was told */
@@ -63,6 +65,8 @@ void node_disk_stop(struct node *n);
 /* node_disk_gc.c */
 void node_disk_drop_deleted(struct node_disk *d);
 void node_disk_deleted(struct node *n, const struct uuid *volume); /* it has a tombstone now; NULL: any may have */
+/* node_load.c: tells the store how much the disk is used */
+void node_load_turn(struct node_disk *d);
 /* node_scrub.c: tells the disk what its record says, and the store what the scrub found. */
 void node_scrub_turn(struct node_disk *d);
 bool node_scrub_put(struct node_disk *d, struct rec_diskstat *s, const struct rec_diskstat *old); /* worth telling? */

@@ -198,7 +198,7 @@ int reconf_carry_out(struct reconf_run *x, const struct plan *plan, struct recon
 
 /* Makes the plan anew after each time, as something may not have come about (a disk failed meanwhile). */
 struct goal {
-	int (*plan)(struct reconf_run *x, struct plan *out, struct hci_error *err);
+	int (*plan)(struct reconf_run *x, bool again, struct plan *out, struct hci_error *err);
 	struct plan first, last; /* the figures of these plans; without their moves */
 	uint64_t done;
 };
@@ -215,7 +215,7 @@ static int reach(struct reconf_run *x, struct goal *g, struct hci_error *err)
 		char phase[160];
 
 		plan_free(&plan);
-		rc = g->plan(x, &plan, err);
+		rc = g->plan(x, i > 0, &plan, err);
 		if (rc)
 			break;
 		g->last = plan;
@@ -236,9 +236,10 @@ static int reach(struct reconf_run *x, struct goal *g, struct hci_error *err)
 	return rc;
 }
 
-static int plan_for_balance(struct reconf_run *x, struct plan *out, struct hci_error *err)
+/* For the load once: figures are averages, and what moved for their sake shows in them later. */
+static int plan_for_balance(struct reconf_run *x, bool again, struct plan *out, struct hci_error *err)
 {
-	return plan_balance(x->n->core, x->j.rec->target, out, err);
+	return plan_balance(x->n->core, x->j.rec->target, !again && !core_job_arg(&x->j, JOB_FILL_ONLY), out, err);
 }
 
 int reconf_balance(struct reconf_run *x, struct hci_error *err)
@@ -248,17 +249,20 @@ int reconf_balance(struct reconf_run *x, struct hci_error *err)
 
 	if (!rc)
 		snprintf(x->result, sizeof(x->result),
-			 "{\"copies_moved\":%llu,\"bytes_planned\":%llu,\"share_before\":[%.1f,%.1f],\"share_after\":[%.1f,%.1f]}",
+			 "{\"copies_moved\":%llu,\"bytes_planned\":%llu,\"share_before\":[%.1f,%.1f],\"share_after\":[%.1f,%.1f],"
+			 "\"for_load\":%u,\"load_before\":[%.0f,%.0f],\"load_planned\":[%.0f,%.0f]}",
 			 (unsigned long long)g.done, (unsigned long long)g.first.bytes, g.first.least, g.first.most, g.last.least,
-			 g.last.most);
+			 g.last.most, g.first.nload, g.first.load_least, g.first.load_most, g.first.load_least_after,
+			 g.first.load_most_after);
 	return rc;
 }
 
-static int plan_for_move(struct reconf_run *x, struct plan *out, struct hci_error *err)
+static int plan_for_move(struct reconf_run *x, bool again, struct plan *out, struct hci_error *err)
 {
 	const char *uuid = core_job_arg(&x->j, "uuid"), *from = core_job_arg(&x->j, "from"), *to = core_job_arg(&x->j, "to");
 	struct uuid id;
 
+	(void)again;
 	memset(out, 0, sizeof(*out));
 	if (!uuid || !uuid_parse(uuid, &id) || !to)
 		return err_set(err, HCI_E_INVAL, "volume %.63s: the job does not say what is wanted", x->j.rec->target);

@@ -22,13 +22,21 @@ struct plan {
 	uint64_t bytes; /* of the segments that move, as if they were full */
 	/* Of a pool: the largest and smallest part of a data disk's capacity that segments are placed on, in percent. */
 	double most, least, most_after, least_after;
+	/*
+	 * How much its data disks are used by those who read and write, as repl_load_of(): the most and the least used one. All 0
+	 * when nothing is known. The last nload of the plan's moves, as they were made, are for its sake.
+	 */
+	double load_most, load_least, load_most_after, load_least_after;
+	uint32_t nload;
 };
 
 /*
  * From a fiber. Evens out which part of each data disk is taken by segments, full or not, with as few moves as that takes: a copy
  * only leaves a disk that has more than its share, for one that has less and that the volume's policy agrees to.
+ * load: after that much used copies leave disks that are used much more than the others, too, as far as that leaves the shares
+ * as even as they are (balance_load.c).
  */
-int plan_balance(struct core *c, const char *pool, struct plan *out, struct hci_error *err);
+int plan_balance(struct core *c, const char *pool, bool load, struct plan *out, struct hci_error *err);
 /* From a fiber. The volume's policy places it as if it were new; copies that are on one of the disks chosen stay. */
 int plan_replace(struct core *c, const struct uuid *volume, struct plan *out, struct hci_error *err);
 /*

@@ -9,6 +9,7 @@
 #define JOB_VOLUME_MOVE "volume-move"
 #define JOB_DISK_EVACUATE "disk-evacuate" /* target: the disk's UUID */
 #define JOB_NODE_EVACUATE "node-evacuate" /* target: the node */
-#define JOB_POOL_BALANCE "pool-balance"   /* target: the pool */
+#define JOB_POOL_BALANCE "pool-balance"   /* target: the pool; arg: */
+#define JOB_FILL_ONLY "fill-only"         /* how much disks are used does not count */
 
 #endif

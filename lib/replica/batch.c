@@ -251,6 +251,7 @@ static int apply_op(struct repl_disk *d, struct repl_op *op, uint32_t *pos, cons
 		return 0;
 	}
 	seg_real(s);
+	load_count(s, op);
 	index_unpromise(d, p->promised);
 	p->promised = 0;
 	if (p->direct == DIRECT_DONE)

@@ -411,7 +411,7 @@ int repl_disk_open(struct env *e, const char *path, const struct repl_disk_opts 
 	}
 	ENV_MARK_STATE(e, "disk open:empty log,log to be moved", d->log.tail_lsn != d->log.next_lsn, 2);
 	register_metrics(d);
-	d->last_io = env_now(e);
+	d->last_io = d->load_at = env_now(e);
 	log_info(env_log(e), "disk %s is open: %llu segments, %u of %u log blocks to be moved",
 		 path, (unsigned long long)d->nsegs, ring_used(&d->log), d->log.blocks);
 	*out = d;

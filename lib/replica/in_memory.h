@@ -78,6 +78,12 @@ struct sums {
 
 #define SERIAL_UNKNOWN UINT64_MAX
 
+struct seg_load { /* load.c */
+	uint64_t ops, bytes;         /* since it was looked at last */
+	uint64_t avg_ops, avg_bytes; /* thousandths of a request a second; bytes a second */
+	uint32_t age_ms;             /* how long it has been looked at, up to what is averaged over */
+};
+
 struct seg {
 	struct repl_disk *d;
 	struct vol *vol;
@@ -101,6 +107,7 @@ struct seg {
 	struct list dying;   /* disk.dying_segs */
 	struct list written; /* direct.c: struct direct_io that wait for the file's next sync */
 	bool syncing;        /* direct.c */
+	struct seg_load load;
 };
 
 struct vol {
@@ -266,6 +273,7 @@ struct repl_disk {
 	unsigned level;    /* percent of the log from which on it is written back under load, and writers are held back */
 	bool log_waits;    /* the head of the queue waits for room in the log */
 	uint64_t last_io;
+	uint64_t load_at; /* load.c: taken last */
 	struct fiber_cond drained;
 
 	/* index.c */

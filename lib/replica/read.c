@@ -246,6 +246,7 @@ void read_go(struct repl_op *op)
 		list_del(&s->lru);
 		list_push(&d->open_segs, &s->lru);
 	}
+	load_count(s, op);
 	p->seg = s;
 	s->refs++;
 	p->left = 1;

@@ -134,6 +134,29 @@ void repl_disk_info(const struct repl_disk *d, struct repl_disk_info *out);
 /* Changes repl_disk_opts.log_level while it is open. */
 void repl_disk_set_level(struct repl_disk *d, uint32_t log_level);
 
+/* ---- how much it is used (load.c) ---- */
+
+#define REPL_HOT_MAX 32u
+
+/* Numbers a second, averaged over about a minute, of what users asked for: no copies, no scrub. */
+struct repl_hot {
+	struct uuid volume;
+	uint32_t segment;
+	uint64_t ops, bytes;
+};
+struct repl_load {
+	uint64_t ops, bytes;
+	uint32_t nhot;
+	struct repl_hot hot[REPL_HOT_MAX]; /* the most used segments, most first */
+};
+/* Takes the average on; one caller, every few seconds. A segment that is new here has the average since it came. */
+void repl_load_take(struct repl_disk *d, struct repl_load *out);
+/* One figure for both: what a medium does in the time of a small request, 128 KiB, counts as one more. */
+static inline uint64_t repl_load_of(uint64_t ops, uint64_t bytes)
+{
+	return ops + bytes / (128u << 10);
+}
+
 /* ---- scrub: reads everything and compares it with its checksums (scrub.c) ---- */
 
 /* period: from the beginning of a pass to that of the next; 0: a week, UINT64_MAX: only when asked. rate: bytes a second at

@@ -245,6 +245,16 @@ bool drop_blocks(const struct vol *v,
 		 uint32_t segment); /* files of that name are still to be removed */
 void seg_detach(struct seg *s);
 
+/* load.c */
+/* What users ask for; not copies, nor what the disk does by itself. */
+static inline void load_count(struct seg *s, const struct repl_op *op)
+{
+	if (op->flags & (REPL_F_BACKGROUND | REPL_F_LENT | REPL_F_SETSEQ))
+		return;
+	s->load.ops++;
+	s->load.bytes += op->kind == REPL_ZERO ? 0 : op->len;
+}
+
 /* space.c */
 bool space_has(const struct repl_disk *d, uint64_t blocks);
 int space_refresh(struct repl_disk *d); /* from a fiber */

@@ -75,6 +75,20 @@ static const struct rec_field diskstat_fields[] = {
 };
 REC_TYPE(diskstat, diskstat_fields, NULL);
 
+static const struct rec_field hot_fields[] = {
+	FIELD_UUID(struct rec_hot, volume, "volume"),
+	FIELD_U32(struct rec_hot, segment, "segment", 0, 0),
+	FIELD_U64(struct rec_hot, ops, "ops", 0, 0),
+	FIELD_U64(struct rec_hot, bytes, "bytes", 0, 0),
+};
+static const struct rec_field diskload_fields[] = {
+	FIELD_U64(struct rec_diskload, ops, "ops", 0, 0),
+	FIELD_U64(struct rec_diskload, bytes, "bytes", 0, 0),
+	FIELD_U64(struct rec_diskload, at, "at", 0, 0),
+	FIELD_LIST(struct rec_diskload, n, hot, "hot", hot_fields),
+};
+REC_TYPE(diskload, diskload_fields, NULL);
+
 static const struct rec_field cachestat_fields[] = {
 	FIELD_STR(struct rec_cachestat, path, "path"),
 	FIELD_U32(struct rec_cachestat, block, "block", 0, 0),

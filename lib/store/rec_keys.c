@@ -38,6 +38,11 @@ void key_diskstat(char out[REC_KEY], const struct uuid *u)
 	key_of_uuid(out, PREFIX_DISKSTAT, u);
 }
 
+void key_diskload(char out[REC_KEY], const struct uuid *u)
+{
+	key_of_uuid(out, PREFIX_DISKLOAD, u);
+}
+
 void key_cachestat(char out[REC_KEY], const char *name)
 {
 	key_of_name(out, PREFIX_CACHESTAT, name);

@@ -113,6 +113,21 @@ struct rec_diskstat {            /* diskstat/<uuid> */
 	uint64_t scrub_waiting;                 /* regions of these that no writer has taken for repair yet */
 };
 
+#define REC_HOT_MAX 32u
+
+struct rec_hot {
+	struct uuid volume;
+	uint32_t segment;
+	uint64_t ops, bytes;
+};
+/* diskload/<uuid>: what users ask of the disk, numbers a second, averaged over a minute; told when it changed a good deal */
+struct rec_diskload {
+	uint64_t ops, bytes;
+	uint64_t at;
+	uint32_t n;
+	struct rec_hot hot[REC_HOT_MAX]; /* the most used segments */
+};
+
 struct rec_cachestat {           /* cachestat/<holder>, leased: a read cache, as its process told lately */
 	char path[REC_PATH_MAX];
 	uint32_t block, ssd_failed;
@@ -287,6 +302,7 @@ struct rec_policy { /* policy/<name> */
 #define PREFIX_ALIVE "alive/"
 #define PREFIX_DISK "disk/"
 #define PREFIX_DISKSTAT "diskstat/"
+#define PREFIX_DISKLOAD "diskload/"
 #define PREFIX_POOL "pool/"
 #define PREFIX_VOLUME "volume/"
 #define PREFIX_VOLNAME "volname/"
@@ -304,6 +320,7 @@ void key_node(char out[REC_KEY], const char *name);
 void key_alive(char out[REC_KEY], const char *name);
 void key_disk(char out[REC_KEY], const struct uuid *u);
 void key_diskstat(char out[REC_KEY], const struct uuid *u);
+void key_diskload(char out[REC_KEY], const struct uuid *u);
 void key_pool(char out[REC_KEY], const char *name);
 void key_volume(char out[REC_KEY], const struct uuid *u);
 void key_volname(char out[REC_KEY], const char *name);
@@ -332,7 +349,7 @@ int rec_decode(const struct rec_type *t, const void *data, size_t len, void *rec
 	       struct hci_error *err);
 size_t rec_size(const struct rec_type *t); /* of the struct */
 const char *rec_type_name(const struct rec_type *t);
-#define REC_TYPES 18
+#define REC_TYPES 19
 /* All of them, for tests and dumps; NULL from REC_TYPES on. */
 const struct rec_type *rec_type_at(unsigned i);
 
@@ -417,6 +434,7 @@ REC_DECLARE(node)
 REC_DECLARE(alive)
 REC_DECLARE(disk)
 REC_DECLARE(diskstat)
+REC_DECLARE(diskload)
 REC_DECLARE(pool)
 REC_DECLARE(volume)
 REC_DECLARE(volname)

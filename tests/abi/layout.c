@@ -484,7 +484,15 @@ AT(struct hci_pool_balance_info, most_before, 16);
 AT(struct hci_pool_balance_info, least_before, 24);
 AT(struct hci_pool_balance_info, most_after, 32);
 AT(struct hci_pool_balance_info, least_after, 40);
-SIZE(struct hci_pool_balance_info, 48);
+AT(struct hci_pool_balance_info, load_most_before, 48);
+AT(struct hci_pool_balance_info, load_least_before, 56);
+AT(struct hci_pool_balance_info, load_most_after, 64);
+AT(struct hci_pool_balance_info, load_least_after, 72);
+AT(struct hci_pool_balance_info, load_copies, 80);
+SIZE(struct hci_pool_balance_info, 88);
+AT(struct hci_pool_balance_opts, size, 0);
+AT(struct hci_pool_balance_opts, fill_only, 4);
+SIZE(struct hci_pool_balance_opts, 8);
 
 AT(struct hci_volume_info, name, 0);
 AT(struct hci_volume_info, uuid, 64);

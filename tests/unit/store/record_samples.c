@@ -84,6 +84,16 @@ static void fill_diskstat(struct rec_diskstat *r, int full)
 	r->scrub_waiting = NUMBER(7);
 }
 
+static void fill_diskload(struct rec_diskload *r, int full)
+{
+	r->ops = NUMBER(1);
+	r->bytes = NUMBER(2);
+	r->at = NUMBER(3);
+	r->n = full ? REC_HOT_MAX : 0;
+	for (uint32_t i = 0; i < r->n; i++)
+		r->hot[i] = (struct rec_hot){ id(i), UINT32_MAX - i, NUMBER(4), NUMBER(5) };
+}
+
 static void fill_cachestat(struct rec_cachestat *r, int full)
 {
 	TEXT(r->path, "/ssd/cache");
@@ -239,6 +249,8 @@ void sample_fill(const struct rec_type *t, void *rec, int full)
 		fill_disk(rec, full);
 	else if (t == &rec_diskstat_type)
 		fill_diskstat(rec, full);
+	else if (t == &rec_diskload_type)
+		fill_diskload(rec, full);
 	else if (t == &rec_cachestat_type)
 		fill_cachestat(rec, full);
 	else if (t == &rec_pool_type)
