@@ -33,6 +33,8 @@ static const char help[] =
 	"  --cache-size SIZE    of it, such as 64G (default: all of what is there)\n"
 	"  --cache-ram SIZE     its blocks in memory (default 64M); without --cache memory alone is used\n"
 	"  --cache-block SIZE   cached as one, 4K to 64K (default 16K)\n"
+	"  --guest-index SIZE   memory to know what the pages of guests here contain, so that VMs that come need not bring\n"
+	"                       them (default 64M, for 16 GiB of guests), or off\n"
 	"  --copy-depth N       requests of rebuilds that a disk works on while users have some (default 2)\n"
 	"  --ram-disks          take disks that are on a tmpfs, whose content ends with the power: for tests only\n"
 	"  --metrics ADDR:PORT  serve http://ADDR:PORT/metrics for Prometheus\n"
@@ -144,10 +146,21 @@ static int cache_start(hci_cluster *cluster, const struct cache_args *a, struct 
 	return hci_cache_open(cluster, &o, err);
 }
 
+static uint32_t guest_index(const char *s)
+{
+	uint64_t mib;
+
+	if (!strcmp(s, "off"))
+		return HCI_GUEST_INDEX_OFF;
+	/* Less than one is one, as 0 means the default; what is too much is refused by the library. */
+	mib = size_of("--guest-index", s) >> 20;
+	return mib ? mib < UINT32_MAX ? (uint32_t)mib : UINT32_MAX - 1 : 1;
+}
+
 static void parse(int argc, char **argv, struct hci_cluster_opts *co, struct hci_node_opts *no,
 		  const char **metrics, struct cache_args *cache)
 {
-	const char *heartbeat = "0", *depth = "0", *help_wanted = NULL, *version = NULL, *debug = NULL,
+	const char *heartbeat = "0", *depth = "0", *guests = NULL, *help_wanted = NULL, *version = NULL, *debug = NULL,
 		   *ram_disks = NULL;
 	const struct {
 		const char *name, **value;
@@ -159,7 +172,7 @@ static void parse(int argc, char **argv, struct hci_cluster_opts *co, struct hci
 		{ "metrics", metrics },        { "heartbeat", &heartbeat },
 		{ "cache", &cache->path },     { "cache-size", &cache->size },
 		{ "cache-ram", &cache->ram },  { "cache-block", &cache->block },
-		{ "copy-depth", &depth },
+		{ "copy-depth", &depth },      { "guest-index", &guests },
 		{ "ram-disks", &ram_disks },   { "debug", &debug },
 		{ "version", &version },       { "help", &help_wanted },
 	};
@@ -197,6 +210,8 @@ static void parse(int argc, char **argv, struct hci_cluster_opts *co, struct hci
 	no->heartbeat_ms = (uint32_t)strtoul(heartbeat, NULL, 10);
 	no->ram_disks = ram_disks != NULL;
 	no->copy_depth = (uint32_t)strtoul(depth, NULL, 10);
+	if (guests)
+		no->guest_index_mib = guest_index(guests);
 }
 
 int main(int argc, char **argv)

@@ -22,8 +22,14 @@ struct hci_node_opts {
 	const char *libvirt_uri; /**< of this machine, such as "qemu:///system"; NULL: this node runs no VMs */
 	uint32_t copy_depth;     /**< requests of rebuilds that a disk works on at a time while users have some; 0: 2 */
 	uint32_t ram_disks;      /**< 1: disks and write logs on a tmpfs are taken, which end with the machine's power: for tests only */
+	uint32_t guest_index_mib; /**< MiB of memory, at most, to know what the pages of the guests that run here contain, so that VMs that
+					come need not bring them: 16 bytes a page; 0: 64; HCI_GUEST_INDEX_OFF: these pages are not read */
+	uint32_t reserved;       /**< 0 */
 };
-#define HCI_NODE_OPTS_INIT { (uint32_t)sizeof(struct hci_node_opts), 0, NULL, NULL, NULL, NULL, 0, 0 }
+#define HCI_NODE_OPTS_INIT { (uint32_t)sizeof(struct hci_node_opts), 0, NULL, NULL, NULL, NULL, 0, 0, 0, 0 }
+
+/** hci_node_opts.guest_index_mib: other guests' pages are not used. */
+#define HCI_GUEST_INDEX_OFF 0xffffffffu
 
 /**
  * Start the node service in this process: it joins the cluster, serves its disks, and makes the machine

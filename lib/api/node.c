@@ -7,6 +7,9 @@
 #include "cluster/node.h"
 #include "compute/compute.h"
 
+#define GUEST_INDEX_MIB 64u      /* unless told otherwise: 16 GiB of guests */
+#define GUEST_INDEX_MIB_MAX 65536u
+
 struct hci_node {
 	hci_cluster *c;
 	struct node *node;
@@ -19,6 +22,11 @@ struct start_args {
 	const struct hci_node_opts *o;
 };
 
+static uint64_t guest_index(uint32_t mib)
+{
+	return mib == HCI_GUEST_INDEX_OFF ? 0 : (mib ? mib : GUEST_INDEX_MIB) * MiB;
+}
+
 static int start_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 {
 	struct start_args *a = arg;
@@ -30,6 +38,7 @@ static int start_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 		.compute = a->h->compute,
 		.copy_depth = a->o->copy_depth,
 		.ram_disks = a->o->ram_disks,
+		.guest_index = guest_index(a->o->guest_index_mib),
 	};
 	int rc = node_start(c->core, &o, &a->h->node, err);
 
@@ -56,6 +65,11 @@ static int check_opts(const struct hci_node_opts *o, struct hci_error *err)
 		return err_set(err, HCI_E_INVAL, "node %s: heartbeat of %u ms is not in 50..60000", o->name, o->heartbeat_ms);
 	if (o->ram_disks > 1)
 		return err_set(err, HCI_E_INVAL, "node %s: ram_disks %u is not known", o->name, o->ram_disks);
+	if (o->reserved)
+		return err_set(err, HCI_E_INVAL, "node %s: reserved fields of its options are to be 0", o->name);
+	if (o->guest_index_mib > GUEST_INDEX_MIB_MAX && o->guest_index_mib != HCI_GUEST_INDEX_OFF)
+		return err_set(err, HCI_E_INVAL, "node %s: %u MiB to know guests' pages are more than %u", o->name, o->guest_index_mib,
+			       GUEST_INDEX_MIB_MAX);
 	if (o->copy_depth > 256)
 		return err_set(err, HCI_E_INVAL, "node %s: copy depth of %u is not in 1..256", o->name, o->copy_depth);
 	return name_check(o->name, "node", err);

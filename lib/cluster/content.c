@@ -7,12 +7,14 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "cluster/node_vm_impl.h"
+#include "compute/compute.h"
 #include "compute/memstream/hash.h"
 #include "env/fiber.h"
 
 #define INDEX_MEMORY (64 * MiB) /* of a node, for all indexes: 16 GiB of blocks */
 #define IDLE (10 * 60 * NS_PER_S)
 #define INDEX_WAIT (500 * NS_PER_MS)
+#define TOLD_PAGES (4u << 20) /* of a destination's guests: 16 GiB of what is not equal */
 #define COLLIDE "HCI_MIGRATE_COLLIDE" /* set: a test of what wrong references do (docs/compute.md) */
 
 struct content_set {
@@ -23,6 +25,7 @@ struct content_set {
 	uint32_t nindex;
 	struct content_blocks *blocks[MST_PROVIDERS_MAX]; /* destination */
 	uint32_t nblocks;
+	struct mst_told *told; /* source: by the destination, of its guests */
 };
 
 static void forget(struct env_timer *t)
@@ -35,6 +38,31 @@ static void forget(struct env_timer *t)
 	c->pages = NULL;
 }
 
+/* Without it migrations that come here bring more. */
+static void guests_start(struct content *c)
+{
+	struct guest_pages_opts o = { .memory = c->n->o.guest_index, .hash = content_hash(), .log = *env_log(c->n->e) };
+
+	env_random(c->n->e, o.id, sizeof(o.id));
+	c->guests = o.memory ? guest_pages_new(&o) : NULL;
+	if (o.memory && !c->guests)
+		log_warn(env_log(c->n->e), "node %s: out of memory for what its guests' pages contain", c->n->name);
+}
+
+void content_guests(struct content *c, const struct compute_state *st, size_t n)
+{
+	struct uuid *running = c && c->guests ? mem_calloc(n + 1, sizeof(*running)) : NULL;
+	size_t k = 0;
+
+	if (!running)
+		return;
+	for (size_t i = 0; i < n; i++)
+		if (st[i].state == HCI_VM_RUNNING && !st[i].migrating && !st[i].postcopy && !st[i].broken)
+			running[k++] = st[i].uuid;
+	guest_pages_seen(c->guests, running, k);
+	mem_free(running);
+}
+
 int content_new(struct node *n, struct content **out, struct hci_error *err)
 {
 	struct content *c = MEM_NEW(struct content);
@@ -45,6 +73,7 @@ int content_new(struct node *n, struct content **out, struct hci_error *err)
 	c->n = n;
 	c->index_left = INDEX_MEMORY;
 	env_timer_init(&c->idle, forget);
+	guests_start(c);
 	return 0;
 }
 
@@ -54,6 +83,7 @@ void content_free(struct content *c)
 		return;
 	env_timer_disarm(c->n->e, &c->idle);
 	forget(&c->idle);
+	guest_pages_free(c->guests);
 	mem_free(c);
 }
 
@@ -101,6 +131,10 @@ int content_set_out(struct content *c, struct nvm *m, const char *to, struct con
 		if (content_index_ready(x))
 			content_index_provider(x, &s->p[s->n++]);
 	}
+	/* After the others, which change less. */
+	s->told = s->n < MST_PROVIDERS_MAX ? mst_told_new(GUEST_PAGES_PREFIX, MST_KIND_GUEST, TOLD_PAGES) : NULL;
+	if (s->told)
+		mst_told_provider(s->told, &s->p[s->n++]);
 	return 0;
 }
 
@@ -124,6 +158,10 @@ int content_set_in(struct content *c, struct nvm *m, struct content_set **out, s
 			continue;
 		s->blocks[s->nblocks++] = b;
 		content_blocks_provider(b, &s->p[s->n++]);
+	}
+	if (c->guests && s->n < MST_PROVIDERS_MAX) {
+		guest_pages_hurry(c->guests);
+		guest_pages_provider(c->guests, &s->p[s->n++]);
 	}
 	return 0;
 }
@@ -165,6 +203,8 @@ void content_set_free(struct content_set *s)
 	content_set_quit(s);
 	for (uint32_t i = 0; i < s->nindex; i++)
 		content_index_unref(s->index[i]);
+	mst_told_free(s->told);
+	s->told = NULL;
 	/* Without a fiber the set stays, and what it has open with it, until the node's service ends. */
 	if (vm_fiber(s->c->n, end_fiber, s, "content-end"))
 		log_warn(env_log(s->c->n->e), "out of memory at the end of a migration");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What both nodes of a migration have already, and need not send: the blocks of the VM's volumes, of which the destination
- * has copies on its own disks; and pages that came to it with guests before. They are providers for the codec
+ * has copies on its own disks; pages that came to it with guests before; and pages of the guests that run there. They are providers for the codec
  * (compute/memstream): what either side says here may be wrong or old at any moment, the codec compares.
  *
  *   content.c         the set for one migration
@@ -24,10 +24,15 @@ struct nvm;
 int content_new(struct node *n, struct content **out, struct hci_error *err);
 /* No set is open, no index is there. */
 void content_free(struct content *c);
+/* These domains are here at present. */
+struct compute_state;
+void content_guests(struct content *c, const struct compute_state *st, size_t n);
 
 /* ---- one migration ---- */
 
 struct content_set;
+
+#define CONTENT_WITHOUT "HCI_MIGRATE_WITHOUT" /* classes and kinds of content that are not used, to see what they bring: docs/compute.md */
 
 /* Source, from a fiber: for a VM that goes to that node. Waits a moment for indexes that are being made. */
 int content_set_out(struct content *c, struct nvm *m, const char *to, struct content_set **out, struct hci_error *err);

@@ -5,11 +5,13 @@
 
 #include "cluster/content.h"
 #include "cluster/handover_pages.h"
+#include "compute/guest_pages.h"
 
 struct content {
 	struct node *n;
 	uint64_t index_left;     /* bytes that indexes may still take */
 	struct ho_pages *pages;  /* NULL: no migration for a long time */
+	struct guest_pages *guests; /* NULL: guests that run here are not read */
 	unsigned sets;           /* migrations under way */
 	struct env_timer idle;   /* it was so long: the pages are given up */
 };

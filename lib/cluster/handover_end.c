@@ -199,6 +199,15 @@ uint64_t handover_saved(const struct mst_stats *s, unsigned class)
 	return bytes > s->wire_of[class] ? bytes - s->wire_of[class] : 0;
 }
 
+/* Where the destination has what was referred to. */
+static void refs(struct buf *b, const struct mst_stats *s)
+{
+	buf_printf(b, ",\"refs\":{");
+	for (unsigned k = MST_KIND_STORE; k < MST_KINDS; k++)
+		buf_printf(b, "%s\"%s\":%llu", k > MST_KIND_STORE ? "," : "", mst_kind_name(k), (unsigned long long)s->refs[k]);
+	buf_printf(b, "}");
+}
+
 void handover_figures(const struct compute_progress *p, const struct ho_stat *st, char *out, size_t cap)
 {
 	const struct mst_stats *s = &st->memory;
@@ -211,7 +220,9 @@ void handover_figures(const struct compute_progress *p, const struct ho_stat *st
 		   (unsigned long long)s->in, (unsigned long long)s->wire);
 	for (unsigned i = 0; i < MST_OTHER; i++)
 		buf_printf(&b, "%s\"%s\":%llu", i ? "," : "", mst_class_name(i), (unsigned long long)handover_saved(s, i));
-	buf_printf(&b, "}}");
+	buf_printf(&b, "}");
+	refs(&b, s);
+	buf_printf(&b, "}");
 	/* Half of it is of no use to a program. */
 	snprintf(out, cap, "%.*s", b.failed || b.len >= cap ? 0 : (int)b.len, b.data ? (const char *)b.data : "");
 	buf_free(&b);
@@ -236,6 +247,7 @@ void handover_result(const struct finished *f, const struct ho_stat *st, char *o
 		for (size_t i = 0; i < MST_OTHER; i++)
 			buf_printf(&b, "%s\"%s\":%llu", i ? "," : "", mst_class_name((unsigned)i), (unsigned long long)s->pages[i]);
 		buf_printf(&b, "}");
+		refs(&b, s);
 	}
 	buf_printf(&b, "}");
 	snprintf(out, cap, "%.*s", b.failed ? 0 : (int)b.len, b.data ? (const char *)b.data : "");

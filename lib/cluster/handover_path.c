@@ -18,7 +18,6 @@
 #define WORKERS_MAX 4
 #define MIRROR (256 * MiB) /* of pages kept at both ends of a migration, for what is sent again; more if that turns out to be too little: */
 #define MIRROR_MAX (UINT64_C(1) << 30)
-#define WITHOUT "HCI_MIGRATE_WITHOUT" /* classes that the codec does without, to see what they bring: docs/compute.md */
 #define ASIDE "HCI_MIGRATE_ASIDE" /* when pages go as they are: mst_aside_mode() */
 #define PACE (50 * NS_PER_MS) /* see stream_pace.c */
 
@@ -81,6 +80,8 @@ static void add_up(const struct carried *c, struct ho_stat *st)
 	st->memory.aside[0] += m.aside[0];
 	st->memory.aside[1] += m.aside[1];
 	st->memory.cpu_ns += m.cpu_ns;
+	for (size_t i = 0; i < MST_KINDS; i++)
+		st->memory.refs[i] += m.refs[i];
 	for (size_t i = 0; i < MST_CLASSES; i++) {
 		st->memory.pages[i] += m.pages[i];
 		st->memory.wire_of[i] += m.wire_of[i];
@@ -135,7 +136,7 @@ static struct memory_path_opts memory_opts(struct carried *c)
 	o.codec.workers = (uint32_t)MIN(MAX(n, 1), WORKERS_MAX);
 	/* Of the memory that nobody uses an eighth; four may be under way. */
 	o.codec.cache_max = MIN((uint64_t)MAX(sysconf(_SC_AVPHYS_PAGES), 0) * (uint64_t)sysconf(_SC_PAGESIZE) / 8, MIRROR_MAX);
-	o.codec.without = mst_class_bits(secure_getenv(WITHOUT));
+	o.codec.without = mst_class_bits(secure_getenv(CONTENT_WITHOUT));
 	o.codec.aside = mst_aside_mode(secure_getenv(ASIDE));
 	o.codec.hash = content_hash();
 	o.codec.providers = content_set_providers(c->side->content, &o.codec.n_providers);

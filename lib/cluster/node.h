@@ -28,6 +28,7 @@ struct node_opts {
 	uint64_t heartbeat_ns;    /* 0: 2 s; lease is three of them */
 	struct compute *compute;  /* NULL: no VMs */
 	uint32_t copy_depth;      /* repl_service_share */
+	uint64_t guest_index;     /* bytes for what the pages of guests here contain, for migrations that come; 0: these are not read */
 	bool ram_disks;           /* disks on a file system in memory are taken: tests */
 	bool no_repair;           /* tests */
 };

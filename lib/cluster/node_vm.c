@@ -358,6 +358,7 @@ static int one_round(struct node *n, struct hci_error *err)
 
 	if (rc)
 		return rc;
+	content_guests(n->vms->content, st, nst);
 	rc = rec_vm_list(core_store(n->core), PREFIX_VM, &recs, err);
 	for (size_t i = 0; !rc && i < recs.n && !n->stopping; i++) {
 		const struct rec_vm *r = REC_AT(&recs, i, struct rec_vm);

@@ -196,7 +196,9 @@ AT(struct hci_node_opts, run_dir, 24);
 AT(struct hci_node_opts, libvirt_uri, 32);
 AT(struct hci_node_opts, copy_depth, 40);
 AT(struct hci_node_opts, ram_disks, 44);
-SIZE(struct hci_node_opts, 48);
+AT(struct hci_node_opts, guest_index_mib, 48);
+AT(struct hci_node_opts, reserved, 52);
+SIZE(struct hci_node_opts, 56);
 
 AT(struct hci_node_info, name, 0);
 AT(struct hci_node_info, address, 64);

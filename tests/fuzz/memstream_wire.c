@@ -48,6 +48,20 @@ static void leave(void *ctx, uint32_t who, bool all)
 	(void)all;
 }
 
+/* Pieces that lead on, the last one, and "not yet", as the question has it. */
+static int tell(void *ctx, uint32_t *at, uint32_t *out, unsigned max)
+{
+	unsigned n = *at % 3 ? MIN(*at, max) : 0;
+
+	(void)ctx;
+	if (*at % 5 == 4)
+		return HCI_E_AGAIN;
+	for (unsigned i = 0; i < n; i++)
+		out[i] = i;
+	*at = n && *at < 1000000 ? *at + 1 : 0;
+	return (int)n;
+}
+
 static void strong(const void *page, uint8_t out[MST_STRONG])
 {
 	memset(out, *(const uint8_t *)page, MST_STRONG);
@@ -98,7 +112,7 @@ static void drain(struct mst_dec *d)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const struct mst_hash hash = { NULL, strong };
-	struct mst_provider provider = { .read = no_page, .join = join, .leave = leave, .came = came };
+	struct mst_provider provider = { .read = no_page, .join = join, .leave = leave, .came = came, .tell = tell };
 	struct mst_opts o = { .now = passing, .wait_ns = 20 * NS_PER_MS, .cache = 64 * MST_PAGE, .window = 4 << 20, .n_providers = 1, .providers = &provider, .hash = &hash };
 	struct mst_hello h = { .version = MST_VERSION, .codecs = 2, .cache_pages = 64, .window = 4 << 20 };
 	struct mst_dec *d;

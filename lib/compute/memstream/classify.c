@@ -45,6 +45,7 @@ void mplan_reset(struct mplan *p)
 	memset(p->pages, 0, sizeof(p->pages));
 	memset(p->bytes, 0, sizeof(p->bytes));
 	p->coming = 0;
+	memset(p->from, 0, sizeof(p->from));
 	p->refs = p->whole = false;
 }
 
@@ -225,6 +226,7 @@ static enum mst_class choose(struct classifier *cl, const struct subject *s, str
 	if (p->step == ASIDE_FULL && (!n || n > DELTA_SMALL) && reference(cl, s, out, strong)) {
 		p->refs = true;
 		p->coming += out->provider >= REF_COMES;
+		p->from[cl->providers[out->provider & ~REF_COMES].kind]++;
 		return MST_REF;
 	}
 	if (n) {

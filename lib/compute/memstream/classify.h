@@ -21,6 +21,7 @@ struct mplan {
 	uint32_t pages[MST_CLASSES]; /* of MST_OTHER the bytes */
 	uint64_t bytes[MST_CLASSES]; /* before packing */
 	uint32_t coming;             /* references to pages that another stream brings */
+	uint32_t from[MST_KINDS];    /* references, by the provider's kind */
 	enum aside_step step;        /* how much is to be done */
 	bool hurry;                  /* no references that wait */
 	bool whole;                  /* the bytes go as they are: nothing else of it matters */

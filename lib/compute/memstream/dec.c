@@ -249,6 +249,45 @@ static int take_hurry(struct mst_dec *d, size_t len, struct hci_error *err)
 	return 0;
 }
 
+/* One question a provider at a time. */
+static int take_want(struct mst_dec *d, const uint8_t *p, size_t len, struct hci_error *err)
+{
+	struct mst_want w;
+	int rc = mst_get_want(p, len, &w, err);
+
+	if (rc)
+		return rc;
+	if (w.provider >= d->o.n_providers || !d->providers[w.provider].tell || d->wanted[w.provider].asked)
+		return err_set(err, HCI_E_PROTO, "memory stream: the peer asks for a list that there is not, or again");
+	d->wanted[w.provider].asked = true;
+	d->wanted[w.provider].at = w.from;
+	return 0;
+}
+
+/* A piece of what the source wants to know, or NULL: nothing is asked for, or it is not known yet. */
+static struct mst_msg *tell(struct mst_dec *d)
+{
+	for (unsigned i = 0; i < d->o.n_providers; i++) {
+		struct mst_have h = { .provider = (uint8_t)i, .from = d->wanted[i].at, .next = d->wanted[i].at };
+		uint32_t *half = d->wanted[i].asked ? mem_calloc(MST_HAVE_MAX, sizeof(*half)) : NULL;
+		struct mst_msg *m = NULL;
+		int n;
+
+		if (!half)
+			continue; /* without memory: later */
+		n = d->providers[i].tell(d->providers[i].ctx, &h.next, half, MST_HAVE_MAX);
+		if (n >= 0) {
+			h.n = (uint16_t)n;
+			m = mst_put_have(&h, half);
+		}
+		mem_free(half);
+		d->wanted[i].asked = !m;
+		if (m)
+			return m;
+	}
+	return NULL;
+}
+
 int mst_dec_take(struct mst_dec *d, const void *data, size_t len, struct hci_error *err)
 {
 	struct hci_error why;
@@ -271,6 +310,8 @@ int mst_dec_take(struct mst_dec *d, const void *data, size_t len, struct hci_err
 		rc = take_pages(d, p, len, &why);
 	else if (p[0] == MST_HURRY)
 		rc = take_hurry(d, len, &why);
+	else if (p[0] == MST_WANT)
+		rc = take_want(d, p, len, &why);
 	else if (p[0] == MST_END)
 		rc = take_end(d, p, len, &why);
 	else
@@ -353,6 +394,8 @@ struct mst_msg *mst_dec_next(struct mst_dec *d)
 		} else {
 			dec_fail(d, HCI_E_NOMEM, "no memory to acknowledge");
 		}
+	} else if (!d->error.code && !d->end_acked) {
+		m = tell(d);
 	}
 	if (m)
 		d->stats.back += m->len;

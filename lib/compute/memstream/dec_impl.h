@@ -83,6 +83,10 @@ struct mst_dec {
 	bool hurry; /* nothing waits for other streams */
 	struct hci_error error;
 
+	struct {
+		bool asked;
+		uint32_t at;
+	} wanted[MST_PROVIDERS_MAX]; /* what the source wants to be told, and was not yet */
 	struct list jobs, ready, control;
 	uint32_t n_waiting; /* jobs with waits */
 	uint64_t look_at;   /* when they are looked at next */

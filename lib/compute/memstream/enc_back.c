@@ -96,10 +96,53 @@ static void match_providers(const struct mst_enc *e, const struct mst_hello *h, 
 		for (unsigned k = 0; k < e->o.n_providers && !in_use[i].lookup; k++) {
 			const struct mst_provider *p = &e->providers[k];
 
-			if (p->lookup && (p->match ? p->match(p->ctx, h->ids[i]) : !memcmp(p->id, h->ids[i], 16)))
+			if (p->lookup && !(e->o.without & 1u << (MST_CLASSES + p->kind)) && (p->match ? p->match(p->ctx, h->ids[i]) : !memcmp(p->id, h->ids[i], 16)))
 				in_use[i] = *p;
 		}
 	}
+}
+
+static int ask_for_more(struct mst_enc *e, unsigned provider, uint32_t from)
+{
+	struct mst_msg *m = mst_put_want(&(struct mst_want){ .provider = (uint8_t)provider, .from = from });
+
+	if (!m)
+		return HCI_E_NOMEM;
+	list_push(&e->control, &m->link);
+	e->asking[provider].asked = true;
+	e->asking[provider].at = from;
+	return 0;
+}
+
+static int ask_all(struct mst_enc *e, const struct mst_provider *in_use, unsigned n)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; !rc && i < n; i++) {
+		e->asking[i] = (struct enc_asking){ .told = in_use[i].told, .ctx = in_use[i].ctx };
+		if (in_use[i].told && !(e->o.without & 1u << MST_REF))
+			rc = ask_for_more(e, i, 0);
+	}
+	return rc;
+}
+
+static int take_have(struct mst_enc *e, const uint8_t *p, size_t len, struct hci_error *err)
+{
+	struct enc_asking *a;
+	struct mst_have have;
+	bool room = true;
+	int rc = mst_get_have(p, len, &have, err);
+
+	if (rc)
+		return rc;
+	a = &e->asking[have.provider];
+	if (!a->asked || a->at != have.from)
+		return err_set(err, HCI_E_PROTO, "memory stream: the peer tells what it was not asked for");
+	a->asked = false;
+	for (unsigned i = 0; i < have.n && room; i++)
+		room = a->told(a->ctx, get32(have.half_at + (size_t)i * 4));
+	rc = have.next && room ? ask_for_more(e, have.provider, have.next) : 0;
+	return rc ? err_set(err, rc, "memory stream: no memory to ask what the peer has") : 0;
 }
 
 static int take_hello(struct mst_enc *e, const uint8_t *p, size_t len, struct hci_error *err)
@@ -114,7 +157,7 @@ static int take_hello(struct mst_enc *e, const uint8_t *p, size_t len, struct hc
 		return err_set(err, HCI_E_PROTO, "memory stream: the peer's hello is not a decoder's, or its second");
 	match_providers(e, &h, in_use);
 	e->cl = classifier_new(&e->o, MIN(h.cache_pages, (uint32_t)(e->o.cache_max / MST_PAGE)), in_use, h.n_ids);
-	if (!e->cl)
+	if (!e->cl || ask_all(e, in_use, h.n_ids))
 		return err_set(err, HCI_E_NOMEM, "memory stream: no memory for the page cache");
 	e->codecs = e->o.codecs & h.codecs;
 	e->window = MIN(e->o.window, h.window);
@@ -253,6 +296,8 @@ int mst_enc_take(struct mst_enc *e, const void *data, size_t len, struct hci_err
 		rc = take_ack(e, p, len, &why);
 	else if (p[0] == MST_NEED)
 		rc = take_need(e, p, len, &why);
+	else if (p[0] == MST_HAVE)
+		rc = take_have(e, p, len, &why);
 	else
 		rc = err_set(&why, HCI_E_PROTO, "memory stream: message of unknown type %u from the peer", p[0]);
 	if (rc) {

@@ -34,6 +34,14 @@ struct enc_worker {
 	size_t plain_cap, packed_cap;
 };
 
+/* What a provider's other half has: asked for piece by piece. */
+struct enc_asking {
+	bool (*told)(void *ctx, uint32_t half);
+	void *ctx;
+	bool asked; /* for the piece from `at` on */
+	uint32_t at;
+};
+
 struct mst_enc {
 	struct parser parser; /* the owner's, or (linger) under the lock while not `feeding` */
 	struct mst_opts o;
@@ -66,6 +74,7 @@ struct mst_enc {
 	struct crowd crowd;
 
 	struct classifier *cl; /* of who has the turn */
+	struct enc_asking asking[MST_PROVIDERS_MAX]; /* by the decoder's numbers */
 	struct mst_packer *packer; /* for answers to page requests */
 	struct credit credit;
 	struct aside aside;

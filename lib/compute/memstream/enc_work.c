@@ -115,6 +115,8 @@ static void count(struct mst_enc *e, const struct mplan *p, uint32_t wire)
 	e->stats.wire_of[MST_RAW] += raw;
 	e->stats.wire_of[MST_REF] += refs;
 	e->stats.coming += p->coming;
+	for (unsigned k = 0; k < MST_KINDS; k++)
+		e->stats.refs[k] += p->from[k];
 }
 
 static void note_crowd(struct mst_enc *e, uint64_t took, uint64_t computed)

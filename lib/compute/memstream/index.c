@@ -26,7 +26,7 @@ struct mst_index {
 	uint8_t id[16];
 	const struct mst_hash *hash;
 	pthread_mutex_t lock; /* over a few instructions at a time */
-	uint64_t groups;
+	uint64_t groups, used;
 	struct entry *e;
 	uint8_t *next;
 };
@@ -117,45 +117,111 @@ static struct entry *place(struct mst_index *x, const uint64_t g[2])
 	}
 	a = &x->e[g[0] * WAYS + x->next[g[0]]];
 	x->next[g[0]] = (uint8_t)((x->next[g[0]] + 1) % WAYS);
+	x->used--;
 	return a;
 }
 
-void mst_index_note(struct mst_index *x, uint64_t block, const void *page)
+void mst_index_put(struct mst_index *x, uint64_t quick, uint64_t block)
 {
-	uint64_t quick = x->hash->quick(page), g[2];
+	uint64_t g[2];
 	struct entry *e;
 
-	if (!quick || mst_is_zero(page))
+	if (!quick)
 		return;
 	groups_of(x, quick, g);
 	pthread_mutex_lock(&x->lock);
 	e = find(x, g, quick);
-	if (!e)
+	if (!e) {
 		e = place(x, g);
+		x->used++;
+	}
 	*e = (struct entry){ quick, block };
 	pthread_mutex_unlock(&x->lock);
+}
+
+void mst_index_note(struct mst_index *x, uint64_t block, const void *page)
+{
+	if (!mst_is_zero(page))
+		mst_index_put(x, x->hash->quick(page), block);
+}
+
+bool mst_index_find(struct mst_index *x, uint64_t quick, uint64_t *block)
+{
+	const struct entry *e;
+	uint64_t g[2];
+
+	if (!quick)
+		return false;
+	groups_of(x, quick, g);
+	pthread_mutex_lock(&x->lock);
+	e = find(x, g, quick);
+	*block = e ? e->block : 0;
+	pthread_mutex_unlock(&x->lock);
+	return e;
+}
+
+uint64_t mst_index_used(struct mst_index *x)
+{
+	uint64_t n;
+
+	pthread_mutex_lock(&x->lock);
+	n = x->used;
+	pthread_mutex_unlock(&x->lock);
+	return n;
+}
+
+int mst_index_tell(struct mst_index *x, uint32_t *at, uint32_t *out, unsigned max, mst_live *live, void *ctx)
+{
+	unsigned n = 0;
+	uint64_t g;
+
+	pthread_mutex_lock(&x->lock);
+	for (g = *at; g < x->groups && g < UINT32_MAX && n + WAYS <= max; g++) {
+		for (unsigned i = 0; i < WAYS; i++) {
+			const struct entry *e = &x->e[g * WAYS + i];
+
+			if (e->quick && live(ctx, e->block))
+				out[n++] = (uint32_t)(e->quick >> 32);
+		}
+	}
+	pthread_mutex_unlock(&x->lock);
+	*at = g < x->groups && g < UINT32_MAX ? (uint32_t)g : 0;
+	return (int)n;
+}
+
+void mst_index_keep(struct mst_index *x, mst_live *live, void *ctx)
+{
+	for (uint64_t g = 0; g < x->groups; g++) {
+		pthread_mutex_lock(&x->lock);
+		for (unsigned i = 0; i < WAYS; i++) {
+			struct entry *e = &x->e[g * WAYS + i];
+
+			if (!e->quick || live(ctx, e->block))
+				continue;
+			e->quick = 0;
+			x->used--;
+		}
+		pthread_mutex_unlock(&x->lock);
+	}
+}
+
+void mst_index_copy(struct mst_index *x, struct mst_index *to, mst_live *live, void *ctx)
+{
+	for (uint64_t i = 0; i < x->groups * WAYS; i++)
+		if (x->e[i].quick && live(ctx, x->e[i].block))
+			mst_index_put(to, x->e[i].quick, x->e[i].block);
 }
 
 static int lookup(void *ctx, uint64_t quick, uint32_t batch, uint64_t *token)
 {
 	struct mst_index *x = ctx;
-	const struct entry *e;
-	uint64_t g[2];
-
 	(void)batch;
-	if (!quick)
-		return MST_HAS_NOT;
-	groups_of(x, quick, g);
-	pthread_mutex_lock(&x->lock);
-	e = find(x, g, quick);
-	*token = e ? e->block : 0;
-	pthread_mutex_unlock(&x->lock);
-	return e ? MST_HAS : MST_HAS_NOT;
+	return mst_index_find(x, quick, token) ? MST_HAS : MST_HAS_NOT;
 }
 
 void mst_index_source(struct mst_index *x, struct mst_provider *out)
 {
-	*out = (struct mst_provider){ .ctx = x, .lookup = lookup };
+	*out = (struct mst_provider){ .ctx = x, .lookup = lookup, .kind = MST_KIND_VOLUME };
 	memcpy(out->id, x->id, sizeof(x->id));
 }
 

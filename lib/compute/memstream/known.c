@@ -182,6 +182,6 @@ static void known_note(void *ctx, uint64_t quick, const void *page)
 
 void mst_known_provider(struct mst_known *k, struct mst_provider *out)
 {
-	*out = (struct mst_provider){ .ctx = k, .lookup = known_lookup, .note = known_note, .match = known_match,
+	*out = (struct mst_provider){ .ctx = k, .kind = MST_KIND_STORE, .lookup = known_lookup, .note = known_note, .match = known_match,
 				      .join = known_join, .leave = known_leave, .begin = known_begin, .claim = known_claim };
 }

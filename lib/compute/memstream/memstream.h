@@ -55,9 +55,19 @@ enum mst_class {
 	MST_CLASSES
 };
 
+/* Where the destination has what is referred to. */
+enum mst_kind {
+	MST_KIND_OTHER,
+	MST_KIND_STORE,  /* pages that came there with others */
+	MST_KIND_VOLUME, /* blocks of a volume */
+	MST_KIND_GUEST,  /* pages of guests that run there */
+	MST_KINDS
+};
+
 /* By its number. */
 const char *mst_class_name(unsigned class);
-/* Names with commas between them, as bits: what is none is left out. NULL: no bits. */
+const char *mst_kind_name(unsigned kind);
+/* Names with commas between them, as bits: 1u << class, 1u << (MST_CLASSES + kind); what is none is left out. NULL: no bits. */
 uint32_t mst_class_bits(const char *names);
 
 /* For mst_opts.aside: follows, never, light, plain, dances; else follows. */
@@ -71,6 +81,7 @@ struct mst_stats {
 	uint64_t wire_of[MST_CLASSES];   /* bytes on the wire for them, estimated within a message; the source knows */
 	uint64_t refused;                /* references that the destination could not serve */
 	uint64_t coming;                 /* references to pages that were on their way with another stream */
+	uint64_t refs[MST_KINDS];        /* references, by the kind of their provider (source) */
 	uint64_t aside[2];               /* messages for which less was done: the two steps of aside.h (source) */
 	uint64_t asked_again;            /* messages whose checksum did not fit until their references were sent in full */
 	uint64_t rate;                   /* bytes of messages a second that the path to the other VMM carries (source) */
@@ -105,6 +116,7 @@ enum mst_has {
 
 struct mst_provider {
 	uint8_t id[16];
+	uint8_t kind; /* enum mst_kind: of a source's, for the statistics and to switch it off */
 	void *ctx;
 	/*
 	 * Source: may the other side have a page with this quick hash? An mst_has, and a token that lets it find it. NULL at a
@@ -133,6 +145,14 @@ struct mst_provider {
 	void (*claim)(void *ctx, uint64_t quick, uint32_t who, uint32_t batch);
 	/* Destination: counts what came (note), and who left without all of theirs, so that who waits sees what is new. */
 	uint64_t (*came)(void *ctx, uint32_t *left);
+	/*
+	 * Both or none, each of its side: what a destination has that no source has seen go there. It tells the high halves of the quick
+	 * hashes, piece by piece, as the source asks for them. Destination: at most max of them from place *at of its list on (0:
+	 * the beginning), *at moved on, 0 at the end; returns how many (none only at the end), HCI_E_AGAIN: not yet, it will be asked
+	 * again soon. Source: one of them; false: no room for more, nothing further is asked for. Neither blocks.
+	 */
+	int (*tell)(void *ctx, uint32_t *at, uint32_t *out, unsigned max);
+	bool (*told)(void *ctx, uint32_t half);
 };
 
 #define MST_PROVIDERS_MAX 8
@@ -154,7 +174,7 @@ struct mst_opts {
 	uint64_t wait_ns;     /* a reference waits so long for a page that another stream brings (destination); default 1 s */
 	uint64_t linger_ns;   /* with workers: bytes wait so long for more to be packed with them; default 3 ms */
 	uint32_t batch;       /* bytes of stream in a message, at most MST_BATCH_MAX; default 512 KiB */
-	uint32_t without;     /* classes switched off: 1u << MST_DELTA ... (source) */
+	uint32_t without;     /* what is switched off, as mst_class_bits() has it: 1u << MST_DELTA ... (source) */
 	uint32_t codecs;      /* 0: all that is built in; else bits 1u << MST_ZLIB ... of codec.h */
 	int32_t level;        /* 0: follows link and processor; else fixed, 1 (fast) .. MST_LEVELS (small) */
 	uint32_t aside;       /* with workers: when pages go as they are, 0: as link and processor have it (never, with a level); else see aside.h (source) */

@@ -18,9 +18,21 @@
 
 static const char *const class_names[MST_CLASSES] = { "zero", "same", "ref", "delta", "new", "raw", "other" };
 
+static const char *const kind_names[MST_KINDS] = { "others", "store", "volume", "guest" };
+
 const char *mst_class_name(unsigned class)
 {
 	return class_names[class];
+}
+
+const char *mst_kind_name(unsigned kind)
+{
+	return kind_names[kind];
+}
+
+static bool is_name(const char *s, size_t n, const char *name)
+{
+	return strlen(name) == n && !strncmp(s, name, n);
 }
 
 uint32_t mst_class_bits(const char *names)
@@ -31,8 +43,11 @@ uint32_t mst_class_bits(const char *names)
 		size_t n = strcspn(names, ",");
 
 		for (unsigned c = 0; c < MST_CLASSES; c++)
-			if (strlen(class_names[c]) == n && !strncmp(names, class_names[c], n))
+			if (is_name(names, n, class_names[c]))
 				bits |= 1u << c;
+		for (unsigned k = 0; k < MST_KINDS; k++)
+			if (is_name(names, n, kind_names[k]))
+				bits |= 1u << (MST_CLASSES + k);
 		names += n + (names[n] == ',');
 	}
 	return bits;

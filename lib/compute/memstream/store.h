@@ -54,6 +54,18 @@ void mst_index_hash(struct mst_index *x, const struct mst_hash *hash);
 /* The block has this content now (4096 bytes). Zeroes are left out. What it had before is found wrong when it is asked for. */
 void mst_index_note(struct mst_index *x, uint64_t block, const void *page);
 void mst_index_source(struct mst_index *x, struct mst_provider *out);
+/* The same by its quick hash (0 is left out), which block has it, and how many are known. */
+void mst_index_put(struct mst_index *x, uint64_t quick, uint64_t block);
+bool mst_index_find(struct mst_index *x, uint64_t quick, uint64_t *block);
+uint64_t mst_index_used(struct mst_index *x);
+/*
+ * The high halves of the quick hashes of live blocks, at most max (at least 4), from place *at on, as mst_provider.tell() has it;
+ * forgets all blocks but the live ones; puts the live ones into another index.
+ */
+typedef bool mst_live(void *ctx, uint64_t block);
+int mst_index_tell(struct mst_index *x, uint32_t *at, uint32_t *out, unsigned max, mst_live *live, void *ctx);
+void mst_index_keep(struct mst_index *x, mst_live *live, void *ctx);
+void mst_index_copy(struct mst_index *x, struct mst_index *to, mst_live *live, void *ctx);
 /*
  * Reads n bytes at offset of fd and notes their blocks, holes left out; blocks, so on a thread that may. Returns how many
  * bytes it came through (0: the end), or HCI_E_IO, HCI_E_NOMEM.
@@ -61,5 +73,15 @@ void mst_index_source(struct mst_index *x, struct mst_provider *out);
 int64_t mst_index_scan(struct mst_index *x, int fd, uint64_t offset, uint64_t n);
 /* Destination: the blocks of fd, which stays the caller's. ctx_out: freed with mem_free(). NULL: no memory. */
 void *mst_file_provider(const uint8_t id[16], int fd, struct mst_provider *out);
+
+/* ---- what a destination has told of itself, at the source (mst_provider.told) ---- */
+
+struct mst_told;
+
+/* prefix: the first four bytes of the id of what tells. most: of what is told so many are kept, at eight bytes or less each. */
+struct mst_told *mst_told_new(const char *prefix, uint8_t kind, uint32_t most);
+void mst_told_free(struct mst_told *t);
+/* For one stream. */
+void mst_told_provider(struct mst_told *t, struct mst_provider *out);
 
 #endif

@@ -12,6 +12,8 @@
 #define HELLO_HEAD 32u
 #define END_LEN 16u
 #define NEED_HEAD 8u
+#define WANT_LEN 8u
+#define HAVE_HEAD 12u
 
 void mst_msg_free(struct mst_msg *m)
 {
@@ -225,4 +227,59 @@ int mst_get_pages(const uint8_t *p, size_t len, struct mst_pages *out, struct hc
 	return 0;
 bad:
 	return err_set(err, HCI_E_PROTO, "memory stream: malformed answer to a page request from the peer");
+}
+
+struct mst_msg *mst_put_want(const struct mst_want *w)
+{
+	struct mst_msg *m = mst_msg_new(WANT_LEN);
+
+	if (!m)
+		return NULL;
+	m->data[0] = MST_WANT;
+	m->data[1] = w->provider;
+	put16(m->data + 2, 0);
+	put32(m->data + 4, w->from);
+	return m;
+}
+
+int mst_get_want(const uint8_t *p, size_t len, struct mst_want *out, struct hci_error *err)
+{
+	if (len != WANT_LEN || p[0] != MST_WANT || p[1] >= MST_PROVIDERS_MAX || get16(p + 2))
+		return err_set(err, HCI_E_PROTO, "memory stream: malformed question of the peer for what is here");
+	*out = (struct mst_want){ .provider = p[1], .from = get32(p + 4) };
+	return 0;
+}
+
+struct mst_msg *mst_put_have(const struct mst_have *h, const uint32_t *half)
+{
+	struct mst_msg *m = mst_msg_new(HAVE_HEAD + h->n * (size_t)4);
+
+	if (!m)
+		return NULL;
+	m->data[0] = MST_HAVE;
+	m->data[1] = h->provider;
+	put16(m->data + 2, h->n);
+	put32(m->data + 4, h->from);
+	put32(m->data + 8, h->next);
+	for (unsigned i = 0; i < h->n; i++)
+		put32(m->data + HAVE_HEAD + (size_t)i * 4, half[i]);
+	return m;
+}
+
+/* Each but the last brings something and leads further, so that there is an end. */
+int mst_get_have(const uint8_t *p, size_t len, struct mst_have *out, struct hci_error *err)
+{
+	struct mst_have h;
+
+	if (len < HAVE_HEAD || p[0] != MST_HAVE || p[1] >= MST_PROVIDERS_MAX || get16(p + 2) > MST_HAVE_MAX ||
+	    len != HAVE_HEAD + get16(p + 2) * (size_t)4)
+		goto bad;
+	h = (struct mst_have){ .provider = p[1], .n = get16(p + 2), .from = get32(p + 4), .next = get32(p + 8),
+			       .half_at = p + HAVE_HEAD };
+	if (h.next && (!h.n || h.next <= h.from))
+		goto bad;
+	*out = h;
+	return 0;
+bad:
+	return err_set(err, HCI_E_PROTO, "memory stream: malformed list of what the peer has");
 }

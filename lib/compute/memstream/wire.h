@@ -12,9 +12,10 @@
 #define MST_BATCH_MAX (768u << 10)     /* with everything raw and its ops a message stays below MST_MSG_MAX */
 #define MST_PLAIN_MAX (2ull * MST_BATCH_MAX) /* ops, literals, deltas and pages, unpacked */
 #define MST_PAGES_MAX 128              /* pages in one answer */
+#define MST_HAVE_MAX 16384u            /* halves of hashes in one message: 64 KiB */
 #define MST_JOBS_MAX 4096u             /* data messages that are not acknowledged */
 
-enum mst_type { MST_HELLO = 1, MST_DATA, MST_END, MST_PAGES, MST_ACK, MST_NEED, MST_HURRY };
+enum mst_type { MST_HELLO = 1, MST_DATA, MST_END, MST_PAGES, MST_ACK, MST_NEED, MST_HURRY, MST_WANT, MST_HAVE };
 
 struct mst_hello {
 	bool decoder;
@@ -67,6 +68,19 @@ struct mst_ack {
 	bool end;
 };
 
+/* The source wants to know what a provider has; the destination tells a piece of it. */
+struct mst_want {
+	uint8_t provider;
+	uint32_t from;
+};
+
+struct mst_have {
+	uint8_t provider;
+	uint16_t n;
+	uint32_t from, next;    /* as asked for; the next piece, 0: that was all */
+	const uint8_t *half_at; /* n u32 */
+};
+
 static inline uint16_t get16(const uint8_t *p)
 {
 	return (uint16_t)(p[0] | p[1] << 8);
@@ -114,6 +128,9 @@ struct mst_msg *mst_put_hello(const struct mst_hello *h);
 struct mst_msg *mst_put_end(uint32_t messages, uint64_t bytes);
 struct mst_msg *mst_put_ack(const struct mst_ack *a);
 struct mst_msg *mst_put_need(uint32_t seq, bool wrong, const uint16_t *index, unsigned n);
+struct mst_msg *mst_put_want(const struct mst_want *w);
+/* Of the n halves. */
+struct mst_msg *mst_put_have(const struct mst_have *h, const uint32_t *half);
 void mst_put_data(const struct mst_data *d, uint8_t head[MST_DATA_HEAD]);
 /* Of `out` bytes that are the stream's as they are, which follow: its seq, out and crc. */
 void mst_put_plain(const struct mst_data *d, uint8_t head[MST_PLAIN_HEAD]);
@@ -125,5 +142,7 @@ int mst_get_end(const uint8_t *p, size_t len, uint32_t *messages, uint64_t *byte
 int mst_get_ack(const uint8_t *p, size_t len, struct mst_ack *out, struct hci_error *err);
 int mst_get_pages(const uint8_t *p, size_t len, struct mst_pages *out, struct hci_error *err);
 int mst_get_need(const uint8_t *p, size_t len, struct mst_need *out, struct hci_error *err);
+int mst_get_want(const uint8_t *p, size_t len, struct mst_want *out, struct hci_error *err);
+int mst_get_have(const uint8_t *p, size_t len, struct mst_have *out, struct hci_error *err);
 
 #endif

@@ -3,7 +3,8 @@
 # The memory of a guest that arrives, against that which left: byte for byte. Half of the guests run until QEMU stops them for
 # the last pass, half are suspended in the first one, with many pages sent and changed again. The destination's libvirtd is
 # stopped, so that nobody lets the guest go on there: when all is sent both QEMUs have its memory. Every class of the
-# codec must have been used. In the end with hashes that collide: wrong references, refused.
+# codec must have been used; a guest that runs at the destination, and never moved, must have had pages for it. In the end with hashes that
+# collide: wrong references, refused.
 #
 # usage: compare.sh VMCTL HCI-NODE PLUGIN-DIR [ROUNDS]
 # shellcheck source=../vm/lib.sh
@@ -29,8 +30,8 @@ make_initrd() {
 		(cd "$work" && find . | busybox cpio -o -H newc 2>/dev/null | gzip -1)
 	} >"$bed/shared/initrd"
 }
-guest() { # NAME [VOLUME]
-	VM_MEMORY=$memory ctl define "$1" n1 "$image/vmlinuz" "$bed/shared/initrd" \
+guest() { # NAME [VOLUME]; at $node
+	VM_MEMORY=$memory ctl define "$1" "${node:-n1}" "$image/vmlinuz" "$bed/shared/initrd" \
 		"console=ttyS0 quiet panic=-1 nokaslr ${2:-nodisk}" "${@:2}" || exit 1
 }
 pids() {
@@ -79,7 +80,7 @@ compare() { # VM [suspended|to_the_end]
 	[ "$rc" = 0 ] || ctl limit "$from" 0
 	wait "$job" || { cat "$result"; return 1; }
 	place[$vm]=$to
-	for class in zero same ref delta new raw refused wire bytes; do
+	for class in zero same ref delta new raw refused wire bytes store volume guest; do
 		sum[$class]=$((${sum[$class]:-0} + $(sed -n "s/.*\"$class\":\([0-9]*\).*/\1/p" "$result")))
 	done
 	return $rc
@@ -102,7 +103,7 @@ used() { # NAME...: each more than none
 figures() {
 	local k
 	printf '#'
-	for k in zero same ref delta new raw refused wire bytes; do
+	for k in zero same ref delta new raw refused wire bytes store volume guest; do
 		printf ' %s %s' "$k" "${sum[$k]:-0}"
 	done
 	echo
@@ -124,10 +125,10 @@ known() { grep -q 'volume vol: what its blocks contain is known' "$bed/nodes/n1/
 check "what is on the volume is known" wait_for 60 known
 
 check "the first, to a node that has nothing but the volume" compare v1
-check "referred to blocks of the volume" used ref
+check "referred to blocks of the volume" used volume
 sum=()
 check "the second, to a node that has pages of the first" compare v2
-check "referred to pages of another guest" used ref
+check "referred to pages of another guest" used store
 ctl stop v2 destroy
 for i in $(seq "$rounds"); do
 	[ $((i % 2)) = 0 ] && how=suspended || how=to_the_end
@@ -153,6 +154,23 @@ for aside in follows dances; do
 done
 check "some did not" used ref
 
+echo "# a guest that runs at the destination, and nothing else that is known there"
+# It is at n2, which v1 is to come to, and stays there to the end.
+[ "${place[v1]}" = n1 ] || check "back" compare v1
+node=n2 guest v3
+check "a VM of the same kernel starts at the destination" ctl start v3
+lives v3
+node_env="HCI_MIGRATE_INDEX=now HCI_MIGRATE_ASIDE=never HCI_MIGRATE_WITHOUT=store,volume"
+restart
+sum=()
+check "identical" compare v1 to_the_end
+figures
+check "referred to pages of the guest that runs there" used guest
+served() { [ "${sum[guest]}" -gt 500 ] && [ "${sum[guest]}" = "${sum[ref]}" ] && [ "${sum[refused]}" -lt $((sum[guest] / 4)) ]; }
+check "many, and few in vain" served
+check "which goes on" lives v3
+check "v1 back, where none runs" compare v1
+
 echo "# hashes that collide"
 node_env="HCI_MIGRATE_INDEX=now HCI_MIGRATE_ASIDE=never HCI_MIGRATE_COLLIDE=1"
 restart
@@ -168,6 +186,7 @@ for k in "${!before[@]}"; do sum[$k]=$((${sum[$k]:-0} + before[$k])); done
 check "each class was used" used zero same ref delta new raw
 check "writes" writes
 check "nothing of the path is left" wait_for 5 no_path
+ctl stop v3 destroy
 check "is stopped" ctl stop v1 destroy
 check "the replicas are equal" ctl compare vol
 finish

@@ -58,7 +58,7 @@ static bool meddle(void *ctx, bool back, struct mst_msg **m)
 	case 2:
 		return false;
 	default:
-		(*m)->data[0] = (uint8_t)(rnd(&d->seed) % 8);
+		(*m)->data[0] = (uint8_t)(rnd(&d->seed) % 10);
 		return true;
 	}
 }
