@@ -121,6 +121,8 @@ struct hci_migrate_opts {
  * - "bytes", "wire": of QEMU's stream so far, and what went to the other node for them
  * - "saved": bytes of pages that were not sent, an object by class: "zero" (all zeroes), "same" (as a page of this stream), "ref" (as
  *   what the destination has), "delta" (only what changed was sent), "new" and "raw" (by compression)
+ * - "refs": pages so far of the class "ref", an object by where the destination has them: "store" (pages that came there with others),
+ *   "volume" (its copies of the VM's volumes), "guest" (memory of guests that run there)
  *
  * Of the finished job it is JSON, too. What is not known is 0 or not there (after a restart of the service amid it):
  *
@@ -134,6 +136,7 @@ struct hci_migrate_opts {
  * - "coming": references to pages that were on their way with another migration
  * - "aside": two numbers: messages that went lightly compressed, and plain, as the link was faster than the codec
  * - "pages": how many pages of the stream were of each class, an object: names as in "saved"
+ * - "refs": of those of the class "ref", as above
  *
  * Since 0.1.
  */

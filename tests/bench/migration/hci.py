@@ -64,22 +64,22 @@ class Cluster:
             raise SystemExit(f"bench_migration: hcictl {' '.join(args)}: {r.stderr}")
         return r.stdout
 
-    def guest(self, name, cmdline):
-        """A guest at n1 with a volume of its own of the same image."""
+    def guest(self, name, cmdline, node="n1"):
+        """A guest with a volume of its own of the same image."""
         self.hcictl("volume", "create", name, "1200M", "--pool", "main", "--replicas", "2")
         self.hcictl("volume", "import", name, self.disk)
-        self.hcictl("vm", "define", name, "--node", "n1", "--memory", f"{self.a.memory}M", "--kernel", f"{self.image}/vmlinuz",
+        self.hcictl("vm", "define", name, "--node", node, "--memory", f"{self.a.memory}M", "--kernel", f"{self.image}/vmlinuz",
                     "--initrd", f"{self.image}/initrd", "--cmdline", cmdline, "--volume", name)
-        self.born[name] = size(self._console(name, "n1")), self._size("n1")
+        self.born[name] = size(self._console(name, node)), self._size(node)
         self.hcictl("vm", "start", name)
-        self.at[name] = "n1"
+        self.at[name] = node
 
     def _console(self, g, node):
         return f"{BED}/nodes/{node}/data/run/{g}.console"
 
     def wait_ready(self):
-        for g in self.at:
-            wait_for(f"guest {g}", 900, lambda: said(self._console(g, "n1"), self.a.ready, self.born[g][0]))
+        for g, n in self.at.items():
+            wait_for(f"guest {g}", 900, lambda: said(self._console(g, n), self.a.ready, self.born[g][0]))
 
     def forget(self, without=""):
         """Both services start anew: no pages of guests that moved before. Until each volume's blocks are known again."""

@@ -55,10 +55,11 @@ START_TEST(its_figures_are_numbers_under_names)
 	st.memory.wire_of[MST_DELTA] = 192;
 	st.memory.pages[MST_RAW] = 1;
 	st.memory.wire_of[MST_RAW] = 4104; /* more than the page */
+	st.memory.refs[MST_KIND_GUEST] = 7;
 	handover_figures(&p, &st, text, sizeof(text));
 	ck_assert_str_eq(text, "{\"pass\":3,\"remaining\":1000,\"dirty_rate\":2000,\"downtime_ms\":70,\"postcopy\":1,\"rate\":9000,"
 			       "\"bytes\":500000,\"wire\":40000,\"saved\":{\"zero\":40940,\"same\":0,\"ref\":0,\"delta\":8000,"
-			       "\"new\":0,\"raw\":0}}");
+			       "\"new\":0,\"raw\":0},\"refs\":{\"store\":0,\"volume\":0,\"guest\":7}}");
 	handover_figures(&p, &st, cut, sizeof(cut));
 	ck_assert_str_eq(cut, "");
 	/* The largest numbers fit a job's message. */
