@@ -204,10 +204,7 @@ static void node_set(struct node *n, unsigned i, uint32_t loc, uint32_t sum, uin
 	if (n->mem[i] && !(n->snap && n->snap->mem[i] == n->mem[i]))
 		frame_put(d, n->mem[i]);
 	d->resv -= node_resv(n);
-	if (n->part != THROTTLE_NO_PART)
-		d->throttle.work[n->part] += (uint32_t)loc_is_data(loc) - (uint32_t)loc_is_data(old);
-	else
-		d->throttle.again += loc_is_data(loc);
+	throttle_block(n, i, loc);
 	n->live += (uint32_t)(loc != 0) - (uint32_t)(old != 0);
 	n->data += (uint32_t)loc_is_data(loc) - (uint32_t)loc_is_data(old);
 	n->loc[i] = loc;
@@ -409,6 +406,7 @@ void index_node_done(struct node *n, uint64_t lsn, struct list *before)
 	struct snap *sn = n->snap;
 
 	snap_frames(n, sn);
+	throttle_untake(n->seg->d, sn);
 	n->snap = NULL;
 	n->direct &= n->renewed;
 	n->both &= n->renewed;
@@ -428,6 +426,7 @@ void index_node_done(struct node *n, uint64_t lsn, struct list *before)
 void index_node_requeue(struct node *n, struct list *before)
 {
 	snap_frames(n, n->snap);
+	throttle_untake(n->seg->d, n->snap);
 	n->snap = NULL;
 	n->renewed = n->both = false; /* the latter: the other side may be gone */
 	if (n->live == 0)

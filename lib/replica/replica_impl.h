@@ -9,8 +9,8 @@
  *   pass    one round of write-back: data, region tables, slot records, then the log's tail
  *
  * Who owns what: log.c the queue, batch.c the batches, direct.c writes that pass the log, index.c nodes and frames, segment.c files and
- * region tables, sums.c the checksums, read.c reads, writeback.c the passes (wb_take.c what they take, wb_data.c their
- * data, wb_tables.c their tables), throttle.c the pace of writers, recover.c the way
+ * region tables, sums.c the checksums, read.c reads, writeback.c the passes (wb_take.c what they take, wb_data.c and
+ * wb_back.c their data, wb_tables.c their tables), throttle.c the pace of writers, recover.c the way
  * back from the medium, slot.c openings and the fence, drop.c forgetting, space.c what is left,
  * logfile.c where the log is, disk.c the rest.
  */
@@ -82,6 +82,11 @@ unsigned throttle_urgency(const struct repl_disk *d); /* of write-back, 0..100 *
 /* A node comes to disk.dirty, leaves it. */
 void throttle_list(struct repl_disk *d, struct node *n);
 void throttle_unlist(struct repl_disk *d, struct node *n);
+/* A pass takes the snap's blocks; those that still are where it found them go back, or leave the log. */
+void throttle_take(struct repl_disk *d, const struct snap *sn);
+void throttle_untake(struct repl_disk *d, const struct snap *sn);
+/* A block's place changes from one to the other. */
+void throttle_block(struct node *n, unsigned i, uint32_t loc);
 /* A pass begins; will write so many blocks, a step each; finds more steps to do; does some; is over. */
 void throttle_pass_begin(struct repl_disk *d);
 void throttle_pass_takes(struct repl_disk *d, uint64_t blocks);
@@ -91,6 +96,11 @@ void throttle_pass_end(struct repl_disk *d, bool ok);
 /* How many blocks the next batch may have; 0: none yet, log_kick() is called when it is time. */
 uint32_t throttle_budget(struct repl_disk *d);
 void throttle_freed(struct repl_disk *d, uint32_t blocks); /* the tail has moved over them */
+/* Regions are moved as a whole, which pays where a stroke below costs more than reading from the log: its medium is another one. */
+static inline bool wb_whole(const struct repl_disk *d)
+{
+	return d->super->flags & SUPER_EXT_LOG;
+}
 bool throttle_steady(const struct repl_disk *d); /* write-back goes on below the level */
 void throttle_took(struct repl_disk *d, uint32_t blocks);
 
@@ -101,6 +111,11 @@ void ring_take(struct ring *r, uint32_t pos, uint32_t blocks); /* the next lsn i
 void ring_release(struct ring *r, uint64_t tail_lsn);
 uint32_t ring_pos_of(const struct ring *r, uint64_t lsn); /* head for next_lsn */
 uint32_t ring_used(const struct ring *r);
+static inline uint32_t ring_dist(const struct ring *r, uint32_t pos) /* from the tail */
+{
+	return pos >= r->tail ? pos - r->tail : r->blocks - r->tail + pos;
+}
+uint64_t ring_after(const struct ring *r, uint64_t from, uint32_t blocks); /* the first lsn so far behind that one, or applied + 1 */
 static inline uint64_t ring_off(uint32_t block)
 {
 	return RING_OFF + (uint64_t)block * HCI_BLOCK;
@@ -280,6 +295,7 @@ struct snap {
 	uint8_t *mem[REGION_BLOCKS];
 	uint16_t written, filed,
 		cleared; /* blocks that the pass put in the file, that were there, that are zeroes from now on */
+	bool part;       /* blocks of the node that lie further on in the log were left out */
 	bool direct;     /* of the node */
 	bool kept;       /* its other side must not be punched */
 };
@@ -290,6 +306,11 @@ struct wb {
 	struct list segs; /* touched */
 	struct sums **sums; /* held by the pass */
 	uint32_t nsums, sums_cap;
+	uint64_t blocks; /* that it moves */
+	struct list rest; /* in disk.dirty: before it comes what the pass left out, which is no older than rest_lsn */
+	uint64_t rest_lsn;
+	struct back *backs; /* wb_back.c */
+	uint32_t nbacks;
 	uint64_t tail; /* what is older will be in the tables */
 	uint32_t inflight;
 	int err; /* -errno, the first */
@@ -298,9 +319,15 @@ struct wb {
 	uint32_t nunits;
 };
 int wb_write_data(struct wb *w); /* all snaps; -errno */
+uint32_t wb_depth(const struct repl_disk *d); /* requests in flight beside those of users */
+/* wb_back.c: of the snaps, what is in the log only; between the first two wb_back() tells where. */
+int wb_read_back(struct wb *w); /* -errno */
+void wb_back_free(struct wb *w);
+const uint8_t *wb_back(const struct wb *w, uint32_t loc);
 /* Submits and returns; wb_wait waits for all. */
 int wb_io(struct wb *w, enum env_io_op op, struct env_file *f, void *buf, uint64_t len,
-	  uint64_t off);
+	  uint64_t off); /* takes buf over */
+int wb_read(struct wb *w, struct env_file *f, void *buf, uint64_t len, uint64_t off); /* does not */
 int wb_wait(struct wb *w);
 struct sums *wb_sums(struct wb *w, struct seg *s, uint32_t page); /* brings it in and holds it; NULL: no memory */
 struct wb *wb_new(struct repl_disk *d);

@@ -72,3 +72,19 @@ void ring_release(struct ring *r, uint64_t tail_lsn)
 	r->tail = ring_pos_of(r, tail_lsn);
 	r->tail_lsn = tail_lsn;
 }
+
+uint64_t ring_after(const struct ring *r, uint64_t from, uint32_t blocks)
+{
+	uint64_t lo = from, hi = r->applied + 1;
+	uint32_t start = ring_dist(r, ring_pos_of(r, from));
+
+	while (lo < hi) {
+		uint64_t mid = lo + (hi - lo) / 2;
+
+		if (ring_dist(r, ring_pos_of(r, mid)) - start >= blocks)
+			hi = mid;
+		else
+			lo = mid + 1;
+	}
+	return lo;
+}

@@ -8,7 +8,7 @@
  * When does write-back free something? Regions go oldest first, but a region's oldest block may be old and most of its blocks
  * new: with a few regions written all over again and again, all must be written before the tail moves far. So the work is
  * counted by where in the ring a region's oldest block lies (PARTS): to move the tail past a part, the work of all
- * parts up to it has to be done. With v the speed of write-back, the rate is v times the least of
+ * parts up to it has to be done. Where a pass takes single blocks (wb_take.c), each is counted where it lies itself. With v the speed of write-back, the rate is v times the least of
  *
  *	(free + space of the parts before) / (work of these and the next)
  *
@@ -60,8 +60,11 @@ static unsigned part_of(const struct repl_disk *d, uint32_t pos)
 	return (unsigned)((uint64_t)pos * PARTS / d->log.blocks);
 }
 
+/* Of whole regions: all of it is due when its oldest block is. */
 void throttle_list(struct repl_disk *d, struct node *n)
 {
+	if (!wb_whole(d))
+		return;
 	uint64_t lsn = MIN(MAX(n->lsn, d->log.tail_lsn), d->log.next_lsn);
 
 	n->part = (uint8_t)part_of(d, ring_pos_of(&d->log, lsn));
@@ -73,6 +76,43 @@ void throttle_unlist(struct repl_disk *d, struct node *n)
 	if (n->part != THROTTLE_NO_PART)
 		d->throttle.work[n->part] -= n->data;
 	n->part = THROTTLE_NO_PART;
+}
+
+static void count(struct repl_disk *d, uint32_t loc, uint32_t by)
+{
+	if (loc_is_data(loc))
+		d->throttle.work[part_of(d, loc - 1)] += by;
+}
+
+/* What a pass has taken is counted no more. */
+void throttle_block(struct node *n, unsigned i, uint32_t loc)
+{
+	struct repl_disk *d = n->seg->d;
+	uint32_t old = n->loc[i];
+
+	if (!wb_whole(d)) {
+		count(d, loc, 1);
+		if (!n->snap || n->snap->loc[i] != old)
+			count(d, old, UINT32_MAX);
+	} else if (n->part != THROTTLE_NO_PART) {
+		d->throttle.work[n->part] += (uint32_t)loc_is_data(loc) - (uint32_t)loc_is_data(old);
+	} else {
+		d->throttle.again += loc_is_data(loc);
+	}
+}
+
+void throttle_take(struct repl_disk *d, const struct snap *sn)
+{
+	throttle_unlist(d, sn->node);
+	for (unsigned i = 0; i < REGION_BLOCKS && !wb_whole(d); i++)
+		count(d, sn->loc[i], UINT32_MAX);
+}
+
+void throttle_untake(struct repl_disk *d, const struct snap *sn)
+{
+	for (unsigned i = 0; i < REGION_BLOCKS && !wb_whole(d); i++)
+		if (sn->node->loc[i] == sn->loc[i])
+			count(d, sn->loc[i], 1);
 }
 
 /* ---- the speed of write-back, in blocks of data a second ---- */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The data of a pass: the blocks of its snapshots, merged to runs per segment, many in flight. What
- * is no longer in memory is read back from the log first. A region is allocated as a whole before
+ * is no longer in memory was read back from the log first (wb_back.c). A region is allocated as a whole before
  * the first write to it (by a worker: asynchronous writes into holes would make the loop wait for
  * the file system's journal), and punched out when nothing but zeroes is left. Zeroed blocks cost
  * no write: they are no longer valid, which is said in the table. Syncing and the tables are
@@ -25,10 +25,8 @@ struct unit {
 	struct env_io io;
 	struct wb *w;
 	uint64_t off; /* in the segment file */
-	uint32_t n, reading;
-	uint8_t *tmp;
-	const uint8_t *mem[UNIT_BLOCKS]; /* NULL: in the log, at loc */
-	uint32_t loc[UNIT_BLOCKS];
+	uint32_t n;
+	const uint8_t *mem[UNIT_BLOCKS];
 	struct iovec iov[UNIT_BLOCKS];
 };
 
@@ -36,8 +34,7 @@ struct wb_req {
 	struct list link;
 	struct env_io io;
 	struct wb *w;
-	struct unit *u; /* a read from the log for it */
-	void *buf;      /* freed when done */
+	void *buf; /* freed when done */
 };
 
 struct wb *wb_new(struct repl_disk *d)
@@ -48,6 +45,7 @@ struct wb *wb_new(struct repl_disk *d)
 		return NULL;
 	w->d = d;
 	list_init(&w->segs);
+	list_init(&w->rest);
 	list_init(&w->free_units);
 	list_init(&w->free_ios);
 	fiber_cond_init(&w->cond);
@@ -89,7 +87,8 @@ static void req_done(struct env_io *io)
 
 	mem_free_aligned(r->buf);
 	list_push_front(&w->free_ios, &r->link);
-	throttle_progress(w->d, 1);
+	if (io->op != ENV_READ)
+		throttle_progress(w->d, 1);
 	one_done(w, io->result, sized ? (int64_t)io->iov1.iov_len : 0);
 }
 
@@ -102,29 +101,42 @@ static struct wb_req *req_new(struct wb *w)
 		return NULL;
 	list_init(&r->link);
 	r->w = w;
-	r->u = NULL;
 	r->buf = NULL;
 	return r;
 }
 
-int wb_io(struct wb *w, enum env_io_op op, struct env_file *f, void *buf, uint64_t len,
-	  uint64_t off)
+static int io_start(struct wb *w, enum env_io_op op, struct env_file *f, void *buf, uint64_t len, uint64_t off, void *own)
 {
-	struct wb_req *r;
+	struct wb_req *r = req_new(w);
 
-	while (w->inflight >= IOS_MAX)
-		fiber_cond_wait(w->d->e, &w->cond);
-	r = req_new(w);
 	if (!r) {
-		mem_free_aligned(buf);
+		mem_free_aligned(own);
 		return -ENOMEM;
 	}
-	r->buf = buf;
+	r->buf = own;
 	w->inflight++;
-	throttle_steps(w->d, 1);
+	if (op != ENV_READ) /* they tell nothing of the medium below */
+		throttle_steps(w->d, 1);
 	env_io_prep(&r->io, op, f, buf, len, off, req_done);
 	env_submit(w->d->e, &r->io);
 	return 0;
+}
+
+int wb_io(struct wb *w, enum env_io_op op, struct env_file *f, void *buf, uint64_t len, uint64_t off)
+{
+	while (w->inflight >= IOS_MAX)
+		fiber_cond_wait(w->d->e, &w->cond);
+	return io_start(w, op, f, buf, len, off, buf);
+}
+
+int wb_read(struct wb *w, struct env_file *f, void *buf, uint64_t len, uint64_t off)
+{
+	/* Of long ones a few do. */
+	uint32_t most = len > REPL_REGION ? MAX(wb_depth(w->d) / 4, 2u) : wb_depth(w->d);
+
+	while (w->inflight >= most)
+		fiber_cond_wait(w->d->e, &w->cond);
+	return io_start(w, ENV_READ, f, buf, len, off, NULL);
 }
 
 int wb_wait(struct wb *w)
@@ -138,8 +150,6 @@ int wb_wait(struct wb *w)
 
 static void unit_free(struct unit *u)
 {
-	mem_free_aligned(u->tmp);
-	u->tmp = NULL;
 	list_push_front(&u->w->free_units, &u->link);
 }
 
@@ -179,76 +189,14 @@ static void unit_write(struct unit *u)
 	env_submit(u->w->d->e, &u->io);
 }
 
-static void log_read_done(struct env_io *io)
-{
-	struct wb_req *r = container_of(io, struct wb_req, io);
-	struct unit *u = r->u;
-	struct wb *w = r->w;
-
-	if (io->result != (int64_t)io->iov1.iov_len && !w->err)
-		w->err = io->result < 0 ? (int)io->result : -EIO;
-	list_push_front(&w->free_ios, &r->link);
-	if (--u->reading == 0)
-		unit_write(u);
-}
-
-/* Reads n blocks that lie in the log from loc on. */
-static void log_read(struct unit *u, uint32_t loc, uint32_t n, uint8_t *to)
-{
-	struct wb *w = u->w;
-	struct wb_req *r = req_new(w);
-
-	if (!r) {
-		w->err = w->err ? w->err : -ENOMEM;
-		return;
-	}
-	r->u = u;
-	u->reading++;
-	env_io_prep(&r->io, ENV_READ, w->d->logf, to, (uint64_t)n * HCI_BLOCK, ring_off(loc - 1),
-		    log_read_done);
-	env_submit(w->d->e, &r->io);
-}
-
-static void unit_read_back(struct unit *u, uint32_t missing)
-{
-	uint8_t *to = u->tmp = mem_alloc_aligned((size_t)missing * HCI_BLOCK);
-
-	if (!to) {
-		u->w->err = u->w->err ? u->w->err : -ENOMEM;
-		return;
-	}
-	for (uint32_t i = 0, n; i < u->n; i += n) {
-		uint8_t *start = to;
-
-		n = 1;
-		if (u->mem[i])
-			continue;
-		u->mem[i] = to;
-		to += HCI_BLOCK;
-		while (i + n < u->n && !u->mem[i + n] && u->loc[i + n] == u->loc[i] + n) {
-			u->mem[i + n++] = to;
-			to += HCI_BLOCK;
-		}
-		log_read(u, u->loc[i], n, start);
-	}
-}
-
 static void unit_send(struct unit *u, struct seg *s)
 {
-	uint32_t missing = 0;
-
-	for (uint32_t i = 0; i < u->n; i++)
-		missing += !u->mem[i];
 	env_io_prep(&u->io, ENV_WRITE, s->data, NULL, 0, u->off, unit_written);
 	u->w->inflight++;
-	u->reading = 1;
-	if (missing)
-		unit_read_back(u, missing);
-	if (--u->reading == 0)
-		unit_write(u);
+	unit_write(u);
 }
 
-static uint32_t depth(const struct repl_disk *d)
+uint32_t wb_depth(const struct repl_disk *d)
 {
 	return d->open_ops > 0 ? UNITS_BUSY + (UNITS_MAX - UNITS_BUSY) * throttle_urgency(d) / 100 : UNITS_MAX;
 }
@@ -258,7 +206,7 @@ static struct unit *unit_new(struct wb *w, uint64_t off)
 	struct list *l;
 	struct unit *u;
 
-	while (w->inflight >= depth(w->d))
+	while (w->inflight >= wb_depth(w->d))
 		fiber_cond_wait(w->d->e, &w->cond);
 	l = list_pop(&w->free_units);
 	u = l ? list_entry(l, struct unit, link) : mem_alloc(sizeof(*u));
@@ -268,7 +216,6 @@ static struct unit *unit_new(struct wb *w, uint64_t off)
 	u->w = w;
 	u->off = off;
 	u->n = 0;
-	u->tmp = NULL;
 	return u;
 }
 
@@ -314,7 +261,7 @@ static int put_region(struct walk *k, enum env_io_op op, uint32_t region, unsign
 	return rc;
 }
 
-static int put_block(struct walk *k, uint32_t block, const uint8_t *mem, uint32_t loc)
+static int put_block(struct walk *k, uint32_t block, const uint8_t *mem)
 {
 	struct unit *u = k->u;
 	uint64_t off = seg_off(k->seg, block);
@@ -327,8 +274,7 @@ static int put_block(struct walk *k, uint32_t block, const uint8_t *mem, uint32_
 		u = k->u = unit_new(k->w, off);
 	if (!u)
 		return -ENOMEM;
-	u->mem[u->n] = mem;
-	u->loc[u->n++] = loc;
+	u->mem[u->n++] = mem;
 	return 0;
 }
 
@@ -392,8 +338,8 @@ static int write_snap(struct walk *k, struct snap *sn)
 
 	for (unsigned i = 0; i < REGION_BLOCKS && !rc; i++) {
 		if (sn->written >> i & 1)
-			rc = put_block(k, sn->node->region * REGION_BLOCKS + i, sn->mem[i],
-				       sn->loc[i]);
+			rc = put_block(k, sn->node->region * REGION_BLOCKS + i,
+				       sn->mem[i] ? sn->mem[i] : wb_back(k->w, sn->loc[i]));
 	}
 	return rc;
 }
@@ -461,5 +407,10 @@ int wb_write_data(struct wb *w)
 	for (uint32_t i = 0; i < w->n; i++)
 		w->snaps[i].node->snap = &w->snaps[i];
 	rc = each_snap(w, prepare);
-	return rc ? rc : each_snap(w, write_snap);
+	if (!rc)
+		rc = wb_read_back(w);
+	if (!rc)
+		rc = each_snap(w, write_snap);
+	wb_back_free(w);
+	return rc;
 }

@@ -143,7 +143,9 @@ static void end_snaps(struct wb *w, uint64_t lsn, struct list *before, bool done
 		struct node *n = w->snaps[i].node;
 		struct seg *s = n->seg;
 
-		if (done) {
+		if (done && w->snaps[i].part) {
+			index_node_done(n, w->rest_lsn, &w->rest);
+		} else if (done) {
 			index_node_done(n, lsn, before);
 		} else {
 			n->lsn = w->d->log.tail_lsn; /* they are no longer in order */
@@ -210,20 +212,12 @@ static int pass_data(struct repl_disk *d, struct wb *w)
  * began: only that much is sure to be in the tables and records it wrote. Settled when the snapshots are taken, since
  * it also says which pages of tables must be written.
  */
-static uint64_t new_tail(const struct repl_disk *d, const struct list *mark, uint64_t limit)
+static uint64_t new_tail(const struct wb *w, const struct list *mark, uint64_t limit)
 {
-	if (d->dirty.next == mark)
-		return limit;
-	return MIN(limit, list_first(&d->dirty, struct node, dirty)->lsn);
-}
+	const struct list *first = w->d->dirty.next == &w->rest ? w->rest.next : w->d->dirty.next;
 
-static uint64_t to_write(const struct wb *w)
-{
-	uint64_t n = 0;
-
-	for (uint32_t i = 0; i < w->n; i++)
-		n += w->snaps[i].node->data;
-	return n;
+	limit = MIN(limit, w->rest_lsn); /* of what was left out of the snapshots, too */
+	return first == mark ? limit : MIN(limit, list_entry(first, struct node, dirty)->lsn);
 }
 
 int wb_pass(struct repl_disk *d)
@@ -246,12 +240,13 @@ int wb_pass(struct repl_disk *d)
 	}
 	list_push(&d->dirty, &mark);
 	rc = wb_take(d, w, &mark);
-	throttle_pass_takes(d, to_write(w));
-	w->tail = new_tail(d, &mark, limit);
+	throttle_pass_takes(d, w->blocks);
+	w->tail = new_tail(w, &mark, limit);
 	if (!rc)
 		rc = pass_data(d, w);
 	end_snaps(w, limit, rc ? d->dirty.next : &mark, !rc);
 	list_del(&mark);
+	list_del(&w->rest);
 	let_go(d, w);
 	if (rc) {
 		throttle_pass_end(d, false);
