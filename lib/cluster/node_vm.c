@@ -5,6 +5,7 @@
  *   node_vm.c         this file: the lease, and the rounds that compare what is with what should be
  *   node_vm_run.c     one VM up and down
  *   node_vm_disk.c    its volumes and their exports
+ *   node_vm_net.c     tells which bridges it has
  *   node_vm_thread.c  calls that block
  *
  * The lease that vmrun/<name> keys hang on is ours alone (not the heartbeat's). If it cannot be renewed
@@ -429,6 +430,8 @@ int node_vm_start(struct node *n, struct hci_error *err)
 		rc = vm_fiber(n, guard_fiber, n, "vm-guard");
 	if (!rc)
 		rc = vm_fiber(n, round_fiber, n, "vm-round");
+	if (!rc)
+		rc = vm_fiber(n, vm_net_fiber, n, "vm-net");
 	return rc;
 }
 

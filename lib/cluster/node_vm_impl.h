@@ -166,6 +166,10 @@ bool handover_needs_read(struct compute_needs *n, struct rd_key k, struct rd *r)
 /* From a fiber, after the VM has moved; without its lock. Cancelled with the job. */
 int vm_storage_follow(struct node *n, struct core_job *j, const struct rec_vm *vm, const char *to, struct hci_error *err);
 
+/* ---- node_vm_net.c ---- */
+
+void vm_net_fiber(void *arg); /* struct node; until it stops */
+
 /* ---- node_vm_thread.c: libvirt blocks, and for long, so it gets threads of its own ---- */
 
 struct vm_thread {

@@ -108,6 +108,44 @@ static int add_local(struct snap *x, const struct rec_vm *vm, uint64_t *volume_b
 	return rc;
 }
 
+static const struct rec_bridge *bridge(const struct rec_nodenet *r, const char *name)
+{
+	for (uint32_t i = 0; i < r->n; i++)
+		if (!strcmp(r->bridges[i].name, name))
+			return &r->bridges[i];
+	return NULL;
+}
+
+/* A node that does not tell all of its bridges, or nothing (it runs no VMs, or has just begun), may have it. */
+static void check_nic(struct hci_scheduler_node *s, const struct rec_nodenet *r, const struct rec_vm_nic *nic)
+{
+	const struct rec_bridge *b = bridge(r, nic->bridge);
+
+	if (!s->usable || (!b && r->more) || (b && b->mtu >= nic->mtu))
+		return;
+	s->usable = 0;
+	if (b)
+		snprintf(s->why_not, sizeof(s->why_not), "its bridge %s has an MTU of %u, an interface needs %u", nic->bridge, b->mtu, nic->mtu);
+	else
+		snprintf(s->why_not, sizeof(s->why_not), "it has no bridge %s", nic->bridge);
+}
+
+static int check_nics(struct snap *x, const struct rec_vm *vm, struct hci_error *err)
+{
+	struct rec_list nets = { 0 };
+	int rc = vm->nnics ? rec_nodenet_list(x->c->o.store, PREFIX_NODENET, &nets, err) : 0;
+
+	for (size_t k = 0; !rc && k < nets.n; k++) {
+		struct hci_scheduler_node *s = find(x, key_tail(nets.keys[k], PREFIX_NODENET));
+
+		for (uint32_t i = 0; s && i < vm->nnics; i++)
+			check_nic(s, REC_AT(&nets, k, struct rec_nodenet), &vm->nics[i]);
+	}
+	if (!rc)
+		rec_list_free(&nets);
+	return rc;
+}
+
 static int give(const struct snap *x, char (*reasons)[256], const double *scores, struct core_vm_candidate **out, size_t *n,
 		struct hci_error *err)
 {
@@ -153,6 +191,8 @@ int core_schedule(struct core *c, const char *policy, const char *name, char nod
 	}
 	if (!rc)
 		rc = add_local(&x, vm, &r.volume_bytes, err);
+	if (!rc)
+		rc = check_nics(&x, vm, err);
 	if (!rc && !x.n)
 		rc = err_set(err, HCI_E_NOPLACE, "VM %s: the cluster has no nodes", name);
 	if (!rc) {

@@ -362,7 +362,7 @@ const struct rec_type *rec_type_at(unsigned i)
 		&rec_volmap_type,   &rec_volsync_type, &rec_volatt_type, &rec_job_type,
 		&rec_vm_type,       &rec_vmrun_type,   &rec_policy_type,
 		&rec_volmove_type,  &rec_cachestat_type, &rec_moved_type,
-		&rec_diskload_type,
+		&rec_diskload_type, &rec_nodenet_type,
 	};
 
 	return i < REC_TYPES ? all[i] : NULL;

@@ -109,6 +109,11 @@ void key_vmrun(char out[REC_KEY], const char *name)
 	key_of_name(out, PREFIX_VMRUN, name);
 }
 
+void key_nodenet(char out[REC_KEY], const char *name)
+{
+	key_of_name(out, PREFIX_NODENET, name);
+}
+
 void key_policy(char out[REC_KEY], const char *name)
 {
 	key_of_name(out, PREFIX_POLICY, name);

@@ -83,6 +83,17 @@ static const struct rec_field vmrun_fields[] = {
 };
 REC_TYPE(vmrun, vmrun_fields, NULL);
 
+static const struct rec_field bridge_fields[] = {
+	FIELD_STR(struct rec_bridge, name, "name"),
+	FIELD_U32(struct rec_bridge, mtu, "mtu", 0, 0),
+};
+
+static const struct rec_field nodenet_fields[] = {
+	FIELD_LIST(struct rec_nodenet, n, bridges, "bridges", bridge_fields),
+	FIELD_BOOL(struct rec_nodenet, more, "more"),
+};
+REC_TYPE(nodenet, nodenet_fields, NULL);
+
 const char *rec_job_state_name(enum rec_job_state v)
 {
 	return rec_enum_name(job_state, ARRAY_SIZE(job_state), v);

@@ -285,6 +285,16 @@ struct rec_vmrun { /* vmrun/<name>, leased: where it runs */
 	uint64_t since;
 };
 
+struct rec_bridge {
+	char name[ETHER_IF_NAME];
+	uint32_t mtu;
+};
+struct rec_nodenet { /* nodenet/<name>, leased: what a node that runs VMs has for their interfaces */
+	uint32_t n;
+	struct rec_bridge bridges[REC_BRIDGES_MAX];
+	bool more; /* than are told: what is not among these may be there */
+};
+
 struct rec_policy { /* policy/<name> */
 	char name[HCI_NAME_MAX];
 	char plugin[REC_PATH_MAX]; /* path of the plugin */
@@ -313,6 +323,7 @@ struct rec_policy { /* policy/<name> */
 #define PREFIX_JOB "job/"
 #define PREFIX_VM "vm/"
 #define PREFIX_VMRUN "vmrun/"
+#define PREFIX_NODENET "nodenet/"
 #define PREFIX_POLICY "policy/"
 #define PREFIX_CACHESTAT "cachestat/"
 
@@ -332,6 +343,7 @@ void key_volmove(char out[REC_KEY], const struct uuid *u);
 void key_job(char out[REC_KEY], const char *id);
 void key_vm(char out[REC_KEY], const char *name);
 void key_vmrun(char out[REC_KEY], const char *name);
+void key_nodenet(char out[REC_KEY], const char *name);
 void key_policy(char out[REC_KEY], const char *name);
 void key_cachestat(char out[REC_KEY], const char *name);
 /* The part of key after prefix; NULL when it does not start with it. */
@@ -349,7 +361,7 @@ int rec_decode(const struct rec_type *t, const void *data, size_t len, void *rec
 	       struct hci_error *err);
 size_t rec_size(const struct rec_type *t); /* of the struct */
 const char *rec_type_name(const struct rec_type *t);
-#define REC_TYPES 19
+#define REC_TYPES 20
 /* All of them, for tests and dumps; NULL from REC_TYPES on. */
 const struct rec_type *rec_type_at(unsigned i);
 
@@ -445,6 +457,7 @@ REC_DECLARE(volmove)
 REC_DECLARE(job)
 REC_DECLARE(vm)
 REC_DECLARE(vmrun)
+REC_DECLARE(nodenet)
 REC_DECLARE(policy)
 REC_DECLARE(cachestat)
 

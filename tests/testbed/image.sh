@@ -66,7 +66,7 @@ fetch_packages() {
 make_initrd() {
 	local m modules
 	modules=(virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk
-		evdev button)
+		failover net_failover virtio_net evdev button)
 	mkdir -p initrd/bin initrd/modules
 	cp pkg/bin/busybox initrd/bin/
 	cp "$guest/init.initramfs" initrd/init

@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Network interfaces of VMs through the public calls: what is refused, what is kept, whose addresses are whose. */
+#include <errno.h>
+#include <linux/sockios.h>
+#include <net/if.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "../harness.h"
 #include "world.h"
@@ -133,6 +140,75 @@ START_TEST(are_kept_as_given_and_made)
 }
 END_TEST
 
+/* ---- the scheduler ---- */
+
+static void set(int fd, const char *name, int mtu)
+{
+	struct ifreq r = { 0 };
+
+	snprintf(r.ifr_name, sizeof(r.ifr_name), "%s", name);
+	r.ifr_mtu = mtu;
+	ck_assert_int_eq(ioctl(fd, SIOCSIFMTU, &r), 0);
+	r.ifr_flags = IFF_UP;
+	ck_assert_int_eq(ioctl(fd, SIOCSIFFLAGS, &r), 0);
+}
+
+/* In 20 s: this is said of n1; NULL: it may have the VM. */
+static void comes(const char *vm, const char *why_not)
+{
+	struct hci_policy_candidate *v;
+	uint64_t n;
+	bool is = false;
+
+	for (unsigned i = 0; i < 100 && !is; i++) {
+		if (i)
+			usleep(200000);
+		ok(hci_policy_explain_vm(w.client, "balance", vm, &v, &n, sizeof(*v), &w.err));
+		ck_assert_uint_eq(n, WORLD_NODES);
+		for (uint64_t k = 0; k < n; k++) {
+			/* The others run no VMs, and tell nothing. */
+			if (strcmp(v[k].node, "n1"))
+				ck_assert_msg(!strstr(v[k].reason, "bridge"), "%s: %s", v[k].node, v[k].reason);
+			else
+				is |= why_not ? strstr(v[k].reason, why_not) != NULL : !strstr(v[k].reason, "bridge");
+		}
+		hci_list_free(v);
+	}
+	ck_assert_msg(is, "it is not said of n1: %s", why_not ? why_not : "that it may have it");
+}
+
+START_TEST(no_vm_is_placed_where_its_bridge_is_missing)
+{
+	struct hci_vm_nic_opts x = nic("br0", NULL);
+	int fd;
+
+	if (unshare(CLONE_NEWNET)) {
+		printf("skipped: no network namespace: %s\n", strerror(errno));
+		return;
+	}
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	set(fd, "lo", 65536);
+	world_up(&w, 0);
+	world_node_stop(&w, 0);
+	w.libvirt_uri = "test:///default";
+	world_node_start(&w, 0);
+	ok(define("v1", &x, 1));
+	x.mtu = 9000;
+	ok(define("v2", &x, 1));
+	ok(define("v3", NULL, 0));
+	comes("v1", "it has no bridge br0");
+	comes("v3", NULL);
+	ck_assert_int_eq(ioctl(fd, SIOCBRADDBR, "br0"), 0);
+	set(fd, "br0", 1500);
+	comes("v1", NULL);
+	comes("v2", "MTU of 1500, an interface needs 9000");
+	set(fd, "br0", 9000);
+	comes("v2", NULL);
+	close(fd);
+	world_down(&w);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("api_nics");
@@ -140,6 +216,7 @@ static Suite *suite(void)
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, are_kept_as_given_and_made);
+	tcase_add_test(t, no_vm_is_placed_where_its_bridge_is_missing);
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -274,6 +274,15 @@ void sample_fill(const struct rec_type *t, void *rec, int full)
 	else if (t == &rec_vmrun_type) {
 		TEXT(((struct rec_vmrun *)rec)->node, "n1");
 		((struct rec_vmrun *)rec)->since = NUMBER(1);
+	} else if (t == &rec_nodenet_type) {
+		struct rec_nodenet *r = rec;
+
+		r->n = full ? REC_BRIDGES_MAX : 1;
+		for (uint32_t i = 0; i < r->n; i++) {
+			TEXT(r->bridges[i].name, full ? "br-0123456789ab" : "br0");
+			r->bridges[i].mtu = NUMBER(1500) % UINT32_MAX;
+		}
+		r->more = full;
 	} else if (t == &rec_policy_type) {
 		TEXT(((struct rec_policy *)rec)->name, "spread");
 		TEXT(((struct rec_policy *)rec)->plugin,
