@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "etcd_world.h"
+#include "clock_step.h"
 
 #include <arpa/inet.h>
 #include <check.h>
@@ -99,6 +100,8 @@ static void exec_member(struct etcd_world *w, unsigned i)
 	fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
 	dup2(fd, 1);
 	dup2(fd, 2);
+	if (w->clocks)
+		clock_step_trace();
 	execlp("etcd", "etcd", "--name", name, "--data-dir", data, "--listen-peer-urls", peer,
 	       "--initial-advertise-peer-urls", peer, "--listen-client-urls", client, "--advertise-client-urls", client,
 	       "--initial-cluster", cluster, "--initial-cluster-token", w->dir, "--logger", "zap", "--log-level", "warn",
@@ -113,6 +116,8 @@ void etcd_member_start(struct etcd_world *w, unsigned i)
 	REQUIRE(w->m[i].pid >= 0, "fork");
 	if (w->m[i].pid == 0)
 		exec_member(w, i);
+	if (w->clocks)
+		clock_step_exec(w->m[i].pid, w->monotonic);
 }
 
 void etcd_member_kill(struct etcd_world *w, unsigned i)
@@ -195,13 +200,14 @@ void etcd_world_settle(struct etcd_world *w)
 	REQUIRE(false, "etcd in %s does not come up", w->dir);
 }
 
-void etcd_world_make(struct etcd_world *w, unsigned members, bool tls)
+static void make_world(struct etcd_world *w, unsigned members, bool tls, bool clocks)
 {
 	const char *base = getenv("HCI_TEST_ETCD");
 
 	memset(w, 0, sizeof(*w));
 	w->n = members;
 	w->tls = tls;
+	w->clocks = clocks;
 	snprintf(w->dir, sizeof(w->dir), "%s/etcd-XXXXXX",
 		 base ? base : access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
 	REQUIRE(mkdtemp(w->dir), "no folder for etcd");
@@ -214,6 +220,16 @@ void etcd_world_make(struct etcd_world *w, unsigned members, bool tls)
 	for (unsigned i = 0; i < members; i++)
 		etcd_member_start(w, i);
 	etcd_world_settle(w);
+}
+
+void etcd_world_make(struct etcd_world *w, unsigned members, bool tls)
+{
+	make_world(w, members, tls, false);
+}
+
+void etcd_world_make_clocks(struct etcd_world *w, unsigned members)
+{
+	make_world(w, members, false, true);
 }
 
 void etcd_world_remove(struct etcd_world *w)

@@ -21,7 +21,8 @@ struct member {
 struct etcd_world {
 	char dir[64];
 	unsigned n;
-	bool tls;
+	bool tls, clocks;
+	int64_t monotonic; /* with clocks: of members that are started from now on, clock_step.h */
 	struct member m[MEMBERS_MAX];
 	unsigned prefixes;
 };
@@ -32,6 +33,8 @@ int etcd_suite_main(struct Suite *(*make)(void));
 bool etcd_installed(void);
 /* Returns when it answers. tls: the folder gets ca.pem, NAME.pem and NAME.key for server, client; clients need one. */
 void etcd_world_make(struct etcd_world *w, unsigned members, bool tls);
+/* The same without TLS, with members whose clocks can be made to step: clock_step(m[i].pid, ...). */
+void etcd_world_make_clocks(struct etcd_world *w, unsigned members);
 void etcd_world_remove(struct etcd_world *w);
 /* A URL with all members and a prefix that nobody has had; more: further text for it, such as "?ca=...", or NULL. */
 void etcd_world_url(struct etcd_world *w, char *out, size_t cap, const char *more);
