@@ -19,6 +19,7 @@
 
 #define RECORD 16384u /* RFC 8446, 5.1: the most that a record holds */
 #define FLUSH_AT (128u << 10)
+#define FLUSH_SMALL (32u << 10) /* of small pieces: the peer is at the first of them while we encrypt the next */
 
 /* ---- BIO ---- */
 
@@ -310,7 +311,7 @@ int64_t tls_recv(struct real_conn *c, void *buf, size_t len)
 	return got ? (int64_t)got : HCI_E_AGAIN;
 }
 
-static int encrypt(struct real_conn *c, const void *buf, size_t len)
+static int encrypt(struct real_conn *c, const void *buf, size_t len, size_t flush_at)
 {
 	size_t n;
 	int r;
@@ -318,7 +319,7 @@ static int encrypt(struct real_conn *c, const void *buf, size_t len)
 	ERR_clear_error();
 	r = SSL_write_ex(c->ssl, buf, len, &n);
 	if (r == 1 && n == len) {
-		if (c->out_len >= FLUSH_AT)
+		if (c->out_len >= flush_at)
 			conn_flush_socket(c);
 		return 0;
 	}
@@ -339,7 +340,7 @@ static int flush_stage(struct real_conn *c)
 	size_t len = k->tail;
 
 	k->tail = 0; /* before: the conn may end in encrypt(), and the stage with it */
-	return len ? encrypt(c, k->data, len) : 0;
+	return len ? encrypt(c, k->data, len, FLUSH_SMALL) : 0;
 }
 
 int tls_flush(struct real_conn *c)
@@ -359,7 +360,7 @@ static int send_piece(struct real_conn *c, const char *p, size_t len)
 
 		if (len >= RECORD && (!c->stage || !c->stage->tail)) {
 			n = ROUND_DOWN(MIN(len, FLUSH_AT), RECORD);
-			r = encrypt(c, p, n);
+			r = encrypt(c, p, n, FLUSH_AT);
 		} else {
 			if (!c->stage)
 				c->stage = chunk_get(conn_real(c));
