@@ -104,7 +104,7 @@ struct cache_read {
 	struct list link;
 	struct cache *c;
 	uint32_t left;
-	bool failed;
+	bool failed, quiet; /* quiet: neither a hit nor a miss of anybody */
 	uint64_t begun, bytes;
 	uint8_t tier;
 };
@@ -119,6 +119,16 @@ bool cache_read(struct cache_vol *cv, struct cache_read *r, void *buf, uint64_t 
  */
 void cache_fill(struct cache_vol *cv, uint64_t off, uint64_t len, const void *data, uint64_t used, uint64_t used_len,
 		uint64_t ns);
+
+/* ---- what is kept, current or not ---- */
+
+/*
+ * For who can tell by himself whether it is what he wants (a migration, by its hash): blocks of a volume, attached here or not, as they
+ * were at some time. Neither counts as a read nor changes what stays. list: their numbers, in units of cache_block(), ascending;
+ * mem_free(*out); HCI_E_NOMEM. peek, from a fiber: a whole block; HCI_E_NOTFOUND, also when the SSD cannot give it.
+ */
+int cache_list(const struct cache *c, const struct uuid *volume, uint64_t **out, size_t *n);
+int cache_peek(struct cache *c, const struct uuid *volume, uint64_t block, void *buf);
 
 /* ---- writes ---- */
 

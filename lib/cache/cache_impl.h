@@ -8,7 +8,7 @@
  *   doubtful a map from before the attachment, not proven yet
  *
  * Who owns what: tab.c the arrays, policy.c who stays, room.c how one goes; vol.c attachments; read.c and write.c
- * the way of requests; admit.c the way from memory to the SSD; ssd.c the device and its failures; persist.c
+ * the way of requests; peek.c what is kept, for others; admit.c the way from memory to the SSD; ssd.c the device and its failures; persist.c
  * what outlives the process, format.c its layout; cache.c the whole.
  */
 #ifndef CACHE_IMPL_H

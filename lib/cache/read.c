@@ -41,6 +41,10 @@ static void read_over(struct cache_read *r)
 	uint64_t ns = env_now(c->e) - r->begun;
 
 	r->ok = !r->failed;
+	if (r->quiet) {
+		r->done(r);
+		return;
+	}
 	if (!r->ok) {
 		c->st.misses++;
 		metric_add(c->m_miss, 1);
@@ -153,7 +157,7 @@ bool cache_read(struct cache_vol *cv, struct cache_read *r, void *buf, uint64_t 
 	}
 	r->c = c;
 	r->left = 1;
-	r->failed = false;
+	r->failed = r->quiet = false;
 	r->tier = TIER_RAM;
 	r->begun = env_now(c->e);
 	list_init(&r->link);

@@ -15,6 +15,7 @@
 #define IDLE (10 * 60 * NS_PER_S)
 #define INDEX_WAIT (500 * NS_PER_MS)
 #define TOLD_PAGES (4u << 20) /* of a destination's guests: 16 GiB of what is not equal */
+#define TOLD_RUNS (512u << 10) /* of a volume's blocks: 4 MiB at the most */
 #define COLLIDE "HCI_MIGRATE_COLLIDE" /* set: a test of what wrong references do (docs/compute.md) */
 
 struct content_set {
@@ -26,6 +27,8 @@ struct content_set {
 	struct content_blocks *blocks[MST_PROVIDERS_MAX]; /* destination */
 	uint32_t nblocks;
 	struct mst_told *told; /* source: by the destination, of its guests */
+	struct mst_runs *runs[MST_PROVIDERS_MAX]; /* likewise, of its copies of the volumes */
+	uint32_t nruns;
 };
 
 static void forget(struct env_timer *t)
@@ -112,6 +115,19 @@ static void wait_ready(struct content *c, struct content_index *x)
 		fiber_sleep(c->n->e, 10 * NS_PER_MS);
 }
 
+static void volume_out(struct content_set *s, struct content_index *x)
+{
+	struct mst_provider index;
+	struct mst_runs *r;
+
+	content_index_provider(x, &index);
+	r = mst_runs_new(&index, TOLD_RUNS);
+	if (!r)
+		return;
+	s->runs[s->nruns++] = r;
+	mst_runs_provider(r, &s->p[s->n++]);
+}
+
 int content_set_out(struct content *c, struct nvm *m, const char *to, struct content_set **out, struct hci_error *err)
 {
 	struct content_set *s = set_new(c);
@@ -129,7 +145,7 @@ int content_set_out(struct content *c, struct nvm *m, const char *to, struct con
 		wait_ready(c, x);
 		s->index[s->nindex++] = x;
 		if (content_index_ready(x))
-			content_index_provider(x, &s->p[s->n++]);
+			volume_out(s, x);
 	}
 	/* After the others, which change less. */
 	s->told = s->n < MST_PROVIDERS_MAX ? mst_told_new(GUEST_PAGES_PREFIX, MST_KIND_GUEST, TOLD_PAGES) : NULL;
@@ -205,6 +221,8 @@ void content_set_free(struct content_set *s)
 		content_index_unref(s->index[i]);
 	mst_told_free(s->told);
 	s->told = NULL;
+	while (s->nruns)
+		mst_runs_free(s->runs[--s->nruns]);
 	/* Without a fiber the set stays, and what it has open with it, until the node's service ends. */
 	if (vm_fiber(s->c->n, end_fiber, s, "content-end"))
 		log_warn(env_log(s->c->n->e), "out of memory at the end of a migration");

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What both nodes of a migration have already, and need not send: the blocks of the VM's volumes, of which the destination
- * has copies on its own disks; pages that came to it with guests before; and pages of the guests that run there. They are providers for the codec
+ * has copies on its own disks or in its read cache; pages that came to it with guests before; and pages of the guests that run there. They are providers for the codec
  * (compute/memstream): what either side says here may be wrong or old at any moment, the codec compares.
  *
  *   content.c         the set for one migration
  *   handover_pages.c  a node's store of pages, and what it knows of others' stores
  *   content_index.c   source: which block of an attached volume has which content, made in the background, kept by its writes
- *   content_blocks.c  destination: reads blocks from the copies on this node's disks
+ *   content_blocks.c  destination: reads blocks from the copies on this node's disks and from its read cache
  *
  * All of it belongs to the loop; only the providers' functions are called by the codec's threads.
  */
@@ -68,7 +68,7 @@ void content_index_unref(struct content_index *x);
 
 struct content_blocks;
 
-/* From a fiber. *out NULL with 0: no copy of it is here. */
+/* From a fiber. *out NULL with 0: nothing of it is here. */
 int content_blocks_open(struct node *n, const struct uuid *volume, struct content_blocks **out, struct hci_error *err);
 void content_blocks_provider(struct content_blocks *b, struct mst_provider *out);
 void content_blocks_quit(struct content_blocks *b);

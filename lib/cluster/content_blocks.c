@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Blocks of a volume as this node's own disks have them, for a migration that comes here: the copies of its segments, in the
- * set or not, as old as they may be. The codec's threads ask for single blocks and wait; the loop reads them in chunks, as pages
+ * Blocks of a volume as this node has them, for a migration that comes here: the copies of its segments on its disks, in the
+ * set or not, and what its read cache kept of other segments, all as old as they may be. The source is told which there are. The codec's threads ask for single blocks and wait; the loop reads them in chunks, as pages
  * that a guest has read from its disk mostly come in runs, and keeps the latest chunks.
  */
 #include "cluster/content.h"
@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "cache/cache.h"
 #include "env/fiber.h"
 #include "store/records.h"
 
@@ -21,7 +22,11 @@
 #define PATIENCE 5 /* seconds that a thread waits for a disk: the page is sent instead */
 #define NOWHERE 0xffu
 
-_Static_assert(CHUNK % MST_PAGE == 0, "pages do not straddle chunks");
+#define CHUNK_PAGES (CHUNK / MST_PAGE)
+#define ALL_PAGES ((uint16_t)~0u)
+
+_Static_assert(CHUNK % MST_PAGE == 0 && CHUNK_PAGES == 16, "pages do not straddle chunks, and have a bit each");
+_Static_assert(CHUNK % CACHE_BLOCK_MAX == 0, "nor do blocks of the cache");
 
 enum state { EMPTY, READING, READY, FAILED };
 
@@ -30,7 +35,13 @@ struct slot {
 	uint64_t used; /* larger is later */
 	enum state state;
 	unsigned pins; /* threads that look at it */
+	uint16_t have; /* its pages that are there, when it is READY */
 	uint8_t *data; /* CHUNK bytes, from its first use on */
+};
+
+/* Pages that are here. */
+struct run {
+	uint32_t first, n;
 };
 
 struct content_blocks {
@@ -41,6 +52,9 @@ struct content_blocks {
 	unsigned nreaders;
 	uint8_t *where; /* by segment: which reader, NOWHERE */
 	uint32_t nsegs;
+	struct cache *cache; /* NULL: nothing is kept there, or the node has none */
+	struct run *runs;    /* ascending, as they were at the beginning */
+	uint32_t nruns, cap_runs;
 	struct env_task task;
 	unsigned fibers;
 	struct fiber_cond idle;
@@ -83,7 +97,17 @@ static struct slot *slot_for(struct content_blocks *b, uint64_t chunk)
 
 static bool is_here(const struct content_blocks *b, uint64_t token)
 {
-	return token < b->size / MST_PAGE && b->where[token * MST_PAGE / b->segment_size] != NOWHERE;
+	uint32_t lo = 0;
+
+	for (uint32_t hi = b->nruns; lo < hi;) { /* the first run that begins behind it */
+		uint32_t mid = lo + (hi - lo) / 2;
+
+		if (b->runs[mid].first > token)
+			hi = mid;
+		else
+			lo = mid + 1;
+	}
+	return lo && token - b->runs[lo - 1].first < b->runs[lo - 1].n;
 }
 
 /* So that the chunks are read at the same time. Not so many that they drive each other out. */
@@ -122,7 +146,7 @@ static int blocks_read(void *ctx, uint64_t token, void *page)
 	s->used = ++b->clock;
 	while (s->state == READING && !b->quit && !rc)
 		rc = pthread_cond_timedwait(&b->changed, &b->lock, &until);
-	rc = s->state == READY ? 0 : s->state == FAILED ? HCI_E_IO : b->quit ? HCI_E_CLOSED : HCI_E_TIMEOUT;
+	rc = s->state == READY ? s->have >> token % CHUNK_PAGES & 1 ? 0 : HCI_E_NOTFOUND : s->state == FAILED ? HCI_E_IO : b->quit ? HCI_E_CLOSED : HCI_E_TIMEOUT;
 	if (!rc)
 		memcpy(page, s->data + token * MST_PAGE % CHUNK, MST_PAGE);
 	s->pins--;
@@ -147,23 +171,44 @@ static struct slot *next(struct content_blocks *b)
 	return s;
 }
 
+/* What the read cache has of a chunk. */
+static uint16_t from_cache(struct content_blocks *b, uint64_t off, uint8_t *data)
+{
+	uint32_t size = b->cache ? cache_block(b->cache) : CHUNK;
+	uint16_t have = 0;
+
+	for (uint32_t at = 0; b->cache && at < CHUNK; at += size)
+		if (!cache_peek(b->cache, &b->volume, (off + at) / size, data + at))
+			have |= (uint16_t)(((1u << size / MST_PAGE) - 1) << at / MST_PAGE);
+	return have;
+}
+
+/* The pages of it that are there now. */
+static uint16_t read_chunk(struct content_blocks *b, uint64_t off, uint8_t *data)
+{
+	uint32_t seg = (uint32_t)(off / b->segment_size);
+	struct hci_error err;
+
+	if (b->where[seg] != NOWHERE && !vol_reader_read(b->readers[b->where[seg]], seg, off % b->segment_size, data, CHUNK, &err))
+		return ALL_PAGES;
+	return from_cache(b, off, data);
+}
+
 static void read_fiber(void *arg)
 {
 	struct content_blocks *b = arg;
 	struct slot *s;
 
 	while ((s = next(b))) {
-		uint64_t off = s->chunk * CHUNK;
-		struct hci_error err;
-		int rc = HCI_E_NOMEM;
+		uint16_t have = 0;
 
 		if (!s->data)
 			s->data = mem_alloc_aligned(CHUNK);
 		if (s->data)
-			rc = vol_reader_read(b->readers[b->where[off / b->segment_size]], (uint32_t)(off / b->segment_size),
-					     off % b->segment_size, s->data, CHUNK, &err);
+			have = read_chunk(b, s->chunk * CHUNK, s->data);
 		pthread_mutex_lock(&b->lock);
-		s->state = rc ? FAILED : READY;
+		s->have = have;
+		s->state = have ? READY : FAILED;
 		pthread_cond_broadcast(&b->changed);
 		pthread_mutex_unlock(&b->lock);
 	}
@@ -222,6 +267,50 @@ static int find_copies(struct content_blocks *b, struct hci_error *err)
 	return rc;
 }
 
+static int add_run(struct content_blocks *b, uint64_t first, uint64_t n)
+{
+	struct run *last = b->nruns ? &b->runs[b->nruns - 1] : NULL;
+
+	if (first + n > UINT32_MAX) /* 16 TiB: what is behind is not told */
+		return 0;
+	if (last && last->first + last->n == first) {
+		last->n += (uint32_t)n;
+		return 0;
+	}
+	if (b->nruns == b->cap_runs) {
+		uint32_t cap = b->cap_runs ? b->cap_runs * 2 : 16;
+		struct run *more = mem_realloc(b->runs, cap * sizeof(*more));
+
+		if (!more)
+			return HCI_E_NOMEM;
+		b->runs = more;
+		b->cap_runs = cap;
+	}
+	b->runs[b->nruns++] = (struct run){ (uint32_t)first, (uint32_t)n };
+	return 0;
+}
+
+/* What is here: segments as a whole, and of others what the cache has. */
+static int list_runs(struct content_blocks *b, struct hci_error *err)
+{
+	uint64_t *cached = NULL, pages = b->size / MST_PAGE, per_seg = b->segment_size / MST_PAGE;
+	uint64_t per_block = b->cache ? cache_block(b->cache) / MST_PAGE : 1;
+	size_t n = 0, i = 0;
+	int rc = b->cache ? cache_list(b->cache, &b->volume, &cached, &n) : 0;
+
+	for (uint64_t seg = 0; !rc && seg < b->nsegs; seg++) {
+		uint64_t from = seg * per_seg, to = MIN(from + per_seg, pages);
+
+		if (b->where[seg] != NOWHERE && from < to)
+			rc = add_run(b, from, to - from);
+		for (; !rc && i < n && cached[i] * per_block < to; i++)
+			if (b->where[seg] == NOWHERE && (cached[i] + 1) * per_block <= to)
+				rc = add_run(b, cached[i] * per_block, per_block);
+	}
+	mem_free(cached);
+	return rc ? err_set(err, rc, "volume: out of memory") : 0;
+}
+
 int content_blocks_open(struct node *n, const struct uuid *volume, struct content_blocks **out, struct hci_error *err)
 {
 	struct rec_volume *v = MEM_NEW(struct rec_volume);
@@ -257,18 +346,35 @@ int content_blocks_open(struct node *n, const struct uuid *volume, struct conten
 		rc = err_set(err, HCI_E_NOMEM, "volume: out of memory");
 	} else {
 		memset(b->where, NOWHERE, b->nsegs);
+		b->cache = core_vol_ctx(n->core)->cache;
 		rc = find_copies(b, err);
+		if (!rc)
+			rc = list_runs(b, err);
 	}
-	if (rc || !b->nreaders)
+	if (rc || !b->nruns)
 		content_blocks_close(b);
 	else
 		*out = b;
 	return rc;
 }
 
+/* Runs: what they are does not change any more. */
+static int blocks_tell(void *ctx, uint32_t *at, uint32_t *out, unsigned max)
+{
+	const struct content_blocks *b = ctx;
+	uint32_t first = MIN(*at, b->nruns), n = MIN(b->nruns - first, max / 2);
+
+	for (uint32_t i = 0; i < n; i++) {
+		out[(size_t)i * 2] = b->runs[first + i].first;
+		out[(size_t)i * 2 + 1] = b->runs[first + i].n;
+	}
+	*at = first + n < b->nruns ? first + n : 0;
+	return (int)(n * 2);
+}
+
 void content_blocks_provider(struct content_blocks *b, struct mst_provider *out)
 {
-	*out = (struct mst_provider){ .ctx = b, .read = blocks_read, .soon = blocks_soon };
+	*out = (struct mst_provider){ .ctx = b, .kind = MST_KIND_VOLUME, .read = blocks_read, .soon = blocks_soon, .tell = blocks_tell };
 	memcpy(out->id, &b->volume, sizeof(out->id));
 }
 
@@ -303,5 +409,6 @@ void content_blocks_close(struct content_blocks *b)
 	pthread_cond_destroy(&b->changed);
 	pthread_mutex_destroy(&b->lock);
 	mem_free(b->where);
+	mem_free(b->runs);
 	mem_free(b);
 }

@@ -84,4 +84,14 @@ void mst_told_free(struct mst_told *t);
 /* For one stream. */
 void mst_told_provider(struct mst_told *t, struct mst_provider *out);
 
+/*
+ * Of a disk's index (mst_index_source()): only blocks that the destination has are referred to. It tells them as runs, ascending, two
+ * numbers each: the first block and how many. most: runs that are kept, eight bytes each. For one stream.
+ */
+struct mst_runs;
+
+struct mst_runs *mst_runs_new(const struct mst_provider *index, uint32_t most);
+void mst_runs_free(struct mst_runs *r);
+void mst_runs_provider(struct mst_runs *r, struct mst_provider *out);
+
 #endif

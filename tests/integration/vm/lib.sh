@@ -61,7 +61,7 @@ node_start() {
 	local c=${pki:+$pki/${cert_of[$1]:-$1}}
 	mkdir -p "$(inside_run_dir "$1")" "$bed/nodes/$1/disks/d1/hci"
 	tb start "$1" node env HCI_PLUGIN_DIR="$plugins" ${node_env:-} "$node_bin" --store "$store" --name "$1" \
-		--listen "tcp:10.77.0.${1#n}:7400" --run-dir "$(inside_run_dir "$1")" --libvirt qemu:///system \
+		--listen "tcp:10.77.0.${1#n}:7400" --run-dir "$(inside_run_dir "$1")" --libvirt qemu:///system ${node_args:-} \
 		${c:+--ca "$c/ca.crt" --cert "$c/node.crt" --key "$c/node.key"} >/dev/null
 }
 service_up() { grep -q 'listening on' "$bed/nodes/$1/log/node.log"; }

@@ -53,6 +53,58 @@ SSD_TEST(a_block_comes_from_the_ssd)
 	cache_close(c);
 }
 
+static void expect_peek(struct cache *c, unsigned vol, uint64_t block, int byte)
+{
+	uint8_t *p = mem_alloc_aligned(BS);
+	struct uuid u = vol_uuid(vol);
+
+	memset(p, 0xee, BS);
+	ck_assert_int_eq(cache_peek(c, &u, block, p), byte < 0 ? HCI_E_NOTFOUND : 0);
+	for (unsigned i = 0; byte >= 0 && i < BS; i++)
+		ck_assert_uint_eq(p[i], (uint8_t)byte);
+	mem_free_aligned(p);
+}
+
+/* What is kept, of whatever time, is found without an attachment, and nobody notices. */
+SSD_TEST(what_is_kept_can_be_looked_at)
+{
+	struct cache_opts o = small_opts();
+	struct cache *c = must_open_cache(e, &o);
+	struct cache_vol *v = on_ssd(e, c, 8);
+	struct cache_info before = info_of(c), after;
+	struct uuid one = vol_uuid(1), two = vol_uuid(2);
+	uint64_t *list;
+	size_t n;
+
+	expect_peek(c, 1, 3, 3);  /* from the SSD */
+	expect_peek(c, 1, 30, 30); /* from memory */
+	write_ok(v, 3 * BS, BS, 77, 1001);
+	cache_detach(v);
+	expect_peek(c, 1, 3, 77);
+	expect_peek(c, 1, 2, 2);
+	expect_peek(c, 1, 4000, -1);
+	expect_peek(c, 2, 3, -1);
+	ck_assert_int_eq(cache_list(c, &one, &list, &n), 0);
+	ck_assert_uint_eq(n, 40);
+	for (size_t i = 0; i < n; i++)
+		ck_assert_uint_eq(list[i], i);
+	mem_free(list);
+	ck_assert_int_eq(cache_list(c, &two, &list, &n), 0);
+	ck_assert_uint_eq(n, 0);
+	ck_assert_ptr_null(list);
+	after = info_of(c);
+	ck_assert_uint_eq(after.hits_ram + after.hits_ssd + after.misses, before.hits_ram + before.hits_ssd + before.misses);
+	/* One that fails has nothing; one that does not answer is not waited for. */
+	sim_disk_fault(w.disk, SIM_DISK_EIO);
+	expect_peek(c, 1, 1, -1);
+	sim_disk_fault(w.disk, SIM_DISK_STALL);
+	expect_peek(c, 1, 2, -1);
+	sim_disk_fault(w.disk, SIM_DISK_OK);
+	settle(e);
+	expect_peek(c, 1, 2, 2);
+	cache_close(c);
+}
+
 SSD_TEST(a_failing_ssd_is_a_miss_and_is_left_alone_in_the_end)
 {
 	struct cache_opts o = small_opts();
@@ -299,6 +351,7 @@ static Suite *suite(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, a_block_comes_from_the_ssd);
+	tcase_add_test(t, what_is_kept_can_be_looked_at);
 	tcase_add_test(t, a_failing_ssd_is_a_miss_and_is_left_alone_in_the_end);
 	tcase_add_test(t, one_bad_place_harms_no_other);
 	tcase_add_test(t, an_ssd_that_does_not_answer_is_passed_by_until_it_does);

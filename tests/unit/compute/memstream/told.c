@@ -246,6 +246,96 @@ START_TEST(an_index_keeps_what_is_alive)
 }
 END_TEST
 
+/* ---- runs of blocks ---- */
+
+/* A destination that has some of a disk's blocks. */
+struct disk {
+	const uint32_t *runs;
+	unsigned n;
+	struct place *p;
+};
+
+static int tell_runs(void *ctx, uint32_t *at, uint32_t *out, unsigned max)
+{
+	const struct disk *d = ctx;
+	unsigned n = MIN(d->n - *at, MIN(max, 2u)); /* one at a time */
+
+	memcpy(out, d->runs + *at, n * sizeof(*out));
+	*at = *at + n < d->n ? *at + n : 0;
+	return (int)n;
+}
+
+static int read_block(void *ctx, uint64_t token, void *page)
+{
+	const struct disk *d = ctx;
+
+	for (unsigned i = 0; i < d->n; i += 2)
+		if (token - d->runs[i] < d->runs[i + 1]) {
+			page_text(page, token);
+			return 0;
+		}
+	return HCI_E_NOTFOUND;
+}
+
+START_TEST(only_blocks_that_are_there_are_referred_to)
+{
+	static const uint32_t runs[] = { 0, 11, 100, 1, 200, 800, 1500, UINT32_MAX };
+	struct place p;
+	struct disk d = { runs, ARRAY_SIZE(runs), &p };
+	struct pair_opts o = { 0 };
+	struct pair_result r;
+	struct mst_runs *some;
+
+	place_init(&p, 1);
+	mst_index_source(p.x, &p.src);
+	some = mst_runs_new(&p.src, 100);
+	mst_runs_provider(some, &p.src);
+	p.dst = (struct mst_provider){ .ctx = &d, .read = read_block, .tell = tell_runs };
+	memcpy(p.dst.id, id, sizeof(id));
+	run(&p, &o, &r);
+	/* 1 .. 10, 100, 200 .. 999, 1500 .. 2000 */
+	ck_assert_uint_eq(r.src.refs[MST_KIND_VOLUME], 10 + 1 + 800 + 501);
+	ck_assert_uint_eq(r.src.refused, 0);
+	mst_runs_free(some);
+	place_free(&p);
+}
+END_TEST
+
+START_TEST(runs_that_make_no_sense_are_left_out)
+{
+	static const uint32_t numbers[] = { 100, 50, 120, 10, 90, 5, 150, 0, 149, 1, 150, 2, UINT32_MAX, UINT32_MAX, 5, 5, 1000, 1 };
+	struct mst_provider src;
+	struct mst_runs *some;
+	unsigned found = 0;
+	uint64_t token;
+	uint8_t page[MST_PAGE];
+	struct place p;
+
+	place_init(&p, 1);
+	mst_index_source(p.x, &src);
+	some = mst_runs_new(&src, 3);
+	mst_runs_provider(some, &src);
+	for (unsigned i = 0; i < ARRAY_SIZE(numbers); i++)
+		ck_assert(src.told(src.ctx, numbers[i]));
+	for (unsigned i = 1; i <= PAGES; i++) {
+		page_text(page, i);
+		found += src.lookup(src.ctx, mst_quick(page), 0, &token) == MST_HAS;
+	}
+	ck_assert_uint_eq(found, 52);
+	mst_runs_free(some);
+	/* No more than so many. */
+	some = mst_runs_new(&src, 20);
+	mst_runs_provider(some, &src);
+	for (found = 0; found < 1000 && src.told(src.ctx, found * 2) && src.told(src.ctx, 1); found++)
+		;
+	ck_assert_uint_ge(found, 20);
+	ck_assert_uint_le(found, 40);
+	mst_runs_free(some);
+	mst_runs_free(NULL);
+	place_free(&p);
+}
+END_TEST
+
 /* ---- peers that lie ---- */
 
 static struct mst_enc *source(struct place *p)
@@ -358,6 +448,8 @@ static Suite *suite(void)
 	tcase_add_test(t, with_hashes_that_collide_nothing_wrong_comes_out);
 	tcase_add_test(t, a_million_are_found_again);
 	tcase_add_test(t, an_index_keeps_what_is_alive);
+	tcase_add_test(t, only_blocks_that_are_there_are_referred_to);
+	tcase_add_test(t, runs_that_make_no_sense_are_left_out);
 	tcase_add_test(t, a_list_that_was_not_asked_for_ends_the_stream);
 	tcase_add_test(t, a_question_that_makes_no_sense_ends_the_stream);
 	suite_add_tcase(s, t);
