@@ -122,7 +122,7 @@ struct hci_migrate_opts {
  * - "saved": bytes of pages that were not sent, an object by class: "zero" (all zeroes), "same" (as a page of this stream), "ref" (as
  *   what the destination has), "delta" (only what changed was sent), "new" and "raw" (by compression)
  * - "refs": pages so far of the class "ref", an object by where the destination has them: "store" (pages that came there with others),
- *   "volume" (its copies of the VM's volumes), "guest" (memory of guests that run there)
+ *   "volume" (its copies of the VM's volumes, or its read cache), "guest" (memory of guests that run there)
  *
  * Of the finished job it is JSON, too. What is not known is 0 or not there (after a restart of the service amid it):
  *

@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/metrics.h"
 #include "cluster/node_vm_impl.h"
 #include "compute/compute.h"
 #include "compute/memstream/hash.h"
@@ -45,11 +46,30 @@ static void forget(struct env_timer *t)
 static void guests_start(struct content *c)
 {
 	struct guest_pages_opts o = { .memory = c->n->o.guest_index, .hash = content_hash(), .log = *env_log(c->n->e) };
+	struct metrics *m = env_metrics(c->n->e);
 
 	env_random(c->n->e, o.id, sizeof(o.id));
-	c->guests = o.memory ? guest_pages_new(&o) : NULL;
-	if (o.memory && !c->guests)
+	if (!o.memory)
+		return;
+	c->m_guests = metrics_gauge(m, "hci_guest_index_guests", "Guests here whose pages are read for migrations that come.", "");
+	c->m_known = metrics_gauge(m, "hci_guest_index_pages", "Pages of guests here of which it is known what they contain.", "");
+	c->m_read = metrics_counter(m, "hci_guest_index_read_bytes_total", "Read of guests' memory to know that.", "");
+	c->m_served = metrics_counter(m, "hci_guest_index_served_total", "Pages of guests here that migrations took a copy of.", "");
+	c->guests = guest_pages_new(&o);
+	if (!c->guests)
 		log_warn(env_log(c->n->e), "node %s: out of memory for what its guests' pages contain", c->n->name);
+}
+
+static void tell_metrics(struct content *c)
+{
+	struct guest_pages_stat st;
+
+	guest_pages_stat(c->guests, &st);
+	metric_set(c->m_guests, st.guests);
+	metric_set(c->m_known, (int64_t)st.known);
+	metric_add(c->m_read, st.read - c->told.read);
+	metric_add(c->m_served, st.served - c->told.served);
+	c->told = st;
 }
 
 void content_guests(struct content *c, const struct compute_state *st, size_t n)
@@ -63,6 +83,7 @@ void content_guests(struct content *c, const struct compute_state *st, size_t n)
 		if (st[i].state == HCI_VM_RUNNING && !st[i].migrating && !st[i].postcopy && !st[i].broken)
 			running[k++] = st[i].uuid;
 	guest_pages_seen(c->guests, running, k);
+	tell_metrics(c);
 	mem_free(running);
 }
 

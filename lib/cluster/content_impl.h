@@ -12,6 +12,8 @@ struct content {
 	uint64_t index_left;     /* bytes that indexes may still take */
 	struct ho_pages *pages;  /* NULL: no migration for a long time */
 	struct guest_pages *guests; /* NULL: guests that run here are not read */
+	struct guest_pages_stat told; /* what the metrics have of them */
+	struct metric *m_known, *m_guests, *m_read, *m_served;
 	unsigned sets;           /* migrations under way */
 	struct env_timer idle;   /* it was so long: the pages are given up */
 };
