@@ -170,7 +170,7 @@ static void migrate_thread(void *arg)
 {
 	struct handover_out *o = arg;
 
-	o->rc = compute_migrate(o->compute, &o->cm, &o->err);
+	o->rc = o->hypervisor->migrate(o->compute, &o->cm, &o->err);
 }
 
 static bool in_postcopy(struct handover_out *o)
@@ -256,7 +256,7 @@ static int migrate(struct nvm *m, struct handover_out *o, struct core_job *j, st
 
 	o->limit = o->cm.timeout_ns ? env_now(e) + o->cm.timeout_ns : UINT64_MAX;
 	limit(m, o);
-	rc = vm_thread_start(e, &t, migrate_thread, o, err);
+	rc = vm_thread_start(m->n, &t, migrate_thread, o, err);
 	if (rc)
 		return rc;
 	while (!vm_thread_wait(&t, env_now(e) + AGAIN)) {
@@ -379,6 +379,7 @@ int handover_run(struct nvm *m, const struct handover_opts *opts, struct core_jo
 	o->to = opts->to;
 	o->bandwidth = opts->bandwidth;
 	o->inflight_ns = opts->inflight_ns;
+	o->hypervisor = m->n->o.hypervisor;
 	o->compute = m->n->o.compute;
 	o->cm = (struct compute_migrate){
 		.name = m->name,

@@ -65,9 +65,33 @@ static int read_finished(struct finished *f, struct rd *r)
 	return r->bad ? HCI_E_PROTO : 0;
 }
 
+/*
+ * Nobody is to start it anew here while it waits there: the key goes together with the record's word that it is here. Until that is
+ * written the key stays ours, and with it our duty. True: the destination has it, so it did hear us.
+ */
+static bool give_up(struct nvm *m, const char *to)
+{
+	char runner[HCI_NAME_MAX];
+	struct hci_error err;
+	bool told = false;
+
+	while (nvm_give_run(m, to, &err) && !m->n->stopping) {
+		if (!told)
+			log_warn(env_log(m->n->e), "VM %s: that it has left for node %s is not in its record yet: %s", m->name, to, err.message);
+		told = true;
+		fiber_sleep(m->n->e, AGAIN);
+	}
+	return !nvm_runner(m, runner, &err) && !strcmp(runner, to);
+}
+
+/*
+ * The guest's memory is there and nowhere else, so the destination is asked for longer than a service that is started anew needs, or
+ * one that was cut off until it is alive again.
+ */
 int handover_finish(struct nvm *m, const char *to, struct finished *f, struct hci_error *err)
 {
 	uint64_t end = env_now(m->n->e) + FINISH_TIME;
+	bool there;
 	int rc;
 
 	for (;;) {
@@ -79,16 +103,19 @@ int handover_finish(struct nvm *m, const char *to, struct finished *f, struct hc
 		if (!rc)
 			(void)read_finished(f, &call.reply);
 		rpc_call_free(&call);
-		if (!rc || rc == HCI_E_NOTFOUND || !core_alive(m->n->core, to) || env_now(m->n->e) > end || m->n->stopping)
+		if (!rc || rc == HCI_E_NOTFOUND || env_now(m->n->e) > end || m->n->stopping)
 			break;
 		fiber_sleep(m->n->e, AGAIN);
 	}
 	nvm_unexport(m);
 	m->running = false;
+	there = rc && rc != HCI_E_NOTFOUND && !(m->n->o.mutate & HO_MUTATE_GIVE_BLIND) && give_up(m, to);
 	m->owned = false;
-	if (rc)
+	if (rc && (m->n->o.mutate & HO_MUTATE_GIVE_BLIND))
 		nvm_drop_run(m);
-	return rc ? err_prefix(err, "VM %s: it has left for node %s, which does not take it over", m->name, to) : 0;
+	if (rc == HCI_E_NOTFOUND) /* nor is it there: it has ended */
+		nvm_drop_run(m);
+	return rc && !there ? err_prefix(err, "VM %s: it has left for node %s, which does not take it over", m->name, to) : 0;
 }
 
 void handover_commit(struct nvm *m, struct handover_out *o)
@@ -168,6 +195,7 @@ void handover_restore(struct nvm *m, struct handover_out *o)
 	fiber_mutex_lock(m->n->e, &o->lock);
 	o->failed = true;
 	fiber_mutex_unlock(m->n->e, &o->lock);
+	m->unsettled = true;
 	handover_cancel(m, o->to);
 	if (!o->released)
 		return;
@@ -275,6 +303,7 @@ int handover_recover(struct nvm *m, const char *to, char *result, size_t cap, st
 	}
 	if (rc)
 		return rc;
+	m->unsettled = true;
 	handover_cancel(m, to);
 	if (nvm_up(m, &why))
 		log_warn(env_log(m->n->e), "VM %s: %s", m->name, why.message);

@@ -27,6 +27,7 @@ struct handover_out {
 	struct ho_out *path; /* NULL: closed, as libvirt said that it failed; stat is what it was */
 	struct ho_stat stat;
 	/* with the thread that migrates */
+	const struct hypervisor *hypervisor;
 	struct compute *compute;
 	struct compute_migrate cm;
 	struct compute_path paths[REC_VM_DISKS_MAX + 1];

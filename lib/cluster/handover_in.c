@@ -46,6 +46,8 @@ static void ask_fiber(void *arg)
 	nvm_lock(m);
 	if (!rc && current(a))
 		rc = nvm_attach(m, REC_ATT_MIGRATE, &err);
+	if (!rc && (n->o.mutate & HO_MUTATE_IO_EARLY))
+		rc = nvm_resume_io(m, &err);
 	if (rc)
 		log_info(env_log(n->e), "VM %s: its disks wait for the end of its migration: %s", m->name, err.message);
 	nvm_unlock(m);
@@ -112,8 +114,8 @@ static int take_over(struct nvm *m, const char *from, uint64_t *pause_ms, struct
 		rc = nvm_export(m, NULL, err);
 	if (!rc)
 		rc = nvm_attach(m, REC_ATT_MIGRATE, err);
-	if (!rc)
-		rc = nvm_take_run(m, from, err);
+	if (!rc && !(m->n->o.mutate & HO_MUTATE_NO_KEY))
+		rc = nvm_take_over_run(m, from, err);
 	if (!rc)
 		rc = nvm_resume_io(m, err);
 	if (rc)
@@ -129,9 +131,6 @@ static int take_over(struct nvm *m, const char *from, uint64_t *pause_ms, struct
 	else
 		handover_in_free(m);
 	log_info(env_log(m->n->e), "VM %s: runs here now", m->name);
-	rc = nvm_write(m, REC_VM_RUNNING, m->n->name, m->console, err);
-	if (rc)
-		log_warn(env_log(m->n->e), "VM %s: that it runs here is not in its record: %s", m->name, err->message);
 	return 0;
 }
 

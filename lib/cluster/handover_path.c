@@ -2,12 +2,10 @@
 /* See handover_path.h. Owns the sockets, the relays and the files; knows nothing of who owns the VM. */
 #include "cluster/handover_path.h"
 
-#include <errno.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "cluster/node_impl.h"
+#include "compute/hypervisor.h"
 #include "compute/memory_path.h"
 #include "rpc/relay.h"
 
@@ -15,15 +13,14 @@
 #define CONTROL "control"
 #define MEMORY "memory"
 #define RELAYS_MAX 8u        /* of each kind, at a time */
-#define WORKERS_MAX 4
-#define MIRROR (256 * MiB) /* of pages kept at both ends of a migration, for what is sent again; more if that turns out to be too little: */
-#define MIRROR_MAX (UINT64_C(1) << 30)
 #define ASIDE "HCI_MIGRATE_ASIDE" /* when pages go as they are: mst_aside_mode() */
 #define PACE (50 * NS_PER_MS) /* see stream_pace.c */
 
 /* What both ends have: sockets that are carried. */
 struct side {
 	struct node *n;
+	const struct hypervisor *h;
+	struct compute *c; /* whose calls take that */
 	struct list relays; /* struct carried */
 	unsigned count[2];  /* control, memory: open now */
 	struct ho_stat stat;
@@ -62,6 +59,8 @@ struct ho_in {
 static void side_init(struct side *s, struct node *n)
 {
 	s->n = n;
+	s->h = n->o.hypervisor;
+	s->c = n->o.compute;
 	list_init(&s->relays);
 }
 
@@ -130,16 +129,13 @@ static void on_memory_quit(void *arg)
 
 static struct memory_path_opts memory_opts(struct carried *c)
 {
-	struct memory_path_opts o = { .codec = { .cache = MIRROR }, .on_over = on_memory_over, .quit = on_memory_quit, .arg = c };
-	long n = sysconf(_SC_NPROCESSORS_ONLN);
+	struct memory_path_opts o = { .on_over = on_memory_over, .quit = on_memory_quit, .arg = c };
 
-	o.codec.workers = (uint32_t)MIN(MAX(n, 1), WORKERS_MAX);
-	/* Of the memory that nobody uses an eighth; four may be under way. */
-	o.codec.cache_max = MIN((uint64_t)MAX(sysconf(_SC_AVPHYS_PAGES), 0) * (uint64_t)sysconf(_SC_PAGESIZE) / 8, MIRROR_MAX);
 	o.codec.without = mst_class_bits(secure_getenv(CONTENT_WITHOUT));
 	o.codec.aside = mst_aside_mode(secure_getenv(ASIDE));
 	o.codec.hash = content_hash();
 	o.codec.providers = content_set_providers(c->side->content, &o.codec.n_providers);
+	c->side->h->codec(c->side->c, &o.codec);
 	return o;
 }
 
@@ -170,7 +166,7 @@ static void before_out(void *arg, bool to_socket)
 	struct carried *c = arg;
 
 	if (to_socket)
-		compute_meet_link(c->out->meet, c->out->memory_path);
+		c->side->h->meet_link(c->side->c, c->out->meet, c->out->memory_path);
 }
 
 static void carry(struct ho_out *o, struct env_conn *sock, bool memory)
@@ -234,8 +230,8 @@ static int open_socket(struct ho_out *o, const char *path, void (*fn)(void *arg,
 	if (!*out)
 		return err_prefix(err, "VM %s", o->vm);
 	/* libvirt gives the memory's to its QEMU's user where that is another one. */
-	if (chmod(path, 0600))
-		return err_sys(err, HCI_E_SYS, errno, "VM %s: socket %s", o->vm, path);
+	if (o->side.h->socket_private(o->side.c, path, err))
+		return err_prefix(err, "VM %s", o->vm);
 	return 0;
 }
 
@@ -276,7 +272,7 @@ int ho_out_open(struct node *n, const struct ho_out_opts *opts, struct ho_out **
 	o->inflight_ns = opts->inflight_ns;
 	rc = name_sockets(o, opts, err);
 	if (!rc)
-		rc = compute_meet_prepare(o->meet, &o->made, err);
+		rc = o->side.h->meet_prepare(o->side.c, o->meet, &o->made, err);
 	if (!rc)
 		rc = open_socket(o, o->control_path, on_control, &o->control, err);
 	if (!rc)
@@ -285,7 +281,7 @@ int ho_out_open(struct node *n, const struct ho_out_opts *opts, struct ho_out **
 		ho_out_close(o, NULL);
 		return rc;
 	}
-	compute_meet_link(o->meet, o->memory_path);
+	o->side.h->meet_link(o->side.c, o->meet, o->memory_path);
 	*out = o;
 	return 0;
 }
@@ -348,7 +344,7 @@ void ho_out_close(struct ho_out *o, const struct hci_error *why)
 	if (o->memory)
 		env_listener_close(o->memory);
 	if (*o->meet)
-		compute_meet_unlink(o->meet, o->made);
+		o->side.h->meet_unlink(o->side.c, o->meet, o->made);
 	content_set_free(o->side.content);
 	mem_free(o);
 }
@@ -366,11 +362,11 @@ int ho_in_open(struct node *n, struct ho_in **out, struct hci_error *err)
 	if (!i)
 		return err_set(err, HCI_E_NOMEM, "node %s: out of memory", n->name);
 	side_init(&i->side, n);
-	rc = compute_local(compute_uri(n->o.compute), &i->libvirt, err);
+	rc = i->side.h->local(i->side.c, &i->libvirt, err);
 	if (!rc) {
 		env_random(n->e, &tag, sizeof(tag));
 		snprintf(dir, sizeof(dir), "%.100s/" NAME "%016llx", n->run_dir, (unsigned long long)tag);
-		rc = compute_meet_make(dir, i->meet, err);
+		rc = i->side.h->meet_make(i->side.c, dir, i->meet, err);
 	}
 	if (rc) {
 		mem_free(i);
@@ -401,7 +397,7 @@ void ho_in_close(struct ho_in *i, const struct hci_error *why)
 		return;
 	side_close(&i->side, why);
 	content_set_free(i->side.content);
-	compute_meet_remove(i->meet);
+	i->side.h->meet_remove(i->side.c, i->meet);
 	mem_free(i);
 }
 
@@ -411,7 +407,7 @@ static void before_in(void *arg, bool to_socket)
 	struct carried *c = arg;
 
 	if (!to_socket)
-		(void)compute_meet_take(c->in->meet, c->in->memory);
+		(void)c->side->h->meet_take(c->side->c, c->in->meet, c->in->memory);
 }
 
 static void take(struct ho_in *i, struct rpc_stream *s, bool memory)
@@ -420,7 +416,7 @@ static void take(struct ho_in *i, struct rpc_stream *s, bool memory)
 	struct memory_path_opts mo;
 	struct carried *c;
 
-	if (memory && !compute_meet_take(i->meet, i->memory)) {
+	if (memory && !i->side.h->meet_take(i->side.c, i->meet, i->memory)) {
 		rpc_stream_refuse(s, HCI_E_STATE, "no QEMU listens here for this migration");
 		return;
 	}
@@ -494,12 +490,12 @@ void ho_clean(struct node *n)
 		snprintf(path, sizeof(path), "%s/%.90s", n->run_dir, names[k]);
 		/* Exports that a VM which was to come here never used. */
 		if (len > 5 && !strcmp(names[k] + len - 5, ".sock"))
-			compute_socket_clean(path);
+			n->o.hypervisor->socket_clean(n->o.compute, path);
 		if (!strncmp(names[k], NAME, strlen(NAME))) {
 			if (strchr(names[k], '.'))
-				(void)!unlink(path);
+				n->o.hypervisor->socket_remove(n->o.compute, path);
 			else
-				compute_meet_clean(path);
+				n->o.hypervisor->meet_clean(n->o.compute, path);
 		}
 		mem_free(names[k]);
 	}

@@ -13,7 +13,8 @@ int handover_release(struct nvm *m, struct handover_out *o)
 	if (o->failed) {
 		rc = HCI_E_STATE;
 	} else if (!o->released) {
-		nvm_detach(m);
+		if (!(m->n->o.mutate & HO_MUTATE_NO_RELEASE))
+			nvm_detach(m);
 		o->released = true;
 	}
 	fiber_mutex_unlock(m->n->e, &o->lock);
@@ -38,7 +39,7 @@ static int releasing(struct rpc_job *x, struct hci_error *err)
 		return err_set(err, HCI_E_STATE, "VM %s: it is not being migrated to node %s", x->vm, x->peer);
 	id = m->out->id;
 	rc = vm_compute_find(x->n, x->vm, &st, err);
-	if (!rc && st.state == HCI_VM_RUNNING)
+	if (!rc && st.state == HCI_VM_RUNNING && !(x->n->o.mutate & HO_MUTATE_RELEASE_RUNNING))
 		return err_set(err, HCI_E_AGAIN, "VM %s: it still runs on node %s", x->vm, x->n->name);
 	if (rc && rc != HCI_E_NOTFOUND)
 		return rc;

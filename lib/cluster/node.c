@@ -8,6 +8,7 @@
 #include <hci/version.h>
 
 #include "base/names.h"
+#include "compute/hypervisor.h"
 
 #define HEARTBEAT (2 * NS_PER_S)
 
@@ -178,6 +179,8 @@ int node_start(struct core *c, const struct node_opts *o, struct node **out, str
 	n->o = *o;
 	if (!n->o.heartbeat_ns)
 		n->o.heartbeat_ns = HEARTBEAT;
+	if (!n->o.hypervisor)
+		n->o.hypervisor = &hypervisor_libvirt;
 	snprintf(n->name, sizeof(n->name), "%s", o->name);
 	snprintf(n->run_dir, sizeof(n->run_dir), "%s", o->run_dir ? o->run_dir : "");
 	list_init(&n->disks);

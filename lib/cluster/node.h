@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The node service: everything a server of the cluster does. One struct node on the loop; runs under the
- * simulator as well (without compute).
+ * simulator as well (VMs with a hypervisor of the simulator's own).
  *
  *   node.c         membership: the node's record, its heartbeat lease
  *   node_disk.c    opens and formats the disks the store gives it, tells their state, drops what moved away; what it does about
@@ -20,6 +20,15 @@
 
 struct node;
 struct compute;
+struct hypervisor;
+
+/* Bugs that the simulator must find: docs/testing.md. */
+#define HO_MUTATE_NO_KEY 1u          /* the destination takes a guest over without taking vmrun */
+#define HO_MUTATE_NO_RELEASE 2u      /* the source says that it has let go of the volumes, and has not */
+#define HO_MUTATE_RELEASE_RUNNING 4u /* the source lets go of the volumes though its guest runs */
+#define HO_MUTATE_GIVE_BLIND 8u      /* the source gives up the key, and the record still names it */
+#define HO_MUTATE_IO_EARLY 16u       /* the destination lets its guest's requests run before FINISH */
+#define HO_MUTATE_NO_JOB_LOOK 32u    /* a job found running after a restart is not looked into */
 
 struct node_opts {
 	const char *name;
@@ -27,10 +36,12 @@ struct node_opts {
 	const char *run_dir;      /* for sockets and console logs; NULL in the simulator */
 	uint64_t heartbeat_ns;    /* 0: 2 s; lease is three of them */
 	struct compute *compute;  /* NULL: no VMs */
+	const struct hypervisor *hypervisor; /* whose calls take that; NULL: libvirt */
 	uint32_t copy_depth;      /* repl_service_share */
 	uint64_t guest_index;     /* bytes for what the pages of guests here contain, for migrations that come; 0: these are not read */
 	bool ram_disks;           /* disks on a file system in memory are taken: tests */
 	bool no_repair;           /* tests */
+	uint32_t mutate;          /* HO_MUTATE_*: rules of the hand-over that it is to break; tests */
 };
 
 /* From a fiber. */

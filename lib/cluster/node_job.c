@@ -60,6 +60,8 @@ static int run_migrate(struct nvm *m, struct core_job *j, bool again, char *resu
 	vm_migrate_opts(j, &o);
 	if (!o.to)
 		return err_set(err, HCI_E_INVAL, "VM %s: the job does not say where to migrate to", m->name);
+	if (again && (m->n->o.mutate & HO_MUTATE_NO_JOB_LOOK))
+		return err_set(err, HCI_E_CLOSED, "VM %s: not looked into", m->name);
 	return again ? handover_recover(m, o.to, result, cap, err) : handover_run(m, &o, j, result, cap, err);
 }
 
@@ -144,7 +146,7 @@ struct executor {
 	struct list link; /* node_vm_state.jobs */
 	struct node *n;
 	bool again;
-	char id[HCI_NAME_MAX];
+	char id[HCI_NAME_MAX], vm[HCI_NAME_MAX];
 };
 
 /* Tried again while the store is not reached, or somebody asks for cancelling at the same moment. */
@@ -196,7 +198,17 @@ static bool is_executing(struct node *n, const char *id)
 	return false;
 }
 
-static void job_begin(struct node *n, const char *id, bool again)
+bool vm_job_left(struct node *n, const char *vm)
+{
+	struct executor *x;
+
+	list_for_each(x, &n->vms->jobs, link)
+		if (x->again && !strcmp(x->vm, vm))
+			return true;
+	return !n->vms->jobs_seen;
+}
+
+static void job_begin(struct node *n, const char *id, const char *vm, bool again)
 {
 	struct executor *x;
 
@@ -207,6 +219,7 @@ static void job_begin(struct node *n, const char *id, bool again)
 		x->n = n;
 		x->again = again;
 		snprintf(x->id, sizeof(x->id), "%s", id);
+		snprintf(x->vm, sizeof(x->vm), "%.63s", vm);
 		list_push(&n->vms->jobs, &x->link);
 		if (!vm_fiber(n, job_fiber, x, "vm-job"))
 			return;
@@ -240,7 +253,7 @@ static void on_job(struct core_watcher *w, const char *key, const void *value, s
 	r = MEM_NEW(struct rec_job);
 	/* Pending is written once, when it is made. */
 	if (r && !rec_job_decode(value, len, r, NULL) && r->state == REC_JOB_PENDING && is_ours(s->n, r))
-		job_begin(s->n, r->id, false);
+		job_begin(s->n, r->id, r->target, false);
 	mem_free(r);
 }
 
@@ -266,7 +279,7 @@ static int scan(struct node *n, bool first)
 		bool running = r->state == REC_JOB_RUNNING;
 
 		if (is_ours(n, r) && (r->state == REC_JOB_PENDING || (running && first)))
-			job_begin(n, r->id, running);
+			job_begin(n, r->id, r->target, running);
 		else if (running && first && !strcmp(r->node, n->name) && !reconf_is_job(r->type) && r->updated + 5 * NS_PER_S < started)
 			end_job(n, r->id);
 	}
@@ -281,8 +294,10 @@ static void scan_fiber(void *arg)
 	bool first = true;
 
 	while (!n->stopping) {
-		if (s->scan_jobs && !scan(n, first))
+		if (s->scan_jobs && !scan(n, first)) {
 			s->scan_jobs = first = false;
+			s->jobs_seen = true;
+		}
 		fiber_cond_wait_until(n->e, &s->wake, env_now(n->e) + (s->scan_jobs ? NS_PER_S : 60 * NS_PER_S));
 	}
 	vm_fiber_end(n);

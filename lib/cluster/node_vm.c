@@ -290,6 +290,13 @@ static const struct compute_state *find_state(const struct compute_state *st, si
 	return NULL;
 }
 
+/* By a libvirtd that ended in the middle of a migration. One that somebody paused by hand stays so. */
+static bool is_left_paused(struct nvm *m, const struct compute_state *st)
+{
+	m->unsettled &= st->state != HCI_VM_RUNNING;
+	return m->unsettled && st->state == HCI_VM_PAUSED && !st->migrating;
+}
+
 /* With a domain here: what is to be done, if anything. */
 static void (*for_domain(struct nvm *m, const struct compute_state *st))(void *arg)
 {
@@ -303,7 +310,7 @@ static void (*for_domain(struct nvm *m, const struct compute_state *st))(void *a
 			return act_anew;
 		if (nvm_waits(m))
 			return act_refence;
-		if (m->suspended ? lease_holds(n) : st->io_error)
+		if (m->suspended ? lease_holds(n) : st->io_error || is_left_paused(m, st))
 			return act_resume;
 		return NULL;
 	}
@@ -343,7 +350,8 @@ static void look_at(struct node *n, const struct rec_vm *r, const struct compute
 		act = for_domain(m, st);
 	else if (m->owned && m->running)
 		act = act_ended;
-	else if (mine && lease_holds(n))
+	/* Not anew what a migration has taken elsewhere: its job, found running, is looked into first. */
+	else if (mine && lease_holds(n) && !vm_job_left(n, r->name))
 		act = act_up;
 	if (act && !m->lock.held && vm_fiber(n, act, m, "vm"))
 		log_warn(env_log(n->e), "VM %s: out of memory", r->name);

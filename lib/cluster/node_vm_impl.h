@@ -13,7 +13,7 @@
 #include "cluster/node_impl.h"
 #include "cluster/report.h"
 #include "cluster/turns.h"
-#include "compute/compute.h"
+#include "compute/hypervisor.h"
 #include "export/nbd_volume.h"
 
 #define VM_ATTACH_WAIT (15 * NS_PER_S) /* longer than a dead writer's lease */
@@ -50,6 +50,7 @@ struct nvm {
 	bool owned;              /* vmrun/<name> is ours */
 	bool running;            /* its domain was started or found here */
 	bool suspended;          /* by us, as our lease was about to end */
+	bool unsettled;          /* a migration has failed: should libvirt, then or later, leave it paused, it goes on all the same */
 	bool cancel;             /* somebody wants a migration under way to end */
 	uint64_t changed_at;     /* when the last operation ended */
 	uint64_t retry_at, stray_since;
@@ -72,7 +73,7 @@ struct node_vm_state {
 	struct list vms;      /* struct nvm */
 	struct list jobs;     /* under way: struct executor of node_job.c */
 	struct core_watcher job_watcher;
-	bool scan_jobs;
+	bool scan_jobs, jobs_seen; /* seen: those that the last life left */
 	uint32_t fibers;      /* of ours */
 	struct turns leaving; /* VMs */
 	struct fiber_cond wake;
@@ -105,15 +106,22 @@ void nvm_anew(struct nvm *m);
 int nvm_down(struct nvm *m, uint32_t how, struct hci_error *err);
 /* The domain is gone, or ours no more: gives up everything that belongs to it. */
 void nvm_release(struct nvm *m);
+/* Reads the record into m->rec, and sets where its console goes. */
+int nvm_read(struct nvm *m, struct hci_error *err);
+/* Writes what is wanted; node and console NULL: as they are. */
+int nvm_write(struct nvm *m, enum rec_vm_wanted wanted, const char *node, const char *console, struct hci_error *err);
+
+/* ---- node_vm_right.c; all from a fiber ---- */
+
 /* vmrun/<name>: absent, ours from an earlier life, or from's (may be NULL) -> ours. */
 int nvm_take_run(struct nvm *m, const char *from, struct hci_error *err);
 void nvm_drop_run(struct nvm *m);
 /* HCI_E_NOTFOUND when nobody runs it. */
 int nvm_runner(struct nvm *m, char node[HCI_NAME_MAX], struct hci_error *err);
-/* Reads the record into m->rec, and sets where its console goes. */
-int nvm_read(struct nvm *m, struct hci_error *err);
-/* Writes what is wanted; node and console NULL: as they are. */
-int nvm_write(struct nvm *m, enum rec_vm_wanted wanted, const char *node, const char *console, struct hci_error *err);
+/* A guest came here: nvm_take_run(), and its record says that it is wanted running, here. Both or nothing. */
+int nvm_take_over_run(struct nvm *m, const char *from, struct hci_error *err);
+/* A guest is at that node, which does not answer: ours -> absent, and its record names it. 0 also when another node has it. */
+int nvm_give_run(struct nvm *m, const char *to, struct hci_error *err);
 
 /* ---- node_vm_disk.c; all from a fiber ---- */
 
@@ -145,6 +153,8 @@ int nvm_ready(struct nvm *m, struct hci_error *err);
 
 /* ---- node_job.c ---- */
 
+/* A job of an earlier life of the service that is about this VM has not been looked into yet, or is being: it says where the guest is. */
+bool vm_job_left(struct node *n, const char *vm);
 /* So many VMs may leave a node at a time, and so many may come to it. arg: struct node. */
 uint32_t vm_migrations(void *arg);
 /* What the job's arguments ask for; text in it is the job's. to: NULL when it does not say. */
@@ -179,10 +189,10 @@ struct vm_thread {
 	pthread_t thread;
 	struct env_task task;
 	struct fiber_cond cond;
-	bool done;
+	bool done, is_fiber;
 };
 /* 0 or HCI_E_SYS. *t stays until vm_thread_join(). */
-int vm_thread_start(struct env *e, struct vm_thread *t, void (*run)(void *arg), void *arg, struct hci_error *err);
+int vm_thread_start(struct node *n, struct vm_thread *t, void (*run)(void *arg), void *arg, struct hci_error *err);
 /* False when it is not done by then. */
 bool vm_thread_wait(struct vm_thread *t, uint64_t deadline);
 void vm_thread_join(struct vm_thread *t);

@@ -43,67 +43,6 @@ int nvm_write(struct nvm *m, enum rec_vm_wanted wanted, const char *node, const 
 	return rc;
 }
 
-int nvm_runner(struct nvm *m, char node[HCI_NAME_MAX], struct hci_error *err)
-{
-	struct rec_vmrun r;
-	char key[REC_KEY];
-	int rc;
-
-	key_vmrun(key, m->name);
-	rc = rec_vmrun_get(core_store(m->n->core), key, &r, NULL, err);
-	if (!rc)
-		snprintf(node, HCI_NAME_MAX, "%s", r.node);
-	return rc;
-}
-
-int nvm_take_run(struct nvm *m, const char *from, struct hci_error *err)
-{
-	struct node_vm_state *s = m->n->vms;
-	struct rec_vmrun r;
-	char key[REC_KEY];
-	uint64_t rev;
-	int rc;
-
-	key_vmrun(key, m->name);
-	for (unsigned tries = 0;; tries++) {
-		rc = rec_vmrun_get(core_store(m->n->core), key, &r, &rev, err);
-		if (rc && rc != HCI_E_NOTFOUND)
-			return rc;
-		if (rc)
-			rev = 0;
-		else if (strcmp(r.node, m->n->name) && (!from || strcmp(r.node, from)))
-			return err_set(err, HCI_E_BUSY, "VM %s: it runs on node %s", m->name, r.node);
-		memset(&r, 0, sizeof(r));
-		snprintf(r.node, sizeof(r.node), "%s", m->n->name);
-		r.since = env_realtime(m->n->e);
-		rc = rec_vmrun_put(core_store(m->n->core), key, &r, rev, s->lease, NULL, err);
-		if (!rc)
-			m->owned = true;
-		if (rc != HCI_E_CONFLICT || tries > 10)
-			return rc;
-	}
-}
-
-void nvm_drop_run(struct nvm *m)
-{
-	struct rec_vmrun r;
-	struct hci_error err;
-	char key[REC_KEY];
-	uint64_t rev;
-	int rc;
-
-	m->owned = false;
-	key_vmrun(key, m->name);
-	do {
-		rc = rec_vmrun_get(core_store(m->n->core), key, &r, &rev, &err);
-		if (!rc && !strcmp(r.node, m->n->name))
-			rc = rec_delete(core_store(m->n->core), key, rev, NULL, &err);
-	} while (rc == HCI_E_CONFLICT);
-	if (rc && rc != HCI_E_NOTFOUND)
-		log_warn(env_log(m->n->e), "VM %s: %s: it counts as running here until the node's lease ends", m->name,
-			 err.message);
-}
-
 /* ---- up ---- */
 
 static void fill_nics(const struct rec_vm *r, struct compute_nic *out)

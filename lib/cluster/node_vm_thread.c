@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Blocking calls into libvirt from fibers. A migration blocks for minutes, a shutdown for one, a hung
- * libvirtd for ever: so not one of the loop's few workers is lent for that, but a thread of its own.
+ * libvirtd for ever: so not one of the loop's few workers is lent for that, but a thread of its own. (The
+ * simulator's hypervisor parks instead, and gets a fiber.)
  */
 #include <signal.h>
 
@@ -24,17 +25,28 @@ static void *thread_main(void *arg)
 	return NULL;
 }
 
-int vm_thread_start(struct env *e, struct vm_thread *t, void (*run)(void *arg), void *arg, struct hci_error *err)
+static void fiber_main(void *arg)
+{
+	struct vm_thread *t = arg;
+
+	t->run(t->arg);
+	thread_done(&t->task);
+}
+
+int vm_thread_start(struct node *n, struct vm_thread *t, void (*run)(void *arg), void *arg, struct hci_error *err)
 {
 	sigset_t all, old;
 	int rc;
 
 	memset(t, 0, sizeof(*t));
-	t->e = e;
+	t->e = n->e;
 	t->run = run;
 	t->arg = arg;
 	env_task_init(&t->task, thread_done);
 	fiber_cond_init(&t->cond);
+	t->is_fiber = n->o.hypervisor->parks;
+	if (t->is_fiber)
+		return fiber_spawn(n->e, fiber_main, t, "vm-call") ? err_set(err, HCI_E_NOMEM, "no fiber for the hypervisor") : 0;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	rc = pthread_create(&t->thread, NULL, thread_main, t);
@@ -53,12 +65,14 @@ void vm_thread_join(struct vm_thread *t)
 {
 	while (!t->done)
 		fiber_cond_wait(t->e, &t->cond);
-	pthread_join(t->thread, NULL);
+	if (!t->is_fiber)
+		pthread_join(t->thread, NULL);
 }
 
 /* ---- the calls ---- */
 
 struct call {
+	const struct hypervisor *h;
 	struct compute *c;
 	int (*fn)(struct call *x);
 	const char *name;
@@ -87,8 +101,9 @@ static int call(struct node *n, struct call *x)
 	struct vm_thread t;
 	int rc;
 
+	x->h = n->o.hypervisor;
 	x->c = n->o.compute;
-	rc = vm_thread_start(n->e, &t, call_run, x, x->err);
+	rc = vm_thread_start(n, &t, call_run, x, x->err);
 	if (rc)
 		return rc;
 	vm_thread_join(&t);
@@ -97,7 +112,7 @@ static int call(struct node *n, struct call *x)
 
 static int do_start(struct call *x)
 {
-	return compute_start(x->c, x->vm, x->err);
+	return x->h->start(x->c, x->vm, x->err);
 }
 
 int vm_compute_start(struct node *n, const struct compute_vm *vm, struct hci_error *err)
@@ -107,7 +122,7 @@ int vm_compute_start(struct node *n, const struct compute_vm *vm, struct hci_err
 
 static int do_stop(struct call *x)
 {
-	return compute_stop(x->c, x->name, x->how, 60 * NS_PER_S, x->err);
+	return x->h->stop(x->c, x->name, x->how, 60 * NS_PER_S, x->err);
 }
 
 int vm_compute_stop(struct node *n, const char *name, uint32_t how, struct hci_error *err)
@@ -117,7 +132,7 @@ int vm_compute_stop(struct node *n, const char *name, uint32_t how, struct hci_e
 
 static int do_list(struct call *x)
 {
-	return compute_list(x->c, x->list, x->n, x->err);
+	return x->h->list(x->c, x->list, x->n, x->err);
 }
 
 int vm_compute_list(struct node *n, struct compute_state **out, size_t *cnt, struct hci_error *err)
@@ -129,7 +144,7 @@ int vm_compute_list(struct node *n, struct compute_state **out, size_t *cnt, str
 
 static int do_find(struct call *x)
 {
-	return compute_find(x->c, x->name, x->state, x->err);
+	return x->h->find(x->c, x->name, x->state, x->err);
 }
 
 int vm_compute_find(struct node *n, const char *name, struct compute_state *out, struct hci_error *err)
@@ -139,7 +154,7 @@ int vm_compute_find(struct node *n, const char *name, struct compute_state *out,
 
 static int do_suspend(struct call *x)
 {
-	return compute_suspend(x->c, x->name, x->err);
+	return x->h->suspend(x->c, x->name, x->err);
 }
 
 int vm_compute_suspend(struct node *n, const char *name, struct hci_error *err)
@@ -149,7 +164,7 @@ int vm_compute_suspend(struct node *n, const char *name, struct hci_error *err)
 
 static int do_resume(struct call *x)
 {
-	return compute_resume(x->c, x->name, x->err);
+	return x->h->resume(x->c, x->name, x->err);
 }
 
 int vm_compute_resume(struct node *n, const char *name, struct hci_error *err)
@@ -159,15 +174,15 @@ int vm_compute_resume(struct node *n, const char *name, struct hci_error *err)
 
 static int do_nudge(struct call *x)
 {
-	return compute_nudge(x->c, x->name, x->how, x->err);
+	return x->h->nudge(x->c, x->name, x->how, x->err);
 }
 
 int vm_compute_nudge(struct node *n, const char *name, uint32_t disk, uint64_t patience_ns, void (*late)(void *arg), void *arg,
 		     struct hci_error *err)
 {
-	struct call x = { .c = n->o.compute, .fn = do_nudge, .name = name, .how = disk, .err = err };
+	struct call x = { .h = n->o.hypervisor, .c = n->o.compute, .fn = do_nudge, .name = name, .how = disk, .err = err };
 	struct vm_thread t;
-	int rc = vm_thread_start(n->e, &t, call_run, &x, err);
+	int rc = vm_thread_start(n, &t, call_run, &x, err);
 
 	if (rc)
 		return rc;
@@ -179,7 +194,7 @@ int vm_compute_nudge(struct node *n, const char *name, uint32_t disk, uint64_t p
 
 static int do_needs(struct call *x)
 {
-	return compute_needs(x->c, x->name, x->needs, x->err);
+	return x->h->needs(x->c, x->name, x->needs, x->err);
 }
 
 int vm_compute_needs(struct node *n, const char *name, struct compute_needs *out, struct hci_error *err)
@@ -199,7 +214,7 @@ static void list_call(struct node *n, struct call *x)
 
 static int do_preflight(struct call *x)
 {
-	compute_preflight(x->c, x->needs, x->problems);
+	x->h->preflight(x->c, x->needs, x->problems);
 	return 0;
 }
 
@@ -210,7 +225,7 @@ void vm_compute_preflight(struct node *n, const struct compute_needs *needs, str
 
 static int do_may_leave(struct call *x)
 {
-	compute_may_leave(x->c, x->name, x->state_too, x->problems);
+	x->h->may_leave(x->c, x->name, x->state_too, x->problems);
 	return 0;
 }
 
@@ -221,7 +236,7 @@ void vm_compute_may_leave(struct node *n, const char *name, bool state, struct p
 
 static int do_migrated(struct call *x)
 {
-	return compute_migrated(x->c, x->name, x->migrated, x->err);
+	return x->h->migrated(x->c, x->name, x->migrated, x->err);
 }
 
 int vm_compute_migrated(struct node *n, const char *name, struct compute_migrated *out, struct hci_error *err)

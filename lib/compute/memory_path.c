@@ -72,6 +72,13 @@ void memory_path_limit(struct memory_path *p, uint64_t bytes_per_s)
 
 /* ---- life ---- */
 
+static uint64_t loop_now(void *ctx)
+{
+	struct memory_path *p = ctx;
+
+	return env_now(p->e);
+}
+
 static void tell_over(struct env_task *t)
 {
 	struct memory_path *p = container_of(t, struct memory_path, over_task);
@@ -90,6 +97,9 @@ struct memory_path *memory_path_new(struct env *e, const struct memory_path_opts
 	p->o = *o;
 	p->o.codec.wake = wake;
 	p->o.codec.ctx = p;
+	/* Without workers all of it is on the loop: then the loop's clock, which a simulator has, too. */
+	if (!p->o.codec.workers)
+		p->o.codec.now = loop_now;
 	p->opening = true;
 	env_task_init(&p->task, pump);
 	env_task_init(&p->over_task, tell_over);

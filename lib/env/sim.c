@@ -194,6 +194,7 @@ static void run_first(struct sim *s)
 {
 	struct sim_ev *ev = s->heap[0].ev;
 	struct sim_node *n = ev->node;
+	bool step;
 
 	if (n && n->paused_until && postpone(ev, n))
 		return;
@@ -202,10 +203,20 @@ static void run_first(struct sim *s)
 	s->events++;
 	sim_fold(s, ev->time);
 	sim_fold(s, ev->kind | (uint64_t)(n ? n->index + 1 : 0) << 32);
+	step = ev->kind == SIM_EV_CONNECT || ev->kind == SIM_EV_DELIVER || ev->kind == SIM_EV_OPEN || ev->kind == SIM_EV_CLOSED ||
+	       ev->kind == SIM_EV_STORE;
 	ev->fn(ev);
+	if (step && s->on_step)
+		s->on_step(s->step_arg);
 }
 
 /* ---- public ---- */
+
+void sim_on_step(struct sim *s, void (*fn)(void *arg), void *arg)
+{
+	s->on_step = fn;
+	s->step_arg = arg;
+}
 
 struct sim *sim_new(const struct sim_opts *o)
 {

@@ -77,6 +77,11 @@ enum sim_fail_kind {
 void sim_fail_nth(struct sim *s, enum sim_fail_kind k, uint64_t n);
 uint64_t sim_fail_count(const struct sim *s, enum sim_fail_kind k); /* how many there were since */
 
+/* ---- one step after the other ---- */
+
+/* Called after each event of the network or the store (something arrives, a connection comes or ends), on no node. */
+void sim_on_step(struct sim *s, void (*fn)(void *arg), void *arg);
+
 /* ---- marked points (env/mark.h) ---- */
 
 struct env_mark;
@@ -104,6 +109,21 @@ bool sim_disk_rot(struct sim_disk *d, const char *match);
 /* The next write to such a file is reported as done and never happens, or happens at another block of the file. */
 enum sim_disk_lie { SIM_LIE_NONE, SIM_LIE_LOST, SIM_LIE_MISDIRECTED };
 bool sim_disk_lie(struct sim_disk *d, const char *match, enum sim_disk_lie lie);
+
+/*
+ * Several nodes may be programs of one machine: they have its end of every cable, and unix sockets that the others reach. To be said
+ * before anything is cut or listens; each has disks of its own all the same, and loses power by itself.
+ */
+void sim_node_join(struct sim_node *n, struct sim_node *machine);
+#define SIM_UNIX_MAX 108
+/* Names of a machine's unix sockets, seen from a node of it; a dead program's stays until it is unlinked or taken again. */
+bool sim_unix_is_socket(struct sim_node *n, const char *path);
+bool sim_unix_answers(struct sim_node *n, const char *path);
+bool sim_unix_is_link(struct sim_node *n, const char *path);
+void sim_unix_link(struct sim_node *n, const char *path, const char *to); /* if nothing is there */
+void sim_unix_rename(struct sim_node *n, const char *from, const char *to);
+void sim_unix_unlink(struct sim_node *n, const char *path);
+const char *sim_unix_name(struct sim_node *n, unsigned i); /* NULL past the last */
 
 /* Network between nodes. Connections keep their order; different ones overtake each other. */
 void sim_net_cut(struct sim *s, struct sim_node *from, struct sim_node *to, bool cut); /* one way; packets vanish, like a pulled cable */

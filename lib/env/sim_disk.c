@@ -576,6 +576,8 @@ static int node_listdir(struct env *e, const char *path, char ***out)
 
 	c.op.disk = disk_of(sim_node_of(e), path, &c.rel);
 	rc = call(e, &c, CALL_LISTDIR);
+	if (rc == 0 && sim_names_list(sim_node_of(e), path, &c.names))
+		rc = -ENOMEM; /* the rest is the arena's */
 	if (rc == 0)
 		*out = c.names;
 	return rc;

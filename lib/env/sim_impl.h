@@ -71,6 +71,8 @@ struct sim {
 	struct list ats; /* sim_at events still to come */
 	void (*on_mark)(void *arg, struct sim_node *n, const struct env_mark *m, unsigned state);
 	void *mark_arg;
+	void (*on_step)(void *arg);
+	void *step_arg;
 	struct {
 		uint64_t at, made;
 	} fail[SIM_FAIL_KINDS];
@@ -79,6 +81,7 @@ struct sim {
 
 struct sim_node {
 	struct sim *sim;
+	struct sim_node *machine; /* itself, or the node that has the cables */
 	unsigned index;
 	char name[HCI_NAME_MAX];
 	struct log log; /* adds time and node to each line */
@@ -244,5 +247,7 @@ void sim_net_free(struct sim_net *net);
 void sim_env_net_ops(struct env_ops *ops);
 void sim_net_node_gone(struct sim_node *n, bool power_loss);
 void sim_net_node_powered(struct sim_node *n);
+/* sim_unix.c: adds names of sockets in a directory to those of files; the array may move. */
+int sim_names_list(struct sim_node *n, const char *dir, char ***names);
 
 #endif

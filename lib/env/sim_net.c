@@ -20,11 +20,13 @@ struct sim_net *sim_net_new(struct sim *s)
 	list_init(&net->links);
 	list_init(&net->blocked);
 	list_init(&net->unacked);
+	list_init(&net->names);
 	return net;
 }
 
 void sim_net_free(struct sim_net *net)
 {
+	sim_names_free(net);
 	free(net); /* the last nodes took the last links with them */
 }
 
@@ -36,7 +38,7 @@ uint64_t sim_latency(struct sim_link *l)
 	struct sim *s = l->net->sim;
 	uint64_t ns = sim_range(s, s->o.net_min, s->o.net_max);
 
-	if (l->node[0] == l->node[1])
+	if (l->node[0]->machine == l->node[1]->machine)
 		return ns / 8;
 	return sim_chance(s, 10) ? ns * 10 : ns;
 }
@@ -69,6 +71,7 @@ void sim_link_unref(struct sim_link *l)
 	for (int k = 0; k < 2; k++)
 		sim_pipe_fini(&l->pipe[k]);
 	list_del(&l->all);
+	free(l->path);
 	free(l);
 }
 
@@ -84,7 +87,7 @@ static struct sim_listener *find_listener(struct sim_node *n, unsigned port)
 	struct sim_listener *l;
 
 	list_for_each(l, &n->listeners, all) {
-		if (l->port == port)
+		if (l->port == port && !*l->path)
 			return l;
 	}
 	return NULL;
@@ -111,6 +114,38 @@ static int parse(const char *addr, char host[HCI_NAME_MAX], unsigned *port, stru
 	return 0;
 }
 
+static const char *unix_path(const char *addr)
+{
+	return !strncmp(addr, "unix:/", 6) && strlen(addr + 5) < SIM_UNIX_MAX ? addr + 5 : NULL;
+}
+
+static struct sim_listener *listener_new(struct env *e, struct env_tls *tls, void (*on_accept)(void *arg, struct env_conn *c),
+					 void *arg)
+{
+	struct sim_listener *l = sim_calloc(1, sizeof(*l));
+
+	l->base.env = e;
+	l->node = sim_node_of(e);
+	l->tls = tls != NULL;
+	l->on_accept = on_accept;
+	l->arg = arg;
+	list_push(&l->node->listeners, &l->all);
+	return l;
+}
+
+static struct env_listener *listen_unix(struct sim_listener *l, const char *path, struct hci_error *err)
+{
+	if (!sim_name_take(l, path)) {
+		err_set(err, HCI_E_BUSY, "address \"unix:%s\": in use", path);
+		list_del(&l->all);
+		free(l);
+		return NULL;
+	}
+	snprintf(l->path, sizeof(l->path), "%s", path);
+	snprintf(l->addr, sizeof(l->addr), "unix:%s", path);
+	return &l->base;
+}
+
 static struct env_listener *node_listen(struct env *e, const char *addr, struct env_tls *tls,
 					void (*on_accept)(void *arg, struct env_conn *c), void *arg,
 					struct hci_error *err)
@@ -120,6 +155,8 @@ static struct env_listener *node_listen(struct env *e, const char *addr, struct 
 	struct sim_listener *l;
 	unsigned port;
 
+	if (unix_path(addr))
+		return listen_unix(listener_new(e, tls, on_accept, arg), unix_path(addr), err);
 	if (parse(addr, host, &port, err))
 		return NULL;
 	while (port == 0 || (port == n->next_port && find_listener(n, port)))
@@ -128,15 +165,9 @@ static struct env_listener *node_listen(struct env *e, const char *addr, struct 
 		err_set(err, HCI_E_BUSY, "address \"%s\": port %u is in use on node %s", addr, port, n->name);
 		return NULL;
 	}
-	l = sim_calloc(1, sizeof(*l));
-	l->base.env = e;
-	l->node = n;
+	l = listener_new(e, tls, on_accept, arg);
 	l->port = port;
-	l->tls = tls != NULL;
-	l->on_accept = on_accept;
-	l->arg = arg;
 	snprintf(l->addr, sizeof(l->addr), "tcp:%s:%u", n->name, port);
-	list_push(&n->listeners, &l->all);
 	return &l->base;
 }
 
@@ -145,12 +176,17 @@ static const char *listener_addr(const struct env_listener *l)
 	return listener_of(l)->addr;
 }
 
-static void listener_close(struct env_listener *base)
+static void listener_drop(struct sim_listener *l, bool closed)
 {
-	struct sim_listener *l = listener_of(base);
-
+	if (*l->path)
+		sim_name_leave(l, closed);
 	list_del(&l->all);
 	free(l);
+}
+
+static void listener_close(struct env_listener *base)
+{
+	listener_drop(listener_of(base), true);
 }
 
 /* ---- connecting ---- */
@@ -189,6 +225,16 @@ static void syn_fire(struct sim_ev *ev)
 	struct sim_node *to = l->node[1];
 	struct sim_listener *li;
 
+	if (l->path) {
+		li = sim_name_listener(l->node[0], l->path);
+		if (li) {
+			l->node[1] = li->node;
+			accept_link(l, li);
+		} else {
+			sim_conn_fail(l->end[0], sim_latency(l), HCI_E_UNAVAILABLE, "nobody listens at the socket");
+		}
+		return;
+	}
 	if (!to->powered && l->syn_wait == 0 && sim_chance(net->sim, 500)) {
 		sim_conn_fail(l->end[0], sim_latency(l), HCI_E_UNAVAILABLE, "no route to host");
 		return;
@@ -211,19 +257,22 @@ static struct env_conn *node_connect(struct env *e, const char *addr, struct env
 {
 	struct sim_node *n = sim_node_of(e), *to = NULL;
 	struct sim *s = n->sim;
-	char host[HCI_NAME_MAX];
+	const char *path = unix_path(addr);
+	char host[HCI_NAME_MAX] = "";
 	struct sim_conn *c;
 	struct sim_link *l;
-	unsigned port;
+	unsigned port = 0;
 
-	if (parse(addr, host, &port, err))
+	if (!path && parse(addr, host, &port, err))
 		return NULL;
 	for (unsigned k = 0; k < s->nnodes; k++) {
 		if (strcmp(s->nodes[k]->name, host) == 0)
 			to = s->nodes[k];
 	}
 	l = link_new(n, to ? to : n, port, tls != NULL);
-	if (!to)
+	if (path)
+		l->path = sim_strdup(path);
+	else if (!to)
 		l->port = UINT32_MAX; /* a name that does not resolve: refused */
 	c = sim_conn_new(n, l, 0);
 	c->ops = ops;
@@ -248,7 +297,7 @@ static void kick(struct sim_net *net)
 void sim_net_cut(struct sim *s, struct sim_node *from, struct sim_node *to, bool cut)
 {
 	sim_fold(s, SIM_EV_FAULT | (uint64_t)cut << 8 | (uint64_t)from->index << 32 | (uint64_t)to->index << 48);
-	s->net->cut[from->index][to->index] = cut && from != to;
+	s->net->cut[from->machine->index][to->machine->index] = cut && from->machine != to->machine;
 	if (!cut)
 		kick(s->net);
 }
@@ -296,7 +345,7 @@ void sim_net_node_gone(struct sim_node *n, bool power_loss)
 		sim_conn_detach(c, false, power_loss);
 	}
 	while (!list_empty(&n->listeners))
-		listener_close(&list_first(&n->listeners, struct sim_listener, all)->base);
+		listener_drop(list_first(&n->listeners, struct sim_listener, all), false);
 }
 
 void sim_net_node_powered(struct sim_node *n)

@@ -42,6 +42,7 @@ struct sim_link {
 	struct sim_ev syn;
 	uint64_t syn_since, syn_wait;
 	unsigned port;
+	char *path; /* a unix socket's; NULL: tcp */
 	bool accepted, tls;
 	uint64_t window;
 	uint32_t refs; /* ends, and whoever is looking at it */
@@ -67,7 +68,8 @@ struct sim_listener {
 	struct sim_node *node;
 	unsigned port;
 	bool tls;
-	char addr[HCI_NAME_MAX + 16];
+	char addr[SIM_UNIX_MAX + 8];
+	char path[SIM_UNIX_MAX]; /* "": tcp */
 	void (*on_accept)(void *arg, struct env_conn *c);
 	void *arg;
 };
@@ -75,17 +77,24 @@ struct sim_listener {
 struct sim_net {
 	struct sim *sim;
 	struct list links, blocked, unacked;
+	struct list names; /* struct sim_name: unix sockets */
 	bool cut[SIM_NODES_MAX][SIM_NODES_MAX]; /* from, to */
 };
 
 /* sim_net.c */
 static inline bool sim_is_cut(const struct sim_net *net, const struct sim_node *from, const struct sim_node *to)
 {
-	return net->cut[from->index][to->index];
+	return net->cut[from->machine->index][to->machine->index];
 }
 uint64_t sim_latency(struct sim_link *l);
 void sim_link_unref(struct sim_link *l);
 struct sim_conn *sim_conn_new(struct sim_node *n, struct sim_link *l, int side);
+
+/* sim_unix.c */
+bool sim_name_take(struct sim_listener *l, const char *path); /* false: somebody listens there */
+void sim_name_leave(struct sim_listener *l, bool closed);
+struct sim_listener *sim_name_listener(struct sim_node *n, const char *path);
+void sim_names_free(struct sim_net *net);
 
 /* sim_pipe.c */
 void sim_pipe_init(struct sim_pipe *p, struct sim_link *l, int side);

@@ -381,6 +381,7 @@ struct sim_node *sim_node_new(struct sim *s, const char *name)
 		abort();
 	n = sim_calloc(1, sizeof(*n));
 	n->sim = s;
+	n->machine = n;
 	n->index = s->nnodes;
 	snprintf(n->name, sizeof(n->name), "%s", name);
 	n->log = s->o.log;
@@ -397,6 +398,11 @@ struct sim_node *sim_node_new(struct sim *s, const char *name)
 	s->nodes[s->nnodes++] = n;
 	live(n);
 	return n;
+}
+
+void sim_node_join(struct sim_node *n, struct sim_node *machine)
+{
+	n->machine = machine->machine;
 }
 
 void sim_node_free(struct sim_node *n)
