@@ -183,11 +183,12 @@ void handover_in_look(struct nvm *m)
 			handover_in_drop(m);
 		return;
 	}
-	if (!rc) {
+	/* Ours is what an earlier attempt took without hearing that it had. */
+	if (!rc && strcmp(runner, m->n->name)) {
 		handover_in_drop(m);
 		return;
 	}
-	if (rc != HCI_E_NOTFOUND)
+	if (rc && rc != HCI_E_NOTFOUND)
 		return;
 	rc = take_over(m, NULL, &pause, &err);
 	if (rc == HCI_E_NOTFOUND)

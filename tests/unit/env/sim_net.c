@@ -219,7 +219,7 @@ END_TEST
 
 static void bad_address(struct env *e, void *arg)
 {
-	const char *bad[] = { "", "tcp:", "tcp:b", "tcp::1", "tcp:b:x", "tcp:b:70000", "unix:/x" };
+	const char *bad[] = { "", "tcp:", "tcp:b", "tcp::1", "tcp:b:x", "tcp:b:70000", "unix:x" };
 	struct hci_error err;
 
 	(void)arg;
