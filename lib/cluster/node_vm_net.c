@@ -9,6 +9,7 @@
 #define LOOK (5 * NS_PER_S)
 
 struct look {
+	struct node *node;
 	struct bridge bridges[REC_BRIDGES_MAX];
 	uint32_t n;
 };
@@ -17,7 +18,7 @@ static void look_run(void *arg)
 {
 	struct look *l = arg;
 
-	l->n = bridge_list(l->bridges, REC_BRIDGES_MAX);
+	l->n = l->node->o.hypervisor->bridges(l->node->o.compute, l->bridges, REC_BRIDGES_MAX);
 }
 
 static bool look(struct node *n, struct look *l, struct rec_nodenet *out)
@@ -26,7 +27,8 @@ static bool look(struct node *n, struct look *l, struct rec_nodenet *out)
 	struct vm_thread t;
 
 	memset(out, 0, sizeof(*out)); /* compared as bytes */
-	if (vm_thread_start(n->e, &t, look_run, l, &err))
+	l->node = n;
+	if (vm_thread_start(n, &t, look_run, l, &err))
 		return false;
 	vm_thread_join(&t);
 	out->n = MIN(l->n, REC_BRIDGES_MAX);

@@ -12,6 +12,12 @@
 #define MIRROR (256 * MiB) /* of pages kept at both ends of a migration, for what is sent again; more if that turns out to be too little: */
 #define MIRROR_MAX (UINT64_C(1) << 30)
 
+static uint32_t bridges(struct compute *c, struct bridge *out, uint32_t cap)
+{
+	(void)c;
+	return bridge_list(out, cap);
+}
+
 static int local(struct compute *c, struct compute_local *out, struct hci_error *err)
 {
 	return compute_local(compute_uri(c), out, err);
@@ -101,6 +107,7 @@ const struct hypervisor hypervisor_libvirt = {
 	.needs = compute_needs,
 	.may_leave = compute_may_leave,
 	.preflight = compute_preflight,
+	.bridges = bridges,
 	.local = local,
 	.meet_make = meet_make,
 	.meet_take = meet_take,

@@ -28,6 +28,9 @@ struct hypervisor {
 	void (*may_leave)(struct compute *c, const char *name, bool state, struct problems *out);
 	void (*preflight)(struct compute *c, const struct compute_needs *n, struct problems *out);
 
+	/* What guests' interfaces can be ports of: bridge_list(). */
+	uint32_t (*bridges)(struct compute *c, struct bridge *out, uint32_t cap);
+
 	/* The places where sockets are: on the loop, these do not block. */
 	int (*local)(struct compute *c, struct compute_local *out, struct hci_error *err);
 	int (*meet_make)(struct compute *c, const char *dir, char path[COMPUTE_SOCKET_MAX], struct hci_error *err);

@@ -332,6 +332,14 @@ static void call_preflight(struct compute *c, const struct compute_needs *n, str
 		problems_add(out, err.code, "libvirt", "see it", "%s", err.message);
 }
 
+static uint32_t bridges(struct compute *c, struct bridge *out, uint32_t cap)
+{
+	(void)c;
+	(void)out;
+	(void)cap;
+	return 0;
+}
+
 /* ---- places ---- */
 
 static int local(struct compute *c, struct compute_local *out, struct hci_error *err)
@@ -450,6 +458,7 @@ const struct hypervisor vmm_hypervisor = {
 	.needs = call_needs,
 	.may_leave = call_may_leave,
 	.preflight = call_preflight,
+	.bridges = bridges,
 	.local = local,
 	.meet_make = meet_make,
 	.meet_take = meet_take,
