@@ -140,7 +140,8 @@ static void log_ends(struct trouble *t, struct cl_node *n)
 	t->log_end_next = false;
 	if (!d)
 		return;
-	d->log_end_rots = true;
+	d->log_breaks = tr_pick(t, 3) == 0;
+	d->log_end_rots = !d->log_breaks;
 	t->count[TR_LOG_END]++;
 	t->healing = true;
 	t->died_at = sim_now(t->c->sim);

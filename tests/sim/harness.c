@@ -49,11 +49,12 @@ static void disk_failed(void *arg, struct repl_disk *d, const struct hci_error *
 static void rot(struct keeper *k, bool end)
 {
 	struct cl_disk *d = k->disk;
+	enum rot_where where = d->log_breaks ? ROT_TWO : end ? ROT_LAST : ROT_ONE;
 	char log[sizeof(d->rec.path) + 8], super[sizeof(d->rec.path) + 16];
 
-	d->log_end_rots = false;
+	d->log_end_rots = d->log_breaks = false;
 	snprintf(log, sizeof(log), "%s/log", d->rec.path);
-	rot_log(k->life->env, k->life->node->cl->sim, log, &d->rec.uuid, end);
+	rot_log(k->life->env, k->life->node->cl->sim, log, &d->rec.uuid, where);
 	snprintf(super, sizeof(super), "%s/superblock", d->rec.path);
 	if (sim_rand_below(k->life->node->cl->sim, 4) == 0)
 		rot_super(k->life->env, k->life->node->cl->sim, super);
@@ -75,15 +76,15 @@ static int keep_open(struct keeper *k)
 		.on_failed = disk_failed, .arg = k, .mutate = c->o.mutate_replica,
 	};
 	struct hci_error err = { 0 };
-	bool end = d->log_end_rots;
+	bool end = d->log_end_rots || d->log_breaks;
 	int rc = 0;
 
 	k->failed = false;
 	if (!d->formatted)
 		rc = repl_disk_format(k->life->env, d->rec.path, &o, &err);
 	if (rc == 0) {
-		if (d->log_end_rots || (d->formatted && c->log_rots && sim_rand_below(c->sim, 3) == 0))
-			rot(k, d->log_end_rots);
+		if (end || (d->formatted && c->log_rots && sim_rand_below(c->sim, 3) == 0))
+			rot(k, end);
 		d->formatted = true;
 		rc = repl_disk_open(k->life->env, d->rec.path, &o, &k->open, &err);
 	}

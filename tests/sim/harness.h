@@ -37,6 +37,7 @@ struct cl_disk {
 	bool full;            /* somebody else took its room */
 	bool faulted_lately;  /* a failure to open has its reason */
 	bool log_end_rots;    /* when it is opened next */
+	bool log_breaks;      /* likewise: and nothing tells what was in the middle of its log */
 	bool scrub_wanted;    /* by the test; its node begins soon */
 	bool scrubbed;        /* and was done with it */
 };

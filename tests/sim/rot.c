@@ -70,7 +70,7 @@ static const struct found *before(const struct logimg *l, const struct found *x)
  * One of those that are there without a gap, from the tail to a few before the last. Behind a gap (what rotted at an opening before
  * and was not moved since) not the very next: it is the only one left that tells what the damaged one wrote.
  */
-static const struct found *choose(const struct logimg *l, struct sim *sim, bool last)
+static const struct found *choose(const struct logimg *l, struct sim *sim, enum rot_where where, const struct found **next)
 {
 	const struct found *chain[DEPTH], *x = l->n ? &l->all[l->newest] : NULL;
 	uint64_t tail = x ? x->tail : 0;
@@ -78,36 +78,57 @@ static const struct found *choose(const struct logimg *l, struct sim *sim, bool 
 
 	for (; x && x->lsn >= tail && n < DEPTH; x = before(l, x))
 		chain[n++] = x;
-	if (last)
+	*next = NULL;
+	if (where == ROT_TWO && n > UNPROVEN + 2) {
+		unsigned k = UNPROVEN + 1 + (unsigned)sim_rand_below(sim, n - UNPROVEN - 2);
+
+		*next = chain[k - 1];
+		return chain[k];
+	}
+	if (where != ROT_ONE)
 		return n ? chain[0] : NULL;
 	if (n && !x && chain[n - 1]->lsn > tail)
 		n--;
 	return n > UNPROVEN + 1 ? chain[UNPROVEN + sim_rand_below(sim, n - UNPROVEN - 1)] : NULL;
 }
 
-void rot_log(struct env *e, struct sim *sim, const char *path, const struct uuid *disk, bool last)
+static void flip(struct env *e, struct logimg *l, uint32_t block, uint64_t at, unsigned bit)
 {
-	const struct found *x;
+	uint8_t *p = l->bytes + (size_t)block * HCI_BLOCK;
+
+	p[at] ^= (uint8_t)(1u << bit);
+	(void)fiber_write(e, l->f, p, HCI_BLOCK, (uint64_t)block * HCI_BLOCK, ENV_IO_DSYNC);
+}
+
+/* Where it surely does harm. */
+static void flip_head(struct env *e, struct sim *sim, struct logimg *l, const struct found *x)
+{
+	flip(e, l, x->pos, 8 + sim_rand_below(sim, 80), 0);
+}
+
+/* Headers are few blocks beside the data: half of the time. */
+static void flip_any(struct env *e, struct sim *sim, struct logimg *l, const struct found *x)
+{
+	uint32_t block = x->pos + (sim_rand_below(sim, 2) ? 0 : (uint32_t)sim_rand_below(sim, x->blocks));
+	uint64_t at = sim_rand_below(sim, sim_rand_below(sim, 2) ? 200 : HCI_BLOCK);
+
+	flip(e, l, block, at, (unsigned)sim_rand_below(sim, 8));
+}
+
+void rot_log(struct env *e, struct sim *sim, const char *path, const struct uuid *disk, enum rot_where where)
+{
+	const struct found *x, *next = NULL;
 	struct logimg l;
 
 	if (load(e, path, &l)) {
 		find(&l, disk);
-		x = choose(&l, sim, last);
-		if (x) {
-			/* Headers are few blocks beside the data: half of the time. */
-			uint32_t block = x->pos + (sim_rand_below(sim, 2) ? 0 : (uint32_t)sim_rand_below(sim, x->blocks));
-			uint8_t *p = l.bytes + (size_t)block * HCI_BLOCK;
-
-			if (last) { /* where it surely does harm */
-				block = x->pos;
-				p = l.bytes + (size_t)block * HCI_BLOCK;
-				p[8 + sim_rand_below(sim, 80)] ^= 1;
-			} else {
-				p[sim_rand_below(sim, sim_rand_below(sim, 2) ? 200 : HCI_BLOCK)] ^=
-					(uint8_t)(1u << sim_rand_below(sim, 8));
-			}
-			(void)fiber_write(e, l.f, p, HCI_BLOCK, (uint64_t)block * HCI_BLOCK, ENV_IO_DSYNC);
-		}
+		x = choose(&l, sim, where, &next);
+		if (x && where == ROT_ONE)
+			flip_any(e, sim, &l, x);
+		else if (x)
+			flip_head(e, sim, &l, x);
+		if (next)
+			flip_head(e, sim, &l, next);
 	}
 	mem_free(l.all);
 	mem_free_aligned(l.bytes);

@@ -7,9 +7,11 @@
 
 /*
  * From a fiber. In one of the batches that recovery needs, if there is one that is whole and so are those around it, and if
- * some were begun after it was durable: the last ones cannot be told from torn ones. last: in the very last, all the same.
+ * some were begun after it was durable: the last ones cannot be told from torn ones. ROT_LAST: in the very last, all the same. ROT_TWO: in
+ * the heads of two that follow each other, so that nothing tells what the first one wrote; in the very last if there are too few.
  */
-void rot_log(struct env *e, struct sim *sim, const char *path, const struct uuid *disk, bool last);
+enum rot_where { ROT_ONE, ROT_LAST, ROT_TWO };
+void rot_log(struct env *e, struct sim *sim, const char *path, const struct uuid *disk, enum rot_where where);
 /*
  * Of pages that are there twice one copy, if the other one is whole: the superblock's; the log's checkpoint's; those of a volume's
  * record and of the tables or the checksums of its segments.

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The end of a replica's log rots, which looks like a torn write: what was acknowledged comes from the other replica. */
+#include "env/mark.h"
 #include "sim/heal.h"
 #include "unit/harness.h"
 
@@ -139,6 +140,60 @@ START_TEST(a_disk_that_returns_without_the_end_of_its_log_gets_that_too)
 }
 END_TEST
 
+/* ---- in the middle, and nothing tells what was there ---- */
+
+static bool refused;
+
+static void see_refused(void *arg, struct sim_node *n, const struct env_mark *m, unsigned state)
+{
+	(void)arg;
+	(void)n;
+	refused |= !strncmp(m->name, "recovery finds damage", 21) && state == 1;
+}
+
+static void write_many(struct life *l, void *arg)
+{
+	for (int k = 0; k < 20; k++)
+		write_one(l, arg);
+}
+
+/* Such a disk is not used: what it held is made again from the other replica, for the writer that lives and for the next one. */
+START_TEST(a_log_of_which_nothing_tells_a_part_costs_the_disk)
+{
+	struct cluster_opts o = CLUSTER_OPTS_INIT;
+	struct vol_create v = { .size = MiB, .segment_size = MiB, .replicas = 2, .rebuild_delay_ns = NS_PER_S };
+	struct cl_node *next = NULL;
+	int now = 7;
+	struct cl_disk *d;
+
+	o.log_size = 4 * MiB;
+	o.seed = 1 + (unsigned)_i / 2;
+	refused = false;
+	heal_up(&h, &o, &v);
+	sim_on_mark(h.c->sim, see_refused, NULL);
+	heal_call(&h, &h.c->client[0], heal_attach, &h);
+	heal_call(&h, &h.c->client[0], write_many, &now);
+	d = cluster_disk(h.c, &seg_leg(h.v, &h.v->segs[0], 0)->disk);
+	d->log_breaks = true;
+	cluster_kill(d->node, true);
+	if (_i % 2) {
+		cluster_kill(&h.c->client[0], false);
+		next = &h.c->client[1];
+	}
+	cluster_boot(d->node);
+	if (next)
+		heal_call(&h, next, heal_attach, &h);
+	else
+		next = &h.c->client[0];
+	sim_run(h.c->sim, 3 * NS_PER_S); /* until it is known what became of the disk */
+	heal_call(&h, next, heal_whole, &h);
+	ck_assert_msg(refused && d->dead, "the disk was opened");
+	heal_call(&h, next, expect_one, &now);
+	heal_call(&h, next, heal_detach, &h);
+	heal_call(&h, next, heal_compare, &h);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("sim_log_end");
@@ -147,6 +202,7 @@ static Suite *suite(void)
 	tcase_set_timeout(t, 240);
 	tcase_add_checked_fixture(t, NULL, end);
 	tcase_add_loop_test(t, what_a_rotten_log_lost_at_its_end_comes_from_the_other_replica, 0, 2);
+	tcase_add_loop_test(t, a_log_of_which_nothing_tells_a_part_costs_the_disk, 0, 10);
 	tcase_add_loop_test(t, nor_does_it_help_that_the_other_knows_it_stable, 0, 8);
 	tcase_add_loop_test(t, a_disk_that_returns_without_the_end_of_its_log_gets_that_too, 0, 8);
 	suite_add_tcase(s, t);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Large writes to the same place, over and over: they pass the log each time, and take turns with two places in the file. */
+#include "env/mark.h"
 #include "unit/replica/world.h"
 
 #define LEN (2 * REPL_REGION)
@@ -95,6 +96,57 @@ static void read_slowly(struct env *e, void *arg)
 	end();
 }
 
+/* ---- the segment is dropped while such a write is on its way ---- */
+
+static unsigned dropped_under_way;
+
+static void count_marks(void *arg, struct sim_node *n, const struct env_mark *m, unsigned state)
+{
+	(void)arg;
+	(void)n;
+	(void)state;
+	dropped_under_way += !strcmp(m->name, "what passed the log was dropped");
+}
+
+/* Its data went to a file that goes: it is there all the same, or was before the drop, and stays as it is. */
+static void drop_meanwhile(struct env *e, void *arg)
+{
+	struct simw *w = arg;
+	struct repl_disk_opts o = disk_opts();
+	struct late l = { .e = e, .fiber = fiber_self(e) };
+	struct hci_error err;
+	uint8_t *buf = mem_alloc_aligned(LEN);
+	int there;
+
+	begin(e);
+	sim_on_mark(w->sim, count_marks, w);
+	memset(buf, 2, LEN);
+	l.op = (struct repl_op){ .kind = REPL_WRITE, .slot = slot, .len = LEN, .buf = buf, .seq = 2, .done = late_done };
+	repl_submit(&l.op);
+	fiber_sleep(e, sim_rand_below(w->sim, 200) * NS_PER_US);
+	ck_assert_int_eq(repl_slot_drop(slot, 0, &err), 0);
+	while (!l.over)
+		fiber_park(e);
+	ck_assert_int_eq(l.op.status, 0);
+	memset(buf, 0xee, LEN);
+	l.over = false;
+	l.op = (struct repl_op){ .kind = REPL_READ, .slot = slot, .len = LEN, .buf = buf, .flags = REPL_F_VERIFY, .done = late_done };
+	repl_submit(&l.op);
+	while (!l.over)
+		fiber_park(e);
+	there = buf[0];
+	ck_assert(there == 2 || there == 0);
+	read_expect(e, slot, 0, 0, LEN, there);
+	repl_slot_put(slot);
+	repl_disk_close(disk, true); /* what the log says is done again */
+	o.log_path = "/ssd";
+	ck_assert_int_eq(repl_disk_open(e, "/d1", &o, &disk, &err), 0);
+	slot = must_slot(disk, 1, 2, MiB);
+	read_expect(e, slot, 0, 0, LEN, there);
+	mem_free_aligned(buf);
+	end();
+}
+
 static void run(void (*fn)(struct env *e, void *arg), uint64_t seed)
 {
 	struct simw w;
@@ -117,6 +169,14 @@ START_TEST(leaves_a_read_from_before_alone)
 }
 END_TEST
 
+START_TEST(outlives_a_drop_of_its_segment)
+{
+	for (uint64_t seed = 1; seed <= 60; seed++)
+		run(drop_meanwhile, seed);
+	ck_assert_msg(dropped_under_way, "no seed came to what this is about");
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("large writes again");
@@ -125,6 +185,7 @@ static Suite *suite(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_loop_test(t, passes_the_log_each_time, 1, 5);
 	tcase_add_loop_test(t, leaves_a_read_from_before_alone, 1, 20);
+	tcase_add_test(t, outlives_a_drop_of_its_segment);
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One copy of a page rots while the disk is not open, or one of each of two kinds of pages that witness the same: nothing is
- * believed that was true earlier only. By hand in the files of a real disk, closed in peace or not.
+ * believed that was true earlier only. By hand in the files of a simulated disk (most of this is waiting for a disk that is idle), closed
+ * in peace or not.
  */
-#include <fcntl.h>
 #include <stdio.h>
-#include <unistd.h>
 
+#include "base/mem.h"
 #include "base/uuid.h"
 #include "unit/replica/world.h"
 
@@ -25,6 +25,25 @@ struct rig {
 };
 
 static unsigned loop;
+
+struct pages {
+	void (*fn)(struct env *e, const char *path);
+};
+
+static void pages_fiber(struct env *e, void *arg)
+{
+	((struct pages *)arg)->fn(e, "/d1");
+}
+
+static void pages_run(void (*fn)(struct env *e, const char *path))
+{
+	struct pages p = { fn };
+	struct simw w;
+
+	simw_begin(&w, 1 + loop, 64 * MiB);
+	ck_assert(simw_run(&w, pages_fiber, &p));
+	simw_end(&w);
+}
 
 static void rig_open(struct rig *r)
 {
@@ -58,19 +77,25 @@ static void settle(struct rig *r)
 	} while (i.log_used);
 }
 
-static void rot_pair(const char *path, const char *name, uint64_t off, enum rot rot)
+static struct env_file *open_file(struct rig *r, const char *name)
 {
 	char full[512], u[HCI_UUID_STR];
-	uint8_t pair[PAIR];
-	uint64_t serial[2];
-	unsigned newer;
-	int fd;
+	struct env_file *f;
 
 	uuid_print(&(struct uuid){ { 1, 0x77 } }, u);
-	snprintf(full, sizeof(full), "%s/vol/%s/%s", path, u, name);
-	fd = open(full, O_RDWR | O_CLOEXEC);
-	ck_assert_int_ge(fd, 0);
-	ck_assert_int_eq(pread(fd, pair, PAIR, (off_t)off), PAIR);
+	snprintf(full, sizeof(full), "%s/vol/%s/%s", r->path, u, name);
+	ck_assert_int_eq(env_open(r->e, full, ENV_O_DIRECT, &f), 0);
+	return f;
+}
+
+static void rot_pair(struct rig *r, const char *name, uint64_t off, enum rot rot)
+{
+	struct env_file *f = open_file(r, name);
+	uint8_t *pair = mem_alloc_aligned(PAIR);
+	uint64_t serial[2];
+	unsigned newer;
+
+	ck_assert_int_eq(fiber_read(r->e, f, pair, PAIR, off), PAIR);
 	for (unsigned k = 0; k < 2; k++)
 		memcpy(&serial[k], pair + k * HCI_BLOCK + 16, sizeof(serial[k]));
 	newer = serial[1] > serial[0];
@@ -78,8 +103,9 @@ static void rot_pair(const char *path, const char *name, uint64_t off, enum rot 
 		pair[newer * HCI_BLOCK + 700] ^= 2;
 	if (rot == ROT_OLDER || rot == ROT_BOTH)
 		pair[!newer * HCI_BLOCK + 800] ^= 4;
-	ck_assert_int_eq(pwrite(fd, pair, PAIR, (off_t)off), PAIR);
-	close(fd);
+	ck_assert_int_eq(fiber_write(r->e, f, pair, PAIR, off, ENV_IO_DSYNC), PAIR);
+	env_close(r->e, f);
+	mem_free_aligned(pair);
 }
 
 /* ---- a segment's tables and checksums ---- */
@@ -113,8 +139,8 @@ static void tables_body(struct env *e, const char *path)
 	write_run(&r, 0);
 	write_run(&r, 16);
 	rig_close(&r, abandon);
-	rot_pair(path, "00000000.map", 0, table);
-	rot_pair(path, "00000000.map", PAIR, sums);
+	rot_pair(&r, "00000000.map", 0, table);
+	rot_pair(&r, "00000000.map", PAIR, sums);
 	for (unsigned round = 0; round < 3; round++) {
 		rig_open(&r);
 		right_or_told(&r, 32);
@@ -133,7 +159,7 @@ static void tables_body(struct env *e, const char *path)
 START_TEST(what_was_written_never_reads_as_zeroes)
 {
 	loop = (unsigned)_i;
-	real_run(tables_body);
+	pages_run(tables_body);
 }
 END_TEST
 
@@ -151,9 +177,9 @@ static void numbers_body(struct env *e, const char *path)
 	moved = r.seq;
 	ck_assert_int_eq(write_fill(e, r.s, 0, 0, HCI_BLOCK, 1, 3), 0);
 	rig_close(&r, true);
-	rot_pair(path, "00000000.map", 0, lost ? ROT_BOTH : ROT_NEWER);
+	rot_pair(&r, "00000000.map", 0, lost ? ROT_BOTH : ROT_NEWER);
 	if (record)
-		rot_pair(path, "meta", 0, ROT_NEWER);
+		rot_pair(&r, "meta", 0, ROT_NEWER);
 	for (unsigned round = 0; round < 3; round++) {
 		rig_open(&r);
 		cur = (struct repl_region){ 0 };
@@ -169,25 +195,25 @@ static void numbers_body(struct env *e, const char *path)
 START_TEST(who_copies_what_is_newer_is_told_of_all_that_is)
 {
 	loop = (unsigned)_i;
-	real_run(numbers_body);
+	pages_run(numbers_body);
 }
 END_TEST
 
 /* Power was lost while the files were made: the length of the data's is not what it was to be. No reason to give the disk up. */
 static void short_body(struct env *e, const char *path)
 {
-	char full[512], u[HCI_UUID_STR];
+	struct env_file *f;
 	struct rig r;
 
 	rig_begin(&r, e, path);
 	write_run(&r, 0);
 	write_run(&r, 16);
 	rig_close(&r, true);
-	rot_pair(path, "00000000.map", 0, ROT_BOTH);
-	rot_pair(path, "00000000.map", PAIR, ROT_NEWER);
-	uuid_print(&(struct uuid){ { 1, 0x77 } }, u);
-	snprintf(full, sizeof(full), "%s/vol/%s/00000000.seg", path, u);
-	ck_assert_int_eq(truncate(full, 2 * REPL_REGION), 0);
+	rot_pair(&r, "00000000.map", 0, ROT_BOTH);
+	rot_pair(&r, "00000000.map", PAIR, ROT_NEWER);
+	f = open_file(&r, "00000000.seg");
+	ck_assert_int_eq(env_truncate(e, f, 2 * REPL_REGION), 0);
+	env_close(e, f);
 	for (unsigned round = 0; round < 2; round++) {
 		rig_open(&r);
 		right_or_told(&r, 32);
@@ -197,7 +223,7 @@ static void short_body(struct env *e, const char *path)
 
 START_TEST(nor_does_a_short_file_fail_the_disk)
 {
-	real_run(short_body);
+	pages_run(short_body);
 }
 END_TEST
 
@@ -232,7 +258,7 @@ static void record_body(struct env *e, const char *path)
 	if (more) /* else nothing comes to the record after the generation */
 		write_run(&r, 16);
 	rig_close(&r, abandon);
-	rot_pair(path, "meta", 0, rot);
+	rot_pair(&r, "meta", 0, rot);
 	rc = repl_disk_open(e, path, &r.o, &r.d, &err);
 	if (rot == ROT_BOTH) {
 		ck_assert_int_eq(rc, HCI_E_CORRUPT);
@@ -245,7 +271,7 @@ static void record_body(struct env *e, const char *path)
 	settle(&r);
 	rig_close(&r, false);
 	/* And it is whole again. */
-	rot_pair(path, "meta", 0, rot == ROT_OLDER ? ROT_NEWER : ROT_OLDER);
+	rot_pair(&r, "meta", 0, rot == ROT_OLDER ? ROT_NEWER : ROT_OLDER);
 	ck_assert_int_eq(repl_disk_open(e, path, &r.o, &r.d, NULL), 0);
 	ck_assert_int_eq(fenced(&r, r.gen - 1), HCI_E_FENCED);
 	repl_disk_close(r.d, false);
@@ -254,7 +280,7 @@ static void record_body(struct env *e, const char *path)
 START_TEST(a_rotten_record_lets_no_old_writer_in)
 {
 	loop = (unsigned)_i;
-	real_run(record_body);
+	pages_run(record_body);
 }
 END_TEST
 
@@ -269,7 +295,7 @@ static void last_body(struct env *e, const char *path)
 	write_run(&r, 0);
 	write_run(&r, 16);
 	rig_close(&r, loop);
-	rot_pair(path, "meta", 0, ROT_NEWER);
+	rot_pair(&r, "meta", 0, ROT_NEWER);
 	ck_assert_int_eq(repl_disk_open(e, path, &r.o, &r.d, NULL), 0);
 	ck_assert_int_eq(repl_slot_open_ro(r.d, &(struct uuid){ { 1, 0x77 } }, &s, &st, NULL), 0);
 	ck_assert_uint_eq(st.last_seq, r.seq);
@@ -281,7 +307,7 @@ static void last_body(struct env *e, const char *path)
 START_TEST(nor_is_the_last_number_forgotten)
 {
 	loop = (unsigned)_i;
-	real_run(last_body);
+	pages_run(last_body);
 }
 END_TEST
 
@@ -317,7 +343,7 @@ static void stable_body(struct env *e, const char *path)
 
 START_TEST(nor_what_was_told_last)
 {
-	real_run(stable_body);
+	pages_run(stable_body);
 }
 END_TEST
 
