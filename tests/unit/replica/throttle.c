@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "replica/replica_impl.h"
 #include "unit/replica/world.h"
 
 #define SEG (64 * MiB)
@@ -186,6 +187,58 @@ START_TEST(writers_come_down_to_the_mediums_pace)
 }
 END_TEST
 
+/*
+ * With the log on the disk itself each read from it costs the disk as much as a write: a pass takes what lies side by
+ * side there. The log is several times what is kept in memory of it, and each block is written anew before long.
+ */
+static void count_body(struct env *e, void *arg)
+{
+	struct t *t = arg;
+	struct repl_disk_opts o = disk_opts();
+	struct load *l = calloc(1, sizeof(*l));
+	uint64_t ios, writes;
+	struct repl_disk *d;
+
+	l->e = e;
+	l->sim = t->w.sim;
+	l->size = 64 * MiB;
+	for (unsigned i = 0; i < DEPTH; i++) {
+		l->req[i].l = l;
+		l->req[i].buf = aligned_alloc(HCI_BLOCK, HCI_BLOCK);
+		memset(l->req[i].buf, (int)i + 1, HCI_BLOCK);
+	}
+	o.log_size = 64 * MiB;
+	d = must_format_open(e, "/d1", &o);
+	d->frame_slabs_max = 4; /* 1 MiB: so little of a large log is in memory */
+	l->slot = must_slot(d, 1, 1, SEG);
+	fill(l);
+	run(l, 2); /* until the log is full */
+	sim_fail_nth(l->sim, SIM_FAIL_IO, 0);
+	writes = l->seq;
+	run(l, 2);
+	ios = sim_fail_count(l->sim, SIM_FAIL_IO);
+	writes = l->seq - writes;
+	if (getenv("HCI_TEST_LOG"))
+		fprintf(stderr, "%llu writes, %.2f operations of the disk for each\n", (unsigned long long)writes, (double)ios / (double)writes);
+	ck_assert_uint_gt(writes, 10000);
+	ck_assert_msg(ios * 10 <= writes * 9, "%llu operations of the disk for %llu writes", (unsigned long long)ios, (unsigned long long)writes);
+	repl_slot_put(l->slot);
+	repl_disk_close(d, true);
+	for (unsigned i = 0; i < DEPTH; i++)
+		free(l->req[i].buf);
+	free(l);
+}
+
+START_TEST(write_back_reads_its_own_log_with_long_strokes)
+{
+	struct t t = { 0 };
+
+	simw_begin(&t.w, 1, 2 * GiB);
+	ck_assert(simw_run(&t.w, count_body, &t));
+	simw_end(&t.w);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("replica throttle");
@@ -193,6 +246,7 @@ static Suite *suite(void)
 
 	tcase_set_timeout(t, 120);
 	tcase_add_loop_test(t, writers_come_down_to_the_mediums_pace, 0, 6);
+	tcase_add_test(t, write_back_reads_its_own_log_with_long_strokes);
 	suite_add_tcase(s, t);
 	return s;
 }
