@@ -94,11 +94,13 @@ static bool may_be_starting(int rc, uint64_t for_ns)
 					 (rc == HCI_E_UNAVAILABLE || rc == HCI_E_CLOSED) && for_ns < RESTART_TIME;
 }
 
-static int prepare(struct nvm *m, struct handover_out *o, struct core_job *j, struct hci_error *err)
+/* Asks until the destination takes it, or says no. */
+static int ask_again(struct nvm *m, struct handover_out *o, struct core_job *j, struct hci_error *err)
 {
 	uint64_t start = env_now(m->n->e);
 	int rc = ask(m, o, j->rec->id, err);
 
+	turns_rest(&m->n->vms->leaving, true); /* nothing of it is sent meanwhile */
 	while ((rc == HCI_E_BUSY || may_be_starting(rc, env_now(m->n->e) - start)) && !m->cancel && !m->n->stopping &&
 	       !core_job_progress(j, 0, 0, rc == HCI_E_BUSY ? "waiting for its turn at the destination" :
 							      "waiting for the destination's service")) {
@@ -107,6 +109,14 @@ static int prepare(struct nvm *m, struct handover_out *o, struct core_job *j, st
 		fiber_sleep(m->n->e, AGAIN);
 		rc = ask(m, o, j->rec->id, err);
 	}
+	turns_rest(&m->n->vms->leaving, false);
+	return rc;
+}
+
+static int prepare(struct nvm *m, struct handover_out *o, struct core_job *j, struct hci_error *err)
+{
+	int rc = ask_again(m, o, j, err);
+
 	if (rc)
 		return err_prefix(err, "VM %s: node %s cannot take it", m->name, o->to);
 	rc = ho_out_open(m->n,

@@ -39,7 +39,12 @@ void turns_end(struct turns *t)
 	fiber_cond_signal(t->e, &t->left);
 }
 
+void turns_rest(struct turns *t, bool rests)
+{
+	t->resting += rests ? 1u : -1u;
+}
+
 uint64_t turns_share(const struct turns *t, uint64_t total)
 {
-	return total ? MAX(total / MAX(t->running, 1), 1) : 0;
+	return total ? MAX(total / MAX(t->running - t->resting, 1), 1) : 0;
 }

@@ -290,8 +290,8 @@ static int do_jobs(char **a)
 	if (hci_job_list(cluster, &v, &n, sizeof(*v), &err))
 		return fail("list");
 	for (uint64_t i = 0; i < n; i++)
-		printf("%s %s %s node=%s state=%d error=%d %s\n", v[i].id, v[i].type, v[i].target, v[i].node, v[i].state,
-		       v[i].error, v[i].message);
+		printf("%s %s %s node=%s state=%d error=%d %s phase=%s\n", v[i].id, v[i].type, v[i].target, v[i].node, v[i].state,
+		       v[i].error, v[i].message, v[i].phase);
 	hci_list_free(v);
 	return 0;
 }

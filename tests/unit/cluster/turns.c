@@ -190,6 +190,12 @@ static void share(struct world *w)
 	ck_assert_uint_eq(turns_share(&w->turns, w->total), w->total / 4);
 	w->total = 400; /* changed meanwhile: counts at once */
 	ck_assert_uint_eq(turns_share(&w->turns, w->total), 100);
+	turns_rest(&w->turns, true);
+	turns_rest(&w->turns, true);
+	ck_assert_uint_eq(turns_share(&w->turns, w->total), w->total / (w->turns.running - 2)); /* theirs goes to the others */
+	turns_rest(&w->turns, false);
+	turns_rest(&w->turns, false);
+	ck_assert_uint_eq(turns_share(&w->turns, w->total), 100);
 	ck_assert_uint_eq(turns_share(&w->turns, 3), 1); /* never 0, which is no limit */
 	ck_assert_uint_eq(turns_share(&w->turns, 0), 0);
 }
