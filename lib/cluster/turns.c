@@ -46,5 +46,5 @@ void turns_rest(struct turns *t, bool rests)
 
 uint64_t turns_share(const struct turns *t, uint64_t total)
 {
-	return total ? MAX(total / MAX(t->running - t->resting, 1), 1) : 0;
+	return total ? MAX(total / (t->running > t->resting ? t->running - t->resting : 1), 1) : 0;
 }
