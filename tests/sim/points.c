@@ -22,7 +22,6 @@ static const char *const elsewhere[] = {
 	"replica lost its log's end",   /* sim_log_end */
 	"pull waits for too long",      /* replica_pull */
 	"log is full",                  /* writers are held back before: replica_throttle */
-	"recovery finds damage: unknown", /* two heads that follow each other, and enough of the log behind them: sim_log_end */
 	"what passed the log was dropped", /* a writer drops when it has all answers, and the next one's opening ends them: replica_direct */
 	"write finds no space: pending",
 };
