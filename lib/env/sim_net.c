@@ -38,7 +38,7 @@ uint64_t sim_latency(struct sim_link *l)
 	struct sim *s = l->net->sim;
 	uint64_t ns = sim_range(s, s->o.net_min, s->o.net_max);
 
-	if (l->node[0]->machine == l->node[1]->machine)
+	if (l->near)
 		return ns / 8;
 	return sim_chance(s, 10) ? ns * 10 : ns;
 }
@@ -53,6 +53,7 @@ static struct sim_link *link_new(struct sim_node *from, struct sim_node *to, uns
 	l->net = s->net;
 	l->node[0] = from;
 	l->node[1] = to;
+	l->near = from->machine == to->machine;
 	l->port = port;
 	l->tls = tls;
 	l->window = (uint64_t)65536 << sim_rand_below(s, 5);

@@ -44,6 +44,7 @@ struct sim_link {
 	unsigned port;
 	char *path; /* a unix socket's; NULL: tcp */
 	bool accepted, tls;
+	bool near; /* both ends are on one machine; the nodes may be gone before the link */
 	uint64_t window;
 	uint32_t refs; /* ends, and whoever is looking at it */
 };
