@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The front of every store: checks and copies what callers ask, parks their fibers, minds timeouts,
+ * The front of every store: has checked (store_check.c) and copies what callers ask, parks their fibers, minds timeouts,
  * keeps the watches. What a request does is the driver's matter (driver.h).
  */
 #include <errno.h>
@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "env/fiber.h"
 #include "store/driver.h"
+#include "store/store_check.h"
 
 #define DEFAULT_TIMEOUT (5 * NS_PER_S)
 #define RANGE_MAX 1000u
@@ -88,77 +89,6 @@ void store_result_free(struct store_result *r)
 		store_kv_clear(&r->kvs[i]);
 	mem_free(r->kvs);
 	*r = (struct store_result){ 0 };
-}
-
-bool store_key_matches(const char *key, const char *prefix)
-{
-	return strncmp(key, prefix, strlen(prefix)) == 0;
-}
-
-/* ---- checks ---- */
-
-static int check_key(const char *key, bool prefix, struct hci_error *err)
-{
-	size_t n = key ? strnlen(key, STORE_KEY_MAX + 1) : 0;
-
-	if (n > STORE_KEY_MAX || (n == 0 && !(prefix && key)))
-		return err_set(err, HCI_E_INVAL,
-			       "store key \"%.40s%s\" has %s; allowed are 1..%u bytes",
-			       key ? key : "", n > 40 ? "..." : "",
-			       n ? "too many bytes" : "no bytes", STORE_KEY_MAX);
-	for (size_t i = 0; i < n; i++)
-		if (key[i] < 0x21 || key[i] > 0x7e)
-			return err_set(err, HCI_E_INVAL,
-				       "store key has byte 0x%02x at position %zu; allowed is "
-				       "printable ASCII without spaces",
-				       (unsigned char)key[i], i);
-	return 0;
-}
-
-static bool ops_overlap(const struct store_op *a, const struct store_op *b)
-{
-	bool pa = a->kind == STORE_DELETE_PREFIX, pb = b->kind == STORE_DELETE_PREFIX;
-
-	if (pa && store_key_matches(b->key, a->key))
-		return true;
-	if (pb && store_key_matches(a->key, b->key))
-		return true;
-	return !pa && !pb && strcmp(a->key, b->key) == 0;
-}
-
-static int check_op(const struct store_op *ops, size_t i, struct hci_error *err)
-{
-	const struct store_op *op = &ops[i];
-	int rc = check_key(op->key, op->kind == STORE_DELETE_PREFIX, err);
-
-	if (rc)
-		return rc;
-	if (op->kind == STORE_PUT && op->value_len > STORE_VALUE_MAX)
-		return err_set(err, HCI_E_RANGE,
-			       "store key %s: value of %u bytes is too large, the limit is %u",
-			       op->key, op->value_len, STORE_VALUE_MAX);
-	for (size_t j = 0; j < i; j++)
-		if (ops_overlap(&ops[j], op))
-			return err_set(err, HCI_E_INVAL,
-				       "store key %s: changed twice in one transaction", op->key);
-	return 0;
-}
-
-static int check_txn(const struct store_cmp *cmps, size_t ncmp, const struct store_op *ops,
-		     size_t nop, struct hci_error *err)
-{
-	int rc = 0;
-
-	if (ncmp > STORE_TXN_MAX || nop > STORE_TXN_MAX)
-		return err_set(err, HCI_E_RANGE,
-			       "store transaction of %zu compares and %zu operations: the limit is "
-			       "%u each",
-			       ncmp, nop, STORE_TXN_MAX);
-	for (size_t i = 0; i < ncmp && !rc; i++)
-		rc = check_key(cmps[i].key, false, err);
-	for (size_t i = 0; i < nop && !rc; i++)
-		rc = check_op(ops, i, err);
-	return rc;
 }
 
 /* ---- requests ---- */
@@ -319,7 +249,7 @@ int store_get(struct store *s, const char *key, struct store_result *out, struct
 	*out = (struct store_result){ 0 };
 	rc = check_open(s, err);
 	if (!rc)
-		rc = check_key(key, false, err);
+		rc = store_check_key(key, false, err);
 	if (rc)
 		return rc;
 	r = req_new(s, STORE_REQ_GET);
@@ -340,9 +270,9 @@ int store_range(struct store *s, const char *prefix, const char *after, uint32_t
 	*out = (struct store_result){ 0 };
 	rc = check_open(s, err);
 	if (!rc)
-		rc = check_key(prefix, true, err);
+		rc = store_check_key(prefix, true, err);
 	if (!rc && after)
-		rc = check_key(after, true, err);
+		rc = store_check_key(after, true, err);
 	if (rc)
 		return rc;
 	r = req_new(s, STORE_REQ_RANGE);
@@ -404,7 +334,7 @@ int store_txn(struct store *s, const struct store_cmp *cmps, size_t ncmp,
 	int rc = check_open(s, err);
 
 	if (!rc)
-		rc = check_txn(cmps, ncmp, ops, nop, err);
+		rc = store_check_txn(cmps, ncmp, ops, nop, err);
 	if (rc)
 		return rc;
 	r = req_new(s, STORE_REQ_TXN);
@@ -464,7 +394,7 @@ struct store_watch *store_watch(struct store *s, const char *prefix, uint64_t af
 {
 	struct store_watch *w;
 
-	if (s->closing || check_key(prefix, true, NULL))
+	if (s->closing || store_check_key(prefix, true, NULL))
 		return NULL;
 	w = MEM_NEW(struct store_watch);
 	if (!w)
