@@ -99,11 +99,26 @@ enum sim_disk_fault {
 	SIM_DISK_STALL,     /* I/O is accepted and completes only after the fault is over */
 	SIM_DISK_READONLY,  /* writes fail with -EROFS */
 	SIM_DISK_SLOW,      /* 100 times slower */
+	SIM_DISK_GONE,      /* pulled out: see sim_disk_pull() */
 };
 void sim_disk_fault(struct sim_disk *d, enum sim_disk_fault f);
 void sim_disk_set_capacity(struct sim_disk *d, uint64_t capacity); /* below what is used: -ENOSPC on allocation */
 uint64_t sim_disk_used(const struct sim_disk *d);
 void sim_disk_wipe(struct sim_disk *d);                            /* replaced by a new, empty one */
+/*
+ * Pulled out, now: of what was not synced is kept, lost or torn what a power loss would. Its names are -ENOENT until the fault is
+ * set to another, and what was open on it fails for good, also when it is back.
+ */
+void sim_disk_pull(struct sim_disk *d);
+/* Two that are pulled out: each will be put in where the other was. */
+void sim_disk_swap(struct sim_disk *a, struct sim_disk *b);
+/* A file of zeroes, durable: for those who take a device. */
+void sim_disk_partition(struct sim_disk *d, const char *rel, uint64_t size);
+/* What is in its files (not directories); and that again, in place of all that is in them now. */
+struct sim_image;
+struct sim_image *sim_disk_image(struct sim_disk *d);
+void sim_disk_restore(struct sim_disk *d, const struct sim_image *m);
+void sim_image_free(struct sim_image *m);
 /* Flip a bit in some allocated block of a file whose path contains match; false when there is none. */
 bool sim_disk_rot(struct sim_disk *d, const char *match);
 /* The next write to such a file is reported as done and never happens, or happens at another block of the file. */

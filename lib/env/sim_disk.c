@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Simulated disks: when an I/O completes and whether it fails; the file calls of env.h for simulated
- * nodes. What is in files is in sim_file.c, names are in sim_ns.c.
+ * Simulated disks: when an I/O completes and whether it fails; disks that are pulled out, put in again, elsewhere, or with
+ * what they held before. What is in files is in sim_file.c, names are in sim_ns.c, calls on them in sim_names.c.
  *
  * An I/O takes effect when it completes, with the caller's buffer as it is then: who touches the
  * buffer before done() is found out. One that was under way when the program was killed happened or
@@ -10,15 +10,7 @@
 #include "env/sim_impl.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
-
-struct env_file {
-	struct list link; /* node->files */
-	struct sim_inode *inode;
-	unsigned flags;
-	unsigned inflight;
-};
 
 /* ---- disks ---- */
 
@@ -119,7 +111,7 @@ void sim_disk_power_loss(struct sim_disk *d)
 		sim_inode_power_loss(i);
 }
 
-static struct sim_disk *disk_of(struct sim_node *n, const char *path, const char **rel)
+struct sim_disk *sim_disk_of(struct sim_node *n, const char *path, const char **rel)
 {
 	struct sim_disk *d, *best = NULL;
 
@@ -136,13 +128,13 @@ static struct sim_disk *disk_of(struct sim_node *n, const char *path, const char
 	return best;
 }
 
-static uint64_t slow(const struct sim_disk *d, uint64_t ns)
+uint64_t sim_disk_slow(const struct sim_disk *d, uint64_t ns)
 {
 	return d && d->fault == SIM_DISK_SLOW ? ns * 100 : ns;
 }
 
 /* Accepted, but the disk does not answer at present: fire again when it does. */
-static bool stall(struct sim_op *op)
+bool sim_disk_stall(struct sim_op *op)
 {
 	if (!op->disk || op->disk->fault != SIM_DISK_STALL)
 		return false;
@@ -192,7 +184,7 @@ static int io_refused(const struct env_io *io)
 		return -EBADF;
 	if (transfer && io->file->flags & ENV_O_DIRECT && !aligned(io))
 		return -EINVAL;
-	if (io->file->inode->dead || d->fault == SIM_DISK_EIO)
+	if (io->file->stale || io->file->inode->dead || d->fault == SIM_DISK_EIO)
 		return -EIO;
 	if (changes && d->fault == SIM_DISK_READONLY)
 		return -EROFS;
@@ -258,19 +250,26 @@ static void io_free(struct io_op *o)
 	free(o);
 }
 
+/* It was under way when something ended it. */
+static void io_cut(struct io_op *o, bool power_loss)
+{
+	struct sim *s = o->op.ev.sim;
+
+	if (o->refused || o->io->op == ENV_READ || o->inode->dead || !sim_chance(s, 500))
+		return;
+	if (power_loss && o->io->op == ENV_WRITE)
+		sim_inode_write_torn(o->inode, o->io->iov, o->io->niov, o->io->off);
+	else if (o->io->op == ENV_WRITE && sim_chance(s, 500)) /* in the disk's volatile cache */
+		sim_inode_write(o->inode, o->io->iov, o->io->niov, o->io->off, false);
+	else
+		io_effect(o);
+}
+
 static void io_drop(struct sim_op *op, bool power_loss)
 {
 	struct io_op *o = container_of(op, struct io_op, op);
-	struct sim *s = op->ev.sim;
 
-	if (!o->refused && o->io->op != ENV_READ && !o->inode->dead && sim_chance(s, 500)) {
-		if (power_loss && o->io->op == ENV_WRITE)
-			sim_inode_write_torn(o->inode, o->io->iov, o->io->niov, o->io->off);
-		else if (o->io->op == ENV_WRITE && sim_chance(s, 500)) /* in the disk's volatile cache */
-			sim_inode_write(o->inode, o->io->iov, o->io->niov, o->io->off, false);
-		else
-			io_effect(o);
-	}
+	io_cut(o, power_loss);
 	io_free(o);
 }
 
@@ -282,7 +281,7 @@ static void io_fire(struct sim_ev *ev)
 	struct sim_disk *d = o->inode->disk;
 	struct sim_enter en;
 
-	if (stall(&o->op))
+	if (sim_disk_stall(&o->op))
 		return;
 	sim_op_end(&o->op);
 	io->result = o->refused;
@@ -302,7 +301,7 @@ static void io_fire(struct sim_ev *ev)
 	sim_leave(n, en);
 }
 
-static void node_submit(struct env *e, struct env_io *io)
+void sim_file_submit(struct env *e, struct env_io *io)
 {
 	struct sim_node *n = sim_node_of(e);
 	struct sim *s = n->sim;
@@ -330,300 +329,132 @@ static void node_submit(struct env *e, struct env_io *io)
 		ns += io_len(io); /* 1 GB/s */
 	if (io->op == ENV_WRITE && io->flags & ENV_IO_DSYNC)
 		ns += s->o.sync_min;
-	sim_op_start(&o->op, n, SIM_EV_IO, io_fire, slow(i->disk, ns));
+	sim_op_start(&o->op, n, SIM_EV_IO, io_fire, sim_disk_slow(i->disk, ns));
 }
 
-/* ---- calls on names: they park the fiber, take effect at the end ---- */
+/* ---- disks that are pulled out ---- */
 
-enum call_kind { CALL_OPEN, CALL_UNLINK, CALL_RENAME, CALL_MKDIR, CALL_RMDIR, CALL_SYNC_DIR, CALL_LISTDIR, CALL_TRUNCATE };
+void sim_disk_pull(struct sim_disk *d)
+{
+	struct sim_op *op;
+	struct env_file *f;
 
-struct call_op {
-	struct sim_op op;
-	enum call_kind kind;
-	struct fiber *fiber;
-	bool done, fails;
-	int result;
-	const char *rel, *rel2;
-	unsigned flags;
-	struct sim_inode *inode; /* OPEN, TRUNCATE */
-	struct env_file *file;   /* OPEN: the answer */
-	uint64_t arg;            /* TRUNCATE: size; SYNC_DIR: up to which change */
-	char **names;
+	list_for_each(op, &d->node->pending, link) {
+		struct io_op *o = container_of(op, struct io_op, op);
+
+		if (op->drop != io_drop || o->inode->disk != d)
+			continue;
+		io_cut(o, true);
+		o->refused = -EIO;
+	}
+	sim_disk_power_loss(d);
+	list_for_each(f, &d->node->files, link)
+		f->stale |= f->inode->disk == d;
+	sim_disk_fault(d, SIM_DISK_GONE);
+}
+
+static void list_swap(struct list *a, struct list *b)
+{
+	struct list t;
+
+	list_init(&t);
+	list_splice(&t, a);
+	list_splice(a, b);
+	list_splice(b, &t);
+}
+
+static void take_over(struct sim_disk *d)
+{
+	struct sim_inode *i;
+
+	list_for_each(i, &d->inodes, all)
+		i->disk = d;
+}
+
+void sim_disk_swap(struct sim_disk *a, struct sim_disk *b)
+{
+	struct sim_dent *root = a->ns.root;
+	uint64_t used = a->used;
+
+	if (a->fault != SIM_DISK_GONE || b->fault != SIM_DISK_GONE)
+		abort();
+	/* Nothing is in their journals: see sim_disk_pull(). */
+	a->ns.root = b->ns.root;
+	b->ns.root = root;
+	a->used = b->used;
+	b->used = used;
+	list_swap(&a->inodes, &b->inodes);
+	take_over(a);
+	take_over(b);
+}
+
+void sim_disk_partition(struct sim_disk *d, const char *rel, uint64_t size)
+{
+	struct sim_inode *i;
+
+	if (sim_ns_open(d, rel, ENV_O_CREATE, &i) || sim_inode_alloc(i, 0, size))
+		abort();
+	sim_inode_sync(i, i->write_seq, i->size, i->size_seq);
+	sim_inode_unref(i);
+	sim_ns_commit(d, 0);
+}
+
+/* ---- what a disk held before ---- */
+
+struct sim_image {
+	unsigned n;
+	struct sim_image_file {
+		char *path;
+		uint64_t size;
+		uint8_t *bytes;
+	} *file;
 };
 
-static int call_fault(const struct call_op *c)
+static void keep_file(void *arg, const char *path, struct sim_inode *i)
 {
-	bool reads = c->kind == CALL_LISTDIR || c->kind == CALL_SYNC_DIR ||
-		     (c->kind == CALL_OPEN && !(c->flags & ENV_O_CREATE));
+	struct sim_image *m = arg;
+	struct sim_image_file *f;
+	struct iovec v;
 
-	if (c->op.disk->fault == SIM_DISK_EIO || c->fails)
-		return -EIO;
-	if (c->op.disk->fault == SIM_DISK_READONLY && !reads)
-		return -EROFS;
-	return 0;
+	m->file = sim_realloc(m->file, (m->n + 1) * sizeof(*m->file));
+	f = &m->file[m->n++];
+	*f = (struct sim_image_file){ sim_strdup(path), i->size, sim_calloc(1, i->size + 1) };
+	v = (struct iovec){ f->bytes, i->size };
+	sim_inode_read(i, &v, 1, 0);
 }
 
-static int call_once(struct call_op *c)
+struct sim_image *sim_disk_image(struct sim_disk *d)
 {
-	struct sim_disk *d = c->op.disk;
+	struct sim_image *m = sim_calloc(1, sizeof(*m));
 
-	switch (c->kind) {
-	case CALL_OPEN:
-		return sim_ns_open(d, c->rel, c->flags, &c->inode);
-	case CALL_UNLINK:
-		return sim_ns_unlink(d, c->rel);
-	case CALL_RENAME:
-		return sim_ns_rename(d, c->rel, c->rel2);
-	case CALL_MKDIR:
-		return sim_ns_mkdir(d, c->rel);
-	case CALL_RMDIR:
-		return sim_ns_rmdir(d, c->rel);
-	case CALL_SYNC_DIR:
-		return sim_ns_sync_dir(d, c->rel, c->arg);
-	case CALL_LISTDIR:
-		return sim_ns_listdir(d, c->rel, &c->names);
-	case CALL_TRUNCATE:
-		if (c->inode->dead)
-			return -EIO;
-		sim_inode_truncate(c->inode, c->arg);
-		return 0;
+	sim_ns_each(d, keep_file, m);
+	return m;
+}
+
+void sim_disk_restore(struct sim_disk *d, const struct sim_image *m)
+{
+	enum sim_disk_fault fault = d->fault;
+
+	sim_disk_wipe(d);
+	for (unsigned k = 0; k < m->n; k++) {
+		struct iovec v = { m->file[k].bytes, m->file[k].size };
+		struct sim_inode *i;
+
+		if (sim_ns_open(d, m->file[k].path, ENV_O_CREATE, &i) || sim_inode_write(i, &v, 1, 0, true))
+			abort();
+		sim_inode_unref(i);
 	}
-	return -EINVAL;
+	sim_ns_commit(d, 0);
+	sim_disk_fault(d, fault);
 }
 
-static int call_effect(struct call_op *c)
+void sim_image_free(struct sim_image *m)
 {
-	int rc = call_once(c);
-
-	if (rc != -ENOSPC)
-		return rc;
-	sim_ns_commit(c->op.disk, 0);
-	return call_once(c);
-}
-
-static void call_drop(struct sim_op *op, bool power_loss)
-{
-	struct call_op *c = container_of(op, struct call_op, op);
-
-	(void)power_loss;
-	if (!op->disk || c->kind == CALL_LISTDIR || call_fault(c) || !sim_chance(op->ev.sim, 500))
-		return;
-	if (call_effect(c) == 0 && c->kind == CALL_OPEN)
-		sim_inode_unref(c->inode);
-}
-
-static struct env_file *file_new(struct sim_node *n, struct sim_inode *i, unsigned flags)
-{
-	struct env_file *f = sim_calloc(1, sizeof(*f));
-
-	f->inode = i;
-	f->flags = flags;
-	list_push(&n->files, &f->link);
-	return f;
-}
-
-static void call_fire(struct sim_ev *ev)
-{
-	struct call_op *c = container_of(ev, struct call_op, op.ev);
-	struct sim_node *n = ev->node;
-	struct sim_enter en;
-
-	if (stall(&c->op))
-		return;
-	sim_op_end(&c->op);
-	en = sim_enter(n);
-	if (!c->op.disk)
-		c->result = -ENOENT;
-	else
-		c->result = call_fault(c);
-	if (c->result == 0)
-		c->result = call_effect(c);
-	if (c->result == 0 && c->kind == CALL_OPEN)
-		c->file = file_new(n, c->inode, c->flags); /* the node's from here on, also if it dies before the fiber runs */
-	sim_fold(ev->sim, (uint64_t)c->result ^ (uint64_t)c->kind << 56);
-	c->done = true;
-	fiber_wake(&n->env->env, c->fiber);
-	sim_leave(n, en);
-}
-
-/* c lies on the fiber's stack; a crash drops the operation before the stack. */
-static int call(struct env *e, struct call_op *c, enum call_kind kind)
-{
-	struct sim_node *n = sim_node_of(e);
-	struct sim *s = n->sim;
-
-	c->kind = kind;
-	c->fiber = fiber_self(e);
-	if (!c->fiber) {
-		fprintf(stderr, "simulator: file call outside of a fiber on node %s\n", n->name);
-		abort();
+	for (unsigned k = 0; m && k < m->n; k++) {
+		free(m->file[k].path);
+		free(m->file[k].bytes);
 	}
-	c->op.drop = call_drop;
-	c->fails = sim_fail_now(s, SIM_FAIL_IO);
-	sim_op_start(&c->op, n, SIM_EV_NAMESPACE, call_fire,
-		     slow(c->op.disk, sim_range(s, s->o.work_min, s->o.work_max)));
-	while (!c->done)
-		fiber_park(e);
-	return c->result;
-}
-
-static int call_path(struct env *e, const char *path, enum call_kind kind)
-{
-	struct call_op c = { 0 };
-
-	c.op.disk = disk_of(sim_node_of(e), path, &c.rel);
-	if (kind == CALL_SYNC_DIR && c.op.disk)
-		c.arg = c.op.disk->ns.seq;
-	return call(e, &c, kind);
-}
-
-static int node_open(struct env *e, const char *path, unsigned flags, struct env_file **out)
-{
-	struct sim_node *n = sim_node_of(e);
-	struct call_op c = { .flags = flags };
-	int rc;
-
-	c.op.disk = disk_of(n, path, &c.rel);
-	rc = call(e, &c, CALL_OPEN);
-	if (!rc)
-		*out = c.file;
-	return rc;
-}
-
-static void file_free(struct env_file *f)
-{
-	list_del(&f->link);
-	sim_inode_unref(f->inode);
-	free(f);
-}
-
-static void node_close(struct env *e, struct env_file *f)
-{
-	if (!f)
-		return;
-	if (f->inflight) {
-		fprintf(stderr, "simulator: file closed with %u I/O under way on node %s\n", f->inflight,
-			sim_node_of(e)->name);
-		abort();
-	}
-	file_free(f);
-}
-
-void sim_files_drop(struct sim_node *n)
-{
-	while (!list_empty(&n->files))
-		file_free(list_first(&n->files, struct env_file, link));
-}
-
-static int node_file_size(struct env *e, struct env_file *f, uint64_t *out)
-{
-	(void)e;
-	if (f->inode->dead)
-		return -EIO;
-	*out = f->inode->size;
-	return 0;
-}
-
-static int node_truncate(struct env *e, struct env_file *f, uint64_t size)
-{
-	struct call_op c = { .inode = f->inode, .arg = size };
-	int rc;
-
-	if (f->flags & ENV_O_RDONLY)
-		return -EINVAL;
-	c.op.disk = f->inode->disk;
-	f->inflight++;
-	rc = call(e, &c, CALL_TRUNCATE);
-	f->inflight--;
-	return rc;
-}
-
-static int node_unlink(struct env *e, const char *path)
-{
-	return call_path(e, path, CALL_UNLINK);
-}
-
-static int node_mkdir(struct env *e, const char *path)
-{
-	return call_path(e, path, CALL_MKDIR);
-}
-
-static int node_rmdir(struct env *e, const char *path)
-{
-	return call_path(e, path, CALL_RMDIR);
-}
-
-static int node_sync_dir(struct env *e, const char *path)
-{
-	return call_path(e, path, CALL_SYNC_DIR);
-}
-
-static int node_rename(struct env *e, const char *from, const char *to)
-{
-	struct sim_node *n = sim_node_of(e);
-	struct call_op c = { 0 };
-
-	c.op.disk = disk_of(n, from, &c.rel);
-	if (c.op.disk && disk_of(n, to, &c.rel2) != c.op.disk)
-		return -EXDEV;
-	return call(e, &c, CALL_RENAME);
-}
-
-static int node_listdir(struct env *e, const char *path, char ***out)
-{
-	struct call_op c = { 0 };
-	int rc;
-
-	c.op.disk = disk_of(sim_node_of(e), path, &c.rel);
-	rc = call(e, &c, CALL_LISTDIR);
-	if (rc == 0 && sim_names_list(sim_node_of(e), path, &c.names))
-		rc = -ENOMEM; /* the rest is the arena's */
-	if (rc == 0)
-		*out = c.names;
-	return rc;
-}
-
-/* A disk is a file system of its own. */
-static int node_fs_of(struct env *e, const char *path, struct env_fs *out)
-{
-	struct sim_disk *d = disk_of(sim_node_of(e), path, NULL), *other;
-
-	if (!d)
-		return -ENOENT;
-	list_for_each(other, &sim_node_of(e)->disks, link) {
-		out->id++;
-		if (other == d)
-			break;
-	}
-	return 0;
-}
-
-static int node_statfs(struct env *e, const char *path, uint64_t *free_bytes, uint64_t *total_bytes)
-{
-	struct sim_disk *d = disk_of(sim_node_of(e), path, NULL);
-
-	if (!d)
-		return -ENOENT;
-	if (d->fault == SIM_DISK_EIO)
-		return -EIO;
-	*total_bytes = d->capacity;
-	*free_bytes = d->capacity > d->used ? d->capacity - d->used : 0;
-	return 0;
-}
-
-void sim_env_file_ops(struct env_ops *o)
-{
-	o->submit = node_submit;
-	o->open = node_open;
-	o->close = node_close;
-	o->file_size = node_file_size;
-	o->truncate = node_truncate;
-	o->unlink = node_unlink;
-	o->rename = node_rename;
-	o->mkdir = node_mkdir;
-	o->rmdir = node_rmdir;
-	o->sync_dir = node_sync_dir;
-	o->statfs = node_statfs;
-	o->fs_of = node_fs_of;
-	o->listdir = node_listdir;
+	if (m)
+		free(m->file);
+	free(m);
 }

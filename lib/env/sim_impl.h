@@ -219,6 +219,8 @@ int sim_ns_listdir(struct sim_disk *d, const char *rel, char ***out); /* memory 
 /* What is at least this old becomes durable. */
 void sim_ns_commit(struct sim_disk *d, uint64_t min_age);
 void sim_ns_power_loss(struct sim_disk *d);
+/* All files, by path order. */
+void sim_ns_each(struct sim_disk *d, void (*fn)(void *arg, const char *path, struct sim_inode *i), void *arg);
 /* The n-th (from 0) file whose path contains match, by path order; NULL past the last. */
 struct sim_inode *sim_ns_match(struct sim_disk *d, const char *match, uint64_t n);
 
@@ -236,8 +238,21 @@ struct sim_disk {
 	struct list stalled; /* struct sim_op */
 	uint64_t next_ino;
 };
+struct env_file {
+	struct list link; /* node->files */
+	struct sim_inode *inode;
+	unsigned flags;
+	unsigned inflight;
+	bool stale;       /* its disk was pulled out */
+};
 void sim_disk_free(struct sim_disk *d);
+struct sim_disk *sim_disk_of(struct sim_node *n, const char *path, const char **rel);
+uint64_t sim_disk_slow(const struct sim_disk *d, uint64_t ns);
+bool sim_disk_stall(struct sim_op *op);
+void sim_file_submit(struct env *e, struct env_io *io);
 void sim_disk_power_loss(struct sim_disk *d);
+
+/* sim_names.c */
 void sim_env_file_ops(struct env_ops *ops);
 void sim_files_drop(struct sim_node *n); /* open handles of a dead program */
 

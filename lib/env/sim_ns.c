@@ -472,3 +472,28 @@ struct sim_inode *sim_ns_match(struct sim_disk *d, const char *match, uint64_t n
 
 	return match_in(d->ns.root, path, 0, sizeof(path), match, &n);
 }
+
+static void each_in(struct sim_dent *dir, char *path, size_t len, size_t cap,
+		    void (*fn)(void *arg, const char *path, struct sim_inode *i), void *arg)
+{
+	for (size_t k = 0; k < dir->n; k++) {
+		size_t add = strlen(dir->ent[k].name);
+
+		if (len + add + 2 > cap)
+			continue;
+		path[len] = '/';
+		memcpy(path + len + 1, dir->ent[k].name, add + 1);
+		if (dir->ent[k].obj->dir)
+			each_in(dir->ent[k].obj, path, len + 1 + add, cap, fn, arg);
+		else
+			fn(arg, path, dir->ent[k].obj->inode);
+	}
+	path[len] = '\0';
+}
+
+void sim_ns_each(struct sim_disk *d, void (*fn)(void *arg, const char *path, struct sim_inode *i), void *arg)
+{
+	char path[4096] = "";
+
+	each_in(d->ns.root, path, 0, sizeof(path), fn, arg);
+}

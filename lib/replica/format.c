@@ -212,6 +212,7 @@ static int wipe(struct env *e, const char *path, const struct repl_disk_opts *o,
 	mem_free_aligned(pair);
 	if (other)
 		return 0; /* the directory is not empty: that is said next */
+	ENV_MARK_STATE(e, "disk that lost its log is wiped:whole,what is left", rc != 0, 2);
 	if (!rc)
 		rc = remove_super(e, path);
 	if (!rc || rc == -ENOENT)

@@ -210,7 +210,8 @@ void logfile_forget(struct env *e, const char *disk, const struct repl_disk_opts
 
 	if (!o->log_path)
 		return;
-	if (!find(e, disk, o->log_path, &o->replaces, &path, &device) && !device && !env_unlink(e, path))
+	if (!find(e, disk, o->log_path, &o->replaces, &path, &device) && !device && !env_unlink(e, path) &&
+	    !env_sync_dir(e, o->log_path)) /* now there is room */
 		log_info(env_log(e), "disk %s: the write log %s of the disk that was here is removed", disk, path);
 	mem_free(path);
 }
@@ -231,6 +232,7 @@ static int lost(struct repl_disk *d, const struct repl_disk_opts *o, int why, co
 	bool final = (why == LOST_OLD || why == LOST_SHORT || o->log_renew) && !clean;
 	int rc = final ? HCI_E_STATE : HCI_E_UNAVAILABLE;
 
+	ENV_MARK_STATE(d->e, "log is lost:gone,another's,old,short", why, 4);
 	if (final)
 		return err_set(err, rc,
 			       "disk %s: its write log %s %s%s%s: what it held last is lost with it, the disk has to be emptied "
@@ -275,8 +277,10 @@ static int check_bound(struct repl_disk *d, struct env_file *f, int *why)
 static int renew(struct repl_disk *d, const char *log_path, const char *path, struct hci_error *err)
 {
 	struct repl_disk_opts o = { .uuid = d->uuid, .log_path = log_path };
-	int rc = logfile_make(d->e, d->path, &o, d->super->log_size, d->super->epoch, d->super->lsn, err);
+	bool clean = d->super->flags & SUPER_CLEAN; /* always, but for REPL_MUTATE_LOG_RENEWED */
+	int rc = logfile_make(d->e, d->path, &o, d->super->log_size, d->super->epoch, clean ? d->super->lsn : UINT64_C(1) << 40, err);
 
+	ENV_MARK(d->e, "empty log is made anew");
 	if (!rc)
 		log_warn(env_log(d->e), "disk %s: its write log %s was lost while it was empty: made anew", d->path, path);
 	return rc == HCI_E_EXISTS ? rc : rc ? HCI_E_UNAVAILABLE : 0;
@@ -315,7 +319,8 @@ static int open_ext(struct repl_disk *d, const struct repl_disk_opts *o, struct 
 	if (rc)
 		return lost(d, o, LOST_GONE, log_path, -rc, err);
 	rc = try_open(d, d->log_path, &why, &os_errno);
-	if (rc && o->log_renew && d->super->flags & SUPER_CLEAN && os_errno != EBUSY) {
+	if (rc && o->log_renew && os_errno != EBUSY &&
+	    (d->super->flags & SUPER_CLEAN || d->mutate & REPL_MUTATE_LOG_RENEWED)) {
 		rc = renew(d, log_path, d->log_path, err);
 		if (rc)
 			return rc;

@@ -225,6 +225,7 @@ static int check_end(struct rec *r)
 
 	if (d->log.next_lsn >= d->log.must_lsn)
 		return 0;
+	ENV_MARK(d->e, "recovery misses what was durable");
 	return err_set(r->err, ext ? HCI_E_STATE : HCI_E_CORRUPT,
 		       "disk %s: its write log %s ends at batch %llu, but %llu had been written: it is damaged or an old copy; "
 		       "what the disk held last is lost, it has to be emptied and filled again from the other replicas",

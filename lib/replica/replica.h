@@ -105,6 +105,8 @@ struct repl_disk_opts {
 #define REPL_MUTATE_CKPT_OLDER 0x20000u
 /* Of a damaged table that the log touches the older copy's numbers are believed. */
 #define REPL_MUTATE_NUMBERS_OLDER 0x40000u
+/* A log on another device that is needed and does not come back is made anew, empty. */
+#define REPL_MUTATE_LOG_RENEWED 0x80000u
 
 /* From a fiber. The directory must be empty (lost+found aside), a device for the log all zeroes at its beginning, or
  * HCI_E_EXISTS. */

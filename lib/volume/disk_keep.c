@@ -11,6 +11,8 @@
 #include "base/mem.h"
 #include "base/uuid.h"
 #include "env/fiber.h"
+#include "env/mark.h"
+#include "volume/volume.h"
 
 #define LOG_SUB "disk"
 
@@ -175,7 +177,8 @@ static int give_up(struct disk_keep *k, const struct disk_keep_how *h, struct hc
 		return HCI_E_BUSY;
 	}
 	k->look_at = env_now(h->env) + LOOK_AGAIN;
-	rc = anybody_needs(h, &why);
+	rc = h->mutate & VOL_MUTATE_GIVE_UP_NEEDED ? 0 : anybody_needs(h, &why);
+	ENV_MARK_STATE(h->env, "log is lost, who counts on it:nobody,somebody,unknown", rc == HCI_E_BUSY ? 1 : rc ? 2 : 0, 3);
 	k->needed = rc == HCI_E_BUSY ? why : (struct hci_error){ 0 };
 	r = mem_calloc(2, sizeof(*r));
 	if (!rc)
@@ -185,6 +188,7 @@ static int give_up(struct disk_keep *k, const struct disk_keep_how *h, struct hc
 		err_copy(err, &k->needed, 0);
 	if (rc)
 		return rc;
+	ENV_MARK(h->env, "disk is given up");
 	uuid_print(&h->rec->uuid, id);
 	log_error(env_log(h->env),
 		  "disk %s (%s) lost its write log and with it what was written last: it is given up, a new disk takes its place, and "
@@ -242,11 +246,15 @@ int disk_keep_open(struct disk_keep *k, const struct disk_keep_how *h, struct re
 	*out = NULL;
 	rc = format_and_open(h, &o, out, err);
 	if (!rc) {
+		if (k->log_away)
+			ENV_MARK_STATE(h->env, "log is back:in time,late", o.log_renew, 2);
 		k->log_away = false;
 		*then = h->rec->state == REC_DISK_EVACUATING ? REC_DISK_EVACUATING : REC_DISK_ONLINE;
 		return 0;
 	}
 	*out = NULL;
+	if (rc == HCI_E_UNAVAILABLE || rc == HCI_E_STATE)
+		ENV_MARK_STATE(h->env, "disk without its log:waits,waited enough", rc == HCI_E_STATE, 2);
 	if (rc == HCI_E_STATE && !give_up(k, h, err))
 		*then = REC_DISK_REMOVED;
 	else

@@ -32,6 +32,7 @@ struct disk_keep_how {
 	const struct rec_disk *rec;  /* lent for the call, and not changed meanwhile: a copy */
 	struct repl_disk_opts base;  /* cluster, reserve, on_failed, arg; a log_size if the record has none. The rest is the record's */
 	const bool *stopping;        /* the node's service ends */
+	uint32_t mutate;             /* 0, or VOL_MUTATE_* */
 };
 
 /* Will opening it format it, if it is not yet? */

@@ -89,6 +89,8 @@ struct vol_ctx {
 #define VOL_MUTATE_REMOVE_EARLY 0x400000u
 /* What all know to be stable is taken for what each of them holds: one may have lost the end of its log. */
 #define VOL_MUTATE_SETTLE_HIGH 0x800000u
+/* A disk that lost its log is given up without asking who counts on it (disk_keep.c). */
+#define VOL_MUTATE_GIVE_UP_NEEDED 0x1000000u
 
 /* ---- creation and removal: metadata only, from a fiber ---- */
 

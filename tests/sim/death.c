@@ -8,6 +8,7 @@
 
 #include "base/uuid.h"
 #include "sim/reconf.h"
+#include "sim/ssd.h"
 
 #define CALM (5 * NS_PER_S)
 
@@ -19,7 +20,18 @@ struct records {
 	struct rec_volmap map;
 };
 
-typedef bool segment_fn(struct trouble *t, const struct records *r, uint32_t segment, const struct cl_disk *without);
+/* One disk, or all that have their log on one SSD. */
+struct loss {
+	const struct cl_disk *disk;
+	const struct cl_ssd *ssd;
+};
+
+typedef bool segment_fn(struct trouble *t, const struct records *r, uint32_t segment, const struct loss *without);
+
+static bool is_lost(const struct cl_disk *d)
+{
+	return d->dead || d->log_lost;
+}
 
 static bool is_out(const struct records *r, const struct uuid *disk)
 {
@@ -30,7 +42,7 @@ static bool is_out(const struct records *r, const struct uuid *disk)
 }
 
 /* Does it hold for each segment of each volume? */
-static bool all_segments(struct trouble *t, segment_fn *fn, const struct cl_disk *without)
+static bool all_segments(struct trouble *t, segment_fn *fn, const struct loss *without)
 {
 	struct records *r = calloc(1, sizeof(*r));
 	char key[REC_KEY];
@@ -70,7 +82,7 @@ static bool not_whole(struct trouble *t, const struct records *r, const char *wh
 	return false;
 }
 
-static bool segment_whole(struct trouble *t, const struct records *r, uint32_t s, const struct cl_disk *without)
+static bool segment_whole(struct trouble *t, const struct records *r, uint32_t s, const struct loss *without)
 {
 	(void)without;
 	if (r->map.seg[s].n != r->replicas)
@@ -80,7 +92,7 @@ static bool segment_whole(struct trouble *t, const struct records *r, uint32_t s
 
 		if (r->map.seg[s].r[k].joining)
 			return not_whole(t, r, "copy joining", s, d);
-		if (!d || d->dead)
+		if (!d || is_lost(d))
 			return not_whole(t, r, "copy on a failed disk", s, d);
 		for (uint32_t i = 0; i < k; i++) {
 			struct cl_disk *o = cluster_disk(t->c, &r->map.seg[s].r[i].disk);
@@ -103,12 +115,12 @@ bool trouble_volumes_whole(struct trouble *t)
 	return all_segments(t, segment_whole, NULL);
 }
 
-static bool segment_survives(struct trouble *t, const struct records *r, uint32_t s, const struct cl_disk *without)
+static bool segment_survives(struct trouble *t, const struct records *r, uint32_t s, const struct loss *without)
 {
 	for (uint32_t k = 0; k < r->map.seg[s].n; k++) {
 		struct cl_disk *d = cluster_disk(t->c, &r->map.seg[s].r[k].disk);
 
-		if (d && d != without && !d->dead && !r->map.seg[s].r[k].joining && !is_out(r, &d->rec.uuid))
+		if (d && d != without->disk && (!d->ssd || d->ssd != without->ssd) && !is_lost(d) && !r->map.seg[s].r[k].joining && !is_out(r, &d->rec.uuid))
 			return true;
 	}
 	return false;
@@ -121,7 +133,7 @@ static struct cl_disk *mortal(struct trouble *t, struct cl_node *n)
 	unsigned live = 0;
 
 	for (unsigned k = 0; k < n->ndisks; k++) {
-		if (!n->disks[k]->dead && tr_pick(t, ++live) == 0)
+		if (!is_lost(n->disks[k]) && tr_pick(t, ++live) == 0)
 			d = n->disks[k];
 	}
 	return live > 1 ? d : NULL;
@@ -150,6 +162,41 @@ static void log_ends(struct trouble *t, struct cl_node *n)
 	sim_at(t->c->sim, t->died_at + tr_pick(t, 3 * NS_PER_S), boot_again, n);
 }
 
+/* Nothing else goes wrong until what it says was believed, or not. */
+static void ssd_returns_old(struct trouble *t)
+{
+	t->ssd_next = 0;
+	t->healing = true;
+	t->died_at = sim_now(t->c->sim);
+	t->hold_until = t->died_at + 15 * NS_PER_S;
+	ssd_old(t);
+	for (unsigned k = 0; k < t->c->o.nodes; k++)
+		if (!sim_node_up(t->c->node[k].sim))
+			sim_at(t->c->sim, t->died_at + tr_pick(t, 5 * NS_PER_S), boot_again, &t->c->node[k]);
+}
+
+/* Of so many nodes; of the others of them a disk, sometimes. */
+static void ssds_die(struct trouble *t, uint64_t n)
+{
+	struct cl_node *first = ssd_mortal(t, tr_pick(t, t->c->nssds));
+
+	for (uint64_t k = 0; k < n && first; k++) {
+		struct cl_node *node = &t->c->node[(first->index + k) % t->c->o.nodes];
+		struct cl_disk *d;
+
+		if (node->ssd && !node->ssd->lost) {
+			ssd_dies(t, node);
+			continue;
+		}
+		d = t->deaths_left ? mortal(t, node) : NULL;
+		if (d) {
+			t->deaths_left--;
+			t->count[TR_DISK_DEATH]++;
+			fault_disk_dies(d);
+		}
+	}
+}
+
 void death_first(struct trouble *t)
 {
 	uint32_t replicas = REC_REPLICAS_MAX;
@@ -169,10 +216,19 @@ void death_first(struct trouble *t)
 		log_ends(t, &t->c->node[first]);
 		return;
 	}
+	if (t->ssd_next == TR_SSD_OLD) {
+		ssd_returns_old(t);
+		return;
+	}
 	n = 1 + tr_pick(t, replicas - 1);
 	t->second = n < replicas - 1 && tr_pick(t, 4);
 	t->healing = n == replicas - 1 || t->second;
 	t->died_at = sim_now(t->c->sim);
+	if (t->ssd_next == TR_SSD_LOST) {
+		t->ssd_next = 0;
+		ssds_die(t, n);
+		return;
+	}
 	t->deaths_left--;
 	t->count[TR_DISK_DEATH]++;
 	for (uint64_t k = 0; k < n; k++) {
@@ -190,11 +246,18 @@ void death_second(struct trouble *t)
 	if (!t->second || t->over)
 		return;
 	for (uint64_t k = 0; k < t->c->o.nodes && t->second; k++) {
-		struct cl_disk *d = mortal(t, &t->c->node[(first + k) % t->c->o.nodes]);
+		struct cl_node *n = &t->c->node[(first + k) % t->c->o.nodes];
+		bool ssd = n->ssd && !n->ssd->lost && n->ssd->fault == SIM_DISK_OK && tr_pick(t, 2);
+		struct cl_disk *d = ssd ? NULL : mortal(t, n);
+		struct loss without = { d, ssd ? n->ssd : NULL };
 
-		if (!d || !all_segments(t, segment_survives, d))
+		if ((!d && !ssd) || !all_segments(t, segment_survives, &without))
 			continue;
 		t->second = false;
+		if (ssd) {
+			ssd_dies(t, n);
+			continue;
+		}
 		t->count[TR_DISK_DEATH]++;
 		fault_disk_dies(d);
 	}
@@ -202,6 +265,7 @@ void death_second(struct trouble *t)
 
 void death_removed(struct trouble *t)
 {
+	ssd_removed(t);
 	for (unsigned k = 0; k < t->c->ndisks; k++)
 		if (t->c->disk[k].dead)
 			t->c->disk[k].rec.state = REC_DISK_REMOVED;

@@ -3,14 +3,7 @@
 #include <stdlib.h>
 
 #include "sim/reconf.h"
-
-struct undo {
-	struct list link; /* trouble.undos */
-	struct trouble *t;
-	enum trouble_kind kind;
-	struct cl_node *a, *b;
-	struct cl_disk *disk;
-};
+#include "sim/ssd.h"
 
 static struct cl_node *pick_node(struct trouble *t)
 {
@@ -79,6 +72,7 @@ static void undo_now(struct undo *u)
 {
 	struct trouble *t = u->t;
 	struct cluster *c = t->c;
+	struct cl_disk *d = u->disk ? cluster_disk_now(u->disk) : NULL;
 
 	switch (u->kind) {
 	case TR_KILL:
@@ -98,14 +92,22 @@ static void undo_now(struct undo *u)
 		sim_net_heal(c->sim);
 		break;
 	case TR_DISK:
-		if (!u->disk->dead) {
-			u->disk->fault = SIM_DISK_OK;
-			sim_disk_fault(u->disk->sd, SIM_DISK_OK);
+		if (!d->dead) {
+			d->fault = SIM_DISK_OK;
+			sim_disk_fault(d->sd, SIM_DISK_OK);
 		}
 		break;
 	case TR_FULL:
-		u->disk->full = false;
-		sim_disk_set_capacity(u->disk->sd, c->o.disk_size);
+		d->full = false;
+		sim_disk_set_capacity(d->sd, c->o.disk_size);
+		break;
+	case TR_SSD:
+	case TR_SSD_AWAY:
+	case TR_SSD_BLANK:
+	case TR_SSD_SWAP:
+	case TR_SSD_LOST:
+	case TR_SSD_OLD:
+		ssd_undo(u->kind, u->a);
 		break;
 	case TR_STORE_CUT:
 		simstore_cut(c->store, u->a ? u->a->sim : NULL, false);
@@ -136,7 +138,7 @@ static void undo_fire(void *arg)
 		t->calm_since = sim_now(t->c->sim);
 }
 
-static void undo_at(struct trouble *t, uint64_t when, struct undo what)
+void trouble_undo_at(struct trouble *t, uint64_t when, struct undo what)
 {
 	struct undo *u = calloc(1, sizeof(*u));
 
@@ -164,7 +166,7 @@ static uint64_t until(struct trouble *t, enum trouble_kind kind)
 
 static void undo_later(struct trouble *t, struct undo what)
 {
-	undo_at(t, until(t, what.kind), what);
+	trouble_undo_at(t, until(t, what.kind), what);
 }
 
 void faults_free(struct trouble *t)
@@ -196,14 +198,14 @@ static void pause_node(struct trouble *t, struct cl_node *n)
 	uint64_t end = until(t, TR_PAUSE);
 
 	sim_node_pause(n->sim, end);
-	undo_at(t, end, (struct undo){ .kind = TR_PAUSE, .a = n });
+	trouble_undo_at(t, end, (struct undo){ .kind = TR_PAUSE, .a = n });
 }
 
 static struct cl_disk *pick_disk(struct trouble *t, struct cl_node *at)
 {
 	if (at && at->ndisks)
 		return at->disks[tr_pick(t, at->ndisks)];
-	return &t->c->disk[tr_pick(t, t->c->ndisks)];
+	return cluster_disk_now(&t->c->disk[tr_pick(t, t->c->ndisks)]);
 }
 
 static void disk_fault(struct trouble *t, struct cl_disk *d)
@@ -239,7 +241,7 @@ static void disk_lies(struct trouble *t, struct cl_disk *d)
 		break;
 	case 8:
 	case 9:
-		sim_disk_rot(d->sd, "log");
+		sim_disk_rot(d->ssd ? d->ssd->sd : d->sd, d->ssd ? "" : "log");
 		break;
 	case 1:
 	case 2:
@@ -398,6 +400,12 @@ void fault_begin(struct trouble *t, enum trouble_kind kind, struct cl_node *at)
 	case TR_EVACUATE:
 	case TR_MOVE:
 		reconf_trouble(t, kind);
+		break;
+	case TR_SSD:
+	case TR_SSD_AWAY:
+	case TR_SSD_BLANK:
+	case TR_SSD_SWAP:
+		ssd_trouble(t, kind, at);
 		break;
 	default:
 		store_fault(t, kind, at);

@@ -2,8 +2,6 @@
 /* Simulated clusters: see harness.h. */
 #include "sim/harness.h"
 
-#include "sim/rot.h"
-
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,121 +22,6 @@ void cluster_fail(struct cluster *c, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(c->why, sizeof(c->why), fmt, ap);
 	va_end(ap);
-}
-
-/* ---- a disk in a node's life ---- */
-
-struct keeper {
-	struct life *life;
-	struct cl_disk *disk;
-	struct repl_disk *open;
-	struct fiber_cond changed;
-	bool failed;
-};
-
-static void disk_failed(void *arg, struct repl_disk *d, const struct hci_error *err)
-{
-	struct keeper *k = arg;
-
-	(void)d;
-	(void)err;
-	k->failed = true;
-	fiber_cond_signal(k->life->env, &k->changed);
-}
-
-static void rot(struct keeper *k, bool end)
-{
-	struct cl_disk *d = k->disk;
-	enum rot_where where = d->log_breaks ? ROT_TWO : end ? ROT_LAST : ROT_ONE;
-	char log[sizeof(d->rec.path) + 8], super[sizeof(d->rec.path) + 16];
-
-	d->log_end_rots = d->log_breaks = false;
-	snprintf(log, sizeof(log), "%s/log", d->rec.path);
-	rot_log(k->life->env, k->life->node->cl->sim, log, &d->rec.uuid, where);
-	snprintf(super, sizeof(super), "%s/superblock", d->rec.path);
-	if (sim_rand_below(k->life->node->cl->sim, 4) == 0)
-		rot_super(k->life->env, k->life->node->cl->sim, super);
-	if (end)
-		return;
-	if (sim_rand_below(k->life->node->cl->sim, 4) == 0)
-		rot_checkpoint(k->life->env, k->life->node->cl->sim, log);
-	if (sim_rand_below(k->life->node->cl->sim, 2) == 0)
-		rot_slot(k->life->env, k->life->node->cl->sim, d->rec.path);
-}
-
-/* Opens it, or says why not. What is not explained by a fault is a failure of the run. */
-static int keep_open(struct keeper *k)
-{
-	struct cl_disk *d = k->disk;
-	struct cluster *c = k->life->node->cl;
-	struct repl_disk_opts o = {
-		.uuid = d->rec.uuid, .cluster = c->uuid, .log_size = c->o.log_size, .reserve = MiB,
-		.on_failed = disk_failed, .arg = k, .mutate = c->o.mutate_replica,
-	};
-	struct hci_error err = { 0 };
-	bool end = d->log_end_rots || d->log_breaks;
-	int rc = 0;
-
-	k->failed = false;
-	if (!d->formatted)
-		rc = repl_disk_format(k->life->env, d->rec.path, &o, &err);
-	if (rc == 0) {
-		if (end || (d->formatted && c->log_rots && sim_rand_below(c->sim, 3) == 0))
-			rot(k, end);
-		d->formatted = true;
-		rc = repl_disk_open(k->life->env, d->rec.path, &o, &k->open, &err);
-	}
-	if (rc == HCI_E_CORRUPT && end) {
-		d->dead = true;
-		d->rec.state = REC_DISK_FAILED;
-		return rc;
-	}
-	if (rc && d->fault == SIM_DISK_OK && !d->full && !d->faulted_lately && !c->injected)
-		cluster_fail(c, "node %s: disk %s cannot be opened: %s", d->rec.node, d->rec.path, err.message);
-	d->faulted_lately = d->fault != SIM_DISK_OK || d->full;
-	return rc;
-}
-
-/* Goes on until a pass that was begun by us has come to its end. */
-static void keep_scrub(struct keeper *k, bool *begun, uint64_t *passes)
-{
-	struct repl_scrub_info i;
-
-	repl_scrub_info(k->open, &i);
-	if (k->disk->scrub_wanted && !*begun) {
-		repl_scrub_start(k->open);
-		*begun = true;
-		*passes = i.passes;
-	} else if (*begun && i.passes > *passes) {
-		k->disk->scrub_wanted = *begun = false;
-		k->disk->scrubbed = true;
-	}
-}
-
-static void keep_disk(void *arg)
-{
-	struct keeper *k = arg;
-	struct life *l = k->life;
-	struct cl_disk *d = k->disk;
-	uint64_t passes = 0;
-
-	while (!d->dead) {
-		if (keep_open(k)) {
-			fiber_sleep(l->env, 500 * NS_PER_MS);
-			continue;
-		}
-		TRY(repl_service_add(l->service, k->open));
-		d->serving = true;
-		for (bool scrub = false; !k->failed;) {
-			fiber_cond_wait_until(l->env, &k->changed, env_now(l->env) + 500 * NS_PER_MS);
-			if (!k->failed)
-				keep_scrub(k, &scrub, &passes);
-		}
-		d->serving = false;
-		repl_service_remove(l->service, k->open);
-		repl_disk_close(k->open, true);
-		fiber_sleep(l->env, 200 * NS_PER_MS);
-	}
 }
 
 /* ---- a node's life ---- */
@@ -221,20 +104,6 @@ static void live_fiber(void *arg)
 		c->on_client(l, c->arg);
 }
 
-static void start_keepers(struct life *l)
-{
-	for (unsigned i = 0; i < l->node->ndisks; i++) {
-		struct keeper *k = TRY_PTR(MEM_NEW(struct keeper));
-
-		l->node->disks[i]->serving = false;
-		k->life = l;
-		k->disk = l->node->disks[i];
-		fiber_cond_init(&k->changed);
-		if (!k->disk->dead)
-			TRY(fiber_spawn(l->env, keep_disk, k, "disk"));
-	}
-}
-
 static void live(struct env *e, void *arg)
 {
 	struct cl_node *n = arg;
@@ -263,7 +132,7 @@ static void live(struct env *e, void *arg)
 		snprintf(addr, sizeof(addr), "tcp:%s:%d", n->name, PORT);
 		if (rpc_listen(l->rpc, addr, &err) && rpc_listen(l->rpc, addr, &err))
 			cluster_fail(c, "node %s: %s", n->name, err.message);
-		start_keepers(l);
+		keepers_start(l);
 	}
 	TRY(fiber_spawn(e, live_fiber, l, "live"));
 }
@@ -432,6 +301,93 @@ int cluster_place(void *arg, const struct vol_create *vc, const struct uuid *vol
 	return 0;
 }
 
+/* ---- write logs on SSDs ---- */
+
+static void put_record(struct cl_disk *d)
+{
+	struct buf b = BUF_INIT;
+	char key[REC_KEY];
+
+	key_disk(key, &d->rec.uuid);
+	if (rec_disk_encode(&d->rec, &b))
+		abort();
+	simstore_put(d->node->cl->store, key, b.data, (uint32_t)b.len);
+	buf_free(&b);
+}
+
+bool cluster_given_up(const struct cl_disk *d)
+{
+	struct rec_disk *r = calloc(1, sizeof(*r));
+	char key[REC_KEY];
+	const void *v;
+	uint32_t len;
+	bool is;
+
+	key_disk(key, &d->rec.uuid);
+	v = simstore_peek(d->node->cl->store, key, &len);
+	is = v && r && !rec_disk_decode(v, len, r, NULL) && r->state == REC_DISK_REMOVED;
+	free(r);
+	return is;
+}
+
+void cluster_adopt(struct cl_disk *d, const struct rec_disk *new)
+{
+	struct cluster *c = d->node->cl;
+	struct cl_disk *x = &c->disk[c->ndisks];
+
+	if (c->ndisks++ == CL_DISKS_MAX)
+		abort();
+	*x = (struct cl_disk){ .node = d->node, .sd = d->sd, .ssd = d->ssd, .rec = *new, .fault = d->fault, .full = d->full,
+			       .doomed = d->doomed, .log_lost = d->doomed, .faulted_lately = true, .scrub_wanted = d->scrub_wanted || d->scrubbed };
+	d->successor = x;
+	d->dead = true;
+	d->rec.state = REC_DISK_REMOVED;
+	d->ssd->made++;
+	c->logs.given_up++;
+	for (unsigned k = 0; k < d->node->ndisks; k++)
+		if (d->node->disks[k] == d)
+			d->node->disks[k] = x;
+}
+
+void cluster_blank_ssd(struct cl_ssd *s, struct sim_disk *sd)
+{
+	char part[16];
+
+	sim_disk_wipe(sd);
+	for (unsigned k = 0; s->device && k < s->n; k++) {
+		snprintf(part, sizeof(part), "/p%u", k);
+		sim_disk_partition(sd, part, s->node->cl->o.log_size + MiB);
+	}
+}
+
+/* Room for the logs and not for one more that somebody forgot there. */
+static void add_ssd(struct cluster *c, struct cl_node *n)
+{
+	struct cl_ssd *s = &c->ssd[c->nssds++];
+	uint64_t size;
+
+	s->node = n;
+	s->n = 1 + (unsigned)sim_rand_below(c->sim, c->o.data_disks);
+	s->device = sim_rand_below(c->sim, 2);
+	size = s->n * (c->o.log_size + MiB) + 2 * MiB;
+	s->sd = sim_disk_new(n->sim, "/s", size);
+	s->shelf = sim_disk_new(n->sim, "/shelf", size);
+	cluster_blank_ssd(s, s->sd);
+	n->ssd = s;
+}
+
+static void log_on_ssd(struct cluster *c, struct cl_disk *d, unsigned k)
+{
+	d->ssd = d->node->ssd;
+	snprintf(d->rec.log, sizeof(d->rec.log), d->ssd->device ? "/s/p%u" : "/s", k);
+	d->rec.log_size = c->o.log_size;
+	d->rec.log_wait_ns = c->o.log_wait_ns;
+	d->rec.state = REC_DISK_NEW;
+	put_record(d);
+	d->ssd->made++;
+	c->logs.disks++;
+}
+
 /* ---- making and ending ---- */
 
 static void add_disk(struct cluster *c, struct cl_node *n, bool spare)
@@ -450,6 +406,8 @@ static void add_disk(struct cluster *c, struct cl_node *n, bool spare)
 	d->rec.capacity = c->o.disk_size;
 	d->node = n;
 	d->sd = sim_disk_new(n->sim, d->rec.path, c->o.disk_size);
+	if (n->ssd && n->ndisks < n->ssd->n)
+		log_on_ssd(c, d, n->ndisks);
 	n->disks[n->ndisks++] = d;
 }
 
@@ -460,6 +418,8 @@ static void add_node(struct cluster *c, struct cl_node *n, unsigned index, bool 
 	n->client = client;
 	snprintf(n->name, sizeof(n->name), "%s%u", client ? "client" : "node", index);
 	n->sim = sim_node_new(c->sim, n->name);
+	if (!client && c->o.ssds && (index == 0 || sim_rand_below(c->sim, 4)))
+		add_ssd(c, n);
 	for (unsigned k = 0; !client && k < c->o.data_disks + c->o.spare_disks; k++)
 		add_disk(c, n, k >= c->o.data_disks);
 	if (client && c->o.cache_size)

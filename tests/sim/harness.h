@@ -21,15 +21,36 @@
 
 #define CL_NODES_MAX 8
 #define CL_CLIENTS_MAX 4
-#define CL_DISKS_MAX 32
+#define CL_DISKS_MAX 64
 
 struct cluster;
 struct cl_node;
 
+/* An SSD of a node with the write logs of its disks: /s. */
+struct cl_ssd {
+	struct cl_node *node;
+	struct sim_disk *sd;
+	struct sim_disk *shelf;    /* where the right one lies while another is in its place */
+	bool device;               /* it has a partition for each disk, else they are files */
+	unsigned n;                /* disks with their log on it: the first of the node */
+	unsigned made;             /* logs that were made on it since the beginning */
+	enum sim_disk_fault fault; /* GONE: it is out */
+	bool lost;                 /* for good, and there is no new one yet */
+	struct cl_disk *blank;     /* another one is in its place, which stays there if this disk of its is given up meanwhile */
+	struct cl_ssd *swapped;    /* with that, of another node */
+};
+
 struct cl_disk {
 	struct cl_node *node;
 	struct sim_disk *sd;
-	struct rec_disk rec;  /* as a node service's mirror of the store would show it */
+	struct cl_ssd *ssd;   /* of its write log, NULL: that is on the disk itself */
+	struct cl_disk *successor; /* given up for its log: that one is in its place */
+	/* As a node service's mirror of the store would show it. With a log on an SSD there is one in the store, too: whether the disk
+	 * was removed is said there. */
+	struct rec_disk rec;
+	bool log_lost;        /* its log will not come back, what it holds counts for nothing, */
+	bool doomed;          /* and there will be no other SSD */
+	bool log_old;         /* its log is an old copy: it may be noticed when it is opened */
 	bool formatted;
 	bool serving;         /* in this life of its node */
 	bool dead;            /* failed for good: nobody opens it again */
@@ -63,6 +84,7 @@ struct cl_node {
 	struct life *life;    /* NULL while it is down or not ready */
 	struct cl_disk *disks[CL_DISKS_MAX];
 	unsigned ndisks;
+	struct cl_ssd *ssd;   /* NULL: none */
 	struct sim_disk *cache_disk; /* client: the SSD of its read cache, or NULL */
 	bool cache_faulted;          /* it failed at some time: no wonder if it cannot be opened */
 };
@@ -77,6 +99,8 @@ struct cluster_opts {
 	uint32_t mutate, mutate_replica, mutate_cache;
 	uint64_t cache_size; /* of each client's read cache; 0: none */
 	uint32_t cache_block;
+	bool ssds;            /* of most nodes some disks have their write log on an SSD, */
+	uint64_t log_wait_ns; /* and wait so long for it */
 	struct log log;
 };
 #define CLUSTER_OPTS_INIT                                                                             \
@@ -94,6 +118,11 @@ struct cluster {
 	struct cl_node node[CL_NODES_MAX], client[CL_CLIENTS_MAX];
 	struct cl_disk disk[CL_DISKS_MAX];
 	unsigned ndisks;
+	struct cl_ssd ssd[CL_NODES_MAX];
+	unsigned nssds;
+	struct cl_log_counts {
+		uint64_t disks, back, given_up, refused; /* with their log on an SSD; logs that came back, counted on or not; old ones */
+	} logs;
 	/* Runs as a fiber on a client in each of its lives. */
 	void (*on_client)(struct life *l, void *arg);
 	/* A node died (before anything else hears of it). */
@@ -120,11 +149,25 @@ void cluster_start_clients(struct cluster *c, void (*on_client)(struct life *l, 
 /* fn as a fiber on this node until its end. False: the node died, or time ran out. */
 bool cluster_call(struct cl_node *n, void (*fn)(struct life *l, void *arg), void *arg, uint64_t max_ns);
 struct cl_disk *cluster_disk(struct cluster *c, const struct uuid *u);
+/* The one that is there now. */
+static inline struct cl_disk *cluster_disk_now(struct cl_disk *d)
+{
+	return d->successor ? cluster_disk_now(d->successor) : d;
+}
+/* As the store has it, which need not have been noticed yet. */
+bool cluster_given_up(const struct cl_disk *d);
+/* It was given up: new is the record of the one in its place. */
+void cluster_adopt(struct cl_disk *d, const struct rec_disk *new);
+/* An SSD that nobody has used: partitions, if it has any. */
+void cluster_blank_ssd(struct cl_ssd *s, struct sim_disk *sd);
 /* Adds the caches of the clients that are up to cluster.cache: once, at the end. */
 void cluster_count_caches(struct cluster *c);
 void cluster_add_cache(struct cache_info *to, const struct cache_info *i);
 /* Disks that are in no state to serve. */
 unsigned cluster_disks_missing(struct cluster *c);
+
+/* keeper.c: keeps the disks of a node open, serves them. */
+void keepers_start(struct life *l);
 
 /* Places replicas on the data disks of distinct nodes, turn by turn. For vol_create. */
 int cluster_place(void *arg, const struct vol_create *c, const struct uuid *volume, uint32_t first, uint32_t nseg,

@@ -46,6 +46,8 @@ static const struct mutation {
 	{ "rot-unproven", 0, REPL_MUTATE_ROT_UNPROVEN, 0 },
 	{ "numbers-older", 0, REPL_MUTATE_NUMBERS_OLDER, 0 },
 	{ "seq-forgotten", 0, REPL_MUTATE_SEQ_FORGOTTEN, 0 },
+	{ "log-renewed", 0, REPL_MUTATE_LOG_RENEWED, 0 },
+	{ "log-needed", VOL_MUTATE_GIVE_UP_NEEDED, 0, 0 },
 	{ "cache-keep-old", 0, 0, CACHE_MUTATE_KEEP_OLD },
 	{ "cache-trust", 0, 0, CACHE_MUTATE_TRUST },
 	{ "cache-no-check", 0, 0, CACHE_MUTATE_NO_CHECK },

@@ -21,6 +21,8 @@ static const char *const elsewhere[] = {
 	"replica lost writes",          /* a medium that lies about flushes */
 	"replica lost its log's end",   /* sim_log_end */
 	"pull waits for too long",      /* replica_pull */
+	"log is lost: short",           /* a file that was cut off by hand: replica_extlog */
+	"empty log is made anew",       /* of a disk that was closed clean: likewise */
 	"log is full",                  /* writers are held back before: replica_throttle */
 	"what passed the log was dropped", /* a writer drops when it has all answers, and the next one's opening ends them: replica_direct */
 	"write finds no space: pending",

@@ -170,8 +170,13 @@ static void become_sound(struct scene *s, struct env *e, void **handle)
 		s->c->disk[k].scrub_wanted = true;
 	while (!all_scrubbed(s->c) && env_now(e) < end)
 		fiber_sleep(e, 100 * NS_PER_MS);
-	if (!all_scrubbed(s->c))
-		cluster_fail(s->c, "two minutes were not enough to scrub the disks");
+	for (unsigned k = 0; k < s->c->ndisks && !s->c->failed; k++) {
+		struct cl_disk *d = &s->c->disk[k];
+
+		if (!d->dead && !d->scrubbed)
+			cluster_fail(s->c, "two minutes were not enough to scrub the disks: %s%s (%s)", d->rec.node, d->rec.path,
+				     d->serving ? "serving" : d->log_lost ? "its log is lost" : "not open");
+	}
 	for (unsigned k = 0; k < s->nvol && !s->c->failed; k++) {
 		vol_ask_scrubs(engine_vol(handle[k]));
 		do {
@@ -335,6 +340,8 @@ static void setup(struct scene *s, const struct scene_opts *o)
 	co.mutate_cache = o->mutate_cache;
 	co.cache_size = o->seed % 2 ? MiB + 256 * KiB : 0;
 	co.cache_block = 4096u << o->seed / 2 % 5;
+	co.ssds = o->seed / 6 % 2;
+	co.log_wait_ns = (o->seed / 12 % 4 ? 2 + o->seed / 12 % 4 * 2 : 600) * NS_PER_S;
 	if (o->verbose)
 		co.log = (struct log){ .level = LOG_DEBUG, .emit = say };
 	s->c = cluster_new(&co);
@@ -486,6 +493,7 @@ static void count(struct scene *s, struct scene_result *r)
 		r->faults[k] = s->trouble.count[k];
 	cluster_count_caches(s->c);
 	r->cache = s->c->cache;
+	r->logs = s->c->logs;
 }
 
 void scene_play(const struct scene_opts *o, struct scene_result *r)

@@ -36,6 +36,7 @@ struct scene_result {
 	struct history_counts history;
 	uint64_t faults[TR_KINDS];
 	struct cache_info cache;
+	struct cl_log_counts logs;
 };
 
 void scene_play(const struct scene_opts *o, struct scene_result *out);

@@ -66,6 +66,10 @@ static uint64_t play(struct params *p, uint64_t seed, struct totals *t)
 	s->history.checked += r.history.checked;
 	for (unsigned k = 0; k < TR_KINDS; k++)
 		s->faults[k] += r.faults[k];
+	s->logs.disks += r.logs.disks;
+	s->logs.back += r.logs.back;
+	s->logs.given_up += r.logs.given_up;
+	s->logs.refused += r.logs.refused;
 	cluster_add_cache(&s->cache, &r.cache);
 	return r.digest;
 }
@@ -101,6 +105,9 @@ static void print_totals(const struct totals *t, double secs)
 	       " errors, %" PRIu64 " rotten\n",
 	       s->cache.hits_ram, s->cache.hits_ssd, s->cache.misses, s->cache.admitted, s->cache.shared, s->cache.evicted,
 	       s->cache.proven, s->cache.outdated, s->cache.errors, s->cache.corrupt);
+	printf("write logs on SSDs: %" PRIu64 " disks; %" PRIu64 " logs came back, %" PRIu64 " disks were given up, %" PRIu64
+	       " for an old log\n",
+	       s->logs.disks, s->logs.back, s->logs.given_up, s->logs.refused);
 	for (unsigned k = 0; k < TR_KINDS; k++)
 		if (k != TR_AMBUSH)
 			printf("%s%s %" PRIu64, k ? ", " : "faults: ", trouble_name((enum trouble_kind)k), s->faults[k]);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* When and where faults strike: at random, and from ambush. See trouble.h. */
 #include "sim/reconf.h"
+#include "sim/ssd.h"
 
 #include <stdlib.h>
 
@@ -32,6 +33,12 @@ static const struct {
 	[TR_MOVE] = { "move", 4, 0 },
 	[TR_LOG_END] = { "log-end", 2, 0 },
 	[TR_CACHE] = { "cache", 4, 1 },
+	[TR_SSD] = { "ssd", 4, 4 },
+	[TR_SSD_AWAY] = { "ssd-away", 7, 7 },
+	[TR_SSD_BLANK] = { "ssd-blank", 3, 1 },
+	[TR_SSD_SWAP] = { "ssd-swap", 3, 1 },
+	[TR_SSD_LOST] = { "ssd-lost", 2, 0 },
+	[TR_SSD_OLD] = { "ssd-old", 3, 0 },
 };
 
 const char *trouble_name(enum trouble_kind k)
@@ -183,6 +190,11 @@ static void tick(void *arg)
 	else if (kind == TR_LOG_END && !t->burst) {
 		t->log_end_next = true;
 		death_first(t);
+	} else if (kind == TR_SSD_LOST || kind == TR_SSD_OLD) {
+		if (t->burst || (kind == TR_SSD_OLD && !ssd_old_ready(t)))
+			return;
+		t->ssd_next = kind;
+		death_first(t);
 	} else if (kind != TR_DISK_DEATH && kind != TR_LOG_END && kind != TR_KINDS)
 		fault_begin(t, kind, NULL);
 }
@@ -193,6 +205,8 @@ void trouble_init(struct trouble *t)
 		t->mask &= ~(1u << TR_ROT);
 	if (!t->log_ends)
 		t->mask &= ~(1u << TR_LOG_END);
+	if (!t->c->nssds)
+		t->mask &= ~((1u << TR_SSD_OLD) * 2 - (1u << TR_SSD));
 	list_init(&t->undos);
 	list_init(&t->strikes);
 	t->quiet = true; /* nothing yet */
@@ -215,6 +229,7 @@ void trouble_free(struct trouble *t)
 	while ((l = list_pop(&t->strikes)))
 		free(list_entry(l, struct strike, link));
 	faults_free(t);
+	sim_image_free(t->old_image);
 }
 
 void trouble_end(struct trouble *t)
@@ -227,6 +242,7 @@ void trouble_end(struct trouble *t)
 	simstore_loss(c->store, 0, 0);
 	death_removed(t);
 	reconf_end(t);
+	ssd_mend(t);
 	for (unsigned k = 0; k < c->ndisks; k++) {
 		c->disk[k].full = false;
 		sim_disk_set_capacity(c->disk[k].sd, c->o.disk_size);

@@ -36,6 +36,12 @@ enum trouble_kind {
 	TR_MOVE,     /* copies are to move */
 	TR_LOG_END,  /* power is lost, and the last that a disk had acknowledged looks like a torn write: in place of deaths */
 	TR_CACHE,    /* the SSD of a client's read cache fails for a while, or rots */
+	TR_SSD,       /* ssd.h, of those with write logs: errors, stalls... in its place, */
+	TR_SSD_AWAY,  /* out for a while, */
+	TR_SSD_BLANK, /* and a blank one there meanwhile, */
+	TR_SSD_SWAP,  /* or another node's, */
+	TR_SSD_LOST,  /* lost for good: in place of deaths, as is the next, */
+	TR_SSD_OLD,   /* back with what it held before */
 	TR_KINDS,
 };
 
@@ -61,6 +67,10 @@ struct trouble {
 	bool lies;          /* media return what was not written: a block may be lost, but is never wrong */
 	bool log_ends;      /* the ends of one node's logs may rot, when all else is well: the other replicas have it all */
 	bool log_end_next;  /* instead of a death */
+	enum trouble_kind ssd_next; /* likewise: TR_SSD_LOST, TR_SSD_OLD; 0: none */
+	struct cl_ssd *old_ssd;     /* of which there is a copy, */
+	struct sim_image *old_image;
+	unsigned old_made;          /* from when these logs had been made on it */
 	uint64_t hold_until; /* after that: until all is noticed */
 	bool over, quiet;   /* quiet: a death waits for calm */
 	bool healing;       /* as many disks died as the promise allows: no more until all is whole */
@@ -86,6 +96,14 @@ void trouble_end(struct trouble *t);
 void trouble_free(struct trouble *t);
 
 /* faults.c */
+struct undo {
+	struct list link; /* trouble.undos */
+	struct trouble *t;
+	enum trouble_kind kind;
+	struct cl_node *a, *b;
+	struct cl_disk *disk;
+};
+void trouble_undo_at(struct trouble *t, uint64_t when, struct undo what); /* its end */
 void fault_begin(struct trouble *t, enum trouble_kind kind, struct cl_node *at); /* NULL: anywhere */
 void fault_disk_dies(struct cl_disk *d);
 void faults_free(struct trouble *t);

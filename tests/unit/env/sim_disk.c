@@ -434,6 +434,133 @@ START_TEST(stall)
 }
 END_TEST
 
+/* ---- pulled out ---- */
+
+static struct env_file *held_open; /* by a node that goes on while its disk comes and goes */
+
+static void open_two(struct env *e)
+{
+	struct env_file *f = must_open(e, "/d1/f", ENV_O_CREATE | ENV_O_DIRECT);
+
+	fill('A', 1);
+	ck_assert_int_eq(fiber_write(e, f, page, HCI_BLOCK, 0, ENV_IO_DSYNC), HCI_BLOCK);
+	ck_assert_int_eq(env_sync_dir(e, "/d1"), 0);
+	fill('B', 1);
+	ck_assert_int_eq(fiber_write(e, f, page, HCI_BLOCK, 4 * HCI_BLOCK, 0), HCI_BLOCK); /* not synced */
+	held_open = f;
+}
+
+static void is_gone(struct env *e)
+{
+	struct env_file *f;
+	char **list;
+
+	ck_assert_int_eq(fiber_read(e, held_open, page, HCI_BLOCK, 0), -EIO);
+	ck_assert_int_eq(fiber_write(e, held_open, page, HCI_BLOCK, 0, 0), -EIO);
+	ck_assert_int_eq(env_open(e, "/d1/f", 0, &f), -ENOENT);
+	ck_assert_int_eq(env_listdir(e, "/d1", &list), -ENOENT);
+}
+
+static int unsynced_kept;
+
+static void is_back(struct env *e)
+{
+	struct env_file *f = must_open(e, "/d1/f", ENV_O_DIRECT);
+
+	ck_assert_int_eq(fiber_read(e, held_open, page, HCI_BLOCK, 0), -EIO); /* was open on it when it went */
+	env_close(e, held_open);
+	ck_assert_int_eq(fiber_read(e, f, page, HCI_BLOCK, 0), HCI_BLOCK);
+	ck_assert_int_eq(page[0], 'A');
+	ck_assert_int_ge(fiber_read(e, f, page, HCI_BLOCK, 4 * HCI_BLOCK), 0);
+	unsynced_kept += page[0] == 'B' && page[HCI_BLOCK - 1] == 'B';
+	env_close(e, f);
+}
+
+START_TEST(what_is_pulled_out_comes_back_as_after_a_power_loss)
+{
+	unsynced_kept = 0;
+	for (uint64_t seed = 0; seed < 40; seed++) {
+		world(seed);
+		sim_run_on(sim, node, open_two);
+		sim_disk_pull(disk);
+		sim_run_on(sim, node, is_gone);
+		sim_disk_fault(disk, SIM_DISK_OK);
+		sim_run_on(sim, node, is_back);
+		end();
+	}
+	ck_assert_int_gt(unsynced_kept, 4);
+	ck_assert_int_lt(unsynced_kept, 36);
+}
+END_TEST
+
+static void expect_char(struct env *e, const char *path, uint64_t off, int c)
+{
+	struct env_file *f = must_open(e, path, ENV_O_DIRECT);
+
+	ck_assert_int_eq(fiber_read(e, f, page, HCI_BLOCK, off), HCI_BLOCK);
+	ck_assert_int_eq(page[0], c);
+	env_close(e, f);
+}
+
+static void here_is_the_partition(struct env *e)
+{
+	struct env_file *f;
+	char **list;
+
+	expect_char(e, "/d1/p0", 7 * HCI_BLOCK, 0);
+	expect_char(e, "/d2/f", 0, 'A');
+	ck_assert_int_eq(env_open(e, "/d1/f", 0, &f), -ENOENT);
+	ck_assert_int_eq(env_listdir(e, "/d1/p0", &list), -ENOTDIR);
+}
+
+static void write_more(struct env *e)
+{
+	struct env_file *f = must_open(e, "/d2/f", ENV_O_DIRECT), *g = must_open(e, "/d2/g", ENV_O_CREATE | ENV_O_DIRECT);
+
+	fill('C', 1);
+	ck_assert_int_eq(fiber_write(e, f, page, HCI_BLOCK, 0, ENV_IO_DSYNC), HCI_BLOCK);
+	env_close(e, f);
+	env_close(e, g);
+}
+
+static void as_before(struct env *e)
+{
+	struct env_file *f;
+
+	expect_char(e, "/d2/f", 0, 'A');
+	ck_assert_int_eq(env_open(e, "/d2/g", 0, &f), -ENOENT);
+}
+
+START_TEST(disks_change_places_and_go_back_in_time)
+{
+	struct sim_disk *other;
+	struct sim_image *old;
+	uint64_t used;
+
+	world(1);
+	other = sim_disk_new(node, "/d2", 64 * MiB);
+	sim_disk_partition(other, "/p0", 8 * HCI_BLOCK);
+	sim_run_on(sim, node, open_two);
+	sim_disk_pull(disk);
+	sim_disk_pull(other);
+	used = sim_disk_used(disk);
+	sim_disk_swap(disk, other);
+	ck_assert_uint_eq(sim_disk_used(disk), 8 * HCI_BLOCK);
+	ck_assert_uint_eq(sim_disk_used(other), used);
+	sim_disk_fault(disk, SIM_DISK_OK);
+	sim_disk_fault(other, SIM_DISK_OK);
+	sim_run_on(sim, node, here_is_the_partition);
+	old = sim_disk_image(other);
+	sim_run_on(sim, node, write_more);
+	sim_disk_pull(other);
+	sim_disk_restore(other, old);
+	sim_disk_fault(other, SIM_DISK_OK);
+	sim_run_on(sim, node, as_before);
+	sim_image_free(old);
+	end();
+}
+END_TEST
+
 static void write_page(struct env *e)
 {
 	struct env_file *f = must_open(e, "/d1/seg.7", ENV_O_CREATE | ENV_O_DIRECT);
@@ -475,6 +602,8 @@ static Suite *suite(void)
 	tcase_add_loop_test(t, files, 0, 8);
 	tcase_add_loop_test(t, names, 0, 8);
 	tcase_add_test(t, power_loss_of_blocks);
+	tcase_add_test(t, what_is_pulled_out_comes_back_as_after_a_power_loss);
+	tcase_add_test(t, disks_change_places_and_go_back_in_time);
 	tcase_add_test(t, kill_loses_nothing_written);
 	tcase_add_test(t, power_loss_of_names);
 	tcase_add_test(t, whole_file_is_atomic);
