@@ -189,9 +189,10 @@ int logfile_make(struct env *e, const char *disk, const struct repl_disk_opts *o
 	}
 	rc = device ? check_unused(e, f, path, o, err) : 0;
 	if (!rc) {
-		rc = fill(e, f, size, device, &o->uuid, epoch, lsn);
-		if (!rc && !device)
-			rc = env_sync_dir(e, where);
+		/* The name first: if the device went away and another is in its place now, what is open on it tells by the end. */
+		rc = device ? 0 : env_sync_dir(e, where);
+		if (!rc)
+			rc = fill(e, f, size, device, &o->uuid, epoch, lsn);
 		rc = rc ? fail(err, where, rc, "cannot write it") : 0;
 	}
 	env_close(e, f);

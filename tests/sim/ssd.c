@@ -81,10 +81,19 @@ static bool goes_away(struct trouble *t, struct cl_ssd *s)
 	return true;
 }
 
+/* Nobody is just making a log there. */
+static bool all_made(const struct cl_ssd *s)
+{
+	for (unsigned k = 0; k < s->n; k++)
+		if (!s->node->disks[k]->formatted && !s->node->disks[k]->dead)
+			return false;
+	return true;
+}
+
 /* With one log on it: if that disk is given up meanwhile the blank one stays, and nobody misses what the other had. */
 static bool blank(struct trouble *t, struct cl_ssd *s)
 {
-	if (s->n != 1)
+	if (s->n != 1 || !all_made(s))
 		return false;
 	pull(s);
 	cluster_blank_ssd(s, s->shelf);
@@ -123,7 +132,7 @@ static bool swap(struct trouble *t, struct cl_ssd *a)
 {
 	struct cl_ssd *b = &t->c->ssd[tr_pick(t, t->c->nssds)];
 
-	if (b == a || busy(b))
+	if (b == a || busy(b) || !all_made(a) || !all_made(b))
 		return false;
 	exchange(a, b);
 	a->swapped = b;

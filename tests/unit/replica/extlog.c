@@ -7,7 +7,7 @@
 
 struct t {
 	struct simw w;
-	struct sim_disk *ssd;
+	struct sim_disk *ssd, *other;
 	unsigned failures;
 	struct hci_error err;
 };
@@ -300,6 +300,54 @@ START_TEST(format_survives_power_loss)
 }
 END_TEST
 
+static void exchange(void *arg)
+{
+	struct t *t = arg;
+
+	sim_disk_pull(t->ssd);
+	sim_disk_pull(t->other);
+	sim_disk_swap(t->ssd, t->other);
+	sim_disk_fault(t->ssd, SIM_DISK_OK);
+	sim_disk_fault(t->other, SIM_DISK_OK);
+}
+
+/* Another one comes into the SSD's place, and stays or goes: a format that says it is done has made its log on one of them. */
+static void format_meanwhile(struct env *e, void *arg)
+{
+	struct t *t = arg;
+	struct repl_disk_opts o = opts(t);
+	struct repl_disk *d;
+	struct hci_error err;
+	char **names;
+	int rc;
+
+	sim_at(t->w.sim, sim_now(t->w.sim) + sim_rand_below(t->w.sim, 15 * NS_PER_MS), exchange, t);
+	rc = repl_disk_format(e, "/d1", &o, &err);
+	fiber_sleep(e, 20 * NS_PER_MS);
+	ck_assert_int_eq(env_listdir(e, "/ssd", &names), 0);
+	if (!names[0])
+		exchange(t);
+	for (unsigned i = 0; names[i]; i++)
+		mem_free(names[i]);
+	mem_free(names);
+	if (rc)
+		return;
+	d = must_open(e, "/d1", &o);
+	repl_disk_close(d, false);
+}
+
+START_TEST(format_notices_that_the_ssd_was_another)
+{
+	struct t t = { 0 };
+
+	simw_begin(&t.w, (uint64_t)_i + 1, 64 * MiB);
+	t.ssd = sim_disk_new(t.w.node, "/ssd", 32 * MiB);
+	t.other = sim_disk_new(t.w.node, "/other", 32 * MiB);
+	ck_assert(simw_run(&t.w, format_meanwhile, &t));
+	simw_end(&t.w);
+}
+END_TEST
+
 /* Wiping and making anew is cut off, too. */
 static void replace(struct env *e, void *arg)
 {
@@ -365,6 +413,7 @@ static Suite *suite(void)
 	tcase_add_test(t, a_foreign_log_is_left_alone);
 	tcase_add_test(t, a_log_that_fails_fails_the_disk);
 	tcase_add_loop_test(t, format_survives_power_loss, 0, 40);
+	tcase_add_loop_test(t, format_notices_that_the_ssd_was_another, 0, 200);
 	tcase_add_loop_test(t, replacing_survives_power_loss, 0, 40);
 	suite_add_tcase(s, t);
 	return s;
