@@ -314,6 +314,9 @@ void sim_free(struct sim *s)
 
 	if (!s)
 		return;
+	/* All of them end before the first is freed: the end of a connection looks at both its nodes. */
+	for (unsigned i = 0; i < s->nnodes; i++)
+		sim_node_crash(s->nodes[i]);
 	for (unsigned i = 0; i < s->nnodes; i++)
 		sim_node_free(s->nodes[i]);
 	list_for_each_safe(at, tmp, &s->ats, link) {
