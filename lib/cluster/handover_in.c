@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The destination's end of a live migration: exports that hold the guest's I/O; the volumes attached as
- * soon as the guest asks for them; the VM taken over when the source says FINISH, or when the source has
- * lost its right to it and the domain is here.
+ * soon as the guest asks for them; what the source asks for. When the VM is taken over: handover_take.c.
  */
 #include "base/names.h"
 #include "cluster/node_vm_impl.h"
@@ -95,106 +94,6 @@ void handover_in_drop(struct nvm *m)
 		log_warn(env_log(m->n->e), "VM %s: %s", m->name, err.message);
 	nvm_unexport(m);
 	handover_in_free(m);
-}
-
-/* from: who may have vmrun now; NULL: nobody. */
-static int take_over(struct nvm *m, const char *from, uint64_t *pause_ms, struct hci_error *err)
-{
-	struct compute_state st;
-	int rc = vm_compute_find(m->n, m->name, &st, err);
-
-	*pause_ms = 0;
-	if (rc)
-		return rc;
-	if (st.migrating)
-		return err_set(err, HCI_E_AGAIN, "VM %s: it is still arriving", m->name);
-	rc = nvm_read(m, err);
-	/* Without m->in it came while another life of this service waited for it. */
-	if (!rc && !m->ndisks)
-		rc = nvm_export(m, NULL, err);
-	if (!rc)
-		rc = nvm_attach(m, REC_ATT_MIGRATE, err);
-	if (!rc && !(m->n->o.mutate & HO_MUTATE_NO_KEY))
-		rc = nvm_take_over_run(m, from, err);
-	if (!rc)
-		rc = nvm_resume_io(m, err);
-	if (rc)
-		return rc;
-	/* Suspended at the source while it moved. */
-	if (st.state == HCI_VM_PAUSED && vm_compute_resume(m->n, m->name, err))
-		log_warn(env_log(m->n->e), "VM %s: %s", m->name, err->message);
-	if (m->in && m->in->asked_at)
-		*pause_ms = m->in->pause_ms = (env_now(m->n->e) - m->in->asked_at) / NS_PER_MS;
-	m->running = true;
-	if (m->in && st.postcopy)
-		m->in->taken = true;
-	else
-		handover_in_free(m);
-	log_info(env_log(m->n->e), "VM %s: runs here now", m->name);
-	return 0;
-}
-
-static bool job_is_over(struct nvm *m)
-{
-	struct rec_job *r = MEM_NEW(struct rec_job);
-	char key[REC_KEY];
-	bool over = false;
-	int rc;
-
-	if (!r)
-		return false;
-	key_job(key, m->in->job);
-	rc = rec_job_get(core_store(m->n->core), key, r, NULL, NULL);
-	if (!rc)
-		over = r->state != REC_JOB_PENDING && r->state != REC_JOB_RUNNING;
-	mem_free(r);
-	return over || rc == HCI_E_NOTFOUND;
-}
-
-/* Post-copy: until all its memory is here, or never will be. */
-static void look_taken(struct nvm *m)
-{
-	struct compute_state st;
-	struct hci_error err;
-	int rc = vm_compute_find(m->n, m->name, &st, &err);
-
-	if (rc == HCI_E_NOTFOUND || (!rc && !st.postcopy))
-		handover_in_free(m);
-	else if (!rc && st.broken)
-		nvm_anew(m);
-}
-
-void handover_in_look(struct nvm *m)
-{
-	char runner[HCI_NAME_MAX];
-	struct hci_error err;
-	uint64_t pause;
-	int rc;
-
-	if (!m->in)
-		return;
-	if (m->in->taken) {
-		look_taken(m);
-		return;
-	}
-	rc = nvm_runner(m, runner, &err);
-	if (!rc && !strcmp(runner, m->in->source)) {
-		if (job_is_over(m))
-			handover_in_drop(m);
-		return;
-	}
-	/* Ours is what an earlier attempt took without hearing that it had. */
-	if (!rc && strcmp(runner, m->n->name)) {
-		handover_in_drop(m);
-		return;
-	}
-	if (rc && rc != HCI_E_NOTFOUND)
-		return;
-	rc = take_over(m, NULL, &pause, &err);
-	if (rc == HCI_E_NOTFOUND)
-		handover_in_drop(m);
-	else if (rc && rc != HCI_E_AGAIN)
-		log_warn(env_log(m->n->e), "VM %s: its source is gone: %s", m->name, err.message);
 }
 
 /* ---- what the source asks for ---- */
@@ -313,7 +212,7 @@ static int do_finish(struct request *q, struct nvm *m, struct buf *reply, struct
 		if (!rc && strcmp(runner, q->peer) && strcmp(runner, q->n->name))
 			rc = err_set(err, HCI_E_STATE, "VM %s: it runs on node %s", m->name, runner);
 		if (!rc || rc == HCI_E_NOTFOUND)
-			rc = take_over(m, q->peer, &pause, err);
+			rc = handover_take_over(m, q->peer, &pause, err);
 		if (rc == HCI_E_NOTFOUND)
 			handover_in_drop(m);
 	}
@@ -322,7 +221,7 @@ static int do_finish(struct request *q, struct nvm *m, struct buf *reply, struct
 	(void)vm_compute_migrated(q->n, m->name, &c, NULL);
 	if (m->in && m->in->taken) {
 		pause = m->in->pause_ms;
-		look_taken(m);
+		handover_in_look(m);
 	}
 	pk_map(reply, 4);
 	pk_kv_u64(reply, "total_ms", c.total_ms);

@@ -298,7 +298,7 @@ static bool is_left_paused(struct nvm *m, const struct compute_state *st)
 }
 
 /* With a domain here: what is to be done, if anything. */
-static void (*for_domain(struct nvm *m, const struct compute_state *st))(void *arg)
+static void (*for_domain(struct nvm *m, const struct rec_vm *r, const struct compute_state *st))(void *arg)
 {
 	struct node *n = m->n;
 	char runner[HCI_NAME_MAX];
@@ -315,7 +315,15 @@ static void (*for_domain(struct nvm *m, const struct compute_state *st))(void *a
 		return NULL;
 	}
 	rc = nvm_runner(m, runner, NULL);
-	if (rc == HCI_E_NOTFOUND || (!rc && !strcmp(runner, n->name)))
+	/*
+	 * Nobody's, and the record names another node: it came, and is not ours unless that node says so. It may have run on there, and
+	 * what is here be its memory of then.
+	 */
+	if (rc == HCI_E_NOTFOUND) {
+		snprintf(runner, sizeof(runner), "%s", r->node);
+		rc = 0;
+	}
+	if (!rc && !strcmp(runner, n->name))
 		return act_up;
 	if (rc)
 		return NULL;
@@ -347,7 +355,7 @@ static void look_at(struct node *n, const struct rec_vm *r, const struct compute
 	if (m->in)
 		act = act_look;
 	else if (st)
-		act = for_domain(m, st);
+		act = for_domain(m, r, st);
 	else if (m->owned && m->running)
 		act = act_ended;
 	/* Not anew what a migration has taken elsewhere: its job, found running, is looked into first. */

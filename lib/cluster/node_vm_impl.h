@@ -160,6 +160,11 @@ uint32_t vm_migrations(void *arg);
 /* What the job's arguments ask for; text in it is the job's. to: NULL when it does not say. */
 void vm_migrate_opts(const struct core_job *j, struct handover_opts *o);
 
+/* ---- handover_take.c ---- */
+
+/* The guest that came is ours, and its I/O goes on. from: who may have vmrun now; NULL: nobody. HCI_E_AGAIN: it still arrives. */
+int handover_take_over(struct nvm *m, const char *from, uint64_t *pause_ms, struct hci_error *err);
+
 /* ---- handover_check.c; all from a fiber ---- */
 
 /* The whole list, at the source. job: this is its job, with the VM's lock held, which will see to the domain's state itself; unless

@@ -248,7 +248,9 @@ struct mig *libvirt_migrate(struct host *h, const char *peer, const char *path, 
 static void recover(struct host *h)
 {
 	struct qemu *q = h->q;
+	int phase = h->phase;
 
+	h->phase = MIG_NONE;
 	if (!q || q->quitting)
 		return;
 	if (q->arriving) {
@@ -257,9 +259,8 @@ static void recover(struct host *h)
 	}
 	q->out.abort |= q->out.active;
 	/* Sent, and the destination may have been told: libvirt leaves it as it is. */
-	if (h->phase == MIG_PERFORM || h->phase == MIG_CONFIRM || (h->phase == MIG_FINISH && sim_rand_below(h->v->sim, 2)))
+	if (phase == MIG_PERFORM || phase == MIG_CONFIRM || (phase == MIG_FINISH && sim_rand_below(h->v->sim, 2)))
 		run_again(h);
-	h->phase = MIG_NONE;
 }
 
 static void libvirtd_fiber(void *arg)

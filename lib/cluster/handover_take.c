@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A guest that has come is taken over: when the source says FINISH, or when the source has lost its right to it, the domain is here,
+ * and it is certain that the source's has not run on. Or it is given up. All with the VM's lock held.
+ */
+#include "cluster/node_vm_impl.h"
+
+int handover_take_over(struct nvm *m, const char *from, uint64_t *pause_ms, struct hci_error *err)
+{
+	struct compute_state st;
+	int rc = vm_compute_find(m->n, m->name, &st, err);
+
+	*pause_ms = 0;
+	if (rc)
+		return rc;
+	if (st.migrating)
+		return err_set(err, HCI_E_AGAIN, "VM %s: it is still arriving", m->name);
+	rc = nvm_read(m, err);
+	/* Without m->in it came while another life of this service waited for it. */
+	if (!rc && !m->ndisks)
+		rc = nvm_export(m, NULL, err);
+	if (!rc)
+		rc = nvm_attach(m, REC_ATT_MIGRATE, err);
+	if (!rc && !(m->n->o.mutate & HO_MUTATE_NO_KEY))
+		rc = nvm_take_over_run(m, from, err);
+	if (!rc)
+		rc = nvm_resume_io(m, err);
+	if (rc)
+		return rc;
+	/* Suspended at the source while it moved. */
+	if (st.state == HCI_VM_PAUSED && vm_compute_resume(m->n, m->name, err))
+		log_warn(env_log(m->n->e), "VM %s: %s", m->name, err->message);
+	if (m->in && m->in->asked_at)
+		*pause_ms = m->in->pause_ms = (env_now(m->n->e) - m->in->asked_at) / NS_PER_MS;
+	m->running = true;
+	if (m->in && st.postcopy)
+		m->in->taken = true;
+	else
+		handover_in_free(m);
+	log_info(env_log(m->n->e), "VM %s: runs here now", m->name);
+	return 0;
+}
+
+static bool job_is_over(struct nvm *m)
+{
+	struct rec_job *r = MEM_NEW(struct rec_job);
+	char key[REC_KEY];
+	bool over = false;
+	int rc;
+
+	if (!r)
+		return false;
+	key_job(key, m->in->job);
+	rc = rec_job_get(core_store(m->n->core), key, r, NULL, NULL);
+	if (!rc)
+		over = r->state != REC_JOB_PENDING && r->state != REC_JOB_RUNNING;
+	mem_free(r);
+	return over || rc == HCI_E_NOTFOUND;
+}
+
+/* Post-copy: until all its memory is here, or never will be. */
+static void look_taken(struct nvm *m)
+{
+	struct compute_state st;
+	struct hci_error err;
+	int rc = vm_compute_find(m->n, m->name, &st, &err);
+
+	if (rc == HCI_E_NOTFOUND || (!rc && !st.postcopy))
+		handover_in_free(m);
+	else if (!rc && st.broken)
+		nvm_anew(m);
+}
+
+/*
+ * Nobody has attached the volumes since the source let go of them for us. Else its guest has run on, and written, after the migration had
+ * failed there: then what is here is its memory of before, and worth nothing. A source that died before it let go may have been there, too.
+ */
+static bool unbroken(struct nvm *m)
+{
+	struct rec_volsync *s = MEM_NEW(struct rec_volsync);
+	bool ok = s;
+
+	for (uint32_t i = 0; i < m->ndisks && ok; i++) {
+		struct nvm_disk *d = &m->disks[i];
+		char key[REC_KEY];
+
+		key_volsync(key, &d->volume);
+		ok = d->v && !d->fenced && !rec_volsync_get(core_store(m->n->core), key, s, NULL, NULL) && d->v &&
+		     s->generation == vol_generation(d->v);
+	}
+	mem_free(s);
+	return ok;
+}
+
+/*
+ * Nobody has the right to run it: its source is gone, or hangs, or has given it to us and could not say so, which the record tells. What
+ * cannot be told now its source will tell: it asks again, or its next life does.
+ */
+static void inherit(struct nvm *m)
+{
+	struct hci_error err;
+	uint64_t pause;
+	bool given;
+	int rc = nvm_read(m, &err);
+
+	if (rc)
+		return;
+	given = !strcmp(m->rec.node, m->n->name);
+	if (!given && job_is_over(m)) {
+		handover_in_drop(m);
+		return;
+	}
+	if (!given && !unbroken(m))
+		return;
+	/* The right comes first: from then on nobody else attaches. */
+	rc = nvm_take_run(m, NULL, &err);
+	if (!rc && !given && !unbroken(m)) {
+		nvm_drop_run(m);
+		return;
+	}
+	if (!rc)
+		rc = handover_take_over(m, NULL, &pause, &err);
+	if (rc == HCI_E_NOTFOUND) {
+		handover_in_drop(m);
+		nvm_drop_run(m);
+	} else if (rc && rc != HCI_E_AGAIN) {
+		log_warn(env_log(m->n->e), "VM %s: its source is gone: %s", m->name, err.message);
+	}
+}
+
+void handover_in_look(struct nvm *m)
+{
+	char runner[HCI_NAME_MAX];
+	struct hci_error err;
+	uint64_t pause;
+	int rc;
+
+	if (!m->in)
+		return;
+	if (m->in->taken) {
+		look_taken(m);
+		return;
+	}
+	rc = nvm_runner(m, runner, &err);
+	if (!rc && !strcmp(runner, m->in->source)) {
+		if (job_is_over(m))
+			handover_in_drop(m);
+		return;
+	}
+	/* Ours is what an earlier attempt took without hearing that it had. */
+	if (!rc && strcmp(runner, m->n->name)) {
+		handover_in_drop(m);
+		return;
+	}
+	if (rc && rc != HCI_E_NOTFOUND)
+		return;
+	if (rc)
+		inherit(m);
+	else if (handover_take_over(m, NULL, &pause, &err) == HCI_E_NOTFOUND)
+		handover_in_drop(m);
+}
