@@ -39,6 +39,8 @@ static int put_state(struct node *n, const struct uuid *u, enum rec_disk_state s
 		rc = rec_disk_get(core_store(n->core), key, r, &rev, &err);
 		if (rc || r->state == REC_DISK_REMOVED)
 			break;
+		if (r->state == REC_DISK_EVACUATING && state == REC_DISK_ONLINE)
+			state = REC_DISK_EVACUATING;
 		if (r->state == state && r->why == why && !strcmp(r->reason, reason))
 			break;
 		if (r->state != state)
@@ -187,7 +189,7 @@ static void not_open(struct node_disk *d, int rc, enum rec_disk_state then, stru
 		(void)put_state(n, &d->uuid, then, rc, err->message, 0);
 }
 
-static void is_open(struct node_disk *d, enum rec_disk_state state)
+static void is_open(struct node_disk *d)
 {
 	struct node *n = d->node;
 	struct repl_disk_info info;
@@ -201,7 +203,7 @@ static void is_open(struct node_disk *d, enum rec_disk_state state)
 	/* First how full it is: who sees it online may place on it at once. */
 	put_stat(d);
 	say_shared(d, shared);
-	(void)put_state(n, &d->uuid, state, 0, state == REC_DISK_EVACUATING ? "" : shared, info.capacity);
+	(void)put_state(n, &d->uuid, REC_DISK_ONLINE, 0, shared, info.capacity);
 }
 
 static void open_disk(struct node_disk *d)
@@ -220,7 +222,7 @@ static void open_disk(struct node_disk *d)
 	if (rc)
 		not_open(d, rc, then, &err);
 	else
-		is_open(d, then);
+		is_open(d);
 }
 
 /* ---- what each disk is asked for now and then ---- */

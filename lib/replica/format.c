@@ -218,7 +218,7 @@ static int wipe(struct env *e, const char *path, const struct repl_disk_opts *o,
 	if (!rc || rc == -ENOENT)
 		rc = wipe_vols(e, path);
 	if (!rc)
-		logfile_forget(e, path, o);
+		logfile_forget(e, path, o, &o->replaces);
 	return rc ? fail(err, path, rc, "cannot wipe the disk that was there") : 0;
 }
 
@@ -250,6 +250,8 @@ int repl_disk_format(struct env *e, const char *path, const struct repl_disk_opt
 		rc = check_no_disk(e, path, err);
 	if (!rc)
 		rc = check_empty(e, path, err);
+	if (!rc) /* what a format that was cut off left takes the room of what this one makes */
+		logfile_forget(e, path, o, &o->uuid);
 	if (!rc)
 		rc = logfile_size(e, path, o, &size, err);
 	if (rc)

@@ -204,16 +204,16 @@ int logfile_make(struct env *e, const char *disk, const struct repl_disk_opts *o
  * A disk that was given up for its log may have it back by now, too late: nobody will ever want it, and it takes the room of the
  * new one. If it cannot be removed the new one says what it has no room for.
  */
-void logfile_forget(struct env *e, const char *disk, const struct repl_disk_opts *o)
+void logfile_forget(struct env *e, const char *disk, const struct repl_disk_opts *o, const struct uuid *of)
 {
 	char *path = NULL;
 	bool device;
 
 	if (!o->log_path)
 		return;
-	if (!find(e, disk, o->log_path, &o->replaces, &path, &device) && !device && !env_unlink(e, path) &&
+	if (!find(e, disk, o->log_path, of, &path, &device) && !device && !env_unlink(e, path) &&
 	    !env_sync_dir(e, o->log_path)) /* now there is room */
-		log_info(env_log(e), "disk %s: the write log %s of the disk that was here is removed", disk, path);
+		log_info(env_log(e), "disk %s: the write log %s, which is of no use, is removed", disk, path);
 	mem_free(path);
 }
 

@@ -40,8 +40,8 @@ int logfile_size(struct env *e, const char *disk, const struct repl_disk_opts *o
 /* Makes it, empty: the first batch will be number lsn. */
 int logfile_make(struct env *e, const char *disk, const struct repl_disk_opts *o, uint64_t size, uint64_t epoch,
 		 uint64_t lsn, struct hci_error *err);
-/* Removes the log of the disk that o replaces, if there is one. */
-void logfile_forget(struct env *e, const char *disk, const struct repl_disk_opts *o);
+/* Removes the log of that disk, if there is one where o has its logs. */
+void logfile_forget(struct env *e, const char *disk, const struct repl_disk_opts *o, const struct uuid *of);
 /* Opens the log that belongs to d->super, as replica.h says of repl_disk_open(). */
 int logfile_open(struct repl_disk *d, const struct repl_disk_opts *o, struct hci_error *err);
 

@@ -249,7 +249,7 @@ int disk_keep_open(struct disk_keep *k, const struct disk_keep_how *h, struct re
 		if (k->log_away)
 			ENV_MARK_STATE(h->env, "log is back:in time,late", o.log_renew, 2);
 		k->log_away = false;
-		*then = h->rec->state == REC_DISK_EVACUATING ? REC_DISK_EVACUATING : REC_DISK_ONLINE;
+		*then = REC_DISK_ONLINE;
 		return 0;
 	}
 	*out = NULL;

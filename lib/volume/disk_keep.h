@@ -38,7 +38,8 @@ struct disk_keep_how {
 /* Will opening it format it, if it is not yet? */
 bool disk_keep_fresh(const struct rec_disk *r);
 /*
- * From a fiber: formats if need be, opens. *then: the state that the record should have now. REC_DISK_REMOVED: the disk was given up,
+ * From a fiber: formats if need be, opens. *then: the state that the record should have now; one that is being evacuated when it is
+ * online stays so, and whether it still is the record says, not h->rec: that may have been called off meanwhile. REC_DISK_REMOVED: the disk was given up,
  * its record says so already, and there is one of its successor. An error, too, so that nobody takes it for open.
  */
 int disk_keep_open(struct disk_keep *k, const struct disk_keep_how *h, struct repl_disk **out, enum rec_disk_state *then,
