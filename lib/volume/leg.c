@@ -294,6 +294,7 @@ static void leg_try(struct leg *l)
 	l->suspect = false;
 	l->stable_told = 0;
 	l->down_since = 0;
+	l->homeless = false;
 	l->last_status = 0;
 	l->rotten_at = 0;
 	l->rotten_heard = false;

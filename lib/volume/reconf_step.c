@@ -79,6 +79,18 @@ static bool replaced(struct vol *v, uint32_t segment, unsigned k)
 }
 
 /*
+ * While a copy is being replaced, no other goes for it; but for one whose disk is down and that nobody can take over. The one that is
+ * replaced would wait for it to be filled, and may itself hold the only place that it could have, or what takes its place may.
+ */
+static bool may_go(struct vol *v, uint32_t segment, unsigned k, unsigned in, bool some_replaced)
+{
+	const struct seg *s = &v->segs[segment];
+
+	return !some_replaced || replaced(v, segment, k) ||
+	       (seg_leg(v, s, k)->homeless && (s->joining[k] || in >= v->rec.replicas));
+}
+
+/*
  * Which copy of too many can go now; -1: none yet. One that holds something goes only when as many good ones are left as
  * the volume is to have, and those that are left stay on distinct nodes.
  */
@@ -89,16 +101,15 @@ static int victim(struct vol *v, uint32_t segment, unsigned in)
 	uint32_t best_load = 0;
 	bool apart = false, some_replaced = false;
 
-	/* While a copy is being replaced, no other goes for it. */
 	for (unsigned k = 0; k < s->n; k++)
 		some_replaced |= s->leg[k] != LEG_NONE && replaced(v, segment, k);
 	for (unsigned k = 0; k < s->n; k++)
-		apart |= s->leg[k] != LEG_NONE && (!some_replaced || replaced(v, segment, k)) && !clash_without(v, s, k);
+		apart |= s->leg[k] != LEG_NONE && may_go(v, segment, k, in, some_replaced) && !clash_without(v, s, k);
 	for (unsigned k = 0; k < s->n; k++) {
 		struct leg *l = seg_leg(v, s, k);
 		int score;
 
-		if (s->leg[k] == LEG_NONE || (some_replaced && !replaced(v, segment, k)) || (apart && clash_without(v, s, k)) ||
+		if (s->leg[k] == LEG_NONE || !may_go(v, segment, k, in, some_replaced) || (apart && clash_without(v, s, k)) ||
 		    (!s->joining[k] && in - good(v, s, k) < v->rec.replicas && !vol_mutated(v->x, VOL_MUTATE_REMOVE_EARLY)))
 			continue;
 		score = 4 * is_leaving(v, segment, k) + 2 * s->joining[k] + !good(v, s, k);

@@ -356,6 +356,7 @@ static void replace_leg(struct leg *l)
 	if (total)
 		log_warn(env_log(v->e), "volume %s: %u segments of the disk on node %s are rebuilt elsewhere",
 			 v->rec.name, total, l->node);
+	l->homeless = !total && left;
 	if (!left && !over(v)) {
 		l->used = false;
 	} else if (!total && left) {

@@ -124,6 +124,7 @@ struct leg {
 	bool lost_writes;       /* came back without what it had acknowledged */
 	uint64_t tries, ups;    /* attempts to open it, and those that went well */
 	uint64_t heal_at, replace_at; /* not before: after a failure */
+	bool homeless;          /* others were to take over from it, and there was none that could; until it is up */
 	uint32_t segments;      /* copies on it, when reconf.c counted last */
 	bool evacuating;        /* likewise */
 	uint64_t rotten_at;     /* when to ask next what its scrub has found */

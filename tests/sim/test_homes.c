@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Disks that take over from others: what the store says of them, and what the writer believes that it says. */
+/* Disks that take over from others: what the store says of them, and what the writer believes that it says; and when there is none. */
 #include "sim/heal.h"
 #include "unit/harness.h"
 
@@ -101,6 +101,88 @@ START_TEST(a_disk_that_takes_over_again_is_in_the_set_of_the_store_too)
 }
 END_TEST
 
+/* ---- a copy that moved, and another that is lost meanwhile ---- */
+
+struct place {
+	unsigned node, disk;
+	bool joining;
+};
+
+static const struct uuid *at(const struct place *p)
+{
+	return &h.c->node[p->node].disks[p->disk]->rec.uuid;
+}
+
+/* As a writer leaves it: the four copies that there are of the segment, and the first was to move to where the third is. */
+static void put_moving(const struct place *four)
+{
+	struct rec_volmap *m = mem_calloc(1, sizeof(*m));
+	struct rec_volmove move = { .n = 1, .m = { { 0, *at(&four[0]), *at(&four[2]) } } };
+	struct buf b = BUF_INIT;
+	char key[REC_KEY];
+
+	m->n = 1;
+	m->seg[0].n = 4;
+	for (unsigned k = 0; k < 4; k++)
+		m->seg[0].r[k] = (struct rec_replica){ .disk = *at(&four[k]), .joining = four[k].joining };
+	ck_assert(!rec_volmap_encode(m, &b));
+	key_volmap(key, &h.id, 0);
+	simstore_put(h.c->store, key, b.data, (uint32_t)b.len);
+	buf_free(&b);
+	ck_assert(!rec_volmove_encode(&move, &b));
+	key_volmove(key, &h.id);
+	simstore_put(h.c->store, key, b.data, (uint32_t)b.len);
+	buf_free(&b);
+	mem_free(m);
+}
+
+static bool settled(struct cluster *c)
+{
+	char key[REC_KEY];
+	uint32_t len;
+
+	key_volmove(key, &h.id);
+	return !h.v->st.unsettled && heal_is_whole(&h) && !simstore_peek(c->store, key, &len);
+}
+
+static const struct {
+	unsigned nodes, spares;
+	struct place copy[4]; /* who was to move, one that stays, where it was to go to, the lost one */
+	bool moves;           /* it does, in the end: somebody takes over from the lost one */
+} moving[] = {
+	/* What was to take the third one's place when its disk was evacuated; then that was called off. */
+	{ 3, 1, { { 1, 0, false }, { 2, 0, false }, { 0, 0, false }, { 0, 1, true } }, false },
+	/* On the last node but those that have a copy; the second time it is one of those that count. */
+	{ 4, 0, { { 0, 0, false }, { 1, 0, false }, { 3, 0, true }, { 2, 0, true } }, false },
+	{ 4, 0, { { 0, 0, false }, { 1, 0, false }, { 3, 0, true }, { 2, 0, false } }, false },
+	{ 5, 0, { { 0, 0, false }, { 1, 0, false }, { 3, 0, true }, { 2, 0, false } }, true },
+};
+
+START_TEST(a_lost_copy_that_has_no_place_is_not_waited_for_by_one_that_moves)
+{
+	const struct place *p = moving[_i].copy;
+	struct cluster_opts o = CLUSTER_OPTS_INIT;
+	struct vol_create v = { .size = 4 * MiB, .segment_size = 4 * MiB, .replicas = 3 };
+
+	o.nodes = moving[_i].nodes;
+	o.spare_disks = moving[_i].spares;
+	heal_up(&h, &o, &v);
+	heal_call(&h, &h.c->client[0], heal_attach, &h);
+	heal_call(&h, &h.c->client[0], heal_fill, &h);
+	heal_call(&h, &h.c->client[0], heal_detach, &h);
+	put_moving(p);
+	heal_kill_disk(h.c->node[p[3].node].disks[p[3].disk]);
+
+	heal_call(&h, &h.c->client[0], heal_attach, &h);
+	ck_assert(cluster_run_until(h.c, settled, 300 * NS_PER_S));
+	ck_assert(!leg_find(h.v, at(&p[3]))->used && leg_find(h.v, at(&p[2]))->used && leg_find(h.v, at(&p[1]))->used);
+	ck_assert(leg_find(h.v, at(&p[0]))->used != moving[_i].moves);
+	heal_call(&h, &h.c->client[0], heal_check, &h);
+	heal_call(&h, &h.c->client[0], heal_detach, &h);
+	heal_call(&h, &h.c->client[0], heal_compare, &h);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("sim_homes");
@@ -109,6 +191,7 @@ static Suite *suite(void)
 	tcase_set_timeout(t, 240);
 	tcase_add_checked_fixture(t, NULL, end);
 	tcase_add_test(t, a_disk_that_takes_over_again_is_in_the_set_of_the_store_too);
+	tcase_add_loop_test(t, a_lost_copy_that_has_no_place_is_not_waited_for_by_one_that_moves, 0, (int)ARRAY_SIZE(moving));
 	suite_add_tcase(s, t);
 	return s;
 }
