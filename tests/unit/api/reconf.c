@@ -432,12 +432,14 @@ static void too_many(uint64_t *over5, uint64_t *over6)
 
 START_TEST(a_pool_is_evened_out_with_the_least_moves)
 {
+	struct hci_pool_balance_opts fill = HCI_POOL_BALANCE_OPTS_INIT; /* how load is evened out: balance.c */
 	struct hci_pool_balance_info plan, after;
 	uint64_t over5, over6;
 	struct hci_job_info info;
 	hci_job *job;
 	struct user *u;
 
+	fill.fill_only = 1;
 	world_up(&w, 0);
 	world_pool(&w, 0);
 	make_volume("v", 2, NULL);
@@ -445,7 +447,7 @@ START_TEST(a_pool_is_evened_out_with_the_least_moves)
 	add_disk("n1", "new1");
 	add_disk("n2", "new2");
 	add_disk("n3", "new3");
-	ok(hci_pool_balance_plan(w.client, "p", NULL, &plan, sizeof(plan), &w.err));
+	ok(hci_pool_balance_plan(w.client, "p", &fill, &plan, sizeof(plan), &w.err));
 	/* 48 copies on 9 data disks: what is above 5 or 6 on one has to go, and nothing else. */
 	too_many(&over5, &over6);
 	ck_assert_uint_ge(over6, 1);
@@ -453,7 +455,7 @@ START_TEST(a_pool_is_evened_out_with_the_least_moves)
 	ck_assert_uint_le(plan.copies, over5);
 	ck_assert(plan.least_before == 0 && plan.least_after > 0);
 	u = user_start("v");
-	ok(hci_pool_balance(w.client, "p", NULL, &job, &w.err));
+	ok(hci_pool_balance(w.client, "p", &fill, &job, &w.err));
 	ok(hci_job_wait(job, 60000, &w.err));
 	ok(hci_job_info(job, &info, sizeof(info), &w.err));
 	hci_job_unref(job);
@@ -462,12 +464,12 @@ START_TEST(a_pool_is_evened_out_with_the_least_moves)
 	ck_assert_uint_ge(info.total + 2, plan.copies);
 	ck_assert_uint_le(info.total, plan.copies + 2);
 	ck_assert_uint_eq(info.done, info.total);
-	ok(hci_pool_balance_plan(w.client, "p", NULL, &after, sizeof(after), &w.err));
+	ok(hci_pool_balance_plan(w.client, "p", &fill, &after, sizeof(after), &w.err));
 	ck_assert_uint_eq(after.copies, 0);
 	ck_assert_msg(after.most_before <= plan.most_after + 1e-9 && after.least_before >= plan.least_after - 1e-9, "%s", info.message);
 	check_copies("v", 2);
 	check_copies("idle", 2);
-	ok(hci_pool_balance(w.client, "p", NULL, NULL, &w.err)); /* nothing to do is no error */
+	ok(hci_pool_balance(w.client, "p", &fill, NULL, &w.err)); /* nothing to do is no error */
 	ck_assert_int_eq(hci_pool_balance(w.client, "q", NULL, NULL, &w.err), HCI_E_NOTFOUND);
 	world_down(&w);
 }
