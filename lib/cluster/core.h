@@ -108,7 +108,7 @@ struct core_job {
 	struct rec_job *rec;
 	uint64_t rev;
 	uint64_t last_write;
-	bool lost; /* another node has taken it over: nothing is written any more */
+	bool lost; /* another node has taken it over, or our next life is to: nothing is written any more */
 	const bool *stopping; /* the executor's; its end is tried until it is written or this is true; NULL: some times */
 };
 /* Makes a job record. args: pairs key, value, ..., NULL. id is written to rec. */

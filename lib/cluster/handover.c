@@ -304,29 +304,19 @@ static int check(struct nvm *m, const struct handover_opts *o, struct hci_error 
 	return rc ? err_prefix(err, "VM %s", m->name) : nvm_ready(m, err);
 }
 
-/*
- * Its libvirt could not say: it has ended, and maybe after the guest had gone. The destination is told nothing before that is known: its
- * guest may be the only one.
- */
-static void find_out(struct nvm *m, struct handover_out *o)
+/* Its libvirt could not say: it has ended, and maybe after the guest had gone. False: it is not known. */
+static bool find_out(struct nvm *m, struct handover_out *o, struct core_job *j)
 {
 	struct compute_state st;
 	struct hci_error err;
-	bool told = false;
+	int rc;
 
-	while (!o->cm.gone && !o->cm.split && !m->n->stopping) {
-		int rc = vm_compute_find(m->n, m->name, &st, &err);
-
-		o->cm.gone = rc == HCI_E_NOTFOUND;
-		o->cm.split = !rc && st.postcopy;
-		if (!rc || o->cm.gone)
-			return;
-		if (!told)
-			log_warn(env_log(m->n->e), "VM %s: whether it has left is not known before its libvirt is back: %s", m->name,
-				 err.message);
-		told = true;
-		fiber_sleep(m->n->e, NS_PER_S);
-	}
+	if (o->cm.gone || o->cm.split)
+		return true;
+	rc = handover_look(m, j, &st, &err);
+	o->cm.gone = rc == HCI_E_NOTFOUND;
+	o->cm.split = !rc && st.postcopy;
+	return !rc || o->cm.gone;
 }
 
 static int run(struct nvm *m, struct handover_out *o, struct core_job *j, struct finished *f, struct hci_error *err)
@@ -348,7 +338,10 @@ static int run(struct nvm *m, struct handover_out *o, struct core_job *j, struct
 		ho_out_stat(o->path, &o->stat);
 		ho_out_close(o->path, err);
 		o->path = NULL;
-		find_out(m, o);
+		if (!find_out(m, o, j)) {
+			m->out = NULL;
+			return rc;
+		}
 	}
 	if (rc && o->cm.split)
 		return handover_split(m, o, err);

@@ -46,7 +46,7 @@ struct handover_opts {
 int handover_run(struct nvm *m, const struct handover_opts *o, struct core_job *j, char *result, size_t cap,
 		 struct hci_error *err);
 /* The same job, found running after a restart of the node service: sees what became of it. */
-int handover_recover(struct nvm *m, const char *to, char *result, size_t cap, struct hci_error *err);
+int handover_recover(struct nvm *m, const char *to, struct core_job *j, char *result, size_t cap, struct hci_error *err);
 
 /* Post-copy: its memory is at two nodes, and is lost with either end of the hand-over. */
 bool handover_is_split(const struct nvm *m);

@@ -282,7 +282,23 @@ void handover_result(const struct finished *f, const struct ho_stat *st, char *o
 	buf_free(&b);
 }
 
-int handover_recover(struct nvm *m, const char *to, char *result, size_t cap, struct hci_error *err)
+int handover_look(struct nvm *m, struct core_job *j, struct compute_state *st, struct hci_error *err)
+{
+	bool told = false;
+	int rc;
+
+	while ((rc = vm_compute_find(m->n, m->name, st, err)) && rc != HCI_E_NOTFOUND && !m->n->stopping) {
+		if (!told)
+			log_warn(env_log(m->n->e), "VM %s: whether it has left is not known before its libvirt is back: %s", m->name,
+				 err->message);
+		told = true;
+		fiber_sleep(m->n->e, NS_PER_S);
+	}
+	j->lost |= rc && rc != HCI_E_NOTFOUND;
+	return rc;
+}
+
+int handover_recover(struct nvm *m, const char *to, struct core_job *j, char *result, size_t cap, struct hci_error *err)
 {
 	char runner[HCI_NAME_MAX];
 	struct finished f = { 0 };
@@ -294,7 +310,7 @@ int handover_recover(struct nvm *m, const char *to, char *result, size_t cap, st
 		handover_result(&f, NULL, result, cap);
 		return 0;
 	}
-	rc = vm_compute_find(m->n, m->name, &st, err);
+	rc = handover_look(m, j, &st, err);
 	if (rc == HCI_E_NOTFOUND) {
 		rc = handover_finish(m, to, &f, err);
 		if (!rc)

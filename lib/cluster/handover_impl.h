@@ -55,6 +55,11 @@ int handover_finish(struct nvm *m, const char *to, struct finished *f, struct hc
 void handover_commit(struct nvm *m, struct handover_out *o);
 /* The link was lost in post-copy: half a guest is of no use to anybody. Who has the right to run it starts it anew. */
 int handover_split(struct nvm *m, struct handover_out *o, struct hci_error *err);
+/*
+ * The domain's state here: asked for until libvirt says it, HCI_E_NOTFOUND too. The destination is told nothing before: its guest may be the
+ * only one. Another error: the service is to end before it knows, and leaves the job as it is for its next life.
+ */
+int handover_look(struct nvm *m, struct core_job *j, struct compute_state *st, struct hci_error *err);
 /* Lets go of the volumes, once. HCI_E_STATE: it has failed. */
 int handover_release(struct nvm *m, struct handover_out *o);
 void handover_cancel(struct nvm *m, const char *to);

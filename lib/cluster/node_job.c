@@ -62,7 +62,7 @@ static int run_migrate(struct nvm *m, struct core_job *j, bool again, char *resu
 		return err_set(err, HCI_E_INVAL, "VM %s: the job does not say where to migrate to", m->name);
 	if (again && (m->n->o.mutate & HO_MUTATE_NO_JOB_LOOK))
 		return err_set(err, HCI_E_CLOSED, "VM %s: not looked into", m->name);
-	return again ? handover_recover(m, o.to, result, cap, err) : handover_run(m, &o, j, result, cap, err);
+	return again ? handover_recover(m, o.to, j, result, cap, err) : handover_run(m, &o, j, result, cap, err);
 }
 
 uint32_t vm_migrations(void *arg)
