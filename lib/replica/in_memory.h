@@ -216,7 +216,7 @@ struct ring {
 #define THROTTLE_PARTS 64u
 #define THROTTLE_NO_PART 255u
 struct throttle {
-	uint32_t work[THROTTLE_PARTS]; /* blocks of regions in disk.dirty whose oldest lies in this part of the ring */
+	uint32_t work[THROTTLE_PARTS]; /* blocks of regions in disk.dirty whose oldest lies in this part of the ring; or that do themselves */
 	uint64_t speed;                /* of write-back, blocks a second; 0: not known yet */
 	uint64_t blocks;               /* that the pass under way writes */
 	uint64_t steps, done;          /* of it, for its progress */

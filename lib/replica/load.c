@@ -16,11 +16,13 @@ static uint64_t moved_on(uint64_t avg, uint64_t rate, uint64_t age, uint64_t ms)
 	return (avg * age + rate * ms) / (age + ms);
 }
 
-static void take(struct seg_load *l, uint32_t ms)
+static void take(struct seg_load *l, uint64_t ms)
 {
-	l->avg_ops = moved_on(l->avg_ops, l->ops * 1000 * 1000 / ms, l->age_ms, ms);
-	l->avg_bytes = moved_on(l->avg_bytes, l->bytes * 1000 / ms, l->age_ms, ms);
-	l->age_ms = MIN(l->age_ms + ms, SPAN_MS);
+	uint32_t counts = (uint32_t)MIN(ms, SPAN_MS); /* for so long */
+
+	l->avg_ops = moved_on(l->avg_ops, l->ops * 1000 * 1000 / ms, l->age_ms, counts);
+	l->avg_bytes = moved_on(l->avg_bytes, l->bytes * 1000 / ms, l->age_ms, counts);
+	l->age_ms = MIN(l->age_ms + counts, SPAN_MS);
 	l->ops = l->bytes = 0;
 }
 
@@ -57,7 +59,7 @@ static void note(struct repl_load *out, const struct seg *s)
 
 void repl_load_take(struct repl_disk *d, struct repl_load *out)
 {
-	uint64_t now = env_now(d->e), ms = MIN((now - d->load_at) / NS_PER_MS, SPAN_MS), ops = 0;
+	uint64_t now = env_now(d->e), ms = (now - d->load_at) / NS_PER_MS, ops = 0;
 
 	memset(out, 0, sizeof(*out));
 	if (ms)
@@ -70,7 +72,7 @@ void repl_load_take(struct repl_disk *d, struct repl_load *out)
 				struct seg *s = v->segs[k];
 
 				if (ms)
-					take(&s->load, (uint32_t)ms);
+					take(&s->load, ms);
 				ops += s->load.avg_ops;
 				out->bytes += s->load.avg_bytes;
 				note(out, s);

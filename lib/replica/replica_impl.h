@@ -306,7 +306,9 @@ struct wb {
 	struct list segs; /* touched */
 	struct sums **sums; /* held by the pass */
 	uint32_t nsums, sums_cap;
+	uint32_t sums_seen; /* the first so many have been waited for */
 	uint64_t blocks; /* that it moves */
+	uint32_t most;   /* that it would move, in blocks: also of what is read back for it at once */
 	struct list rest; /* in disk.dirty: before it comes what the pass left out, which is no older than rest_lsn */
 	uint64_t rest_lsn;
 	struct back *backs; /* wb_back.c */
@@ -329,7 +331,7 @@ int wb_io(struct wb *w, enum env_io_op op, struct env_file *f, void *buf, uint64
 	  uint64_t off); /* takes buf over */
 int wb_read(struct wb *w, struct env_file *f, void *buf, uint64_t len, uint64_t off); /* does not */
 int wb_wait(struct wb *w);
-struct sums *wb_sums(struct wb *w, struct seg *s, uint32_t page); /* brings it in and holds it; NULL: no memory */
+struct sums *wb_sums(struct wb *w, struct seg *s, uint32_t page); /* begins to bring it in, and holds it; parks; NULL: no memory */
 struct wb *wb_new(struct repl_disk *d);
 void wb_free(struct wb *w);
 

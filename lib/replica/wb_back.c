@@ -2,7 +2,9 @@
 /*
  * What a pass moves that is in the log only: read back before it writes, in the order in which it lies in the log.
  * From a log on the disk itself a pass takes what is next to each other there (wb_take.c), so these are a few long reads; what
- * nobody needs any more between two blocks is read with them if it is little. From a log elsewhere no more than is needed.
+ * nobody needs any more between two blocks is read with them if it is little, and as long as all that is read is no more than a
+ * pass may move: of a region that a large write made anew all blocks go, wherever in the log they are. From a log elsewhere
+ * no more than is needed.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -60,13 +62,14 @@ static int read_run(struct wb *w, uint32_t from, uint32_t n)
 static int read_runs(struct wb *w, const uint32_t *at, uint32_t n)
 {
 	uint32_t end = w->d->log.blocks - w->d->log.tail; /* of the ring: no run goes beyond it */
-	uint32_t gap = wb_whole(w->d) ? 0 : GAP_BLOCKS;
+	uint32_t gaps = wb_whole(w->d) ? 0 : w->most - MIN(n, w->most); /* blocks that may be read for nothing */
 	int rc = 0;
 
 	for (uint32_t i = 0, k; i < n && !rc && !w->err; i = k) {
-		for (k = i + 1; k < n && at[k] - at[k - 1] <= gap + 1 && at[k] - at[i] < RUN_BLOCKS; k++) {
+		for (k = i + 1; k < n && at[k] - at[k - 1] <= MIN(gaps, GAP_BLOCKS) + 1 && at[k] - at[i] < RUN_BLOCKS; k++) {
 			if (at[i] < end && at[k] >= end)
 				break;
+			gaps -= at[k] - at[k - 1] - 1;
 		}
 		rc = read_run(w, at[i], at[k - 1] - at[i] + 1);
 	}

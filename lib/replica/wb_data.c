@@ -299,6 +299,9 @@ struct sums *wb_sums(struct wb *w, struct seg *s, uint32_t page)
 	sums_hold(x);
 	x->in_pass = true;
 	w->sums[w->nsums++] = x;
+	/* Each may be a read: no more at once than of anything else. One that fails is found by who waits for all. */
+	while (w->nsums - w->sums_seen > wb_depth(w->d))
+		(void)sums_wait(w->sums[w->sums_seen++]);
 	return x;
 }
 
@@ -307,7 +310,7 @@ static int prepare(struct walk *k, struct snap *sn)
 {
 	uint32_t region = sn->node->region;
 	uint16_t zero = 0, valid = seg_valid(k->seg, region);
-	unsigned side = seg_side(k->seg, region);
+	unsigned side;
 	int rc = 0;
 
 	for (unsigned i = 0; i < REGION_BLOCKS; i++) {
@@ -321,6 +324,9 @@ static int prepare(struct walk *k, struct snap *sn)
 	sn->cleared = zero & valid;
 	if ((sn->written || sn->filed || sn->cleared) && !wb_sums(k->w, k->seg, sums_page(region)))
 		return -ENOMEM;
+	if (k->seg->dead) /* meanwhile */
+		return 0;
+	side = seg_side(k->seg, region);
 	/* What was in the other half counts no more since the entry is in the log: see direct.c. */
 	if (sn->direct && !sn->kept)
 		rc = put_region(k, ENV_PUNCH, region, !side);

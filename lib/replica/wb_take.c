@@ -157,6 +157,7 @@ int wb_take(struct repl_disk *d, struct wb *w, const struct list *end)
 
 	w->n = 0;
 	w->blocks = 0;
+	w->most = (uint32_t)(t.limit / HCI_BLOCK);
 	w->rest_lsn = UINT64_MAX;
 	if (!w->snaps) {
 		w->cap = (uint32_t)MIN(SNAPS_MAX, d->log.blocks);

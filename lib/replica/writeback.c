@@ -124,7 +124,7 @@ static void let_go(struct repl_disk *d, struct wb *w)
 		w->sums[i]->in_pass = false;
 		sums_put(w->sums[i]);
 	}
-	w->nsums = 0;
+	w->nsums = w->sums_seen = 0;
 	sums_trim(d);
 	while ((l = list_pop(&w->segs))) {
 		struct seg *s = list_entry(l, struct seg, touched_link);

@@ -105,6 +105,8 @@ static int anybody_needs(const struct disk_keep_how *h, struct hci_error *err)
 
 	for (size_t i = 0; !rc && i < vols.n && !*h->stopping; i++)
 		rc = volume_needs(&x, REC_AT(&vols, i, struct rec_volume), err);
+	if (!rc && *h->stopping)
+		rc = HCI_E_CLOSED; /* not all of them were asked */
 	rec_list_free(&vols);
 	mem_free(x.map);
 	mem_free(x.sync);
