@@ -434,8 +434,6 @@ START_TEST(a_pool_is_evened_out_with_the_least_moves)
 {
 	struct hci_pool_balance_opts fill = HCI_POOL_BALANCE_OPTS_INIT; /* how load is evened out: balance.c */
 	struct hci_pool_balance_info plan, after;
-	/* Of the user's load the nodes would tell sooner or later (that counts too: api_balance). */
-	struct hci_pool_balance_opts fill = { .size = sizeof(fill), .fill_only = 1 };
 	uint64_t over5, over6;
 	struct hci_job_info info;
 	hci_job *job;
