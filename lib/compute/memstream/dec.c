@@ -260,7 +260,7 @@ static int take_want(struct mst_dec *d, const uint8_t *p, size_t len, struct hci
 	if (w.provider >= d->o.n_providers || !d->providers[w.provider].tell || d->wanted[w.provider].asked)
 		return err_set(err, HCI_E_PROTO, "memory stream: the peer asks for a list that there is not, or again");
 	d->wanted[w.provider].asked = true;
-	d->wanted[w.provider].at = w.from;
+	d->wanted[w.provider].from = d->wanted[w.provider].at = w.from;
 	return 0;
 }
 
@@ -268,7 +268,7 @@ static int take_want(struct mst_dec *d, const uint8_t *p, size_t len, struct hci
 static struct mst_msg *tell(struct mst_dec *d)
 {
 	for (unsigned i = 0; i < d->o.n_providers; i++) {
-		struct mst_have h = { .provider = (uint8_t)i, .from = d->wanted[i].at, .next = d->wanted[i].at };
+		struct mst_have h = { .provider = (uint8_t)i, .from = d->wanted[i].from, .next = d->wanted[i].at };
 		uint32_t *half = d->wanted[i].asked ? mem_calloc(MST_HAVE_MAX, sizeof(*half)) : NULL;
 		struct mst_msg *m = NULL;
 		int n;
@@ -279,6 +279,8 @@ static struct mst_msg *tell(struct mst_dec *d)
 		if (n >= 0) {
 			h.n = (uint16_t)n;
 			m = mst_put_have(&h, half);
+		} else {
+			d->wanted[i].at = h.next;
 		}
 		mem_free(half);
 		d->wanted[i].asked = !m;

@@ -85,7 +85,7 @@ struct mst_dec {
 
 	struct {
 		bool asked;
-		uint32_t at;
+		uint32_t from, at; /* as asked for, and what was looked through without finding any */
 	} wanted[MST_PROVIDERS_MAX]; /* what the source wants to be told, and was not yet */
 	struct list jobs, ready, control;
 	uint32_t n_waiting; /* jobs with waits */

@@ -16,6 +16,7 @@
 
 #define WAYS 4u
 #define SCAN_STEP (256u << 10)
+#define TELL_STEP 65536u /* groups looked at in a call: 4 MiB, a millisecond */
 
 struct entry {
 	uint64_t quick; /* 0: free */
@@ -172,11 +173,11 @@ uint64_t mst_index_used(struct mst_index *x)
 
 int mst_index_tell(struct mst_index *x, uint32_t *at, uint32_t *out, unsigned max, mst_live *live, void *ctx)
 {
+	uint64_t g = *at, stop = MIN(g + TELL_STEP, MIN(x->groups, (uint64_t)UINT32_MAX));
 	unsigned n = 0;
-	uint64_t g;
 
 	pthread_mutex_lock(&x->lock);
-	for (g = *at; g < x->groups && g < UINT32_MAX && n + WAYS <= max; g++) {
+	for (; g < stop && n + WAYS <= max; g++) {
 		for (unsigned i = 0; i < WAYS; i++) {
 			const struct entry *e = &x->e[g * WAYS + i];
 
@@ -186,7 +187,7 @@ int mst_index_tell(struct mst_index *x, uint32_t *at, uint32_t *out, unsigned ma
 	}
 	pthread_mutex_unlock(&x->lock);
 	*at = g < x->groups && g < UINT32_MAX ? (uint32_t)g : 0;
-	return (int)n;
+	return n || !*at ? (int)n : HCI_E_AGAIN;
 }
 
 void mst_index_keep(struct mst_index *x, mst_live *live, void *ctx)

@@ -149,7 +149,7 @@ struct mst_provider {
 	 * Both or none, each of its side: what a destination has that the source cannot know. It tells a list of numbers (the high halves of
 	 * quick hashes: told.c; runs of blocks: runs.c), piece by piece, as the source asks for them. Destination: at most max of
 	 * them (an even number, thousands) from place *at of its list on (0: the beginning), *at moved on, 0 at the end; returns how many (none only
-	 * at the end), HCI_E_AGAIN: not yet, it will be asked again soon; the decoder's owner calls it. Source: one of them; false: no
+	 * at the end), HCI_E_AGAIN: none yet (*at may have moved on), it will be asked again soon; the decoder's owner calls it. Source: one of them; false: no
 	 * room for more, nothing further is asked for. Neither blocks.
 	 */
 	int (*tell)(void *ctx, uint32_t *at, uint32_t *out, unsigned max);

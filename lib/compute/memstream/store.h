@@ -59,7 +59,8 @@ void mst_index_put(struct mst_index *x, uint64_t quick, uint64_t block);
 bool mst_index_find(struct mst_index *x, uint64_t quick, uint64_t *block);
 uint64_t mst_index_used(struct mst_index *x);
 /*
- * The high halves of the quick hashes of live blocks, at most max (at least 4), from place *at on, as mst_provider.tell() has it;
+ * The high halves of the quick hashes of live blocks, at most max (at least 4), from place *at on, as mst_provider.tell() has it, HCI_E_AGAIN
+ * too: a table that is large and nearly empty is looked through in steps;
  * forgets all blocks but the live ones; puts the live ones into another index.
  */
 typedef bool mst_live(void *ctx, uint64_t block);
