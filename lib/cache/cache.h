@@ -124,10 +124,10 @@ void cache_fill(struct cache_vol *cv, uint64_t off, uint64_t len, const void *da
 
 /*
  * For who can tell by himself whether it is what he wants (a migration, by its hash): blocks of a volume, attached here or not, as they
- * were at some time. Neither counts as a read nor changes what stays. list: their numbers, in units of cache_block(), ascending;
+ * were at some time. Neither counts as a read nor changes what stays. list: the numbers of so many at most, in units of cache_block(), ascending;
  * mem_free(*out); HCI_E_NOMEM. peek, from a fiber: a whole block; HCI_E_NOTFOUND, also when the SSD cannot give it.
  */
-int cache_list(const struct cache *c, const struct uuid *volume, uint64_t **out, size_t *n);
+int cache_list(const struct cache *c, const struct uuid *volume, size_t most, uint64_t **out, size_t *n);
 int cache_peek(struct cache *c, const struct uuid *volume, uint64_t block, void *buf);
 
 /* ---- writes ---- */

@@ -160,6 +160,9 @@ int cache_load(struct cache *c);            /* parks; HCI_E_NOMEM or 0 */
 int cache_flush_start(struct cache *c);
 void cache_flush_end(struct cache *c);      /* parks; the last time */
 
+/* peek.c: numbers of blocks, ascending from then on. HCI_E_NOMEM. */
+int cache_sort(uint64_t *v, size_t n);
+
 /* vol.c */
 struct known_vol *cache_known(struct cache *c, const struct uuid *volume); /* made when it is new; NULL: no room */
 

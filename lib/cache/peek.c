@@ -5,7 +5,7 @@
  */
 #include "cache/cache_impl.h"
 
-#include <stdlib.h>
+#include <hci/error.h>
 
 #include "base/mem.h"
 
@@ -24,17 +24,39 @@ static const struct known_vol *find(const struct cache *c, const struct uuid *vo
 	return NULL;
 }
 
-static int by_number(const void *a, const void *b)
+/* Ten of its 40 bits at a time. A million takes some milliseconds, with qsort() a tenth of a second, in which the loop does nothing else. */
+int cache_sort(uint64_t *v, size_t n)
 {
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+	uint64_t *from = v, *to = n ? mem_calloc(n, sizeof(*to)) : NULL, *free_me = to;
 
-	return x < y ? -1 : x > y;
+	if (n && !to)
+		return HCI_E_NOMEM;
+	for (unsigned shift = 0; n && shift < 40; shift += 10) {
+		uint32_t at[1024] = { 0 }, sum = 0;
+		uint64_t *was = from;
+
+		for (size_t i = 0; i < n; i++)
+			at[from[i] >> shift & 1023]++;
+		for (unsigned i = 0; i < 1024; i++) {
+			uint32_t c = at[i];
+
+			at[i] = sum;
+			sum += c;
+		}
+		for (size_t i = 0; i < n; i++)
+			to[at[from[i] >> shift & 1023]++] = from[i];
+		from = to;
+		to = was;
+	}
+	mem_free(free_me); /* four times to and fro: all is in v */
+	return 0;
 }
 
-int cache_list(const struct cache *c, const struct uuid *volume, uint64_t **out, size_t *n)
+int cache_list(const struct cache *c, const struct uuid *volume, size_t most, uint64_t **out, size_t *n)
 {
 	const struct known_vol *v = find(c, volume);
-	uint64_t want = v ? v->maps : 0;
+	size_t want = v ? MIN(v->maps, most) : 0;
+	int rc;
 
 	*n = 0;
 	*out = want ? mem_calloc(want, sizeof(**out)) : NULL;
@@ -43,9 +65,12 @@ int cache_list(const struct cache *c, const struct uuid *volume, uint64_t **out,
 	for (uint32_t m = 0; m < c->t.nmaps && *n < want; m++)
 		if (c->t.maps[m].chunk != TAB_NONE && c->t.maps[m].vol == v->id)
 			(*out)[(*n)++] = c->t.maps[m].block;
-	if (*n)
-		qsort(*out, *n, sizeof(**out), by_number);
-	return 0;
+	rc = cache_sort(*out, *n);
+	if (rc) {
+		mem_free(*out);
+		*out = NULL;
+	}
+	return rc;
 }
 
 static void peek_over(struct cache_read *r)

@@ -7,8 +7,6 @@
  */
 #include "cache/cache_impl.h"
 
-#include <stdlib.h>
-
 #include "base/mem.h"
 
 struct known_vol *cache_known(struct cache *c, const struct uuid *volume)
@@ -76,17 +74,11 @@ void cache_detach(struct cache_vol *cv)
 	mem_free(cv);
 }
 
-static int by_number(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return x < y ? -1 : x > y;
-}
-
 int cache_doubts(struct cache_vol *cv, struct cache_doubts *d)
 {
 	struct cache *c = cv->c;
 	uint64_t want = cache_live(cv) ? cv->v->doubtful : 0;
+	int rc;
 
 	*d = (struct cache_doubts){ .since = UINT64_MAX };
 	if (!want)
@@ -102,8 +94,12 @@ int cache_doubts(struct cache_vol *cv, struct cache_doubts *d)
 		d->blocks[d->n++] = x->block;
 		d->since = MIN(d->since, x->stamp);
 	}
-	qsort(d->blocks, d->n, sizeof(*d->blocks), by_number);
-	return 0;
+	rc = cache_sort(d->blocks, d->n);
+	if (rc) {
+		mem_free(d->blocks);
+		*d = (struct cache_doubts){ .since = UINT64_MAX };
+	}
+	return rc;
 }
 
 void cache_prove(struct cache_vol *cv, uint64_t block, uint64_t seq)

@@ -16,7 +16,6 @@
 #define IDLE (10 * 60 * NS_PER_S)
 #define INDEX_WAIT (500 * NS_PER_MS)
 #define TOLD_PAGES (4u << 20) /* of a destination's guests: 16 GiB of what is not equal */
-#define TOLD_RUNS (512u << 10) /* of a volume's blocks: 4 MiB at the most */
 #define COLLIDE "HCI_MIGRATE_COLLIDE" /* set: a test of what wrong references do (docs/compute.md) */
 
 struct content_set {
@@ -142,7 +141,7 @@ static void volume_out(struct content_set *s, struct content_index *x)
 	struct mst_runs *r;
 
 	content_index_provider(x, &index);
-	r = mst_runs_new(&index, TOLD_RUNS);
+	r = mst_runs_new(&index, CONTENT_RUNS_MAX);
 	if (!r)
 		return;
 	s->runs[s->nruns++] = r;

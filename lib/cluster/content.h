@@ -66,6 +66,8 @@ void content_index_unref(struct content_index *x);
 
 /* ---- content_blocks.c ---- */
 
+#define CONTENT_RUNS_MAX (512u << 10) /* of a volume's blocks, that are told and kept: 4 MiB at each end */
+
 struct content_blocks;
 
 /* From a fiber. *out NULL with 0: nothing of it is here. */

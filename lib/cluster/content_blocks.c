@@ -21,6 +21,7 @@
 #define FIBERS 8u  /* chunks that are read at a time */
 #define PATIENCE 5 /* seconds that a thread waits for a disk: the page is sent instead */
 #define NOWHERE 0xffu
+#define CACHED_MAX (1u << 20) /* blocks of the cache that are told of: 16 GiB as a rule, 8 MiB here */
 
 #define CHUNK_PAGES (CHUNK / MST_PAGE)
 #define ALL_PAGES ((uint16_t)~0u)
@@ -277,6 +278,8 @@ static int add_run(struct content_blocks *b, uint64_t first, uint64_t n)
 		last->n += (uint32_t)n;
 		return 0;
 	}
+	if (b->nruns == CONTENT_RUNS_MAX) /* nor more than a source keeps */
+		return 0;
 	if (b->nruns == b->cap_runs) {
 		uint32_t cap = b->cap_runs ? b->cap_runs * 2 : 16;
 		struct run *more = mem_realloc(b->runs, cap * sizeof(*more));
@@ -296,7 +299,7 @@ static int list_runs(struct content_blocks *b, struct hci_error *err)
 	uint64_t *cached = NULL, pages = b->size / MST_PAGE, per_seg = b->segment_size / MST_PAGE;
 	uint64_t per_block = b->cache ? cache_block(b->cache) / MST_PAGE : 1;
 	size_t n = 0, i = 0;
-	int rc = b->cache ? cache_list(b->cache, &b->volume, &cached, &n) : 0;
+	int rc = b->cache ? cache_list(b->cache, &b->volume, CACHED_MAX, &cached, &n) : 0;
 
 	for (uint64_t seg = 0; !rc && seg < b->nsegs; seg++) {
 		uint64_t from = seg * per_seg, to = MIN(from + per_seg, pages);

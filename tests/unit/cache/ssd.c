@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* An SSD that fails, stalls, is full, rots or is not ours: what it cannot give is a miss, and nobody's error. */
+#include "cache/cache_impl.h"
 #include "unit/cache/world.h"
 
 static struct simw w;
@@ -84,12 +85,17 @@ SSD_TEST(what_is_kept_can_be_looked_at)
 	expect_peek(c, 1, 2, 2);
 	expect_peek(c, 1, 4000, -1);
 	expect_peek(c, 2, 3, -1);
-	ck_assert_int_eq(cache_list(c, &one, &list, &n), 0);
+	ck_assert_int_eq(cache_list(c, &one, 1000, &list, &n), 0);
 	ck_assert_uint_eq(n, 40);
 	for (size_t i = 0; i < n; i++)
 		ck_assert_uint_eq(list[i], i);
 	mem_free(list);
-	ck_assert_int_eq(cache_list(c, &two, &list, &n), 0);
+	ck_assert_int_eq(cache_list(c, &one, 7, &list, &n), 0);
+	ck_assert_uint_eq(n, 7);
+	for (size_t i = 1; i < n; i++)
+		ck_assert_uint_lt(list[i - 1], list[i]);
+	mem_free(list);
+	ck_assert_int_eq(cache_list(c, &two, 1000, &list, &n), 0);
 	ck_assert_uint_eq(n, 0);
 	ck_assert_ptr_null(list);
 	after = info_of(c);
@@ -104,6 +110,29 @@ SSD_TEST(what_is_kept_can_be_looked_at)
 	expect_peek(c, 1, 2, 2);
 	cache_close(c);
 }
+
+START_TEST(numbers_of_blocks_are_sorted)
+{
+	size_t n = 100000;
+	uint64_t *v = mem_calloc(n, sizeof(*v)), x = 88172645463325252u, sum = 0, is = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		v[i] = x >> (i % 3 ? 24 : 50); /* some are there twice */
+		sum += v[i];
+	}
+	ck_assert_int_eq(cache_sort(v, n), 0);
+	for (size_t i = 0; i < n; i++) {
+		ck_assert(!i || v[i - 1] <= v[i]);
+		is += v[i];
+	}
+	ck_assert_uint_eq(is, sum);
+	mem_free(v);
+	ck_assert_int_eq(cache_sort(NULL, 0), 0);
+}
+END_TEST
 
 SSD_TEST(a_failing_ssd_is_a_miss_and_is_left_alone_in_the_end)
 {
@@ -351,6 +380,7 @@ static Suite *suite(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, a_block_comes_from_the_ssd);
+	tcase_add_test(t, numbers_of_blocks_are_sorted);
 	tcase_add_test(t, what_is_kept_can_be_looked_at);
 	tcase_add_test(t, a_failing_ssd_is_a_miss_and_is_left_alone_in_the_end);
 	tcase_add_test(t, one_bad_place_harms_no_other);
