@@ -52,6 +52,14 @@ static size_t map_size(void)
 	return GUARD + FIBER_STACK;
 }
 
+static void stack_unmap(struct fiber *f)
+{
+	char *map = f->map;
+
+	fiber_stack_clean(map + GUARD, FIBER_STACK);
+	munmap(map, map_size());
+}
+
 void fiber_stacks_free(struct fiber_stacks *s)
 {
 	struct list *n;
@@ -59,7 +67,7 @@ void fiber_stacks_free(struct fiber_stacks *s)
 	if (!s)
 		return;
 	while ((n = list_pop(&s->free)))
-		munmap(list_entry(n, struct fiber, link)->map, map_size());
+		stack_unmap(list_entry(n, struct fiber, link));
 	mem_free(s);
 }
 
@@ -90,7 +98,7 @@ static void stack_put(struct fiber_stacks *s, struct fiber *f)
 {
 	fiber_ctx_fini(&f->ctx);
 	if (s->n >= STACKS_KEPT) {
-		munmap(f->map, map_size());
+		stack_unmap(f);
 		return;
 	}
 	list_push_front(&s->free, &f->link);
