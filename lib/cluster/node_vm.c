@@ -102,19 +102,21 @@ static bool lease_holds(const struct node *n)
 	return env_now(n->e) < n->vms->lease_until;
 }
 
-/* A new lease after the old one was lost: what is still ours hangs on it from now on. */
-static void lease_again(struct node *n)
+/* The lease is a new one, after the old one was lost: what is still ours hangs on it from now on. Tried again with each renewal. */
+static void keep_all(struct node *n)
 {
 	struct hci_error err;
 	struct nvm *m;
 
-	if (lease_new(n, &err))
-		return;
-	list_for_each(m, &n->vms->vms, link)
-		if (m->owned && nvm_take_run(m, NULL, &err) == HCI_E_BUSY) {
-			log_warn(env_log(n->e), "VM %s: lost: %s", m->name, err.message);
+	list_for_each(m, &n->vms->vms, link) {
+		int rc = m->owned && m->run_lease != n->vms->lease ? nvm_keep_run(m, &err) : 0;
+
+		if (rc)
+			log_warn(env_log(n->e), "VM %s: %s: %s", m->name, rc == HCI_E_BUSY ? "lost" : "our right to run it is not renewed yet",
+				 err.message);
+		if (rc == HCI_E_BUSY)
 			m->owned = false;
-		}
+	}
 }
 
 static void lease_fiber(void *arg)
@@ -130,7 +132,9 @@ static void lease_fiber(void *arg)
 		if (!rc)
 			lease_counts_from(n, at);
 		else if (rc == HCI_E_NOTFOUND)
-			lease_again(n);
+			rc = lease_new(n, &err);
+		if (!rc)
+			keep_all(n);
 		else
 			log_warn(env_log(n->e), "node %s: the lease of its VMs is not renewed: %s", n->name, err.message);
 		while (!n->stopping && env_now(n->e) < next)
@@ -310,7 +314,7 @@ static void (*for_domain(struct nvm *m, const struct rec_vm *r, const struct com
 			return act_anew;
 		if (nvm_waits(m))
 			return act_refence;
-		if (m->suspended ? lease_holds(n) : st->io_error || is_left_paused(m, st))
+		if (m->suspended ? lease_holds(n) && m->run_lease == n->vms->lease : st->io_error || is_left_paused(m, st))
 			return act_resume;
 		return NULL;
 	}

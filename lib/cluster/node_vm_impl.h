@@ -48,6 +48,7 @@ struct nvm {
 	char console[REC_PATH_MAX];
 	struct fiber_mutex lock; /* one operation at a time */
 	bool owned;              /* vmrun/<name> is ours */
+	uint64_t run_lease;      /* that it hangs on then, as far as we were told */
 	bool running;            /* its domain was started or found here */
 	bool suspended;          /* by us, as our lease was about to end */
 	bool unsettled;          /* a migration has failed: should libvirt, then or later, leave it paused, it goes on all the same */
@@ -116,6 +117,11 @@ int nvm_write(struct nvm *m, enum rec_vm_wanted wanted, const char *node, const 
 /* vmrun/<name>: absent, ours from an earlier life, or from's (may be NULL) -> ours. */
 int nvm_take_run(struct nvm *m, const char *from, struct hci_error *err);
 void nvm_drop_run(struct nvm *m);
+/*
+ * Ours, under a lease of before: under the present one from now on. The only one of these that is called without the VM's lock, so it may be
+ * given up at the same moment: then it stays so. HCI_E_BUSY: another node has it.
+ */
+int nvm_keep_run(struct nvm *m, struct hci_error *err);
 /* HCI_E_NOTFOUND when nobody runs it. */
 int nvm_runner(struct nvm *m, char node[HCI_NAME_MAX], struct hci_error *err);
 /* A guest came here: nvm_take_run(), and its record says that it is wanted running, here. Both or nothing. */

@@ -43,12 +43,18 @@ static void ours(struct nvm *m, struct rec_vmrun *r)
 	r->since = env_realtime(m->n->e);
 }
 
+static void is_ours(struct nvm *m, uint64_t lease)
+{
+	m->owned = true;
+	m->run_lease = lease;
+}
+
 int nvm_take_run(struct nvm *m, const char *from, struct hci_error *err)
 {
 	struct node_vm_state *s = m->n->vms;
 	struct rec_vmrun r;
 	char key[REC_KEY];
-	uint64_t rev;
+	uint64_t rev, lease;
 	int rc;
 
 	key_vmrun(key, m->name);
@@ -57,12 +63,35 @@ int nvm_take_run(struct nvm *m, const char *from, struct hci_error *err)
 		if (rc)
 			return rc;
 		ours(m, &r);
-		rc = rec_vmrun_put(core_store(m->n->core), key, &r, rev, s->lease, NULL, err);
+		lease = s->lease;
+		rc = rec_vmrun_put(core_store(m->n->core), key, &r, rev, lease, NULL, err);
 		if (!rc)
-			m->owned = true;
+			is_ours(m, lease);
 		if (rc != HCI_E_CONFLICT || tries > 10)
 			return rc;
 	}
+}
+
+int nvm_keep_run(struct nvm *m, struct hci_error *err)
+{
+	uint64_t lease = m->n->vms->lease, rev;
+	struct rec_vmrun r;
+	char key[REC_KEY];
+	int rc = HCI_E_CONFLICT;
+
+	key_vmrun(key, m->name);
+	while (rc == HCI_E_CONFLICT && m->owned) {
+		rc = look(m, NULL, &r, &rev, err);
+		if (rc || !m->owned)
+			return rc;
+		ours(m, &r);
+		rc = rec_vmrun_put(core_store(m->n->core), key, &r, rev, lease, &rev, err);
+	}
+	if (!rc && m->owned)
+		is_ours(m, lease);
+	else if (!rc) /* given up meanwhile; whoever has taken it since has another revision */
+		(void)rec_delete(core_store(m->n->core), key, rev, NULL, NULL);
+	return m->owned ? rc : 0;
 }
 
 void nvm_drop_run(struct nvm *m)
@@ -87,8 +116,8 @@ void nvm_drop_run(struct nvm *m)
 
 /* ---- with the record ---- */
 
-/* run NULL: the key goes, if there is one. The record names that node, and its console if not NULL. */
-static int both(struct nvm *m, const struct rec_vmrun *run, uint64_t run_rev, const char *node, const char *console,
+/* run NULL: the key goes, if there is one; else under that lease. The record names that node, and its console if not NULL. */
+static int both(struct nvm *m, const struct rec_vmrun *run, uint64_t run_rev, uint64_t lease, const char *node, const char *console,
 		struct hci_error *err)
 {
 	struct store *st = core_store(m->n->core);
@@ -113,8 +142,7 @@ static int both(struct nvm *m, const struct rec_vmrun *run, uint64_t run_rev, co
 	if (!rc) {
 		struct store_cmp cmp[] = { { STORE_CMP_MOD_REV, rkey, run_rev }, { STORE_CMP_MOD_REV, vkey, rev } };
 		struct store_op op[] = { { STORE_PUT, vkey, vb.data, (uint32_t)vb.len, 0 },
-					 { run ? STORE_PUT : STORE_DELETE, rkey, rb.data, (uint32_t)rb.len,
-					   run ? m->n->vms->lease : 0 } };
+					 { run ? STORE_PUT : STORE_DELETE, rkey, rb.data, (uint32_t)rb.len, lease } };
 
 		rc = store_txn(st, cmp, ARRAY_SIZE(cmp), op, run || run_rev ? 2 : 1, NULL, err);
 	} else {
@@ -128,7 +156,7 @@ static int both(struct nvm *m, const struct rec_vmrun *run, uint64_t run_rev, co
 int nvm_take_over_run(struct nvm *m, const char *from, struct hci_error *err)
 {
 	struct rec_vmrun r;
-	uint64_t rev;
+	uint64_t rev, lease;
 	int rc;
 
 	for (unsigned tries = 0;; tries++) {
@@ -136,9 +164,10 @@ int nvm_take_over_run(struct nvm *m, const char *from, struct hci_error *err)
 		if (rc)
 			return rc;
 		ours(m, &r);
-		rc = both(m, &r, rev, m->n->name, m->console, err);
+		lease = m->n->vms->lease;
+		rc = both(m, &r, rev, lease, m->n->name, m->console, err);
 		if (!rc)
-			m->owned = true;
+			is_ours(m, lease);
 		if (rc != HCI_E_CONFLICT || tries > 10)
 			return rc;
 	}
@@ -150,14 +179,13 @@ int nvm_give_run(struct nvm *m, const char *to, struct hci_error *err)
 	uint64_t rev;
 	int rc;
 
+	m->owned = false; /* nobody is to keep it up, nvm_keep_run() */
 	do {
 		rc = look(m, NULL, &r, &rev, err);
 		if (rc == HCI_E_BUSY)
 			return 0;
 		if (!rc)
-			rc = both(m, NULL, rev, to, NULL, err);
+			rc = both(m, NULL, rev, 0, to, NULL, err);
 	} while (rc == HCI_E_CONFLICT);
-	if (!rc || rc == HCI_E_NOTFOUND)
-		m->owned = false;
 	return rc == HCI_E_NOTFOUND ? 0 : rc;
 }
