@@ -23,11 +23,15 @@ static struct node_disk *find(struct node *n, const struct uuid *u)
 
 /* ---- telling the store ---- */
 
-/* why: an HCI_E_*, or 0. */
+/*
+ * why: an HCI_E_*, or 0. Online: it was opened, and may be counted on from when the store says so. From then on it is a disk like any
+ * other, and no longer one that may be formatted: its directory may be empty one day because nothing is mounted there.
+ */
 static int put_state(struct node *n, const struct uuid *u, enum rec_disk_state state, int why, const char *reason, uint64_t capacity)
 {
 	struct rec_disk *r = MEM_NEW(struct rec_disk);
 	struct hci_error err = { 0 };
+	bool open = state == REC_DISK_ONLINE;
 	char key[REC_KEY];
 	uint64_t rev;
 	int rc = HCI_E_NOMEM;
@@ -41,8 +45,10 @@ static int put_state(struct node *n, const struct uuid *u, enum rec_disk_state s
 			break;
 		if (r->state == REC_DISK_EVACUATING && state == REC_DISK_ONLINE)
 			state = REC_DISK_EVACUATING;
-		if (r->state == state && r->why == why && !strcmp(r->reason, reason))
+		if (r->state == state && r->why == why && !strcmp(r->reason, reason) && !(open && disk_keep_fresh(r)))
 			break;
+		if (open)
+			r->replaces = (struct uuid){ 0 };
 		if (r->state != state)
 			r->state_since = env_realtime(n->e);
 		r->state = state;

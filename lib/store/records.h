@@ -100,7 +100,7 @@ struct rec_disk { /* disk/<uuid> */
 	uint64_t scrub_asked;      /* when somebody asked for a scrub, ns since 1970; 0: never */
 	uint64_t scrub_period_ns;  /* 0: a week; UINT64_MAX: only when asked */
 	uint64_t scrub_rate;       /* bytes a second at most, 0: 32 MiB */
-	struct uuid replaces;      /* the disk that was here and lost its log; null: none */
+	struct uuid replaces;      /* the disk that was here and lost its log; null: none, or this one was online since */
 };
 
 struct rec_diskstat {            /* diskstat/<uuid> */

@@ -220,13 +220,13 @@ static void as_recorded(const struct disk_keep *k, const struct disk_keep_how *h
 	o->replaces = r->replaces;
 }
 
-static int format_and_open(const struct disk_keep_how *h, const struct repl_disk_opts *o, struct repl_disk **out,
+static int format_and_open(struct disk_keep *k, const struct disk_keep_how *h, const struct repl_disk_opts *o, struct repl_disk **out,
 			   struct hci_error *err)
 {
 	struct hci_error taken = { 0 };
 	int rc, formatted = 0;
 
-	if (disk_keep_fresh(h->rec)) {
+	if (disk_keep_fresh(h->rec) && !k->opened) {
 		formatted = repl_disk_format(h->env, h->rec->path, o, &taken);
 		/* Formatted by us before a crash that kept the store from knowing: opening tells, by the UUID. */
 		if (formatted && formatted != HCI_E_EXISTS)
@@ -246,8 +246,9 @@ int disk_keep_open(struct disk_keep *k, const struct disk_keep_how *h, struct re
 
 	as_recorded(k, h, &o);
 	*out = NULL;
-	rc = format_and_open(h, &o, out, err);
+	rc = format_and_open(k, h, &o, out, err);
 	if (!rc) {
+		k->opened = true;
 		if (k->log_away)
 			ENV_MARK_STATE(h->env, "log is back:in time,late", o.log_renew, 2);
 		k->log_away = false;

@@ -6,7 +6,8 @@
  * Until the time set for it is over a disk without its log is offline and waits: a log that comes back goes on from there. After
  * that, or when what comes back is an old copy, what the disk holds is not the newest and counts for nothing. It is given up like a
  * disk that was pulled: the record says "removed", and a new one, of another UUID, takes its place in the directory. The new
- * UUID is what makes it safe: nobody can ever take the emptied disk, or what is left of it, for a member of an in-sync set.
+ * UUID is what makes it safe: nobody can ever take the emptied disk, or what is left of it, for a member of an in-sync set. So
+ * it is formatted until it was open once, and never again: when the record becomes "online" it no longer says whom the disk replaces.
  *
  * One that is still counted on is not given up, though: where a volume has it in its in-sync set it may be the last copy, and its
  * log may yet be found.
@@ -20,6 +21,7 @@
 
 /* Of one disk, in one life of its node; all zeroes: nothing is known yet. */
 struct disk_keep {
+	bool opened;             /* in this life, so never to be formatted, whatever an old copy of the record says */
 	bool log_away;           /* seen by this life to be offline for its log, */
 	struct since away_for;   /* for so long */
 	uint64_t look_at;        /* when to look again whether its lost content may be given up */
@@ -39,7 +41,8 @@ struct disk_keep_how {
 bool disk_keep_fresh(const struct rec_disk *r);
 /*
  * From a fiber: formats if need be, opens. *then: the state that the record should have now; one that is being evacuated when it is
- * online stays so, and whether it still is the record says, not h->rec: that may have been called off meanwhile. REC_DISK_REMOVED: the disk was given up,
+ * online stays so, and whether it still is the record says, not h->rec: that may have been called off meanwhile. With "online" the record's
+ * `replaces` has to go. REC_DISK_REMOVED: the disk was given up,
  * its record says so already, and there is one of its successor. An error, too, so that nobody takes it for open.
  */
 int disk_keep_open(struct disk_keep *k, const struct disk_keep_how *h, struct repl_disk **out, enum rec_disk_state *then,

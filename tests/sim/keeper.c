@@ -114,8 +114,10 @@ static int open_as_node(struct keeper *k, const struct repl_disk_opts *o, struct
 	rc = disk_keep_open(&k->keep, &how, &k->open, &then, err);
 	mem_free(r);
 	d->node->cl->logs.back += !rc && away;
-	if (!rc)
+	if (!rc) {
 		d->log_old = false;
+		d->rec.replaces = (struct uuid){ 0 }; /* as the node's service has it when the disk is online */
+	}
 	if (rc == HCI_E_STATE && d->log_old) {
 		d->log_old = false;
 		d->log_lost = true;

@@ -193,6 +193,43 @@ START_TEST(a_log_that_is_lost_makes_a_new_disk)
 }
 END_TEST
 
+/* The one in place of another is a disk like any other from then on: an empty directory is one where nothing is mounted. */
+START_TEST(the_new_disk_is_not_made_anew_when_its_directory_is_empty)
+{
+	char log[160], dir[96], away[104];
+	struct hci_disk_info d;
+	hci_volume *v;
+
+	up(2, 2);
+	ok(hci_volume_attach(&v, w.client, "v", NULL, &w.err));
+	write_all(v, 1);
+	log_of(0, log, sizeof(log));
+	ck_assert_int_eq(unlink(log), 0);
+	wait_state(0, HCI_DISK_OFFLINE, &d);
+	wait_state(0, HCI_DISK_ONLINE, &d);
+	ck_assert_str_ne(d.uuid, uuid[0]);
+	wait_whole(v);
+	write_all(v, 2);
+	hci_volume_unref(v);
+	world_node_stop(&w, 0);
+	snprintf(dir, sizeof(dir), "%s/n1-disk", w.dir);
+	snprintf(away, sizeof(away), "%s.away", dir);
+	ck_assert_int_eq(rename(dir, away), 0);
+	ck_assert_int_eq(mkdir(dir, 0700), 0);
+	world_node_start(&w, 0);
+	wait_state(0, HCI_DISK_FAILED, &d);
+	ck_assert_int_eq(rmdir(dir), 0); /* it is as empty as before */
+	ck_assert_int_eq(rename(away, dir), 0);
+	wait_state(0, HCI_DISK_ONLINE, &d);
+	ok(hci_volume_attach(&v, w.client, "v", NULL, &w.err));
+	expect_all(v, 2);
+	wait_whole(v);
+	hci_volume_unref(v);
+	check_copies();
+	down();
+}
+END_TEST
+
 /* Nobody has the volume attached, and there is no other copy: it is kept for as long as it takes. */
 START_TEST(the_last_copy_waits_for_its_log)
 {
@@ -230,6 +267,7 @@ static Suite *suite(void)
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, a_log_that_comes_back_in_time_goes_on);
 	tcase_add_test(t, a_log_that_is_lost_makes_a_new_disk);
+	tcase_add_test(t, the_new_disk_is_not_made_anew_when_its_directory_is_empty);
 	tcase_add_test(t, the_last_copy_waits_for_its_log);
 	suite_add_tcase(s, t);
 	return s;

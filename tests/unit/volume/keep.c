@@ -118,12 +118,73 @@ START_TEST(a_disk_without_its_log_is_given_up_only_when_all_were_asked)
 }
 END_TEST
 
+/* ---- its directory is empty ---- */
+
+static void exchange(struct simw *w, struct sim_disk *other)
+{
+	sim_disk_pull(w->disk);
+	sim_disk_pull(other);
+	sim_disk_swap(w->disk, other);
+	sim_disk_fault(w->disk, SIM_DISK_OK);
+}
+
+static void unmounted_body(struct env *e, void *arg)
+{
+	struct t *t = arg;
+	struct sim_disk *other = sim_disk_new(t->w.node, "/other", 64 * MiB);
+	bool stopping = false;
+	struct disk_keep_how how = { .env = e, .rec = &t->rec, .stopping = &stopping };
+	struct disk_keep k = { 0 };
+	enum rec_disk_state then;
+	struct repl_slot *s;
+	struct repl_disk *d;
+	struct hci_error err;
+
+	ck_assert_int_eq(simstore_open(t->ss, e, &t->store), 0);
+	how.store = t->store;
+	how.base.cluster = cluster_uuid;
+	how.base.reserve = MiB;
+	put_records(t);
+	t->rec.state = REC_DISK_NEW;
+	t->rec.replaces = vol_uuid(9);
+	ck_assert_int_eq(disk_keep_open(&k, &how, &d, &then, &err), 0);
+	s = must_slot(d, 1, 1, SEG);
+	ck_assert_int_eq(write_fill(e, s, 0, 0, 8192, 7, 1), 0);
+	repl_slot_put(s);
+	repl_disk_close(d, true);
+	exchange(&t->w, other);
+	ck_assert_int_eq(disk_keep_open(&k, &how, &d, &then, &err), HCI_E_NOTFOUND);
+	ck_assert_int_eq(then, REC_DISK_FAILED);
+	exchange(&t->w, other);
+	ck_assert_msg(disk_keep_open(&k, &how, &d, &then, &err) == 0, "%s", err.message);
+	s = must_slot(d, 1, 2, SEG);
+	read_expect(e, s, 0, 0, 8192, 7);
+	repl_slot_put(s);
+	repl_disk_close(d, true);
+	store_close(t->store);
+}
+
+/* Nothing is mounted there any more; the record that this life of the node sees need not be the newest. */
+START_TEST(a_disk_that_was_open_is_not_formatted_again)
+{
+	struct t t = { 0 };
+
+	simw_begin(&t.w, 1, 64 * MiB);
+	sim_disk_new(t.w.node, "/ssd", 32 * MiB);
+	t.ss = simstore_new(t.w.sim);
+	ck_assert(simw_run(&t.w, unmounted_body, &t));
+	simstore_free(t.ss);
+	simw_end(&t.w);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("volume keep");
 	TCase *t = tcase_create("all");
 
 	tcase_add_loop_test(t, a_disk_without_its_log_is_given_up_only_when_all_were_asked, 0, 3);
+	tcase_add_test(t, a_disk_that_was_open_is_not_formatted_again);
 	suite_add_tcase(s, t);
 	return s;
 }
