@@ -120,6 +120,8 @@ int core_job_begin(struct core *c, const char *id, struct core_job *j, struct hc
 int core_job_take(struct core *c, const char *id, struct core_job *j, struct hci_error *err);
 /* Writes progress at most every 300 ms; returns true when the job is to be cancelled. */
 bool core_job_progress(struct core_job *j, uint64_t done, uint64_t total, const char *phase);
+/* Sets an argument that the executor's next life is to find, and writes it. 0: it is durable. */
+int core_job_note(struct core_job *j, const char *key, const char *value, struct hci_error *err);
 /* Ends it: status 0, HCI_E_CANCELLED or an error; message: the error's, or the result. Frees j->rec. */
 void core_job_end(struct core_job *j, int status, const char *message);
 const char *core_job_arg(const struct core_job *j, const char *key); /* NULL when absent */

@@ -113,6 +113,38 @@ static int ask_again(struct nvm *m, struct handover_out *o, struct core_job *j, 
 	return rc;
 }
 
+static uint64_t writes(const struct nvm *m)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < m->ndisks; i++) {
+		struct nbd_stats s;
+
+		if (!m->disks[i].x)
+			continue;
+		nbd_export_stats(m->disks[i].x, &s);
+		sum += s.writes + s.trims + s.zeroes;
+	}
+	return sum;
+}
+
+static void on_memory_over(void *arg)
+{
+	struct handover_out *o = arg;
+
+	o->memory_left = true;
+	o->writes = writes(o->vm);
+}
+
+/*
+ * The domain is gone. Where libvirt did not say that it has left it may have gone on here first, and ended then: not if it could not write
+ * any more, or has not.
+ */
+static bool has_left(const struct nvm *m, const struct handover_out *o, int rc)
+{
+	return !rc || o->released || (o->memory_left && o->writes == writes(m));
+}
+
 static int prepare(struct nvm *m, struct handover_out *o, struct core_job *j, struct hci_error *err)
 {
 	int rc = ask_again(m, o, j, err);
@@ -126,7 +158,9 @@ static int prepare(struct nvm *m, struct handover_out *o, struct core_job *j, st
 				 .job = j->rec->id,
 				 .memory = o->memory,
 				 .libvirt = o->libvirt,
-				 .inflight_ns = o->inflight_ns },
+				 .inflight_ns = o->inflight_ns,
+				 .memory_over = on_memory_over,
+				 .arg = o },
 			 &o->path, err);
 	if (rc)
 		return rc;
@@ -322,6 +356,7 @@ static bool find_out(struct nvm *m, struct handover_out *o, struct core_job *j)
 static int run(struct nvm *m, struct handover_out *o, struct core_job *j, struct finished *f, struct hci_error *err)
 {
 	char runner[HCI_NAME_MAX];
+	bool sure;
 	int rc;
 
 	env_random(m->n->e, &o->id, sizeof(o->id));
@@ -351,16 +386,17 @@ static int run(struct nvm *m, struct handover_out *o, struct core_job *j, struct
 		return handover_lost(m, o, err);
 	}
 	if (rc && !o->cm.gone) {
-		handover_restore(m, o);
+		handover_restore(m, o, j);
 		m->out = NULL;
 		return rc;
 	}
+	sure = has_left(m, o, rc);
 	(void)handover_release(m, o);
 	m->out = NULL;
 	f->total_ms = o->cm.total_ms;
 	f->bytes = o->cm.bytes;
 	f->postcopy = o->committed;
-	return handover_finish(m, o->to, f, err);
+	return handover_finish(m, o->to, sure, f, err);
 }
 
 /*
@@ -387,7 +423,10 @@ static int run_twice(struct nvm *m, struct handover_out *o, struct core_job *j, 
 	if (!rc || !may_repeat(m, o, &before) || nvm_ready(m, &why))
 		return rc;
 	log_info(env_log(m->n->e), "VM %s: its migration begins again, as a disk's connection was lost: %s", m->name, err->message);
-	o->failed = false;
+	o->failed = o->memory_left = false;
+	rc = core_job_note(j, NOTE_STAYS, "", err);
+	if (rc)
+		return rc;
 	return run(m, o, j, f, err);
 }
 
@@ -396,8 +435,13 @@ int handover_run(struct nvm *m, const struct handover_opts *opts, struct core_jo
 {
 	struct finished f = { 0 };
 	struct handover_out *o;
+	char machine[BOOT_ID];
 	int rc = check(m, opts, err);
 
+	if (!rc)
+		rc = m->n->o.hypervisor->machine(m->n->o.compute, machine, err);
+	if (!rc)
+		rc = core_job_note(j, NOTE_MACHINE, machine, err);
 	if (rc)
 		return rc;
 	o = MEM_NEW(struct handover_out);
@@ -405,6 +449,7 @@ int handover_run(struct nvm *m, const struct handover_opts *opts, struct core_jo
 		return err_set(err, HCI_E_NOMEM, "VM %s: out of memory", m->name);
 	fiber_mutex_init(&o->lock);
 	pthread_mutex_init(&o->progress_lock, NULL);
+	o->vm = m;
 	o->to = opts->to;
 	o->bandwidth = opts->bandwidth;
 	o->inflight_ns = opts->inflight_ns;

@@ -84,21 +84,31 @@ static bool give_up(struct nvm *m, const char *to)
 	return !nvm_runner(m, runner, &err) && !strcmp(runner, to);
 }
 
+static void finish_body(struct buf *b, const struct nvm *m, bool sure)
+{
+	*b = BUF_INIT;
+	pk_map(b, 3);
+	pk_kv_str(b, "vm", m->name);
+	pk_kv_str(b, "job", "");
+	pk_kv_bool(b, "unsure", !sure);
+}
+
 /*
  * The guest's memory is there and nowhere else, so the destination is asked for longer than a service that is started anew needs, or
  * one that was cut off until it is alive again.
  */
-int handover_finish(struct nvm *m, const char *to, struct finished *f, struct hci_error *err)
+int handover_finish(struct nvm *m, const char *to, bool sure, struct finished *f, struct hci_error *err)
 {
 	uint64_t end = env_now(m->n->e) + FINISH_TIME;
-	bool there;
+	bool there, none;
 	int rc;
 
+	sure |= (m->n->o.mutate & HO_MUTATE_FINISH_BLIND) != 0;
 	for (;;) {
 		struct rpc_call call;
 		struct buf body;
 
-		body_of(&body, m, "");
+		finish_body(&body, m, sure);
 		rc = handover_call(m->n, to, HO_FINISH, &body, CALL_TIME, &call, err);
 		if (!rc)
 			(void)read_finished(f, &call.reply);
@@ -109,12 +119,14 @@ int handover_finish(struct nvm *m, const char *to, struct finished *f, struct hc
 	}
 	nvm_unexport(m);
 	m->running = false;
-	there = rc && rc != HCI_E_NOTFOUND && !(m->n->o.mutate & HO_MUTATE_GIVE_BLIND) && give_up(m, to);
+	none = rc == HCI_E_NOTFOUND || (rc && !sure); /* that we know of, or may let go on */
+	there = rc && !none && !(m->n->o.mutate & HO_MUTATE_GIVE_BLIND) && give_up(m, to);
 	m->owned = false;
-	if (rc && (m->n->o.mutate & HO_MUTATE_GIVE_BLIND))
+	if (none || (rc && (m->n->o.mutate & HO_MUTATE_GIVE_BLIND)))
 		nvm_drop_run(m);
-	if (rc == HCI_E_NOTFOUND) /* nor is it there: it has ended */
-		nvm_drop_run(m);
+	if (rc && !sure)
+		return err_prefix(err, "VM %s: it is gone from node %s, and does not go on at node %s: it is started anew", m->name,
+				  m->n->name, to);
 	return rc && !there ? err_prefix(err, "VM %s: it has left for node %s, which does not take it over", m->name, to) : 0;
 }
 
@@ -187,7 +199,17 @@ void handover_cancel(struct nvm *m, const char *to)
 			 err.message);
 }
 
-void handover_restore(struct nvm *m, struct handover_out *o)
+/* Before anything that takes long. If it cannot be written now the job's end will say so. */
+static void note_stays(struct nvm *m, struct core_job *j)
+{
+	struct hci_error err;
+
+	m->unsettled = true;
+	if (core_job_note(j, NOTE_STAYS, "1", &err))
+		log_info(env_log(m->n->e), "VM %s: that it stays here is not noted: %s", m->name, err.message);
+}
+
+void handover_restore(struct nvm *m, struct handover_out *o, struct core_job *j)
 {
 	struct hci_error err;
 	int rc;
@@ -195,7 +217,7 @@ void handover_restore(struct nvm *m, struct handover_out *o)
 	fiber_mutex_lock(m->n->e, &o->lock);
 	o->failed = true;
 	fiber_mutex_unlock(m->n->e, &o->lock);
-	m->unsettled = true;
+	note_stays(m, j);
 	handover_cancel(m, o->to);
 	if (!o->released)
 		return;
@@ -298,6 +320,24 @@ int handover_look(struct nvm *m, struct core_job *j, struct compute_state *st, s
 	return rc;
 }
 
+/*
+ * The domain is not here any more. With the machine it would have ended in any case, so whether it had left before, or had gone on here
+ * and written, the destination has to know. While the machine lives only a QEMU that ended by itself could deceive us, of a guest
+ * which went on without our next life knowing.
+ */
+static bool has_left(struct nvm *m, const struct core_job *j)
+{
+	const char *then = core_job_arg(j, NOTE_MACHINE), *stays = core_job_arg(j, NOTE_STAYS);
+	char now[BOOT_ID];
+	struct hci_error err;
+
+	if (m->n->o.hypervisor->machine(m->n->o.compute, now, &err)) {
+		log_warn(env_log(m->n->e), "VM %s: %s", m->name, err.message);
+		return false;
+	}
+	return then && !strcmp(then, now) && !(stays && *stays);
+}
+
 int handover_recover(struct nvm *m, const char *to, struct core_job *j, char *result, size_t cap, struct hci_error *err)
 {
 	char runner[HCI_NAME_MAX];
@@ -312,14 +352,14 @@ int handover_recover(struct nvm *m, const char *to, struct core_job *j, char *re
 	}
 	rc = handover_look(m, j, &st, err);
 	if (rc == HCI_E_NOTFOUND) {
-		rc = handover_finish(m, to, &f, err);
+		rc = handover_finish(m, to, has_left(m, j), &f, err);
 		if (!rc)
 			handover_result(&f, NULL, result, cap);
 		return rc;
 	}
 	if (rc)
 		return rc;
-	m->unsettled = true;
+	note_stays(m, j);
 	handover_cancel(m, to);
 	if (nvm_up(m, &why))
 		log_warn(env_log(m->n->e), "VM %s: %s", m->name, why.message);

@@ -10,6 +10,7 @@
 #include "cluster/node_vm_impl.h"
 
 struct handover_out {
+	struct nvm *vm;
 	const char *to;
 	uint64_t id; /* tells two of them apart after parking */
 	uint64_t bandwidth;
@@ -17,6 +18,9 @@ struct handover_out {
 	uint64_t limit; /* of its time */
 	struct fiber_mutex lock;
 	bool released; /* the volumes are detached */
+	uint64_t generations[REC_VM_DISKS_MAX]; /* that they had then; 0: it had not even one */
+	bool memory_left; /* all of it ... */
+	uint64_t writes;  /* ... and so much the guest had written by then, of which nothing is under way as it is stopped */
 	bool committed; /* post-copy: it is the destination's, though its memory is not all there */
 	bool failed;   /* and will not be any more */
 	unsigned users; /* requests that look at this */
@@ -44,13 +48,18 @@ struct finished {
 	bool postcopy;
 };
 
+/* What a job notes in its record for the service's next life. */
+#define NOTE_MACHINE "machine" /* its life, when the migration began */
+#define NOTE_STAYS "stays"     /* the guest goes on at the source: what is at the destination is its memory of before */
+
 /* ---- handover_end.c ---- */
 
 /*
  * The domain is at the destination, or nowhere. Whatever comes: it is not ours any more, and if the
- * destination does not hear us it will find vmrun free and take it.
+ * destination does not hear us it will find vmrun free and take it. sure: it cannot have run on here after its
+ * memory had left; else the destination has to know that, or it is started anew, here.
  */
-int handover_finish(struct nvm *m, const char *to, struct finished *f, struct hci_error *err);
+int handover_finish(struct nvm *m, const char *to, bool sure, struct finished *f, struct hci_error *err);
 /* Post-copy has begun, the guest does not run here any more: the destination is told so. Again until it is done. */
 void handover_commit(struct nvm *m, struct handover_out *o);
 /* The link was lost in post-copy: half a guest is of no use to anybody. Who has the right to run it starts it anew. */
@@ -64,7 +73,7 @@ int handover_look(struct nvm *m, struct core_job *j, struct compute_state *st, s
 int handover_release(struct nvm *m, struct handover_out *o);
 void handover_cancel(struct nvm *m, const char *to);
 /* As if nothing had been. If the volumes do not come back at once, the rounds of node_vm.c go on trying. */
-void handover_restore(struct nvm *m, struct handover_out *o);
+void handover_restore(struct nvm *m, struct handover_out *o, struct core_job *j);
 /* Another node took the VM while we could not renew our right to it. */
 int handover_lost(struct nvm *m, struct handover_out *o, struct hci_error *err);
 /* Bytes of pages of a class that did not have to be sent. */

@@ -22,6 +22,26 @@ static bool current(const struct ask *a)
 	return a->m->in && a->m->in->id == a->id && !a->m->n->stopping;
 }
 
+static void read_released(struct handover_in *in, struct rd *r)
+{
+	uint32_t pairs = rd_map(r);
+
+	while (pairs--) {
+		struct rd_key k = rd_key(r);
+		uint32_t cnt;
+
+		if (!rd_is(k, "generations")) {
+			rd_skip(r);
+			continue;
+		}
+		cnt = rd_array(r);
+		for (uint32_t i = 0; i < cnt && i < REC_VM_DISKS_MAX; i++)
+			in->released[i] = rd_u64(r);
+		if (cnt > REC_VM_DISKS_MAX)
+			return;
+	}
+}
+
 static void ask_fiber(void *arg)
 {
 	struct ask *a = arg;
@@ -37,6 +57,8 @@ static void ask_fiber(void *arg)
 		pk_map(&body, 1);
 		pk_kv_str(&body, "vm", m->name);
 		rc = handover_call(n, a->source, HO_RELEASE, &body, RELEASE_TIME, &call, &err);
+		if (!rc && current(a))
+			read_released(m->in, &call.reply);
 		rpc_call_free(&call);
 		if (rc == HCI_E_AGAIN)
 			fiber_sleep(n->e, AGAIN);
@@ -103,6 +125,7 @@ struct request {
 	struct rpc_req *req;
 	int (*fn)(struct request *q, struct nvm *m, struct buf *reply, struct hci_error *err);
 	char vm[HCI_NAME_MAX], job[HCI_NAME_MAX], peer[HCI_NAME_MAX];
+	bool unsure;
 	struct compute_needs needs;
 };
 
@@ -199,6 +222,18 @@ static int do_lacks(struct request *q, struct nvm *m, struct buf *reply, struct 
 	return rc;
 }
 
+/* Nobody knows whether it is the guest's memory of before: it is not to go on. Also one that an earlier life of this service waited for. */
+static int give_up(struct nvm *m, const char *source, struct hci_error *err)
+{
+	int rc = vm_compute_stop(m->n, m->name, HCI_VM_STOP_DESTROY, err);
+
+	if (rc)
+		return rc;
+	nvm_unexport(m);
+	return err_set(err, HCI_E_NOTFOUND, "VM %s: what has come to node %s may be its memory of before, as it is not known how it left node %s",
+		       m->name, m->n->name, source);
+}
+
 static int do_finish(struct request *q, struct nvm *m, struct buf *reply, struct hci_error *err)
 {
 	struct compute_migrated c = { 0 };
@@ -210,9 +245,15 @@ static int do_finish(struct request *q, struct nvm *m, struct buf *reply, struct
 	if (!m->owned || !m->running) {
 		rc = nvm_runner(m, runner, err);
 		if (!rc && strcmp(runner, q->peer) && strcmp(runner, q->n->name))
-			rc = err_set(err, HCI_E_STATE, "VM %s: it runs on node %s", m->name, runner);
-		if (!rc || rc == HCI_E_NOTFOUND)
+			return err_set(err, HCI_E_STATE, "VM %s: it runs on node %s", m->name, runner);
+		if (rc && rc != HCI_E_NOTFOUND)
+			return rc;
+		if (q->unsure && (rc || strcmp(runner, q->n->name)))
+			rc = handover_take_unbroken(m, q->peer, &pause, err);
+		else
 			rc = handover_take_over(m, q->peer, &pause, err);
+		if (rc == HCI_E_STATE && q->unsure)
+			rc = give_up(m, q->peer, err);
 		if (rc == HCI_E_NOTFOUND)
 			handover_in_drop(m);
 	}
@@ -278,6 +319,8 @@ static void on_request(struct node_vm_state *s, struct rpc_req *req, __typeof__(
 			rd_strcpy(&req->args, q->vm, sizeof(q->vm));
 		else if (rd_is(k, "job"))
 			rd_strcpy(&req->args, q->job, sizeof(q->job));
+		else if (rd_is(k, "unsure"))
+			q->unsure = rd_bool(&req->args);
 		else if (!handover_needs_read(&q->needs, k, &req->args))
 			rd_skip(&req->args);
 	}

@@ -45,6 +45,8 @@ struct ho_out {
 	char meet[COMPUTE_SOCKET_MAX]; /* where both QEMUs think they are */
 	unsigned made;
 	uint64_t limit, inflight_ns;
+	void (*memory_over)(void *arg);
+	void *arg;
 	char peer_uri[COMPUTE_SOCKET_MAX + 96], migrate_uri[COMPUTE_SOCKET_MAX + 16];
 };
 
@@ -115,8 +117,12 @@ static void on_over(void *arg, struct rpc_relay *y, const struct hci_error *err)
 
 static void on_memory_over(void *arg, struct memory_path *p, const struct hci_error *err)
 {
+	struct carried *c = arg;
+
 	(void)p;
-	over(arg, err);
+	if (c->out && !err->code)
+		c->out->memory_over(c->out->arg);
+	over(c, err);
 }
 
 /* QEMU has one memory stream, so what is to fail is of no other. */
@@ -270,6 +276,8 @@ int ho_out_open(struct node *n, const struct ho_out_opts *opts, struct ho_out **
 	snprintf(o->vm, sizeof(o->vm), "%s", opts->vm);
 	snprintf(o->job, sizeof(o->job), "%s", opts->job);
 	o->inflight_ns = opts->inflight_ns;
+	o->memory_over = opts->memory_over;
+	o->arg = opts->arg;
 	rc = name_sockets(o, opts, err);
 	if (!rc)
 		rc = o->side.h->meet_prepare(o->side.c, o->meet, &o->made, err);

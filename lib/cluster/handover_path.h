@@ -27,6 +27,8 @@ struct ho_out_opts {
 	const char *memory;  /* path, as the destination named it */
 	const char *libvirt; /* likewise: "/system" */
 	uint64_t inflight_ns; /* of the memory's stream under way at most; 0: the codec's default */
+	void (*memory_over)(void *arg); /* QEMU has closed its stream, and the other QEMU had all of it */
+	void *arg;
 };
 /* Before libvirt is told to go: what both ends have. It is ours from then on. */
 void ho_out_content(struct ho_out *o, struct content_set *s);

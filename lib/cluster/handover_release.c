@@ -13,6 +13,8 @@ int handover_release(struct nvm *m, struct handover_out *o)
 	if (o->failed) {
 		rc = HCI_E_STATE;
 	} else if (!o->released) {
+		for (uint32_t i = 0; i < m->ndisks; i++)
+			o->generations[i] = m->disks[i].v ? vol_generation(m->disks[i].v) : 0;
 		if (!(m->n->o.mutate & HO_MUTATE_NO_RELEASE))
 			nvm_detach(m);
 		o->released = true;
@@ -27,7 +29,7 @@ struct rpc_job {
 	char vm[HCI_NAME_MAX], peer[HCI_NAME_MAX];
 };
 
-static int releasing(struct rpc_job *x, struct hci_error *err)
+static int releasing(struct rpc_job *x, struct buf *reply, struct hci_error *err)
 {
 	struct nvm *m = nvm_find(x->n, x->vm);
 	struct handover_out *o;
@@ -49,6 +51,11 @@ static int releasing(struct rpc_job *x, struct hci_error *err)
 		return err_set(err, HCI_E_STATE, "VM %s: its migration has failed", x->vm);
 	o->users++;
 	rc = handover_release(m, o);
+	pk_map(reply, 1);
+	pk_str(reply, "generations");
+	pk_array(reply, o->nsockets);
+	for (uint32_t i = 0; i < o->nsockets; i++)
+		pk_u64(reply, o->generations[i]);
 	o->users--;
 	return rc ? err_set(err, HCI_E_STATE, "VM %s: its migration has failed", x->vm) : 0;
 }
@@ -57,10 +64,14 @@ static void release_fiber(void *arg)
 {
 	struct rpc_job *x = arg;
 	struct node *n = x->n;
+	struct buf reply = BUF_INIT;
 	struct hci_error err;
-	int rc = releasing(x, &err);
+	int rc = releasing(x, &reply, &err);
 
-	rpc_reply(x->req, rc, rc ? err.message : NULL, NULL, NULL, 0, NULL, NULL);
+	if (!rc && reply.failed)
+		rc = err_set(&err, HCI_E_NOMEM, "VM %s: out of memory", x->vm);
+	rpc_reply(x->req, rc, rc ? err.message : NULL, rc ? NULL : &reply, NULL, 0, NULL, NULL);
+	buf_free(&reply);
 	mem_free(x);
 	vm_fiber_end(n);
 }

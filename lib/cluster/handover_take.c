@@ -41,6 +41,60 @@ int handover_take_over(struct nvm *m, const char *from, uint64_t *pause_ms, stru
 	return 0;
 }
 
+/*
+ * Nobody has attached the volumes since the source let go of them for us, and we did next. Else its guest has run on, and written, after
+ * the migration had failed there: then what is here is its memory of before, and worth nothing. A source that died before it let go may
+ * have been there, too.
+ */
+static int unbroken(struct nvm *m, struct hci_error *err)
+{
+	struct rec_volsync *s = MEM_NEW(struct rec_volsync);
+	int rc = s ? 0 : err_set(err, HCI_E_NOMEM, "VM %s: out of memory", m->name);
+
+	if (!rc && !m->in)
+		rc = err_set(err, HCI_E_STATE, "VM %s: it is not known whether it has run on at its source", m->name);
+	for (uint32_t i = 0; i < m->ndisks && !rc; i++) {
+		struct nvm_disk *d = &m->disks[i];
+		char key[REC_KEY];
+
+		key_volsync(key, &d->volume);
+		rc = rec_volsync_get(core_store(m->n->core), key, s, NULL, err);
+		if (!rc && (!d->v || !m->in->released[i] || vol_generation(d->v) != m->in->released[i] + 1 ||
+			    vol_generation(d->v) != s->generation))
+			rc = err_set(err, HCI_E_STATE, "VM %s: it may have run on at node %s", m->name, m->in->source);
+	}
+	mem_free(s);
+	return rc;
+}
+
+int handover_take_unbroken(struct nvm *m, const char *from, uint64_t *pause_ms, struct hci_error *err)
+{
+	struct compute_state st;
+	int rc = nvm_read(m, err);
+	bool given = !rc && !strcmp(m->rec.node, m->n->name); /* the source has said so */
+
+	if (!rc && !given)
+		rc = unbroken(m, err);
+	if (!rc)
+		rc = vm_compute_find(m->n, m->name, &st, err);
+	if (rc)
+		return rc;
+	if (st.migrating)
+		return err_set(err, HCI_E_AGAIN, "VM %s: it is still arriving", m->name);
+	/* The right comes first: from then on nobody else attaches. */
+	rc = nvm_take_run(m, from, err);
+	if (rc)
+		return rc;
+	rc = given ? 0 : unbroken(m, err);
+	if (rc == HCI_E_STATE)
+		nvm_drop_run(m);
+	if (!rc)
+		rc = handover_take_over(m, from, pause_ms, err);
+	if (rc == HCI_E_NOTFOUND)
+		nvm_drop_run(m);
+	return rc;
+}
+
 static bool job_is_over(struct nvm *m)
 {
 	struct rec_job *r = MEM_NEW(struct rec_job);
@@ -72,27 +126,6 @@ static void look_taken(struct nvm *m)
 }
 
 /*
- * Nobody has attached the volumes since the source let go of them for us. Else its guest has run on, and written, after the migration had
- * failed there: then what is here is its memory of before, and worth nothing. A source that died before it let go may have been there, too.
- */
-static bool unbroken(struct nvm *m)
-{
-	struct rec_volsync *s = MEM_NEW(struct rec_volsync);
-	bool ok = s;
-
-	for (uint32_t i = 0; i < m->ndisks && ok; i++) {
-		struct nvm_disk *d = &m->disks[i];
-		char key[REC_KEY];
-
-		key_volsync(key, &d->volume);
-		ok = d->v && !d->fenced && !rec_volsync_get(core_store(m->n->core), key, s, NULL, NULL) && d->v &&
-		     s->generation == vol_generation(d->v);
-	}
-	mem_free(s);
-	return ok;
-}
-
-/*
  * Nobody has the right to run it: its source is gone, or hangs, or has given it to us and could not say so, which the record tells. What
  * cannot be told now its source will tell: it asks again, or its next life does.
  */
@@ -100,32 +133,18 @@ static void inherit(struct nvm *m)
 {
 	struct hci_error err;
 	uint64_t pause;
-	bool given;
 	int rc = nvm_read(m, &err);
 
-	if (rc)
-		return;
-	given = !strcmp(m->rec.node, m->n->name);
-	if (!given && job_is_over(m)) {
+	if (!rc && strcmp(m->rec.node, m->n->name) && job_is_over(m)) {
 		handover_in_drop(m);
-		return;
-	}
-	if (!given && !unbroken(m))
-		return;
-	/* The right comes first: from then on nobody else attaches. */
-	rc = nvm_take_run(m, NULL, &err);
-	if (!rc && !given && !unbroken(m)) {
-		nvm_drop_run(m);
 		return;
 	}
 	if (!rc)
-		rc = handover_take_over(m, NULL, &pause, &err);
-	if (rc == HCI_E_NOTFOUND) {
+		rc = handover_take_unbroken(m, NULL, &pause, &err);
+	if (rc == HCI_E_NOTFOUND)
 		handover_in_drop(m);
-		nvm_drop_run(m);
-	} else if (rc && rc != HCI_E_AGAIN) {
+	else if (rc && rc != HCI_E_AGAIN && rc != HCI_E_STATE)
 		log_warn(env_log(m->n->e), "VM %s: its source is gone: %s", m->name, err.message);
-	}
 }
 
 void handover_in_look(struct nvm *m)
@@ -154,8 +173,10 @@ void handover_in_look(struct nvm *m)
 	}
 	if (rc && rc != HCI_E_NOTFOUND)
 		return;
-	if (rc)
+	if (rc) {
 		inherit(m);
-	else if (handover_take_over(m, NULL, &pause, &err) == HCI_E_NOTFOUND)
+	} else if (handover_take_over(m, NULL, &pause, &err) == HCI_E_NOTFOUND) {
 		handover_in_drop(m);
+		nvm_drop_run(m);
+	}
 }

@@ -121,6 +121,21 @@ bool core_job_progress(struct core_job *j, uint64_t done, uint64_t total, const 
 	return j->rec->cancel_requested;
 }
 
+int core_job_note(struct core_job *j, const char *key, const char *value, struct hci_error *err)
+{
+	struct rec_job *r = j->rec;
+	uint32_t i = 0;
+
+	while (i < r->nargs && strcmp(r->args[i].key, key))
+		i++;
+	if (i == REC_JOB_ARGS_MAX)
+		return err_set(err, HCI_E_RANGE, "job %s: it has too many arguments", r->id);
+	r->nargs = MAX(r->nargs, i + 1);
+	snprintf(r->args[i].key, sizeof(r->args[i].key), "%s", key);
+	snprintf(r->args[i].value, sizeof(r->args[i].value), "%s", value);
+	return job_write(j, err);
+}
+
 /* Of a job whose record says "running" for ever nobody would know that it has ended. */
 static bool end_later(struct core_job *j, unsigned tries, const struct hci_error *why)
 {

@@ -29,6 +29,7 @@ struct hypervisor;
 #define HO_MUTATE_GIVE_BLIND 8u      /* the source gives up the key, and the record still names it */
 #define HO_MUTATE_IO_EARLY 16u       /* the destination lets its guest's requests run before FINISH */
 #define HO_MUTATE_NO_JOB_LOOK 32u    /* a job found running after a restart is not looked into */
+#define HO_MUTATE_FINISH_BLIND 64u   /* a domain that is not at the source any more has left well, whatever may have been */
 
 struct node_opts {
 	const char *name;

@@ -66,6 +66,7 @@ struct handover_in {
 	struct ho_in *path;
 	uint64_t asked_at;         /* when the guest's first request was held; 0: none was yet */
 	uint64_t pause_ms;         /* how long that was */
+	uint64_t released[REC_VM_DISKS_MAX]; /* generations that the source had when it let go of the volumes; 0: not heard of */
 	bool taken;                /* post-copy: it runs here, by right, and the rest of its memory is still coming */
 };
 
@@ -170,6 +171,8 @@ void vm_migrate_opts(const struct core_job *j, struct handover_opts *o);
 
 /* The guest that came is ours, and its I/O goes on. from: who may have vmrun now; NULL: nobody. HCI_E_AGAIN: it still arrives. */
 int handover_take_over(struct nvm *m, const char *from, uint64_t *pause_ms, struct hci_error *err);
+/* The same if it is certain that the source's has not run on. HCI_E_STATE: it is not; nothing was done. */
+int handover_take_unbroken(struct nvm *m, const char *from, uint64_t *pause_ms, struct hci_error *err);
 
 /* ---- handover_check.c; all from a fiber ---- */
 

@@ -18,6 +18,12 @@ static uint32_t bridges(struct compute *c, struct bridge *out, uint32_t cap)
 	return bridge_list(out, cap);
 }
 
+static int machine(struct compute *c, char id[BOOT_ID], struct hci_error *err)
+{
+	(void)c;
+	return boot_id(id, err);
+}
+
 static int local(struct compute *c, struct compute_local *out, struct hci_error *err)
 {
 	return compute_local(compute_uri(c), out, err);
@@ -108,6 +114,7 @@ const struct hypervisor hypervisor_libvirt = {
 	.may_leave = compute_may_leave,
 	.preflight = compute_preflight,
 	.bridges = bridges,
+	.machine = machine,
 	.local = local,
 	.meet_make = meet_make,
 	.meet_take = meet_take,

@@ -7,6 +7,7 @@
 #ifndef COMPUTE_HYPERVISOR_H
 #define COMPUTE_HYPERVISOR_H
 
+#include "base/boot_id.h"
 #include "compute/compute.h"
 #include "compute/memstream/memstream.h"
 
@@ -30,6 +31,9 @@ struct hypervisor {
 
 	/* What guests' interfaces can be ports of: bridge_list(). */
 	uint32_t (*bridges)(struct compute *c, struct bridge *out, uint32_t cap);
+
+	/* Of this life of the machine, with which all domains end; boot_id(). On the loop, it does not block. */
+	int (*machine)(struct compute *c, char id[BOOT_ID], struct hci_error *err);
 
 	/* The places where sockets are: on the loop, these do not block. */
 	int (*local)(struct compute *c, struct compute_local *out, struct hci_error *err);

@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <sqlite3.h>
 
+#include "base/boot_id.h"
 #include "store/driver.h"
 
 #define SQ_APPLICATION_ID 0x48434953 /* "HCIS" */
@@ -56,7 +57,7 @@ enum sq_stmt {
 struct sqdb {
 	sqlite3 *h;
 	char *path;
-	char boot[40]; /* boot_id of the machine: leases of another one are over */
+	char boot[BOOT_ID]; /* boot_id of the machine: leases of another one are over */
 	sqlite3_stmt *st[SQ_STMTS];
 	uint64_t busy_until; /* mono_ns() when waiting for another process' lock ends */
 	uint32_t jitter;

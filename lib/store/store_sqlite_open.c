@@ -9,12 +9,12 @@
  * (sqlite.org/howtocorrupt.html, 2.2).
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/boot_id.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "store/sqlite_impl.h"
@@ -301,26 +301,10 @@ static int prepare(struct sqdb *db, struct hci_error *err)
 	return 0;
 }
 
-static int read_boot_id(struct sqdb *db, struct hci_error *err)
-{
-	static const char file[] = "/proc/sys/kernel/random/boot_id";
-	int fd = open(file, O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, db->boot, sizeof(db->boot) - 1);
-	int e = errno;
-
-	if (fd >= 0)
-		close(fd);
-	if (n < 36)
-		return err_sys(err, HCI_E_SYS, e, "store %s: %s cannot be read; mount /proc",
-			       db->path, file);
-	db->boot[36] = '\0';
-	return 0;
-}
-
 static int open_checked(struct sqdb *db, const char *path, uint64_t deadline, struct hci_error *err)
 {
 	struct stat st;
-	int rc = read_boot_id(db, err);
+	int rc = boot_id(db->boot, err) ? err_prefix(err, "store %s", db->path) : 0;
 
 	if (!rc && stat(path, &st) == 0) {
 		if (!S_ISREG(st.st_mode))

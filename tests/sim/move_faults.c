@@ -144,6 +144,7 @@ void move_strike(struct move *m, enum move_fault f)
 	case MOVE_HOST_SRC:
 	case MOVE_HOST_DST:
 		m->host_lost = true;
+		h->boots++;
 		kill_service(m, i, true);
 		vmm_kill_libvirtd(h);
 		vmm_kill_qemu(h);

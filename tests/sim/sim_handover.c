@@ -35,6 +35,7 @@ static const struct {
 	{ "give-blind", HO_MUTATE_GIVE_BLIND },
 	{ "io-early", HO_MUTATE_IO_EARLY },
 	{ "no-job-look", HO_MUTATE_NO_JOB_LOOK },
+	{ "finish-blind", HO_MUTATE_FINISH_BLIND },
 };
 
 struct run {

@@ -92,6 +92,7 @@ struct host {
 	struct sim_node *service, *libvirtd, *qemu_node;
 	struct qemu *q; /* NULL: no domain */
 	uint64_t lives;
+	uint64_t boots; /* of the machine */
 	struct env_listener *listener; /* libvirtd's */
 	uint64_t libvirt_lives;
 	enum { MIG_NONE, MIG_PERFORM, MIG_FINISH, MIG_CONFIRM } phase; /* of one that leaves */

@@ -3,6 +3,7 @@
  * The simulated hypervisor as the node service calls it: compute/hypervisor.h. Made in fibers of the service, each call takes a
  * moment, and fails while libvirtd is down. What compute_migrate() does around libvirt's own call is done here likewise.
  */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -342,6 +343,13 @@ static uint32_t bridges(struct compute *c, struct bridge *out, uint32_t cap)
 
 /* ---- places ---- */
 
+static int machine(struct compute *c, char id[BOOT_ID], struct hci_error *err)
+{
+	(void)err;
+	snprintf(id, BOOT_ID, "%" PRIu64, host_of(c)->boots);
+	return 0;
+}
+
 static int local(struct compute *c, struct compute_local *out, struct hci_error *err)
 {
 	(void)c;
@@ -459,6 +467,7 @@ const struct hypervisor vmm_hypervisor = {
 	.may_leave = call_may_leave,
 	.preflight = call_preflight,
 	.bridges = bridges,
+	.machine = machine,
 	.local = local,
 	.meet_make = meet_make,
 	.meet_take = meet_take,
