@@ -254,8 +254,10 @@ static int do_finish(struct request *q, struct nvm *m, struct buf *reply, struct
 			rc = handover_take_over(m, q->peer, &pause, err);
 		if (rc == HCI_E_STATE && q->unsure)
 			rc = give_up(m, q->peer, err);
-		if (rc == HCI_E_NOTFOUND)
+		if (rc == HCI_E_NOTFOUND) {
 			handover_in_drop(m);
+			nvm_drop_run(m); /* a try before this one may have got the key, and no further */
+		}
 	}
 	if (rc)
 		return rc;
