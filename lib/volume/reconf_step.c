@@ -78,6 +78,26 @@ static bool replaced(struct vol *v, uint32_t segment, unsigned k)
 	return l->evacuating || (m && (s->joining[k] || map_pos(v, s, &m->to) >= 0));
 }
 
+/* A copy that the store has for out, whose disk is down, and that nobody can take over. */
+static bool is_lost(struct vol *v, const struct seg *s, unsigned k)
+{
+	struct leg *l = seg_leg(v, s, k);
+
+	return l->homeless && l->out && s->pos[k] == POS_OUT;
+}
+
+/*
+ * Some are good, the others lost: there will be no more good ones while there are too many. Two that are lost may be what keeps
+ * each other from a place, as those that a move had on two disks of one node.
+ */
+static bool is_stuck(struct vol *v, const struct seg *s, unsigned in)
+{
+	for (unsigned k = 0; k < s->n; k++)
+		if (s->leg[k] != LEG_NONE && !good(v, s, k) && !is_lost(v, s, k))
+			return false;
+	return in > 0;
+}
+
 /*
  * While a copy is being replaced, no other goes for it; but for one whose disk is down and that nobody can take over. The one that is
  * replaced would wait for it to be filled, and may itself hold the only place that it could have, or what takes its place may.
@@ -87,19 +107,19 @@ static bool may_go(struct vol *v, uint32_t segment, unsigned k, unsigned in, boo
 	const struct seg *s = &v->segs[segment];
 
 	return !some_replaced || replaced(v, segment, k) ||
-	       (seg_leg(v, s, k)->homeless && (s->joining[k] || in >= v->rec.replicas));
+	       (seg_leg(v, s, k)->homeless && (s->joining[k] || in >= v->rec.replicas || is_stuck(v, s, in)));
 }
 
 /*
  * Which copy of too many can go now; -1: none yet. One that holds something goes only when as many good ones are left as
- * the volume is to have, and those that are left stay on distinct nodes.
+ * the volume is to have, and those that are left stay on distinct nodes. One that is lost holds nothing that counts.
  */
 static int victim(struct vol *v, uint32_t segment, unsigned in)
 {
 	struct seg *s = &v->segs[segment];
 	int best = -1, best_score = -1;
 	uint32_t best_load = 0;
-	bool apart = false, some_replaced = false;
+	bool apart = false, some_replaced = false, stuck = is_stuck(v, s, in);
 
 	for (unsigned k = 0; k < s->n; k++)
 		some_replaced |= s->leg[k] != LEG_NONE && replaced(v, segment, k);
@@ -110,7 +130,8 @@ static int victim(struct vol *v, uint32_t segment, unsigned in)
 		int score;
 
 		if (s->leg[k] == LEG_NONE || !may_go(v, segment, k, in, some_replaced) || (apart && clash_without(v, s, k)) ||
-		    (!s->joining[k] && in - good(v, s, k) < v->rec.replicas && !vol_mutated(v->x, VOL_MUTATE_REMOVE_EARLY)))
+		    (!s->joining[k] && in - good(v, s, k) < v->rec.replicas && !(stuck && is_lost(v, s, k)) &&
+		     !vol_mutated(v->x, VOL_MUTATE_REMOVE_EARLY)))
 			continue;
 		score = 4 * is_leaving(v, segment, k) + 2 * s->joining[k] + !good(v, s, k);
 		if (score < best_score || (score == best_score && l->segments <= best_load))

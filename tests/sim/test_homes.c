@@ -113,8 +113,11 @@ static const struct uuid *at(const struct place *p)
 	return &h.c->node[p->node].disks[p->disk]->rec.uuid;
 }
 
-/* As a writer leaves it: the four copies that there are of the segment, and the first was to move to where the third is. */
-static void put_moving(const struct place *four)
+/*
+ * As a writer leaves it: the four copies that there are of the segment, and the first was to move to where the third is, if that
+ * is still on record.
+ */
+static void put_moving(const struct place *four, bool on_record)
 {
 	struct rec_volmap *m = mem_calloc(1, sizeof(*m));
 	struct rec_volmove move = { .n = 1, .m = { { 0, *at(&four[0]), *at(&four[2]) } } };
@@ -131,7 +134,8 @@ static void put_moving(const struct place *four)
 	buf_free(&b);
 	ck_assert(!rec_volmove_encode(&move, &b));
 	key_volmove(key, &h.id);
-	simstore_put(h.c->store, key, b.data, (uint32_t)b.len);
+	if (on_record)
+		simstore_put(h.c->store, key, b.data, (uint32_t)b.len);
 	buf_free(&b);
 	mem_free(m);
 }
@@ -170,13 +174,46 @@ START_TEST(a_lost_copy_that_has_no_place_is_not_waited_for_by_one_that_moves)
 	heal_call(&h, &h.c->client[0], heal_attach, &h);
 	heal_call(&h, &h.c->client[0], heal_fill, &h);
 	heal_call(&h, &h.c->client[0], heal_detach, &h);
-	put_moving(p);
+	put_moving(p, true);
 	heal_kill_disk(h.c->node[p[3].node].disks[p[3].disk]);
 
 	heal_call(&h, &h.c->client[0], heal_attach, &h);
 	ck_assert(cluster_run_until(h.c, settled, 300 * NS_PER_S));
 	ck_assert(!leg_find(h.v, at(&p[3]))->used && leg_find(h.v, at(&p[2]))->used && leg_find(h.v, at(&p[1]))->used);
 	ck_assert(leg_find(h.v, at(&p[0]))->used != moving[_i].moves);
+	heal_call(&h, &h.c->client[0], heal_check, &h);
+	heal_call(&h, &h.c->client[0], heal_detach, &h);
+	heal_call(&h, &h.c->client[0], heal_compare, &h);
+}
+END_TEST
+
+/*
+ * A copy moved to another disk of its node, and both disks died before it went: the first time the move was taken off the record
+ * meanwhile, by one of another segment. Each is on the only node where the other one has a place. The last time another copy is
+ * to leave at the same time: it waits.
+ */
+START_TEST(two_lost_copies_do_not_keep_each_other_from_a_place)
+{
+	const struct place four[] = { { 2, 0, false }, { 0, 0, false }, { 2, 1, false }, { 1, 0, false } };
+	struct cluster_opts o = CLUSTER_OPTS_INIT;
+	struct vol_create v = { .size = 4 * MiB, .segment_size = 4 * MiB, .replicas = 3 };
+
+	o.nodes = 3;
+	o.spare_disks = 2;
+	heal_up(&h, &o, &v);
+	heal_call(&h, &h.c->client[0], heal_attach, &h);
+	heal_call(&h, &h.c->client[0], heal_fill, &h);
+	heal_call(&h, &h.c->client[0], heal_detach, &h);
+	put_moving(four, _i == 1);
+	heal_kill_disk(h.c->node[2].disks[0]);
+	heal_kill_disk(h.c->node[2].disks[1]);
+	if (_i == 2)
+		h.c->node[1].disks[0]->rec.state = REC_DISK_EVACUATING;
+
+	heal_call(&h, &h.c->client[0], heal_attach, &h);
+	ck_assert(cluster_run_until(h.c, settled, 300 * NS_PER_S));
+	ck_assert(!leg_find(h.v, at(&four[0]))->used && !leg_find(h.v, at(&four[2]))->used);
+	ck_assert(leg_find(h.v, at(&four[1]))->used && leg_find(h.v, at(&four[3]))->used == (_i != 2));
 	heal_call(&h, &h.c->client[0], heal_check, &h);
 	heal_call(&h, &h.c->client[0], heal_detach, &h);
 	heal_call(&h, &h.c->client[0], heal_compare, &h);
@@ -192,6 +229,7 @@ static Suite *suite(void)
 	tcase_add_checked_fixture(t, NULL, end);
 	tcase_add_test(t, a_disk_that_takes_over_again_is_in_the_set_of_the_store_too);
 	tcase_add_loop_test(t, a_lost_copy_that_has_no_place_is_not_waited_for_by_one_that_moves, 0, (int)ARRAY_SIZE(moving));
+	tcase_add_loop_test(t, two_lost_copies_do_not_keep_each_other_from_a_place, 0, 3);
 	suite_add_tcase(s, t);
 	return s;
 }
