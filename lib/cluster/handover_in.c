@@ -229,7 +229,7 @@ static int give_up(struct nvm *m, const char *source, struct hci_error *err)
 
 	if (rc)
 		return rc;
-	nvm_unexport(m);
+	nvm_release(m);
 	return err_set(err, HCI_E_NOTFOUND, "VM %s: what has come to node %s may be its memory of before, as it is not known how it left node %s",
 		       m->name, m->n->name, source);
 }
@@ -254,10 +254,8 @@ static int do_finish(struct request *q, struct nvm *m, struct buf *reply, struct
 			rc = handover_take_over(m, q->peer, &pause, err);
 		if (rc == HCI_E_STATE && q->unsure)
 			rc = give_up(m, q->peer, err);
-		if (rc == HCI_E_NOTFOUND) {
+		if (rc == HCI_E_NOTFOUND)
 			handover_in_drop(m);
-			nvm_drop_run(m); /* a try before this one may have got the key, and no further */
-		}
 	}
 	if (rc)
 		return rc;

@@ -5,7 +5,7 @@
  */
 #include "cluster/node_vm_impl.h"
 
-int handover_take_over(struct nvm *m, const char *from, uint64_t *pause_ms, struct hci_error *err)
+static int take_over(struct nvm *m, const char *from, uint64_t *pause_ms, struct hci_error *err)
 {
 	struct compute_state st;
 	int rc = vm_compute_find(m->n, m->name, &st, err);
@@ -41,6 +41,19 @@ int handover_take_over(struct nvm *m, const char *from, uint64_t *pause_ms, stru
 	return 0;
 }
 
+/* Nothing is here to take over: then the right to run it, which this try or one before it may have got, is not kept. */
+static int or_drop_run(struct nvm *m, int rc)
+{
+	if (rc == HCI_E_NOTFOUND)
+		nvm_drop_run(m);
+	return rc;
+}
+
+int handover_take_over(struct nvm *m, const char *from, uint64_t *pause_ms, struct hci_error *err)
+{
+	return or_drop_run(m, take_over(m, from, pause_ms, err));
+}
+
 /*
  * Nobody has attached the volumes since the source let go of them for us, and we did next. Else its guest has run on, and written, after
  * the migration had failed there: then what is here is its memory of before, and worth nothing. A source that died before it let go may
@@ -67,7 +80,7 @@ static int unbroken(struct nvm *m, struct hci_error *err)
 	return rc;
 }
 
-int handover_take_unbroken(struct nvm *m, const char *from, uint64_t *pause_ms, struct hci_error *err)
+static int take_unbroken(struct nvm *m, const char *from, uint64_t *pause_ms, struct hci_error *err)
 {
 	struct compute_state st;
 	int rc = nvm_read(m, err);
@@ -88,11 +101,12 @@ int handover_take_unbroken(struct nvm *m, const char *from, uint64_t *pause_ms, 
 	rc = given ? 0 : unbroken(m, err);
 	if (rc == HCI_E_STATE)
 		nvm_drop_run(m);
-	if (!rc)
-		rc = handover_take_over(m, from, pause_ms, err);
-	if (rc == HCI_E_NOTFOUND)
-		nvm_drop_run(m);
-	return rc;
+	return rc ? rc : take_over(m, from, pause_ms, err);
+}
+
+int handover_take_unbroken(struct nvm *m, const char *from, uint64_t *pause_ms, struct hci_error *err)
+{
+	return or_drop_run(m, take_unbroken(m, from, pause_ms, err));
 }
 
 static bool job_is_over(struct nvm *m)
@@ -173,10 +187,8 @@ void handover_in_look(struct nvm *m)
 	}
 	if (rc && rc != HCI_E_NOTFOUND)
 		return;
-	if (rc) {
+	if (rc)
 		inherit(m);
-	} else if (handover_take_over(m, NULL, &pause, &err) == HCI_E_NOTFOUND) {
+	else if (handover_take_over(m, NULL, &pause, &err) == HCI_E_NOTFOUND)
 		handover_in_drop(m);
-		nvm_drop_run(m);
-	}
 }

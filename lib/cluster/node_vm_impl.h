@@ -169,7 +169,8 @@ void vm_migrate_opts(const struct core_job *j, struct handover_opts *o);
 
 /* ---- handover_take.c ---- */
 
-/* The guest that came is ours, and its I/O goes on. from: who may have vmrun now; NULL: nobody. HCI_E_AGAIN: it still arrives. */
+/* The guest that came is ours, and its I/O goes on. from: who may have vmrun now; NULL: nobody. HCI_E_AGAIN: it still arrives.
+ * HCI_E_NOTFOUND: there is none, and the right to run it was let go of. */
 int handover_take_over(struct nvm *m, const char *from, uint64_t *pause_ms, struct hci_error *err);
 /* The same if it is certain that the source's has not run on. HCI_E_STATE: it is not; nothing was done. */
 int handover_take_unbroken(struct nvm *m, const char *from, uint64_t *pause_ms, struct hci_error *err);
