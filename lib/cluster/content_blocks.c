@@ -126,6 +126,19 @@ static void blocks_soon(void *ctx, const uint64_t *tokens, unsigned n)
 	pthread_mutex_unlock(&b->lock);
 }
 
+/* What a wait for a page of it has come to. */
+static int outcome(const struct content_blocks *b, const struct slot *s, uint64_t token)
+{
+	switch (s->state) {
+	case READY:
+		return s->have >> token % CHUNK_PAGES & 1 ? 0 : HCI_E_NOTFOUND;
+	case FAILED:
+		return HCI_E_IO;
+	default:
+		return b->quit ? HCI_E_CLOSED : HCI_E_TIMEOUT;
+	}
+}
+
 static int blocks_read(void *ctx, uint64_t token, void *page)
 {
 	struct content_blocks *b = ctx;
@@ -147,7 +160,7 @@ static int blocks_read(void *ctx, uint64_t token, void *page)
 	s->used = ++b->clock;
 	while (s->state == READING && !b->quit && !rc)
 		rc = pthread_cond_timedwait(&b->changed, &b->lock, &until);
-	rc = s->state == READY ? s->have >> token % CHUNK_PAGES & 1 ? 0 : HCI_E_NOTFOUND : s->state == FAILED ? HCI_E_IO : b->quit ? HCI_E_CLOSED : HCI_E_TIMEOUT;
+	rc = outcome(b, s, token);
 	if (!rc)
 		memcpy(page, s->data + token * MST_PAGE % CHUNK, MST_PAGE);
 	s->pins--;
