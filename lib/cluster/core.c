@@ -122,14 +122,13 @@ static struct table *table_of(struct core *c, const char *key)
 	return NULL;
 }
 
-static int table_load(struct core *c, struct table *t, uint64_t *rev, struct hci_error *err)
+static int read_all(struct core *c, struct table *t, uint64_t *rev, struct hci_error *err)
 {
 	struct store_result r;
 	char *after = NULL;
 	bool more = true;
 	int rc = 0;
 
-	table_clear(t);
 	*rev = 0;
 	while (more && !rc) {
 		rc = store_range(c->o.store, t->prefix, after, 500, &r, err);
@@ -152,6 +151,28 @@ static int table_load(struct core *c, struct table *t, uint64_t *rev, struct hci
 	return rc;
 }
 
+/*
+ * Until all of it is there the table is what it was, however long the store is away: who sees none of his disks would take them
+ * for removed. What the watch tells meanwhile goes to both; a key that was deleted may come in a page of before, so then all is read once more.
+ */
+static int table_load(struct core *c, struct table *t, uint64_t *rev, struct hci_error *err)
+{
+	struct reading l = { .of = t, .now = { .prefix = t->prefix, .type = t->type } };
+	int rc;
+
+	c->reading = &l;
+	do {
+		table_clear(&l.now);
+		l.again = false;
+		rc = read_all(c, &l.now, rev, err);
+	} while (!rc && l.again && !c->closing);
+	c->reading = NULL;
+	table_clear(rc ? &l.now : t);
+	if (!rc)
+		*t = l.now;
+	return rc;
+}
+
 /* ---- the watch ---- */
 
 static void tell(struct core *c, const char *key, const void *value, size_t len, uint64_t rev)
@@ -170,11 +191,13 @@ static void reload_fiber(void *arg)
 	uint64_t rev;
 
 	for (unsigned i = 0; i < TABLES && !c->closing;) {
+		if (!i)
+			c->lost = false;
 		if (table_load(c, &c->tables[i], &rev, &err)) {
 			log_warn(env_log(c->o.env), "cluster records cannot be read again yet: %s", err.message);
 			fiber_sleep(c->o.env, 500 * NS_PER_MS);
 		} else {
-			i++;
+			i = c->lost ? 0 : i + 1; /* lost once more: those that were read lack what came between */
 		}
 	}
 	c->reloading = false;
@@ -183,27 +206,43 @@ static void reload_fiber(void *arg)
 	fiber_cond_signal(c->o.env, &c->changed);
 }
 
+/* Without a fiber: with the next that is heard. */
+static void reload(struct core *c)
+{
+	if (c->reloading || c->closing)
+		return;
+	c->reloading = true;
+	if (fiber_spawn(c->o.env, reload_fiber, c, "core-reload"))
+		c->reloading = false;
+}
+
+static int take_event(struct core *c, struct table *t, const struct store_event *ev, uint64_t revision, struct hci_error *err)
+{
+	const struct store_kv *kv = &ev->kv;
+	struct reading *l = c->reading && c->reading->of == t ? c->reading : NULL;
+
+	if (l)
+		l->again |= ev->deleted || table_put(&l->now, kv->key, kv->value, kv->value_len, revision, err);
+	if (!ev->deleted)
+		return table_put(t, kv->key, kv->value, kv->value_len, revision, err);
+	table_delete(t, kv->key, revision);
+	return 0;
+}
+
 static void on_events(void *arg, const struct store_event *ev, size_t n, uint64_t revision)
 {
 	struct core *c = arg;
 	struct hci_error err;
 
 	c->seen = revision;
-	if (!ev) {
-		if (!c->reloading && !c->closing) {
-			c->reloading = true;
-			if (fiber_spawn(c->o.env, reload_fiber, c, "core-reload"))
-				c->reloading = false;
-		}
-		return;
-	}
-	for (size_t i = 0; i < n; i++) {
+	c->lost |= !ev;
+	if (c->lost)
+		reload(c);
+	for (size_t i = 0; ev && i < n; i++) {
 		const struct store_kv *kv = &ev[i].kv;
 		struct table *t = table_of(c, kv->key);
 
-		if (t && ev[i].deleted)
-			table_delete(t, kv->key, revision);
-		else if (t && table_put(t, kv->key, kv->value, kv->value_len, revision, &err))
+		if (t && take_event(c, t, &ev[i], revision, &err))
 			log_warn(env_log(c->o.env), "%s is left as it was: %s", kv->key, err.message);
 		tell(c, kv->key, ev[i].deleted ? NULL : kv->value, kv->value_len, revision);
 	}

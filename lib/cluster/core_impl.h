@@ -29,6 +29,12 @@ struct table {
 	size_t n, cap;
 };
 
+/* A table that is being read. */
+struct reading {
+	struct table *of, now;
+	bool again; /* what was read is not all as it is now */
+};
+
 struct core {
 	struct core_opts o;
 	char self[HCI_NAME_MAX];
@@ -50,6 +56,8 @@ struct core {
 		uint64_t at, bytes;
 	} sent[CORE_SENT];
 	unsigned sent_next;
+	struct reading *reading; /* NULL: none */
+	bool lost; /* the watch's place, and nothing was read since */
 	bool reloading, closing;
 };
 
