@@ -131,6 +131,35 @@ static int check_medium(struct node_disk *d, const struct rec_disk *r, struct hc
 	return 0;
 }
 
+static bool has(struct node *n, const char *dir, const char *name)
+{
+	char **names = NULL;
+	bool found = false;
+
+	if (env_listdir(n->e, dir, &names))
+		return false;
+	for (unsigned i = 0; names[i]; i++) {
+		found |= !strcmp(names[i], name);
+		mem_free(names[i]);
+	}
+	mem_free(names);
+	return found;
+}
+
+/*
+ * One that takes the place of another is formatted where that was, perhaps days later, when there is a new device for its log.
+ * What a wipe leaves in any case is the lock: without it the file system is not mounted.
+ */
+static int check_place(struct node_disk *d, const struct rec_disk *r, struct hci_error *err)
+{
+	if (uuid_is_null(&r->replaces) || d->keep.opened || has(d->node, d->path, "lock"))
+		return 0;
+	return err_set(err, HCI_E_NOTFOUND,
+		       "cannot format disk %s: nothing of the disk that was there is in the directory: is it mounted? If that is lost: hcictl disk "
+		       "remove, then disk add",
+		       d->path);
+}
+
 /* Two directories of one file system share its room and its end: nobody forbids it, and it is no two disks. */
 static void say_shared(struct node_disk *d, char out[REC_TEXT_MAX])
 {
@@ -160,6 +189,8 @@ static int try_open(struct node_disk *d, const struct rec_disk *r, enum rec_disk
 	};
 	int rc = disk_keep_fresh(r) ? check_medium(d, r, err) : 0;
 
+	if (!rc)
+		rc = check_place(d, r, err);
 	*then = REC_DISK_FAILED;
 	d->failed = false;
 	d->scrub_period = d->scrub_rate = d->scrub_asked = 0; /* the new opening knows none of it */

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a node's service does with the directory of a disk that takes the place of one that lost its write log. */
+#include <stdio.h>
+
+#include "base/uuid.h"
+#include "cluster/node.h"
+#include "store/store_sim.h"
+#include "unit/harness.h"
+
+enum place { EMPTY, THERE, WIPED };
+
+struct world {
+	struct sim *sim;
+	struct simstore *ss;
+	struct env *e;
+	enum place place;
+	bool done;
+};
+
+static const struct uuid cluster_id = { .b = { 1 } }, old_id = { .b = { 2 } }, new_id = { .b = { 3 } };
+
+static void put_records(struct store *s)
+{
+	struct rec_cluster c = { .format = REC_VERSION, .name = "c", .uuid = cluster_id };
+	struct rec_disk d = { .uuid = new_id, .node = "a", .path = "/d", .pool = "p", .state = REC_DISK_FAILED,
+			      .log_size = 4 * MiB, .replaces = old_id };
+	struct hci_error err;
+	char key[REC_KEY];
+
+	ck_assert_int_eq(rec_cluster_put(s, KEY_CLUSTER, &c, 0, 0, NULL, &err), 0);
+	key_disk(key, &new_id);
+	ck_assert_int_eq(rec_disk_put(s, key, &d, 0, 0, NULL, &err), 0);
+}
+
+static void make_old(struct world *w)
+{
+	struct repl_disk_opts o = { .uuid = old_id, .cluster = cluster_id, .log_size = 4 * MiB };
+	struct hci_error err;
+
+	ck_assert_msg(!repl_disk_format(w->e, "/d", &o, &err), "%s", err.message);
+	if (w->place == WIPED)
+		ck_assert_int_eq(env_unlink(w->e, "/d/superblock"), 0);
+}
+
+static bool has_superblock(struct world *w)
+{
+	struct env_file *f;
+	int rc = env_open(w->e, "/d/superblock", ENV_O_RDONLY, &f);
+
+	if (!rc)
+		env_close(w->e, f);
+	return !rc;
+}
+
+static void see(struct world *w, struct store *s)
+{
+	struct rec_disk r;
+	char key[REC_KEY];
+
+	key_disk(key, &new_id);
+	ck_assert_int_eq(rec_disk_get(s, key, &r, NULL, NULL), 0);
+	if (w->place == EMPTY) {
+		ck_assert(!has_superblock(w));
+		ck_assert_int_eq(r.state, REC_DISK_FAILED);
+		ck_assert_msg(strstr(r.reason, "is it mounted") != NULL, "%s", r.reason);
+		ck_assert(uuid_eq(&r.replaces, &old_id));
+	} else {
+		ck_assert_msg(r.state == REC_DISK_ONLINE, "%s", r.reason);
+		ck_assert(uuid_is_null(&r.replaces) && has_superblock(w));
+	}
+}
+
+static void test_fiber(void *arg)
+{
+	struct world *w = arg;
+	struct core_opts co = { .env = w->e, .self = "a" };
+	struct node_opts no = { .name = "a", .listen = "tcp:a:7400", .no_repair = true };
+	struct hci_error err;
+	struct core *c;
+	struct node *n;
+
+	ck_assert_int_eq(simstore_open(w->ss, w->e, &co.store), 0);
+	put_records(co.store);
+	if (w->place != EMPTY)
+		make_old(w);
+	ck_assert_msg(!core_open(&co, &c, &err), "%s", err.message);
+	ck_assert_msg(!node_start(c, &no, &n, &err), "%s", err.message);
+	fiber_sleep(w->e, 10 * NS_PER_S);
+	see(w, co.store);
+	if (w->place == EMPTY) { /* mounted after all */
+		w->place = THERE;
+		make_old(w);
+		fiber_sleep(w->e, 10 * NS_PER_S);
+		see(w, co.store);
+	}
+	node_stop(n);
+	core_close(c);
+	store_close(co.store);
+	w->done = true;
+}
+
+static void boot(struct env *e, void *arg)
+{
+	struct world *w = arg;
+
+	w->e = e;
+	ck_assert_int_eq(fiber_spawn(e, test_fiber, w, "test"), 0);
+}
+
+static bool is_done(void *arg)
+{
+	const struct world *w = arg;
+
+	return w->done;
+}
+
+START_TEST(it_is_formatted_only_where_the_other_one_was)
+{
+	struct sim_opts o = SIM_OPTS_INIT;
+	struct world w = { .place = (enum place)_i };
+	struct sim_node *a;
+
+	o.seed = 1;
+	w.sim = sim_new(&o);
+	w.ss = simstore_new(w.sim);
+	a = sim_node_new(w.sim, "a");
+	sim_disk_new(a, "/d", 256 * MiB);
+	sim_node_boot(a, boot, &w);
+	ck_assert_msg(sim_run_until(w.sim, is_done, &w, 600 * NS_PER_S), "it did not end");
+	simstore_free(w.ss);
+	sim_free(w.sim);
+}
+END_TEST
+
+static Suite *make_suite(void)
+{
+	Suite *s = suite_create("cluster_disks");
+	TCase *tc = tcase_create("replaced");
+
+	tcase_add_loop_test(tc, it_is_formatted_only_where_the_other_one_was, EMPTY, WIPED + 1);
+	suite_add_tcase(s, tc);
+	return s;
+}
+HARNESS_MAIN(make_suite)
