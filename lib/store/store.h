@@ -30,7 +30,7 @@ struct store_kv {
 
 /* What a get or range returned; mem of the request, freed by store_result_free. */
 struct store_result {
-	uint64_t revision; /* of the store when it was read or written */
+	uint64_t revision; /* of the store when it was read or written; a long range may have later changes in it, too */
 	struct store_kv *kvs;
 	size_t n;
 	bool more; /* range stopped at its limit */

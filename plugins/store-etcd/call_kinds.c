@@ -56,27 +56,33 @@ static bool keep_page(struct call *c)
 	return true;
 }
 
+/*
+ * Pages are of different moments. The answer's revision is that of the first: nothing up to it is missing, and of what came
+ * after it a watch tells.
+ */
 static void done_range(struct etcd *e, struct call *c)
 {
 	struct hci_store_answer a = { .kv_stride = sizeof(struct hci_store_kv) };
-	bool more, nomem = false;
+	bool more, nomem = !keep_page(c), good = false;
 	struct hdr h = { 0 };
 
-	if (!keep_page(c) || (!msg_range_answer(pb_of(c->pages[c->npages - 1].p, c->pages[c->npages - 1].n),
-						strlen(e->cfg.prefix), &h, &c->kvs, &more, &nomem) &&
-			      nomem)) {
+	if (!nomem)
+		good = msg_range_answer(pb_of(c->pages[c->npages - 1].p, c->pages[c->npages - 1].n), strlen(e->cfg.prefix), &h,
+					&c->kvs, &more, &nomem);
+	if (nomem) {
 		call_fail(e, c, HCI_E_NOMEM, "out of memory for an answer");
 		return;
 	}
-	if (!h.revision || (c->rq->kind == HCI_STORE_REQ_GET && (more || c->kvs.n > 1)) || c->kvs.n > 1000) {
+	if (!good || !h.revision || (c->rq->kind == HCI_STORE_REQ_GET && (more || c->kvs.n > 1)) || c->kvs.n > 1000) {
 		call_nonsense(e, c);
 		return;
 	}
+	c->first_rev = c->first_rev ? c->first_rev : h.revision;
 	if (more && c->kvs.n < c->rq->limit && c->bytes < ANSWER_BYTES) {
 		call_again(e, c);
 		return;
 	}
-	a.revision = h.revision;
+	a.revision = c->first_rev;
 	a.kvs = c->kvs.kv;
 	a.nkvs = (uint32_t)c->kvs.n;
 	a.more = more;

@@ -56,6 +56,7 @@ struct call {
 	/* of ranges */
 	struct buf *pages;
 	size_t npages, bytes;
+	uint64_t first_rev; /* of the first page; 0: none yet */
 	struct kv_list kvs;
 	/* of transactions: the guard (txn.c) */
 	int slot; /* -1: none */

@@ -573,6 +573,58 @@ static void concurrent_compare_and_swap(struct conf *c)
 	store_watch_close(v.w);
 }
 
+/* Whoever watches from a range's revision on has all: what is older than the range says is in it. */
+#define LONG_KEYS 600u
+#define LONG_PUTS 4096u
+
+struct changing {
+	struct conf *c;
+	uint64_t revs[LONG_PUTS]; /* of the first key */
+	unsigned n;
+	bool stop, over;
+	struct fiber_cond done;
+};
+
+static void changer(void *arg)
+{
+	struct changing *x = arg;
+
+	while (!x->stop && x->n < LONG_PUTS) {
+		x->revs[x->n] = must(x->c->s2, PUT("long/000", "y"));
+		x->n++;
+	}
+	x->over = true;
+	fiber_cond_signal(x->c->env, &x->done);
+}
+
+static void long_range_while_it_changes(struct conf *c)
+{
+	static struct changing x;
+	char key[16];
+
+	x = (struct changing){ .c = c };
+	fiber_cond_init(&x.done);
+	for (unsigned i = 0; i < LONG_KEYS; i++) {
+		snprintf(key, sizeof(key), "long/%03u", i);
+		must(c->s, PUT(key, "x"));
+	}
+	ck_assert_int_eq(fiber_spawn(c->env, changer, &x, "changer"), 0);
+	for (unsigned i = 0; i < 20; i++) {
+		struct store_result r;
+
+		ck_assert_int_eq(store_range(c->s, "long/", NULL, 1000, &r, NULL), 0);
+		ck_assert_uint_eq(r.n, LONG_KEYS);
+		for (unsigned k = 0; k < x.n; k++)
+			ck_assert_msg(x.revs[k] <= r.kvs[0].mod_rev || x.revs[k] > r.revision,
+				      "range of revision %llu has the key as of %llu, and not as of %llu", (unsigned long long)r.revision,
+				      (unsigned long long)r.kvs[0].mod_rev, (unsigned long long)x.revs[k]);
+		store_result_free(&r);
+	}
+	x.stop = true;
+	while (!x.over)
+		fiber_cond_wait(c->env, &x.done);
+}
+
 /* Closing answers what is under way. */
 struct busy {
 	struct conf *c;
@@ -645,6 +697,7 @@ static const struct {
 	{ "deletes", deletes },
 	{ "ranges", ranges },
 	{ "long_range_in_pages", long_range_in_pages },
+	{ "long_range_while_it_changes", long_range_while_it_changes },
 	{ "limits", limits },
 	{ "bad_arguments", bad_arguments },
 	{ "lease_expires", lease_expires },
