@@ -75,23 +75,23 @@ static bool is_out(const struct rec_volsync *s, const struct uuid *disk)
 }
 
 /*
- * A copy that is being made, or one on a disk that is not there. *left: good copies of the segment that has the fewest,
- * as far as the map was looked at.
+ * 1: a copy that is being made, or one on a disk that is not there; 0: none; HCI_E_*: not known. *left: good copies of the segment that
+ * has the fewest, as far as the map was looked at.
  */
-static bool map_needs_repair(struct node *n, const struct rec_volume *v, const struct rec_volsync *out, bool look_for_bad,
-			     unsigned *left)
+static int map_needs_repair(struct node *n, const struct rec_volume *v, const struct rec_volsync *out, bool look_for_bad,
+			    unsigned *left)
 {
 	struct rec_volmap *m = MEM_NEW(struct rec_volmap);
 	uint32_t nseg = (uint32_t)((v->size + v->segment_size - 1) / v->segment_size);
 	bool found = false;
 	char key[REC_KEY];
+	int rc = m ? 0 : HCI_E_NOMEM;
 
 	*left = v->replicas;
-	for (uint32_t c = 0; m && c * REC_VOLMAP_CHUNK < nseg; c++) {
+	for (uint32_t c = 0; !rc && c * REC_VOLMAP_CHUNK < nseg; c++) {
 		key_volmap(key, &v->uuid, c);
-		if (rec_volmap_get(core_store(n->core), key, m, NULL, NULL))
-			break;
-		for (uint32_t i = 0; i < m->n; i++) {
+		rc = rec_volmap_get(core_store(n->core), key, m, NULL, NULL);
+		for (uint32_t i = 0; !rc && i < m->n; i++) {
 			unsigned good = 0;
 
 			for (uint32_t k = 0; k < m->seg[i].n; k++) {
@@ -105,36 +105,39 @@ static bool map_needs_repair(struct node *n, const struct rec_volume *v, const s
 		}
 	}
 	mem_free(m);
-	return found;
+	return found ? 1 : rc;
 }
 
 /* Is it to have more or fewer copies, or some elsewhere? */
-static bool moves(struct node *n, const struct uuid *volume)
+static int moves(struct node *n, const struct uuid *volume)
 {
 	struct store_result r;
 	char key[REC_KEY];
-	bool yes;
+	int rc;
 
 	key_volmove(key, volume);
-	if (store_get(core_store(n->core), key, &r, NULL))
-		return false;
-	yes = r.n == 1;
+	rc = store_get(core_store(n->core), key, &r, NULL);
+	if (rc)
+		return rc;
+	rc = r.n == 1;
 	store_result_free(&r);
-	return yes;
+	return rc;
 }
 
 /* Is there a record PREFIX<volume>/<disk> of a disk that is up? */
-static bool disk_up_with(struct node *n, const char *what, const struct uuid *volume)
+static int disk_up_with(struct node *n, const char *what, const struct uuid *volume)
 {
 	struct store_result r;
 	char prefix[REC_KEY], id[HCI_UUID_STR];
 	struct uuid disk;
 	bool yes = false;
+	int rc;
 
 	uuid_print(volume, id);
 	snprintf(prefix, sizeof(prefix), "%s%s/", what, id);
-	if (store_range(core_store(n->core), prefix, NULL, 0, &r, NULL))
-		return false;
+	rc = store_range(core_store(n->core), prefix, NULL, 0, &r, NULL);
+	if (rc)
+		return rc;
 	for (size_t i = 0; i < r.n && !yes; i++) {
 		const struct rec_disk *d = key_parse_uuid(r.kvs[i].key, prefix, &disk) ? core_disk(n->core, &disk) : NULL;
 
@@ -145,23 +148,38 @@ static bool disk_up_with(struct node *n, const char *what, const struct uuid *vo
 }
 
 /* Does a disk that is back hold copies of it that nobody counts on any more? */
-static bool old_copies(struct node *n, const struct uuid *volume)
+static int old_copies(struct node *n, const struct uuid *volume)
 {
 	return disk_up_with(n, "stray/", volume);
 }
 
 /* A scrub found damaged blocks, see node_scrub.c. */
-static bool rotten(struct node *n, const struct uuid *volume)
+static int rotten(struct node *n, const struct uuid *volume)
 {
 	return disk_up_with(n, PREFIX_VOLROT, volume);
 }
 
+static int copies_need(struct node *n, const struct rec_volume *v, bool bad_disks, unsigned *left)
+{
+	struct rec_volsync *s = MEM_NEW(struct rec_volsync);
+	char key[REC_KEY];
+	int rc = HCI_E_NOMEM, need = 0;
+
+	key_volsync(key, &v->uuid);
+	if (s)
+		rc = rec_volsync_get(core_store(n->core), key, s, NULL, NULL);
+	if (!rc) {
+		need = s->n > 0;
+		rc = map_needs_repair(n, v, s, bad_disks, left);
+	}
+	mem_free(s);
+	return need ? 1 : rc;
+}
+
 int repair_needed(struct node *n, const struct rec_volume *v, bool bad_disks, unsigned *left)
 {
-	struct rec_volsync *s;
 	struct rec_volatt a;
 	char key[REC_KEY];
-	bool need;
 	int rc;
 
 	if (v->state != REC_VOLUME_READY)
@@ -170,14 +188,15 @@ int repair_needed(struct node *n, const struct rec_volume *v, bool bad_disks, un
 	rc = rec_volatt_get(core_store(n->core), key, &a, NULL, NULL);
 	if (rc != HCI_E_NOTFOUND)
 		return rc; /* 0: it has a writer, which does it */
-	s = MEM_NEW(struct rec_volsync);
-	if (!s)
-		return HCI_E_NOMEM;
-	key_volsync(key, &v->uuid);
-	need = !rec_volsync_get(core_store(n->core), key, s, NULL, NULL) && s->n;
-	need |= map_needs_repair(n, v, s, bad_disks, left);
-	mem_free(s);
-	return need || moves(n, &v->uuid) || old_copies(n, &v->uuid) || rotten(n, &v->uuid);
+	rc = copies_need(n, v, bad_disks, left);
+	if (!rc)
+		rc = moves(n, &v->uuid);
+	if (!rc)
+		rc = old_copies(n, &v->uuid);
+	if (!rc)
+		rc = rotten(n, &v->uuid);
+	/* Deleted meanwhile. */
+	return rc == HCI_E_NOTFOUND ? 0 : rc;
 }
 
 /* ---- whether to look at all of them ---- */
