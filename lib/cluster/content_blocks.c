@@ -239,15 +239,15 @@ static void asked(struct env_task *t)
 	b->posted = false;
 	want = b->quit ? 0 : b->qlen;
 	pthread_mutex_unlock(&b->lock);
-	while (want-- && b->fibers < FIBERS) {
+	for (unsigned i = 0; i < want && b->fibers < FIBERS; i++) {
 		b->fibers++;
 		if (fiber_spawn(b->n->e, read_fiber, b, "content")) {
 			b->fibers--;
 			break;
 		}
 	}
-	/* Without a fiber nobody would ever answer. */
-	if (!b->fibers)
+	/* Without a fiber nobody would ever answer. (Unless one that has ended took all on its way.) */
+	if (want && !b->fibers)
 		content_blocks_quit(b);
 }
 
