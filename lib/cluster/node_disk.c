@@ -300,7 +300,27 @@ struct wanted {
 	struct uuid *ids;
 	enum rec_disk_state *states;
 	size_t cnt, cap;
+	bool all; /* there was memory for all of them */
 };
+
+static bool wanted_grow(struct wanted *w)
+{
+	size_t cap = w->cap ? w->cap * 2 : 16;
+	void *p;
+
+	if (w->cnt < w->cap)
+		return true;
+	p = mem_realloc(w->ids, cap * sizeof(*w->ids));
+	if (!p)
+		return false;
+	w->ids = p;
+	p = mem_realloc(w->states, cap * sizeof(*w->states));
+	if (!p)
+		return false;
+	w->states = p;
+	w->cap = cap;
+	return true;
+}
 
 static bool collect(void *arg, const struct rec_disk *r)
 {
@@ -313,18 +333,21 @@ static bool collect(void *arg, const struct rec_disk *r)
 	if (!d) {
 		d = MEM_NEW(struct node_disk);
 		if (!d)
-			return false;
+			goto no_memory;
 		d->uuid = r->uuid;
 		snprintf(d->path, sizeof(d->path), "%s", r->path);
 		d->node = w->n;
 		env_task_init(&d->fail_task, failed_task);
 		list_push(&w->n->disks, &d->link);
 	}
-	if (w->cnt < w->cap) {
-		w->ids[w->cnt] = r->uuid;
-		w->states[w->cnt++] = r->state;
-	}
+	if (!wanted_grow(w))
+		goto no_memory;
+	w->ids[w->cnt] = r->uuid;
+	w->states[w->cnt++] = r->state;
 	return true;
+no_memory:
+	w->all = false;
+	return false;
 }
 
 /* What may be set while the disk is in use; how long it waits for its log is looked up when that is away. */
@@ -370,8 +393,6 @@ static void disk_turn(struct node_disk *d, enum rec_disk_state state)
 		node_disk_drop_deleted(d);
 }
 
-#define DISKS_MAX 256
-
 /* It is used by nobody any more. */
 static void forget_load(struct node *n, const struct node_disk *d)
 {
@@ -390,14 +411,13 @@ static void disk_free(struct node_disk *d)
 static void disk_fiber(void *arg)
 {
 	struct node *n = arg;
-	struct wanted w = { .n = n, .cap = DISKS_MAX };
+	struct wanted w = { .n = n };
 
-	w.ids = mem_calloc(DISKS_MAX, sizeof(*w.ids));
-	w.states = mem_calloc(DISKS_MAX, sizeof(*w.states));
-	while (!n->stopping && w.ids && w.states) {
+	while (!n->stopping) {
 		struct node_disk *d, *tmp;
 
 		w.cnt = 0;
+		w.all = true;
 		core_each_disk(n->core, collect, &w);
 		for (size_t i = 0; i < w.cnt && !n->stopping; i++) {
 			d = find(n, &w.ids[i]);
@@ -406,7 +426,7 @@ static void disk_fiber(void *arg)
 		}
 		/* Removed from the cluster: no longer ours. */
 		list_for_each_safe(d, tmp, &n->disks, link) {
-			bool keep = false;
+			bool keep = !w.all;
 
 			for (size_t i = 0; i < w.cnt && !keep; i++)
 				keep = uuid_eq(&w.ids[i], &d->uuid);

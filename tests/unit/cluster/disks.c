@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a node's service does with the directory of a disk that takes the place of one that lost its write log. */
+/* A node's disks: the directory of one that takes the place of one that lost its write log; many of them. */
 #include <stdio.h>
 
 #include "base/uuid.h"
@@ -132,13 +132,77 @@ START_TEST(it_is_formatted_only_where_the_other_one_was)
 }
 END_TEST
 
+/* ---- many ---- */
+
+#define MANY 300u
+
+static void many_fiber(void *arg)
+{
+	struct world *w = arg;
+	struct core_opts co = { .env = w->e, .self = "a" };
+	struct node_opts no = { .name = "a", .listen = "tcp:a:7400", .no_repair = true };
+	struct rec_cluster cl = { .format = REC_VERSION, .name = "c", .uuid = cluster_id };
+	struct rec_disk d = { .node = "a", .pool = "p", .state = REC_DISK_NEW };
+	struct hci_error err;
+	char key[REC_KEY];
+	struct core *c;
+	struct node *n;
+
+	ck_assert_int_eq(simstore_open(w->ss, w->e, &co.store), 0);
+	ck_assert_int_eq(rec_cluster_put(co.store, KEY_CLUSTER, &cl, 0, 0, NULL, &err), 0);
+	for (unsigned i = 0; i < MANY; i++) {
+		d.uuid = (struct uuid){ .b = { 9, [14] = (uint8_t)(i >> 8), [15] = (uint8_t)i } };
+		snprintf(d.path, sizeof(d.path), "/none/%u", i);
+		key_disk(key, &d.uuid);
+		ck_assert_int_eq(rec_disk_put(co.store, key, &d, 0, 0, NULL, &err), 0);
+	}
+	ck_assert_msg(!core_open(&co, &c, &err), "%s", err.message);
+	ck_assert_msg(!node_start(c, &no, &n, &err), "%s", err.message);
+	fiber_sleep(w->e, 20 * NS_PER_S);
+	for (unsigned i = 0; i < MANY; i++) {
+		d.uuid = (struct uuid){ .b = { 9, [14] = (uint8_t)(i >> 8), [15] = (uint8_t)i } };
+		key_disk(key, &d.uuid);
+		ck_assert_int_eq(rec_disk_get(co.store, key, &d, NULL, NULL), 0);
+		ck_assert_msg(d.state == REC_DISK_FAILED, "nobody looked at disk %u", i);
+	}
+	node_stop(n);
+	core_close(c);
+	store_close(co.store);
+	w->done = true;
+}
+
+static void boot_many(struct env *e, void *arg)
+{
+	struct world *w = arg;
+
+	w->e = e;
+	ck_assert_int_eq(fiber_spawn(e, many_fiber, w, "test"), 0);
+}
+
+START_TEST(all_of_many_are_looked_at)
+{
+	struct sim_opts o = SIM_OPTS_INIT;
+	struct world w = { 0 };
+
+	o.seed = 1;
+	w.sim = sim_new(&o);
+	w.ss = simstore_new(w.sim);
+	sim_node_boot(sim_node_new(w.sim, "a"), boot_many, &w);
+	ck_assert_msg(sim_run_until(w.sim, is_done, &w, 600 * NS_PER_S), "it did not end");
+	simstore_free(w.ss);
+	sim_free(w.sim);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *s = suite_create("cluster_disks");
-	TCase *tc = tcase_create("replaced");
+	TCase *tc = tcase_create("replaced"), *many = tcase_create("many");
 
 	tcase_add_loop_test(tc, it_is_formatted_only_where_the_other_one_was, EMPTY, WIPED + 1);
 	suite_add_tcase(s, tc);
+	tcase_add_test(many, all_of_many_are_looked_at);
+	suite_add_tcase(s, many);
 	return s;
 }
 HARNESS_MAIN(make_suite)
