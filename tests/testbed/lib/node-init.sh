@@ -40,6 +40,18 @@ if [ "$libvirt" = 1 ]; then
 	mount --bind "$dir/libvirt/run" /run/libvirt
 	mkdir -p /etc/pki
 	mount --bind "$dir/libvirt/pki" /etc/pki
+	# libvirtd looks for the user and group it was built for, though its QEMU runs as root; on Debian
+	# libvirt-daemon-system makes them, which the bed does without.
+	for f in passwd group; do
+		! getent "$f" libvirt-qemu >/dev/null || continue
+		cp "/etc/$f" "$dir/libvirt/$f"
+		if [ "$f" = passwd ]; then
+			echo 'libvirt-qemu:x:64055:64055:QEMU of the test bed:/nonexistent:/usr/sbin/nologin'
+		else
+			echo 'libvirt-qemu:x:64055:'
+		fi >>"$dir/libvirt/$f"
+		mount --bind "$dir/libvirt/$f" "/etc/$f"
+	done
 fi
 
 if [ "$hide_kvm" = 1 ] && [ -e /dev/kvm ]; then
