@@ -50,9 +50,11 @@ static bool add(struct mst_runs *r, uint32_t first, uint32_t n)
 
 	if (!n || (last && first < (uint64_t)last->first + last->n))
 		return true;
+	if (r->n == r->most)
+		return false;
 	if (r->n == r->cap) {
 		uint32_t cap = r->cap ? r->cap * 2 : 16;
-		struct run *more = r->n < r->most ? mem_realloc(r->runs, cap * sizeof(*more)) : NULL;
+		struct run *more = mem_realloc(r->runs, cap * sizeof(*more));
 
 		if (!more)
 			return false;

@@ -4,6 +4,7 @@
  * million pages there, one in four thousand that is not there passes for one that is, and costs a question of the destination.
  */
 #include <pthread.h>
+#include <sys/random.h>
 
 #include "base/mem.h"
 #include "compute/memstream/store.h"
@@ -15,6 +16,7 @@ struct mst_told {
 	char prefix[ID_BYTES];
 	uint8_t kind;
 	uint32_t most;
+	uint64_t secret;
 	pthread_mutex_t lock; /* over a few instructions, or while the table grows */
 	uint32_t *e;          /* 0: free */
 	uint32_t cap, n;      /* cap: a power of two */
@@ -29,6 +31,8 @@ struct mst_told *mst_told_new(const char *prefix, uint8_t kind, uint32_t most)
 	memcpy(t->prefix, prefix, ID_BYTES);
 	t->kind = kind;
 	t->most = MIN(most, UINT32_MAX / 4);
+	if (getrandom(&t->secret, sizeof(t->secret), GRND_NONBLOCK) != (ssize_t)sizeof(t->secret))
+		t->secret = (uintptr_t)t;
 	pthread_mutex_init(&t->lock, NULL);
 	return t;
 }
@@ -42,11 +46,17 @@ void mst_told_free(struct mst_told *t)
 	mem_free(t);
 }
 
-/* Its place, or that where it belongs. They are parts of a hash, so their low bits will do. */
-static uint32_t *place(uint32_t *e, uint32_t cap, uint32_t half)
+/*
+ * Its place in e, or that where it belongs. They are parts of a hash, but a guest at the destination can choose its pages, and a peer what
+ * it tells, so that all begin to look at one place: not without knowing our number.
+ */
+static uint32_t *place(const struct mst_told *t, uint32_t *e, uint32_t cap, uint32_t half)
 {
-	uint32_t i = half & (cap - 1);
+	uint64_t h = (half ^ t->secret) * 0x9e3779b97f4a7c15u;
+	uint32_t i;
 
+	h = (h ^ h >> 32) * 0xd6e8feb86659fd93u;
+	i = (uint32_t)(h >> 32) & (cap - 1);
 	while (e[i] && e[i] != half)
 		i = (i + 1) & (cap - 1);
 	return &e[i];
@@ -61,7 +71,7 @@ static bool grow(struct mst_told *t)
 		return false;
 	for (uint32_t i = 0; i < t->cap; i++)
 		if (t->e[i])
-			*place(e, cap, t->e[i]) = t->e[i];
+			*place(t, e, cap, t->e[i]) = t->e[i];
 	mem_free(t->e);
 	t->e = e;
 	t->cap = cap;
@@ -78,7 +88,7 @@ static bool told(void *ctx, uint32_t half)
 	pthread_mutex_lock(&t->lock);
 	room = t->n < t->most && ((uint64_t)t->n * 4 < (uint64_t)t->cap * 3 || grow(t));
 	if (room) {
-		at = place(t->e, t->cap, half);
+		at = place(t, t->e, t->cap, half);
 		t->n += !*at;
 		*at = half;
 	}
@@ -95,7 +105,7 @@ static int lookup(void *ctx, uint64_t quick, uint32_t batch, uint64_t *token)
 	(void)batch;
 	*token = quick;
 	pthread_mutex_lock(&t->lock);
-	has = quick && t->cap && *place(t->e, t->cap, half);
+	has = quick && t->cap && *place(t, t->e, t->cap, half);
 	pthread_mutex_unlock(&t->lock);
 	return has ? MST_HAS : MST_HAS_NOT;
 }
