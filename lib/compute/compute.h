@@ -166,7 +166,10 @@ bool compute_meet_take(const char *path, char at[COMPUTE_SOCKET_MAX]);
 void compute_meet_remove(const char *path);
 void compute_meet_clean(const char *dir); /* the same, of an earlier life */
 void compute_socket_clean(const char *path); /* removes a socket that nobody listens at */
-/* Source: makes directories that are missing (how many: made); makes path lead to a socket of ours; removes that. */
+/*
+ * Source: makes directories that are missing (how many: made); makes path lead to a socket of ours, where the directory is the
+ * destination's own not before that has taken its QEMU's; removes that.
+ */
 int compute_meet_prepare(const char *path, unsigned *made, struct hci_error *err);
 void compute_meet_link(const char *path, const char *to);
 void compute_meet_unlink(const char *path, unsigned made);

@@ -5,7 +5,8 @@
  * machines that share a directory (or one machine in a test) they are one. So each side makes it its own:
  *
  *   destination  as soon as its QEMU listens, and before the source can hear of that, the socket is moved aside
- *   source       the path is a link to libhci's own socket, made again whenever it is missing
+ *   source       the path is a link to libhci's own socket, made again whenever it is missing; in the destination's directory not
+ *                before that has moved its QEMU's socket aside: QEMU makes it in two steps, and finds a link between them in its way
  *
  * The name is random and its directory cannot be listed, so that the hypervisor's user may make a socket there.
  */
@@ -124,10 +125,25 @@ int compute_meet_prepare(const char *path, unsigned *made, struct hci_error *err
 	}
 }
 
+/* The destination's own directory, by the mode that it gives it, and it still waits for its QEMU. */
+static bool not_yet(const char *path)
+{
+	char s[COMPUTE_SOCKET_MAX];
+	struct stat st;
+
+	dir_of(path, s);
+	if (lstat(s, &st) || !(st.st_mode & S_ISVTX))
+		return false;
+	aside_of(path, s);
+	return lstat(s, &st);
+}
+
 void compute_meet_link(const char *path, const char *to)
 {
 	struct stat st;
 
+	if (not_yet(path))
+		return;
 	/* What else is there is the other end's, which moves it away. */
 	if (lstat(path, &st) && errno == ENOENT)
 		(void)!symlink(to, path);
