@@ -22,6 +22,7 @@
 #define ENTRY 16u               /* bytes of a page in the index */
 #define FIRST 65536u            /* pages, that the index begins with */
 #define NICE 19
+#define END_TIME (2 * NS_PER_S) /* for a thread that is to end */
 
 /* What the index has for a page: which guest, which of its pages, and in which pass it was there. */
 #define PAGE_BITS 36
@@ -48,6 +49,7 @@ struct guest_pages {
 	pthread_mutex_t nap; /* of what follows */
 	pthread_cond_t wake;
 	bool stop, seen;
+	bool ended, left; /* the thread is over; nobody waits for that any more: it frees all */
 	struct uuid running[GUESTS]; /* seen: this is new */
 	size_t n_running;
 	uint64_t hurry_until;
@@ -61,6 +63,16 @@ static uint64_t now(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+static bool stopped(struct guest_pages *g)
+{
+	bool is;
+
+	pthread_mutex_lock(&g->nap);
+	is = g->stop;
+	pthread_mutex_unlock(&g->nap);
+	return is;
 }
 
 static uint64_t place_of(uint16_t pass, unsigned slot, uint64_t page)
@@ -135,6 +147,11 @@ static void open_one(struct guest_pages *g, struct guest *x)
 	struct hci_error err;
 	int rc = g->o.open(&x->vm, &ram, &err);
 
+	/* That may have taken long: nobody may be there any more to be told. */
+	if (stopped(g)) {
+		guest_ram_close(rc ? NULL : ram);
+		return;
+	}
 	if (rc) {
 		/* Once: it may be ending, or just being started. */
 		if (x->retry_at)
@@ -282,6 +299,31 @@ static bool hurried(struct guest_pages *g)
 	return is;
 }
 
+static void destroy(struct guest_pages *g)
+{
+	for (unsigned i = 0; i < GUESTS; i++)
+		guest_ram_close(g->guests[i].ram);
+	mst_index_free(g->x);
+	pthread_cond_destroy(&g->wake);
+	pthread_mutex_destroy(&g->nap);
+	pthread_rwlock_destroy(&g->lock);
+	mem_free(g);
+}
+
+static void *end_thread(struct guest_pages *g)
+{
+	bool left;
+
+	pthread_mutex_lock(&g->nap);
+	g->ended = true;
+	left = g->left;
+	pthread_cond_signal(&g->wake);
+	pthread_mutex_unlock(&g->nap);
+	if (left)
+		destroy(g);
+	return NULL;
+}
+
 static void *work(void *arg)
 {
 	struct guest_pages *g = arg;
@@ -303,7 +345,7 @@ static void *work(void *arg)
 		ns = !x->complete && hurried(g) ? 0 : sizeof(g->buf) * NS_PER_S / g->o.pace;
 		read_some(g, x);
 	}
-	return NULL;
+	return end_thread(g);
 }
 
 /* ---- whoever knows which guests there are ---- */
@@ -416,21 +458,37 @@ struct guest_pages *guest_pages_new(const struct guest_pages_opts *o)
 	return NULL;
 }
 
+/* False: it hangs in a process's memory, and ends when that lets it. */
+static bool wait_for_thread(struct guest_pages *g)
+{
+	uint64_t until = now() + END_TIME;
+	struct timespec ts = { .tv_sec = (time_t)(until / NS_PER_S), .tv_nsec = (long)(until % NS_PER_S) };
+	bool ended;
+	int rc = 0;
+
+	pthread_mutex_lock(&g->nap);
+	g->stop = true;
+	pthread_cond_signal(&g->wake);
+	while (!g->ended && !rc)
+		rc = pthread_cond_timedwait(&g->wake, &g->nap, &ts);
+	ended = g->ended;
+	if (!ended) {
+		log_warn(&g->o.log, "a guest's process hangs while its memory is read: it is left alone");
+		g->left = true;
+		pthread_detach(g->thread);
+	}
+	pthread_mutex_unlock(&g->nap);
+	return ended;
+}
+
 void guest_pages_free(struct guest_pages *g)
 {
 	if (!g)
 		return;
-	pthread_mutex_lock(&g->nap);
-	g->stop = true;
-	pthread_cond_signal(&g->wake);
-	pthread_mutex_unlock(&g->nap);
-	if (g->started)
+	if (g->started) {
+		if (!wait_for_thread(g))
+			return;
 		pthread_join(g->thread, NULL);
-	for (unsigned i = 0; i < GUESTS; i++)
-		guest_ram_close(g->guests[i].ram);
-	mst_index_free(g->x);
-	pthread_cond_destroy(&g->wake);
-	pthread_mutex_destroy(&g->nap);
-	pthread_rwlock_destroy(&g->lock);
-	mem_free(g);
+	}
+	destroy(g);
 }

@@ -31,7 +31,10 @@ struct guest_pages_opts {
 
 /* NULL: no memory, no thread. */
 struct guest_pages *guest_pages_new(const struct guest_pages_opts *o);
-/* When no decoder uses it any more. Waits for the thread, moments. NULL is fine. */
+/*
+ * When no decoder uses it any more. Waits for the thread, moments as a rule. One that hangs in a process's memory is left alone after two seconds:
+ * it frees what it uses when it comes back, and uses nothing else then, the log neither. NULL is fine.
+ */
 void guest_pages_free(struct guest_pages *g);
 
 /* These run here now, no others: what is known of others is forgotten. At any time; does not block. */

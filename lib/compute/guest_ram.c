@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Finding a guest's RAM. Its QEMU is the process whose arguments have "-uuid" and the domain's UUID, as libvirt starts it. How large
+ * Finding a guest's RAM. Its QEMU is a process whose program's name has "qemu" in it, and whose arguments have "-uuid" and the domain's
+ * UUID, as libvirt starts it. Arguments lie in a process's own memory: of one that hangs, or means it, to read them may take for ever, so
+ * those of other programs are left alone; which program it is the kernel says by itself. How large
  * its RAM is they say as well ("-m", and the size of each memory backend), and QEMU maps a block of RAM by itself, with a page that cannot be
  * touched behind it: so it is the mapping, readable and writable, of exactly such a length. No monitor is asked: that would wait
  * for libvirt's jobs, migrations among them, and mark the domain.
@@ -38,6 +40,20 @@ struct guest_ram {
 };
 
 /* ---- its process ---- */
+
+/* As the kernel has it, without a look into the process. "qemu-system-x86_64", "qemu-kvm", also with " (deleted)" after an upgrade. */
+static bool is_qemu(const char *pid)
+{
+	char path[300], exe[4096];
+	const char *name;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%s/exe", pid);
+	n = readlink(path, exe, sizeof(exe) - 1);
+	exe[n > 0 ? n : 0] = '\0';
+	name = strrchr(exe, '/');
+	return name && strstr(name, "qemu");
+}
 
 /* All of a small file, with a zero behind it. NULL: it is not there, or longer. */
 static char *slurp(const char *path, size_t *len)
@@ -176,7 +192,7 @@ static int try_process(const char *pid, const char *uuid, struct guest_ram **out
 	unsigned n;
 	int rc = 0;
 
-	if (!read_args(pid, uuid, sizes, &n))
+	if (!is_qemu(pid) || !read_args(pid, uuid, sizes, &n))
 		return HCI_E_NOTFOUND;
 	r = MEM_NEW(struct guest_ram);
 	if (!r)
@@ -202,6 +218,12 @@ static int try_process(const char *pid, const char *uuid, struct guest_ram **out
 	return 0;
 }
 
+/* What is said of several processes: of one that is none nothing. */
+static int better(int was, int rc)
+{
+	return rc == HCI_E_NOTFOUND ? was : rc;
+}
+
 int guest_ram_open(const struct uuid *vm, struct guest_ram **out, struct hci_error *err)
 {
 	char uuid[HCI_UUID_STR];
@@ -213,9 +235,10 @@ int guest_ram_open(const struct uuid *vm, struct guest_ram **out, struct hci_err
 	uuid_print(vm, uuid);
 	err_set(err, HCI_E_NOTFOUND, "domain %s: none of the processes here is its QEMU", uuid);
 	dir = opendir("/proc");
-	while (dir && rc == HCI_E_NOTFOUND && (d = readdir(dir)))
+	/* One that may not be read need not be the one. */
+	while (dir && (rc == HCI_E_NOTFOUND || rc == HCI_E_SYS) && (d = readdir(dir)))
 		if (d->d_name[0] >= '1' && d->d_name[0] <= '9')
-			rc = try_process(d->d_name, uuid, out, err);
+			rc = better(rc, try_process(d->d_name, uuid, out, err));
 	if (dir)
 		closedir(dir);
 	return rc;

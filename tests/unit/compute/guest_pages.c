@@ -5,10 +5,12 @@
  */
 #include "../harness.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -77,11 +79,27 @@ static void tell(struct vm *v, char what, uint32_t from, uint32_t to, uint64_t s
 		ck_assert_int_eq(read(v->from, &k, 1), 1);
 }
 
-/* size: what its arguments say of its RAM. */
-static void vm_start_with(struct vm *v, uint8_t number, const char *size)
+/* This program under the name of a QEMU, which the kernel will tell of it. */
+static int as_qemu(void)
+{
+	int from = open("/proc/self/exe", O_RDONLY | O_CLOEXEC), to = memfd_create("qemu-system-x86_64", MFD_CLOEXEC);
+	ssize_t n;
+
+	do
+		n = sendfile(to, from, NULL, 1 << 30);
+	while (n > 0);
+	ck_assert(!n && from >= 0);
+	close(from);
+	return to;
+}
+
+/* size: what its arguments say of its RAM. decoy: it only says that it is a QEMU. */
+static void vm_start_as(struct vm *v, uint8_t number, const char *size, bool decoy)
 {
 	char id[HCI_UUID_STR];
-	int in[2], out[2];
+	const char *const words[] = { "qemu-system-x86_64", "-name", "guest=x", "-m", "size=1024k", "-uuid", id, "-m", size, NULL };
+	char *const *args = (char *const *)(uintptr_t)words;
+	int in[2], out[2], exe = as_qemu();
 
 	memset(v, 0, sizeof(*v));
 	for (unsigned i = 0; i < sizeof(v->uuid.b); i++)
@@ -95,13 +113,22 @@ static void vm_start_with(struct vm *v, uint8_t number, const char *size)
 		dup2(out[1], 1);
 		close(in[1]);
 		close(out[0]);
-		execl("/proc/self/exe", "qemu-system-x86_64", "-name", "guest=x", "-m", "size=1024k", "-uuid", id, "-m", size, (char *)NULL);
+		if (decoy)
+			execv("/proc/self/exe", args);
+		else
+			fexecve(exe, args, environ);
 		_exit(1);
 	}
+	close(exe);
 	close(in[0]);
 	close(out[1]);
 	v->to = in[1];
 	v->from = out[0];
+}
+
+static void vm_start_with(struct vm *v, uint8_t number, const char *size)
+{
+	vm_start_as(v, number, size, false);
 }
 
 static void vm_start(struct vm *v, uint8_t number)
@@ -249,6 +276,74 @@ START_TEST(pages_of_a_guest_that_runs_here_are_found)
 	mst_told_free(t);
 	guest_pages_free(g);
 	vm_end(&v);
+}
+END_TEST
+
+START_TEST(what_only_says_that_it_is_a_qemu_is_left_alone)
+{
+	struct guest_pages *g = make(MiB, 20);
+	struct mst_provider src;
+	unsigned offered, right;
+	struct vm decoy, v;
+	struct mst_told *t;
+
+	/* The first of them is looked at first. */
+	vm_start_as(&decoy, 1, "size=4104k", true);
+	tell(&decoy, 'f', 0, PAGES, 6);
+	vm_start(&v, 1);
+	ck_assert(uuid_eq(&decoy.uuid, &v.uuid));
+	tell(&v, 'f', 0, PAGES, 5);
+	guest_pages_seen(g, &v.uuid, 1);
+	until(g, passed, 1);
+	t = all_told(g, 16384, 1 << 20, &src);
+	count(g, &src, 5, 0, PAGES, &offered, &right);
+	ck_assert_uint_eq(right, PAGES);
+	mst_told_free(t);
+	guest_pages_free(g);
+	vm_end(&v);
+	vm_end(&decoy);
+}
+END_TEST
+
+static int hang[2];
+static bool hangs, back;
+
+static int open_hangs(const struct uuid *vm, struct guest_ram **out, struct hci_error *err)
+{
+	char c;
+
+	(void)vm;
+	*out = NULL;
+	__atomic_store_n(&hangs, true, __ATOMIC_SEQ_CST);
+	ck_assert_int_eq(read(hang[0], &c, 1), 1);
+	__atomic_store_n(&back, true, __ATOMIC_SEQ_CST);
+	return err_set(err, HCI_E_NOTFOUND, "gone");
+}
+
+static void until_is(const bool *what)
+{
+	while (!__atomic_load_n(what, __ATOMIC_SEQ_CST))
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+}
+
+START_TEST(a_process_that_hangs_holds_up_no_end)
+{
+	struct guest_pages_opts o = { .memory = MiB, .open = open_hangs };
+	struct guest_pages *g;
+	struct uuid vm = { .b = { 1 } };
+
+	ck_assert(!pipe(hang));
+	g = guest_pages_new(&o);
+	guest_pages_seen(g, &vm, 1);
+	until_is(&hangs);
+	guest_pages_free(g);
+	ck_assert(!back);
+	/* It frees all when it comes back. */
+	ck_assert_int_eq(write(hang[1], "x", 1), 1);
+	until_is(&back);
+	nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
+	close(hang[0]);
+	close(hang[1]);
 }
 END_TEST
 
@@ -465,6 +560,8 @@ static Suite *suite(void)
 
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, pages_of_a_guest_that_runs_here_are_found);
+	tcase_add_test(t, what_only_says_that_it_is_a_qemu_is_left_alone);
+	tcase_add_test(t, a_process_that_hangs_holds_up_no_end);
 	tcase_add_test(t, pages_that_change_underneath_are_never_taken_for_others);
 	tcase_add_test(t, what_is_known_follows_the_guest);
 	tcase_add_test(t, a_guest_that_ends_is_forgotten);
