@@ -34,7 +34,7 @@ cleanup() {
 	tb down >/dev/null 2>&1
 }
 
-# check WHAT COMMAND...
+# check WHAT COMMAND... Its status, so that what explains a failure can follow.
 check() {
 	local what=$1
 	shift
@@ -44,6 +44,7 @@ check() {
 	else
 		echo "FAILED: $what"
 		failed=$((failed + 1))
+		return 1
 	fi
 }
 
