@@ -55,6 +55,12 @@ endfunction()
 # lasts as long as it takes.
 set(HCI_GIVE_WAY nice -n 5)
 
+# hci_test_computes(TEST...): takes two of the places that tests run in (three for each processor), while one that mostly waits
+# takes one: so processors are neither idle nor fought over.
+function(hci_test_computes)
+	set_tests_properties(${ARGN} PROPERTIES PROCESSORS 2)
+endfunction()
+
 # hci_testbed_properties(TEST LANE [SECONDS]): one that makes beds, as root. LANE: faults, vm or both; two lanes run side
 # by side, their beds have different names. SECONDS: about how long it takes.
 function(hci_testbed_properties test lane)
@@ -106,6 +112,9 @@ function(hci_add_check_test name)
 	endif()
 	add_test(NAME ${name} COMMAND ${first} $<TARGET_FILE:test_${name}> ${A_ARGS})
 	hci_test_properties(${name} ${A_LABELS})
+	if(A_ONE_THREAD)
+		hci_test_computes(${name})
+	endif()
 	if(A_TIMEOUT)
 		set_property(TEST ${name} PROPERTY TIMEOUT ${A_TIMEOUT})
 	endif()

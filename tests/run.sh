@@ -50,31 +50,32 @@ if [ "$(id -u)" != 0 ]; then
 fi
 
 cd "$top"
-passed=0 failed=0 skipped=0 child=
-log=$(mktemp)
+passed=0 failed=0 skipped=0 child= ahead=
+log=$(mktemp) built=$(mktemp -d)
 
 sweep() {
 	[ ! -x tests/testbed/testbed ] || tests/testbed/testbed sweep >/dev/null || true
 }
 
-# Children run in a process group of their own, so that an interrupt ends all of them, also those
+# Children run in process groups of their own, so that an interrupt ends all of them, also those
 # that ctest would leave.
-stop_child() {
-	[ -n "$child" ] || return 0
-	kill -TERM -- "-$child" 2>/dev/null || return 0
+stop_group() {
+	[ -n "$1" ] || return 0
+	kill -TERM -- "-$1" 2>/dev/null || return 0
 	for _ in {1..50}; do
-		kill -0 -- "-$child" 2>/dev/null || return 0
+		kill -0 -- "-$1" 2>/dev/null || return 0
 		sleep 0.1
 	done
-	kill -KILL -- "-$child" 2>/dev/null || true
+	kill -KILL -- "-$1" 2>/dev/null || true
 }
 
 finish() {
 	local status=$?
 	trap - EXIT INT TERM HUP
-	stop_child
+	stop_group "$child"
+	stop_group "$ahead"
 	sweep
-	rm -f "$log"
+	rm -rf "$log" "$built"
 	exit $status
 }
 trap finish EXIT
@@ -92,10 +93,40 @@ run() {
 	return $status
 }
 
-# build PRESET: quiet unless it fails.
+make_preset() {
+	cmake --preset "$1" && cmake --build --preset "$1" -j "$(nproc)"
+}
+
+# build_ahead PRESET...: in the background, beside tests of which many wait; it gives way to them.
+build_ahead() {
+	[ $# -gt 0 ] || return 0
+	set -m
+	{
+		renice -n 19 $BASHPID
+		for preset; do
+			status=0
+			make_preset "$preset" || status=$?
+			echo $status >"$built/part"
+			mv "$built/part" "$built/$preset"
+		done
+	} </dev/null >/dev/null 2>&1 &
+	ahead=$!
+	set +m
+}
+
+# What was built ahead, if it was: waits for it.
+built_ahead() {
+	[ -n "$ahead" ] || return 1
+	while [ ! -e "$built/$1" ] && kill -0 "$ahead" 2>/dev/null; do
+		sleep 0.2
+	done
+	[ "$(cat "$built/$1" 2>/dev/null)" = 0 ]
+}
+
+# build PRESET: quiet unless it fails. If it was built ahead and that failed, this is where it is seen why.
 build() {
 	echo "== $1: build"
-	if ! run bash -c 'cmake --preset "$0" && cmake --build --preset "$0" -j "$(nproc)"' "$1" >"$log" 2>&1; then
+	if ! built_ahead "$1" && ! run make_preset "$1" >"$log" 2>&1; then
 		cat "$log"
 		echo "== $1: the build failed"
 		failed=$((failed + 1))
@@ -108,8 +139,8 @@ run_ctest() {
 	local preset=$1 total bad skip
 	shift
 	echo "== $preset: tests"
-	# Many tests wait most of the time. Those that only compute give way to those that watch the clock.
-	run bash -c 'set -o pipefail; ctest --preset "$0" -j $(($(nproc) + 2)) "${@:2}" 2>&1 | tee "$1"' "$preset" "$log" "$@" || true
+	# Many tests wait most of the time. Those that compute say so, take two places, and give way to those that watch the clock.
+	run bash -c 'set -o pipefail; ctest --preset "$0" -j $((3 * $(nproc))) "${@:2}" 2>&1 | tee "$1"' "$preset" "$log" "$@" || true
 	read -r bad total < <(sed -nE 's/^[0-9]+% tests passed, ([0-9]+) tests? failed out of ([0-9]+)$/\1 \2/p' "$log") || true
 	if [ -z "${total:-}" ]; then
 		echo "== $preset: ctest did not finish"
@@ -151,6 +182,7 @@ sweep
 
 for stage in "${stages[@]}"; do
 	build "$stage" || continue
+	[ "$stage" != "${stages[0]}" ] || build_ahead "${stages[@]:1}"
 	select=()
 	case $stage in
 	dev) [ -z "$quick" ] || select=(-LE 'integration|example|long') ;;

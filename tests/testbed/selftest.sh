@@ -26,6 +26,7 @@ finish() {
 	local rc=$?
 	"$tb" --quiet down >/dev/null 2>&1
 	"$tb" --quiet --name second down >/dev/null 2>&1
+	HCI_TESTBED_DIR=$scratch/other "$tb" --quiet down >/dev/null 2>&1
 	rm -rf --one-file-system "$scratch"
 	exit $rc
 }
@@ -379,7 +380,10 @@ part_leftovers() {
 	"$tb" --name second down
 	"$tb" up --nodes 1 --disks 1 --keep >/dev/null
 	check "a kept bed is not swept" "$tb" sweep
+	HCI_TESTBED_DIR=$scratch/other "$tb" up --nodes 1 --disks 1 --disk-size 300M --owner $$ >/dev/null
 	check "but by sweep --all" "$tb" --quiet sweep --all
+	check "which leaves beds of another folder" env HCI_TESTBED_DIR="$scratch/other" "$tb" exec n1 true
+	check "and these go" env HCI_TESTBED_DIR="$scratch/other" "$tb" down
 	check "nothing is left of any" "$tb" leftovers --all
 }
 interrupted() {

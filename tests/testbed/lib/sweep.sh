@@ -96,9 +96,14 @@ cmd_down() {
 	bed_teardown || die "bed '$TB_NAME': not all could be removed, see above; 'testbed --name $TB_NAME down' tries again"
 }
 
-# sweep [--all]: every bed of this machine that is stale (with --all: every bed).
+# bed_unwanted [--all BASE]: stale, or one of all below BASE.
+bed_unwanted() { [[ ${1:-} = --all && $BED = "$2"/* ]] || bed_stale; }
+
+# sweep [--all]: every bed of this machine that is stale (with --all: every bed; where HCI_TESTBED_DIR says where ours are, of
+# those that are not stale only ours).
 cmd_sweep() {
-	local all=${1:-} f failed=0
+	local all=${1:-} f failed=0 base=
+	[ -z "${HCI_TESTBED_DIR:-}" ] || base=$(dirname "$BED")
 	for f in "$HCI_TB_REGISTRY"/*; do
 		[ -f "$f" ] && [[ $f != *.lock ]] || continue
 		(
@@ -106,11 +111,11 @@ cmd_sweep() {
 			[[ $BED =~ ^/[A-Za-z0-9/._-]+$ ]] || die "$f does not name a bed: remove that file"
 			TB_NAME=$(basename "$BED") TAG=$(basename "$f")
 			[ "$TAG" = "$(bed_tag "$BED")" ] || die "$f does not name its bed: remove that file"
-			[ "$all" = --all ] || bed_stale || exit 0
+			bed_unwanted $all "$base" || exit 0
 			bed_kill_procs || true
 			bed_lock
 			[ -f "$f" ] || exit 0
-			[ "$all" = --all ] || bed_stale || exit 0
+			bed_unwanted $all "$base" || exit 0
 			say "sweeping the bed '$TB_NAME' ($BED)"
 			bed_teardown
 		) || failed=1
@@ -132,7 +137,19 @@ sweep_registry() {
 	rmdir "$HCI_TB_REGISTRY" 2>/dev/null || true
 }
 
-# Prints what exists of this bed (with --all: of any); exit status 1 if there is something.
+# paths_of_all BASE: entries of beds below BASE, and groups of none: a bed is entered before it has one.
+paths_of_all() {
+	local f
+	for f in "$HCI_TB_REGISTRY"/*; do
+		[ ! -f "$f" ] || [[ $f = *.lock || $(head -n 1 "$f") != "$1"/* ]] || echo "$f"
+	done
+	for f in "$(TAG='' cgroup_root)"*/; do
+		[ -e "$HCI_TB_REGISTRY/$(basename "$f")" ] || [ ! -d "$f" ] || echo "$f"
+	done
+}
+
+# Prints what exists of this bed (with --all: of any, where HCI_TESTBED_DIR says where ours are of any of ours); exit status 1
+# if there is something.
 cmd_leftovers() {
 	local found=0 line
 	if [ "${1:-}" = --all ]; then
@@ -150,9 +167,14 @@ cmd_leftovers() {
 			done || true
 		bed_mounts | sed 's/^/mount /'
 		bed_loops | sed 's/^/loop /'
-		for line in "$BED" "$HCI_TB_REGISTRY/$TAG" "$(cgroup_root)"; do
-			[ ! -e "$line" ] || echo "path $line"
-		done
+		if [ -z "$TAG" ] && [ -n "${HCI_TESTBED_DIR:-}" ]; then
+			[ ! -e "$BED" ] || echo "path $BED"
+			paths_of_all "$BED" | sed 's/^/path /'
+		else
+			for line in "$BED" "$HCI_TB_REGISTRY/$TAG" "$(cgroup_root)"; do
+				[ ! -e "$line" ] || echo "path $line"
+			done
+		fi
 	)
 	return $found
 }
