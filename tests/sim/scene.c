@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "sim/ssd.h"
 
 struct scene;
 
@@ -340,7 +341,7 @@ static void setup(struct scene *s, const struct scene_opts *o)
 	co.mutate_cache = o->mutate_cache;
 	co.cache_size = o->seed % 2 ? MiB + 256 * KiB : 0;
 	co.cache_block = 4096u << o->seed / 2 % 5;
-	co.ssds = o->seed / 6 % 2;
+	co.ssds = o->seed / 6 % 2 || o->ssds;
 	co.log_wait_ns = (o->seed / 12 % 4 ? 2 + o->seed / 12 % 4 * 2 : 600) * NS_PER_S;
 	if (o->verbose)
 		co.log = (struct log){ .level = LOG_DEBUG, .emit = say };
@@ -403,6 +404,29 @@ static void step_disk(void *arg)
 	death_removed(&s->trouble);
 }
 
+static void step_ssd_out(void *arg)
+{
+	struct scene *s = arg;
+
+	ssd_out(&s->trouble, s->c->node[0].ssd, 1200 * NS_PER_MS);
+}
+
+/* Like a disk that dies: its disks are given up, new ones take their place when there is a new SSD. */
+static void step_ssd_lost(void *arg)
+{
+	struct scene *s = arg;
+
+	if (s->trouble.over)
+		return;
+	if (!trouble_volumes_whole(&s->trouble) || cluster_disks_missing(s->c)) {
+		sim_at(s->c->sim, sim_now(s->c->sim) + 100 * NS_PER_MS, step_ssd_lost, s);
+		return;
+	}
+	s->trouble.deaths_left = 0;
+	ssd_dies(&s->trouble, &s->c->node[0]);
+	death_removed(&s->trouble);
+}
+
 static void rehearse(struct scene *s)
 {
 	static const struct {
@@ -411,9 +435,11 @@ static void rehearse(struct scene *s)
 	} steps[] = {
 		{ 300, step_kill }, { 700, step_boot }, { 1500, step_power }, { 1800, step_boot },
 		{ 2600, step_writer }, { 2700, step_boot }, { 5000, step_disk },
+		/* with write logs on SSDs */
+		{ 3300, step_ssd_out }, { 8000, step_ssd_lost },
 	};
 
-	for (unsigned k = 0; k < ARRAY_SIZE(steps); k++)
+	for (unsigned k = 0; k < ARRAY_SIZE(steps) - (s->c->nssds ? 0 : 2); k++)
 		sim_at(s->c->sim, sim_now(s->c->sim) + steps[k].ms * NS_PER_MS, steps[k].fn, s);
 }
 

@@ -23,6 +23,7 @@ struct scene_opts {
 	/* Instead of random trouble: a node killed, power lost everywhere, the writer killed, a disk that dies, one after
 	 * the other; and the nth allocation or operation after the volumes were made fails. */
 	bool rehearsed;
+	bool ssds; /* some disks have their write log on an SSD, whatever the seed says; rehearsed: one is out for a while, then lost */
 	enum scene_fail fail;
 	uint64_t fail_nth; /* 0: none */
 };

@@ -71,6 +71,12 @@ static bool in_place(struct trouble *t, struct cl_ssd *s)
 	return true;
 }
 
+void ssd_out(struct trouble *t, struct cl_ssd *s, uint64_t ns)
+{
+	pull(s);
+	later(t, TR_SSD_AWAY, s, ns);
+}
+
 static bool goes_away(struct trouble *t, struct cl_ssd *s)
 {
 	pull(s);

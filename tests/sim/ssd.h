@@ -11,6 +11,7 @@
 #include "sim/trouble.h"
 
 void ssd_trouble(struct trouble *t, enum trouble_kind kind, struct cl_node *at); /* the passing ones */
+void ssd_out(struct trouble *t, struct cl_ssd *s, uint64_t ns); /* TR_SSD_AWAY, for so long */
 void ssd_undo(enum trouble_kind kind, struct cl_node *at);
 void ssd_mend(struct trouble *t); /* all that can be is back in its place */
 

@@ -5,9 +5,9 @@
  * and recovery everywhere, a writer that dies and is settled after, a disk that dies and is rebuilt. Whatever fails:
  * nothing crashes, nothing is lost, all becomes whole.
  *
- *	test_sim_sweep --fail memory|io|send|store|answer [--every N] [--from N] [--seed N] [--verbose]
+ *	test_sim_sweep --fail memory|io|send|store|answer [--ssds] [--every N] [--from N] [--seed N] [--verbose]
  *
- * --every N: each Nth only, for CI.
+ * --ssds: some disks have their write log on an SSD, which is out for a while, and then lost. --every N: each Nth only, for CI.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -46,7 +46,7 @@ int main(int argc, char **argv)
 	static const struct option longs[] = {
 		{ "fail", required_argument, NULL, 'f' }, { "every", required_argument, NULL, 'e' },
 		{ "from", required_argument, NULL, 'n' }, { "seed", required_argument, NULL, 's' },
-		{ "verbose", no_argument, NULL, 'v' },
+		{ "verbose", no_argument, NULL, 'v' },    { "ssds", no_argument, NULL, 'l' },
 		{ 0 },
 	};
 	struct scene_opts o = { .seed = 1, .seconds = 7, .rehearsed = true, .mask = 0 };
@@ -54,7 +54,7 @@ int main(int argc, char **argv)
 	struct scene_result r;
 	int opt;
 
-	while ((opt = getopt_long(argc, argv, "f:e:n:s:v", longs, NULL)) != -1) {
+	while ((opt = getopt_long(argc, argv, "f:e:n:s:vl", longs, NULL)) != -1) {
 		if (opt == 'f')
 			o.fail = kind_of(optarg);
 		else if (opt == 'e')
@@ -65,11 +65,15 @@ int main(int argc, char **argv)
 			o.seed = strtoull(optarg, NULL, 10);
 		else if (opt == 'v')
 			o.verbose = true;
+		else if (opt == 'l')
+			o.ssds = true;
 		else
 			return 2;
 	}
 	if (!o.fail || !every || !from)
 		return 2;
+	if (o.ssds)
+		o.seconds += 5;
 	signal(SIGSEGV, on_signal);
 	signal(SIGABRT, on_signal);
 	o.points = points_new();
