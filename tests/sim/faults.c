@@ -4,6 +4,7 @@
 
 #include "sim/reconf.h"
 #include "sim/ssd.h"
+#include "sim/stops.h"
 
 static struct cl_node *pick_node(struct trouble *t)
 {
@@ -107,7 +108,11 @@ static void undo_now(struct undo *u)
 	case TR_SSD_SWAP:
 	case TR_SSD_LOST:
 	case TR_SSD_OLD:
-		ssd_undo(u->kind, u->a);
+		ssd_undo(t, u->kind, u->a);
+		break;
+	case TR_STOP:
+	case TR_UNMOUNT:
+		stops_undo(u->kind, u->a);
 		break;
 	case TR_STORE_CUT:
 		simstore_cut(c->store, u->a ? u->a->sim : NULL, false);
@@ -406,6 +411,10 @@ void fault_begin(struct trouble *t, enum trouble_kind kind, struct cl_node *at)
 	case TR_SSD_BLANK:
 	case TR_SSD_SWAP:
 		ssd_trouble(t, kind, at);
+		break;
+	case TR_STOP:
+	case TR_UNMOUNT:
+		stops_fault(t, kind, at);
 		break;
 	default:
 		store_fault(t, kind, at);

@@ -116,6 +116,7 @@ static void live(struct env *e, void *arg)
 
 	l->env = e;
 	l->node = n;
+	list_init(&l->keepers);
 	TRY(simstore_open(c->store, e, &l->store));
 	store_set_timeout(l->store, c->o.store_timeout_ns);
 	l->rpc = TRY_PTR(rpc_new(e, &ro));
@@ -189,6 +190,20 @@ void cluster_kill(struct cl_node *n, bool power_loss)
 		n->disks[i]->serving = false;
 	if (n->cl->on_death)
 		n->cl->on_death(n, n->cl->arg);
+}
+
+static void told_to_stop(struct env *e, void *arg)
+{
+	(void)e;
+	keepers_stop(arg);
+}
+
+bool cluster_stop(struct cl_node *n)
+{
+	if (n->client || !n->life || n->life->stopping)
+		return false;
+	sim_node_call(n->sim, told_to_stop, n->life);
+	return true;
 }
 
 void cluster_start_clients(struct cluster *c, void (*on_client)(struct life *l, void *arg), void *arg)
@@ -337,7 +352,7 @@ void cluster_adopt(struct cl_disk *d, const struct rec_disk *new)
 
 	if (c->ndisks++ == CL_DISKS_MAX)
 		abort();
-	*x = (struct cl_disk){ .node = d->node, .sd = d->sd, .ssd = d->ssd, .rec = *new, .fault = d->fault, .full = d->full,
+	*x = (struct cl_disk){ .node = d->node, .sd = d->sd, .under = d->under, .ssd = d->ssd, .rec = *new, .fault = d->fault, .full = d->full,
 			       .doomed = d->doomed, .log_lost = d->doomed, .faulted_lately = true, .scrub_wanted = d->scrub_wanted || d->scrubbed };
 	d->successor = x;
 	d->dead = true;
@@ -394,6 +409,7 @@ static void add_disk(struct cluster *c, struct cl_node *n, bool spare)
 {
 	struct cl_disk *d = &c->disk[c->ndisks++];
 	uint8_t rnd[16];
+	char under[16];
 
 	for (int k = 0; k < 16; k++)
 		rnd[k] = (uint8_t)sim_rand(c->sim);
@@ -406,6 +422,10 @@ static void add_disk(struct cluster *c, struct cl_node *n, bool spare)
 	d->rec.capacity = c->o.disk_size;
 	d->node = n;
 	d->sd = sim_disk_new(n->sim, d->rec.path, c->o.disk_size);
+	if (c->o.unmounts) {
+		snprintf(under, sizeof(under), "/under%u", n->ndisks);
+		d->under = sim_disk_new(n->sim, under, c->o.disk_size);
+	}
 	if (n->ssd && n->ndisks < n->ssd->n)
 		log_on_ssd(c, d, n->ndisks);
 	n->disks[n->ndisks++] = d;

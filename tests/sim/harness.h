@@ -37,6 +37,7 @@ struct cl_ssd {
 	enum sim_disk_fault fault; /* GONE: it is out */
 	bool lost;                 /* for good, and there is no new one yet */
 	struct cl_disk *blank;     /* another one is in its place, which stays there if this disk of its is given up meanwhile */
+	bool blank_taken;          /* nor is it taken out again when that one, closed in an orderly way, has made its log anew there */
 	struct cl_ssd *swapped;    /* with that, of another node */
 };
 
@@ -56,6 +57,8 @@ struct cl_disk {
 	bool dead;            /* failed for good: nobody opens it again */
 	enum sim_disk_fault fault;
 	bool full;            /* somebody else took its room */
+	struct sim_disk *under; /* with cluster_opts.unmounts: what is in its directory when it is not mounted */
+	bool unmounted;
 	bool faulted_lately;  /* a failure to open has its reason */
 	bool log_end_rots;    /* when it is opened next */
 	bool log_breaks;      /* likewise: and nothing tells what was in the middle of its log */
@@ -72,6 +75,8 @@ struct life {
 	struct rpc_peers *peers;
 	struct repl_service *service;
 	struct vol_ctx vol;
+	struct list keepers;  /* of its disks (keeper.c) */
+	bool stopping;        /* the service ends when they have */
 	bool cache_tried;     /* client: its read cache was opened, or is being */
 };
 
@@ -101,6 +106,7 @@ struct cluster_opts {
 	uint32_t cache_block;
 	bool ssds;            /* of most nodes some disks have their write log on an SSD, */
 	uint64_t log_wait_ns; /* and wait so long for it */
+	bool unmounts;        /* disks may be unmounted */
 	struct log log;
 };
 #define CLUSTER_OPTS_INIT                                                                             \
@@ -144,6 +150,8 @@ bool cluster_run_until(struct cluster *c, bool (*pred)(struct cluster *c), uint6
 
 void cluster_boot(struct cl_node *n);
 void cluster_kill(struct cl_node *n, bool power_loss);
+/* Its service is told to end: it is down when its disks are closed. False: it is a client, or down, or told already. */
+bool cluster_stop(struct cl_node *n);
 /* Starts what on_client says on all clients that are up, and on others when they boot. */
 void cluster_start_clients(struct cluster *c, void (*on_client)(struct life *l, void *arg), void *arg);
 /* fn as a fiber on this node until its end. False: the node died, or time ran out. */
@@ -168,6 +176,7 @@ unsigned cluster_disks_missing(struct cluster *c);
 
 /* keeper.c: keeps the disks of a node open, serves them. */
 void keepers_start(struct life *l);
+void keepers_stop(struct life *l); /* they close them: from the node's code */
 
 /* Places replicas on the data disks of distinct nodes, turn by turn. For vol_create. */
 int cluster_place(void *arg, const struct vol_create *c, const struct uuid *volume, uint32_t first, uint32_t nseg,

@@ -15,6 +15,7 @@
 #define PROBE_EVERY (2 * NS_PER_S)
 
 struct keeper {
+	struct list link; /* life.keepers */
 	struct life *life;
 	struct cl_disk *disk;
 	unsigned slot; /* of the node's disks */
@@ -101,10 +102,9 @@ static void set_state(struct keeper *k, enum rec_disk_state state)
 
 static int open_as_node(struct keeper *k, const struct repl_disk_opts *o, struct hci_error *err)
 {
-	static const bool never;
 	struct cl_disk *d = k->disk;
 	struct rec_disk *r = TRY_PTR(MEM_NEW(struct rec_disk));
-	struct disk_keep_how how = { .env = k->life->env, .store = k->life->store, .rec = r, .base = *o, .stopping = &never,
+	struct disk_keep_how how = { .env = k->life->env, .store = k->life->store, .rec = r, .base = *o, .stopping = &k->life->stopping,
 				     .mutate = k->life->node->cl->o.mutate };
 	bool away = k->keep.log_away;
 	enum rec_disk_state then;
@@ -115,7 +115,7 @@ static int open_as_node(struct keeper *k, const struct repl_disk_opts *o, struct
 	mem_free(r);
 	d->node->cl->logs.back += !rc && away;
 	if (!rc) {
-		d->log_old = false;
+		d->log_old = d->log_lost = false; /* or it was empty, and nothing is lost with it */
 		d->rec.replaces = (struct uuid){ 0 }; /* as the node's service has it when the disk is online */
 	}
 	if (rc == HCI_E_STATE && d->log_old) {
@@ -155,7 +155,7 @@ static int keep_open(struct keeper *k)
 	int rc;
 
 	k->failed = false;
-	if (d->formatted && (end || (c->log_rots && sim_rand_below(c->sim, 3) == 0)))
+	if (d->formatted && !d->unmounted && (end || (c->log_rots && sim_rand_below(c->sim, 3) == 0)))
 		rot(k, end);
 	rc = d->ssd ? open_as_node(k, &o, &err) : open_plain(k, &o, &err);
 	d->formatted |= !rc;
@@ -165,9 +165,11 @@ static int keep_open(struct keeper *k)
 		return rc;
 	}
 	d->log_lost |= rc == HCI_E_STATE && end;
-	if (rc && d->fault == SIM_DISK_OK && !d->full && !d->faulted_lately && !c->injected && !ssd_explains(d))
+	if (rc && d->fault == SIM_DISK_OK && !d->full && !d->faulted_lately && !c->injected && !ssd_explains(d) && !d->unmounted)
 		cluster_fail(c, "node %s: disk %s cannot be opened: %s", d->rec.node, d->rec.path, err.message);
-	d->faulted_lately = d->fault != SIM_DISK_OK || d->full || ssd_explains(d);
+	if (!rc && d->unmounted)
+		cluster_fail(c, "node %s: disk %s was opened, and nothing is mounted there", d->rec.node, d->rec.path);
+	d->faulted_lately = d->unmounted || d->fault != SIM_DISK_OK || d->full || ssd_explains(d);
 	return rc;
 }
 
@@ -208,7 +210,7 @@ static void serve(struct keeper *k)
 
 	TRY(repl_service_add(l->service, k->open));
 	d->serving = true;
-	for (bool scrub = false; !k->failed;) {
+	for (bool scrub = false; !k->failed && !l->stopping;) {
 		fiber_cond_wait_until(l->env, &k->changed, env_now(l->env) + 500 * NS_PER_MS);
 		if (!k->failed)
 			keep_scrub(k, &scrub, &passes);
@@ -216,10 +218,25 @@ static void serve(struct keeper *k)
 			probe(k);
 	}
 	d->serving = false;
-	if (d->ssd)
+	if (d->ssd && k->failed)
 		set_state(k, REC_DISK_FAILED);
 	repl_service_remove(l->service, k->open);
-	repl_disk_close(k->open, true);
+	repl_disk_close(k->open, k->failed);
+}
+
+/* Unless it was killed or started again in the meantime. */
+static void stopped(void *arg)
+{
+	struct cl_node *n = arg;
+
+	if (n->life && n->life->stopping && list_empty(&n->life->keepers))
+		cluster_kill(n, false);
+}
+
+static void stop_if_last(struct life *l)
+{
+	if (l->stopping && list_empty(&l->keepers))
+		sim_at(l->node->cl->sim, sim_now(l->node->cl->sim), stopped, l->node);
 }
 
 static void keep_disk(void *arg)
@@ -227,14 +244,27 @@ static void keep_disk(void *arg)
 	struct keeper *k = arg;
 	struct life *l = k->life;
 
-	while (k->disk = l->node->disks[k->slot], !k->disk->dead) {
+	while (k->disk = l->node->disks[k->slot], !k->disk->dead && !l->stopping) {
 		if (given_up(k) || keep_open(k)) {
 			fiber_sleep(l->env, 500 * NS_PER_MS);
 		} else {
 			serve(k);
-			fiber_sleep(l->env, 200 * NS_PER_MS);
+			if (!l->stopping)
+				fiber_sleep(l->env, 200 * NS_PER_MS);
 		}
 	}
+	list_del(&k->link);
+	stop_if_last(l);
+}
+
+void keepers_stop(struct life *l)
+{
+	struct keeper *k;
+
+	l->stopping = true;
+	list_for_each(k, &l->keepers, link)
+		fiber_cond_signal(l->env, &k->changed);
+	stop_if_last(l);
 }
 
 void keepers_start(struct life *l)
@@ -247,7 +277,10 @@ void keepers_start(struct life *l)
 		k->slot = i;
 		k->disk = l->node->disks[i];
 		fiber_cond_init(&k->changed);
-		if (!k->disk->dead)
-			TRY(fiber_spawn(l->env, keep_disk, k, "disk"));
+		list_init(&k->link);
+		if (k->disk->dead)
+			continue;
+		list_push(&l->keepers, &k->link);
+		TRY(fiber_spawn(l->env, keep_disk, k, "disk"));
 	}
 }

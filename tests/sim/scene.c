@@ -342,6 +342,7 @@ static void setup(struct scene *s, const struct scene_opts *o)
 	co.cache_size = o->seed % 2 ? MiB + 256 * KiB : 0;
 	co.cache_block = 4096u << o->seed / 2 % 5;
 	co.ssds = o->seed / 6 % 2 || o->ssds;
+	co.unmounts = !o->rehearsed && o->seed / 48 % 3 == 1;
 	co.log_wait_ns = (o->seed / 12 % 4 ? 2 + o->seed / 12 % 4 * 2 : 600) * NS_PER_S;
 	if (o->verbose)
 		co.log = (struct log){ .level = LOG_DEBUG, .emit = say };
@@ -349,7 +350,7 @@ static void setup(struct scene *s, const struct scene_opts *o)
 	s->c->on_death = node_died;
 	s->c->arg = s;
 	s->trouble = (struct trouble){ .c = s->c, .points = o->points, .mask = o->mask, .lies = o->seed % 8 == 7,
-				      .log_ends = o->seed % 8 == 3 };
+				      .log_ends = o->seed % 8 == 3, .stops = co.unmounts };
 	s->c->log_rots = s->trouble.lies && s->trouble.mask >> TR_ROT & 1;
 	trouble_init(&s->trouble);
 	s->nvol = pick(s, 3) || o->rehearsed ? 1 : 2 + (unsigned)pick(s, 2);

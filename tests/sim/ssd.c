@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See ssd.h. */
 #include "sim/ssd.h"
+#include "sim/stops.h"
 
 #include <stdlib.h>
 
@@ -106,6 +107,7 @@ static bool blank(struct trouble *t, struct cl_ssd *s)
 	sim_disk_pull(s->shelf);
 	sim_disk_swap(s->sd, s->shelf);
 	s->blank = s->node->disks[0];
+	s->blank_taken = false;
 	put_in(s);
 	later(t, TR_SSD_BLANK, s, away_for(t));
 	return true;
@@ -117,11 +119,17 @@ static void not_blank(struct cl_ssd *s)
 
 	s->blank = NULL;
 	touched(s);
-	if (d->dead || cluster_given_up(d))
+	if (d->dead || s->blank_taken || cluster_given_up(d))
 		return;
 	pull(s);
 	sim_disk_swap(s->sd, s->shelf);
 	put_in(s);
+}
+
+void ssd_log_made_anew(struct cl_node *at)
+{
+	if (at->ssd)
+		at->ssd->blank_taken = true;
 }
 
 static void exchange(struct cl_ssd *a, struct cl_ssd *b)
@@ -168,11 +176,20 @@ void ssd_trouble(struct trouble *t, enum trouble_kind kind, struct cl_node *at)
 		t->count[kind]--;
 }
 
-void ssd_undo(enum trouble_kind kind, struct cl_node *at)
+/* Now; a new one comes later. */
+static void is_lost(struct trouble *t, struct cl_ssd *s)
+{
+	pull(s);
+	later(t, TR_SSD_LOST, s, tr_pick(t, 20 * NS_PER_S));
+}
+
+void ssd_undo(struct trouble *t, enum trouble_kind kind, struct cl_node *at)
 {
 	struct cl_ssd *s = at->ssd;
 
-	if (kind == TR_SSD_LOST && s->lost) { /* a new one is there */
+	if (kind == TR_SSD_LOST && s->lost && s->fault == SIM_DISK_OK) { /* the node is down, or was to be */
+		is_lost(t, s);
+	} else if (kind == TR_SSD_LOST && s->lost) { /* a new one is there */
 		cluster_blank_ssd(s, s->sd);
 		s->lost = false;
 		put_in(s);
@@ -235,13 +252,16 @@ void ssd_dies(struct trouble *t, struct cl_node *n)
 	bool doomed = t->deaths_left && may_stay_away(n) && tr_pick(t, 4) == 0;
 
 	t->count[TR_SSD_LOST]++;
-	pull(n->ssd);
 	n->ssd->lost = true;
 	log_is_lost(n, doomed);
-	if (doomed)
+	if (doomed) {
+		pull(n->ssd);
 		t->deaths_left--;
-	else
-		later(t, TR_SSD_LOST, n->ssd, tr_pick(t, 20 * NS_PER_S));
+	} else if (stops_first(t, n)) { /* replaced in an orderly way, and nothing need be lost; but nobody relies on that */
+		later(t, TR_SSD_LOST, n->ssd, 500 * NS_PER_MS + tr_pick(t, 3 * NS_PER_S));
+	} else {
+		is_lost(t, n->ssd);
+	}
 }
 
 void ssd_removed(struct trouble *t)
@@ -249,7 +269,8 @@ void ssd_removed(struct trouble *t)
 	for (unsigned k = 0; k < t->c->ndisks; k++) {
 		struct cl_disk *d = &t->c->disk[k];
 
-		if (!d->log_lost || d->dead)
+		/* A disk that was closed in an orderly way does not need the log that is old, and waits for it nevertheless. */
+		if ((!d->log_lost && !(t->stops && d->log_old)) || d->dead)
 			continue;
 		d->rec.log_wait_ns = NS_PER_S;
 		if (!d->doomed)

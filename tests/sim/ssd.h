@@ -12,7 +12,8 @@
 
 void ssd_trouble(struct trouble *t, enum trouble_kind kind, struct cl_node *at); /* the passing ones */
 void ssd_out(struct trouble *t, struct cl_ssd *s, uint64_t ns); /* TR_SSD_AWAY, for so long */
-void ssd_undo(enum trouble_kind kind, struct cl_node *at);
+void ssd_undo(struct trouble *t, enum trouble_kind kind, struct cl_node *at);
+void ssd_log_made_anew(struct cl_node *at); /* marked in the engine */
 void ssd_mend(struct trouble *t); /* all that can be is back in its place */
 
 /* A node whose SSD may be lost now, from the k-th on; NULL: none. */

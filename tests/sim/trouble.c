@@ -2,6 +2,7 @@
 /* When and where faults strike: at random, and from ambush. See trouble.h. */
 #include "sim/reconf.h"
 #include "sim/ssd.h"
+#include "sim/stops.h"
 
 #include <stdlib.h>
 
@@ -39,6 +40,8 @@ static const struct {
 	[TR_SSD_SWAP] = { "ssd-swap", 3, 1 },
 	[TR_SSD_LOST] = { "ssd-lost", 2, 0 },
 	[TR_SSD_OLD] = { "ssd-old", 3, 0 },
+	[TR_STOP] = { "stop", 0, 0 }, /* chosen in stops.c */
+	[TR_UNMOUNT] = { "unmount", 0, 0 },
 };
 
 const char *trouble_name(enum trouble_kind k)
@@ -96,7 +99,7 @@ static void strike_fire(void *arg)
 	if (s->kind == TR_DISK_DEATH)
 		death_second(s->t);
 	else if (!s->t->over && !s->t->quiet && !s->t->healing)
-		fault_begin(s->t, s->kind, s->at);
+		fault_begin(s->t, stops_instead(s->t, s->kind, s->at), s->at);
 	list_del(&s->link);
 	free(s);
 }
@@ -132,6 +135,8 @@ static void on_mark(void *arg, struct sim_node *n, const struct env_mark *m, uns
 	uint32_t target = points_target(t->points, m, state);
 
 	points_hit(t->points, target);
+	if (t->stops && !strcmp(m->name, "empty log is made anew"))
+		ssd_log_made_anew(node_of(t->c, n));
 	if (t->over || t->quiet || sim_now(t->c->sim) < t->hush_until)
 		return;
 	if (t->healing) {
@@ -219,6 +224,7 @@ void trouble_start(struct trouble *t)
 	t->calm_since = sim_now(t->c->sim);
 	for (unsigned k = 0; k < TR_AMBUSHES / 2 && t->mask >> TR_AMBUSH & 1; k++)
 		lay_ambush(t);
+	stops_start(t);
 	tick(t);
 }
 
@@ -251,6 +257,7 @@ void trouble_end(struct trouble *t)
 		c->disk[k].fault = SIM_DISK_OK;
 		sim_disk_fault(c->disk[k].sd, SIM_DISK_OK);
 	}
+	stops_mend(t);
 	for (unsigned k = 0; k < c->o.nodes; k++)
 		cluster_boot(&c->node[k]);
 	for (unsigned k = 0; k < c->o.clients; k++) {

@@ -42,6 +42,8 @@ enum trouble_kind {
 	TR_SSD_SWAP,  /* or another node's, */
 	TR_SSD_LOST,  /* lost for good: in place of deaths, as is the next, */
 	TR_SSD_OLD,   /* back with what it held before */
+	TR_STOP,      /* stops.h: a node's service ends as it should, */
+	TR_UNMOUNT,   /* or comes back when its disks are not mounted */
 	TR_KINDS,
 };
 
@@ -64,6 +66,8 @@ struct trouble {
 	unsigned nvolumes;
 	uint64_t mean_ns;   /* between two faults */
 	uint32_t mask;      /* bit per kind */
+	bool stops;         /* TR_STOP, TR_UNMOUNT */
+	uint64_t stops_rand;
 	bool lies;          /* media return what was not written: a block may be lost, but is never wrong */
 	bool log_ends;      /* the ends of one node's logs may rot, when all else is well: the other replicas have it all */
 	bool log_end_next;  /* instead of a death */
