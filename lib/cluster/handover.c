@@ -113,19 +113,9 @@ static int ask_again(struct nvm *m, struct handover_out *o, struct core_job *j, 
 	return rc;
 }
 
-static uint64_t writes(const struct nvm *m)
+static void on_memory_end(void *arg)
 {
-	uint64_t sum = 0;
-
-	for (uint32_t i = 0; i < m->ndisks; i++) {
-		struct nbd_stats s;
-
-		if (!m->disks[i].x)
-			continue;
-		nbd_export_stats(m->disks[i].x, &s);
-		sum += s.writes + s.trims + s.zeroes;
-	}
-	return sum;
+	handover_memory_ended(arg);
 }
 
 static void on_memory_over(void *arg)
@@ -133,16 +123,6 @@ static void on_memory_over(void *arg)
 	struct handover_out *o = arg;
 
 	o->memory_left = true;
-	o->writes = writes(o->vm);
-}
-
-/*
- * The domain is gone. Where libvirt did not say that it has left it may have gone on here first, and ended then: not if it could not write
- * any more, or has not.
- */
-static bool has_left(const struct nvm *m, const struct handover_out *o, int rc)
-{
-	return !rc || o->released || (o->memory_left && o->writes == writes(m));
 }
 
 static int prepare(struct nvm *m, struct handover_out *o, struct core_job *j, struct hci_error *err)
@@ -159,6 +139,7 @@ static int prepare(struct nvm *m, struct handover_out *o, struct core_job *j, st
 				 .memory = o->memory,
 				 .libvirt = o->libvirt,
 				 .inflight_ns = o->inflight_ns,
+				 .memory_end = on_memory_end,
 				 .memory_over = on_memory_over,
 				 .arg = o },
 			 &o->path, err);
@@ -363,10 +344,14 @@ static int run(struct nvm *m, struct handover_out *o, struct core_job *j, struct
 	snprintf(j->rec->unit, sizeof(j->rec->unit), "bytes");
 	(void)core_job_progress(j, 0, 0, "preparing");
 	rc = prepare(m, o, j, err);
+	/* From now on there is nothing at the destination that could be of before what a first try noted. */
+	if (!rc && o->stays)
+		rc = core_job_note(j, NOTE_STAYS, "", err);
 	if (rc) {
 		handover_cancel(m, o->to);
 		return rc;
 	}
+	o->stays = false;
 	m->out = o;
 	rc = migrate(m, o, j, err);
 	if (rc) { /* before the destination is told, so that its libvirt, too, has seen the end */
@@ -386,12 +371,12 @@ static int run(struct nvm *m, struct handover_out *o, struct core_job *j, struct
 		return handover_lost(m, o, err);
 	}
 	if (rc && !o->cm.gone) {
-		handover_restore(m, o, j);
+		handover_restore(m, o);
 		m->out = NULL;
 		return rc;
 	}
-	sure = has_left(m, o, rc);
-	(void)handover_release(m, o);
+	sure = handover_has_left(o, rc);
+	(void)handover_release(m, o, true);
 	m->out = NULL;
 	f->total_ms = o->cm.total_ms;
 	f->bytes = o->cm.bytes;
@@ -423,10 +408,7 @@ static int run_twice(struct nvm *m, struct handover_out *o, struct core_job *j, 
 	if (!rc || !may_repeat(m, o, &before) || nvm_ready(m, &why))
 		return rc;
 	log_info(env_log(m->n->e), "VM %s: its migration begins again, as a disk's connection was lost: %s", m->name, err->message);
-	o->failed = o->memory_left = false;
-	rc = core_job_note(j, NOTE_STAYS, "", err);
-	if (rc)
-		return rc;
+	o->failed = o->memory_left = o->ran_on = false;
 	return run(m, o, j, f, err);
 }
 
@@ -450,6 +432,7 @@ int handover_run(struct nvm *m, const struct handover_opts *opts, struct core_jo
 	fiber_mutex_init(&o->lock);
 	pthread_mutex_init(&o->progress_lock, NULL);
 	o->vm = m;
+	o->job = j;
 	o->to = opts->to;
 	o->bandwidth = opts->bandwidth;
 	o->inflight_ns = opts->inflight_ns;

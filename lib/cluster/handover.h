@@ -3,6 +3,7 @@
  * Live migration of a VM with its volumes' writer. Two ends:
  *
  *   handover.c     the source: runs the job, owns the decision
+ *   handover_stays.c the source: what the guest writes once its memory has left
  *   handover_in.c  the destination: holds the guest's I/O until it may have the volumes
  *   handover_check.c both: what would stop it, asked before
  *   handover_path.c  both: how libvirt's and QEMU's bytes get from here to there
@@ -47,6 +48,9 @@ int handover_run(struct nvm *m, const struct handover_opts *o, struct core_job *
 		 struct hci_error *err);
 /* The same job, found running after a restart of the node service: sees what became of it. */
 int handover_recover(struct nvm *m, const char *to, struct core_job *j, char *result, size_t cap, struct hci_error *err);
+
+/* A write of the guest is held, as it may have gone on here after its memory had left. Does not park. */
+void handover_ran_on(struct nvm *m);
 
 /* Post-copy: its memory is at two nodes, and is lost with either end of the hand-over. */
 bool handover_is_split(const struct nvm *m);

@@ -140,7 +140,7 @@ void handover_commit(struct nvm *m, struct handover_out *o)
 
 	if (o->committed || vm_compute_find(m->n, m->name, &st, &err) || !st.postcopy || st.state == HCI_VM_RUNNING)
 		return;
-	if (handover_release(m, o))
+	if (handover_release(m, o, false))
 		return;
 	body_of(&body, m, "");
 	rc = handover_call(m->n, o->to, HO_FINISH, &body, CALL_TIME, &call, &err);
@@ -199,17 +199,7 @@ void handover_cancel(struct nvm *m, const char *to)
 			 err.message);
 }
 
-/* Before anything that takes long. If it cannot be written now the job's end will say so. */
-static void note_stays(struct nvm *m, struct core_job *j)
-{
-	struct hci_error err;
-
-	m->unsettled = true;
-	if (core_job_note(j, NOTE_STAYS, "1", &err))
-		log_info(env_log(m->n->e), "VM %s: that it stays here is not noted: %s", m->name, err.message);
-}
-
-void handover_restore(struct nvm *m, struct handover_out *o, struct core_job *j)
+void handover_restore(struct nvm *m, struct handover_out *o)
 {
 	struct hci_error err;
 	int rc;
@@ -217,15 +207,17 @@ void handover_restore(struct nvm *m, struct handover_out *o, struct core_job *j)
 	fiber_mutex_lock(m->n->e, &o->lock);
 	o->failed = true;
 	fiber_mutex_unlock(m->n->e, &o->lock);
-	note_stays(m, j);
+	m->unsettled = true;
+	(void)handover_try_stays(m, o, &err); /* before anything that takes long */
 	handover_cancel(m, o->to);
-	if (!o->released)
-		return;
-	rc = nvm_attach(m, REC_ATT_USER, &err);
-	if (!rc)
-		rc = nvm_resume_io(m, &err);
-	if (rc)
-		log_warn(env_log(m->n->e), "VM %s: its disks wait: %s", m->name, err.message);
+	if (o->released) {
+		rc = nvm_attach(m, REC_ATT_USER, &err);
+		if (!rc)
+			rc = nvm_resume_io(m, &err);
+		if (rc)
+			log_warn(env_log(m->n->e), "VM %s: its disks wait: %s", m->name, err.message);
+	}
+	handover_stays(m, o);
 }
 
 int handover_lost(struct nvm *m, struct handover_out *o, struct hci_error *err)
@@ -322,8 +314,8 @@ int handover_look(struct nvm *m, struct core_job *j, struct compute_state *st, s
 
 /*
  * The domain is not here any more. With the machine it would have ended in any case, so whether it had left before, or had gone on here
- * and written, the destination has to know. While the machine lives only a QEMU that ended by itself could deceive us, of a guest
- * which went on without our next life knowing.
+ * and written, the destination has to know. While the machine lives the record says whether a write can have been acknowledged here
+ * since its memory had left (handover_stays.c).
  */
 static bool has_left(struct nvm *m, const struct core_job *j)
 {
@@ -357,11 +349,14 @@ int handover_recover(struct nvm *m, const char *to, struct core_job *j, char *re
 			handover_result(&f, NULL, result, cap);
 		return rc;
 	}
+	/* It has no disks before it is noted. */
+	if (!rc)
+		rc = handover_note_stays(m, j, err);
 	if (rc)
 		return rc;
-	note_stays(m, j);
 	handover_cancel(m, to);
-	if (nvm_up(m, &why))
+	/* Another that is left has to note the same first. Then the rounds bring it up. */
+	if (vm_moves_left(m->n, m->name) == 1 && nvm_up(m, &why))
 		log_warn(env_log(m->n->e), "VM %s: %s", m->name, why.message);
 	return err_set(err, HCI_E_CLOSED, "VM %s: the node service was restarted during its migration: it runs on at node %s",
 		       m->name, m->n->name);

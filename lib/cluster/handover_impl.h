@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the files of a live migration's source share: handover.c runs it, handover_release.c lets the volumes go, handover_end.c ends it.
+ * What the files of a live migration's source share: handover.c runs it, handover_release.c lets the volumes go, handover_stays.c holds what
+ * is written after its memory has left, handover_end.c ends it.
  */
 #ifndef CLUSTER_HANDOVER_IMPL_H
 #define CLUSTER_HANDOVER_IMPL_H
@@ -11,6 +12,7 @@
 
 struct handover_out {
 	struct nvm *vm;
+	struct core_job *job;
 	const char *to;
 	uint64_t id; /* tells two of them apart after parking */
 	uint64_t bandwidth;
@@ -19,8 +21,9 @@ struct handover_out {
 	struct fiber_mutex lock;
 	bool released; /* the volumes are detached */
 	uint64_t generations[REC_VM_DISKS_MAX]; /* that they had then; 0: it had not even one */
-	bool memory_left; /* all of it ... */
-	uint64_t writes;  /* ... and so much the guest had written by then, of which nothing is under way as it is stopped */
+	bool memory_left; /* all of it */
+	bool ran_on;      /* and then the guest wrote something here, which is held ... */
+	bool stays;       /* ... until this is in the job's record */
 	bool committed; /* post-copy: it is the destination's, though its memory is not all there */
 	bool failed;   /* and will not be any more */
 	unsigned users; /* requests that look at this */
@@ -52,6 +55,21 @@ struct finished {
 #define NOTE_MACHINE "machine" /* its life, when the migration began */
 #define NOTE_STAYS "stays"     /* the guest goes on at the source: what is at the destination is its memory of before */
 
+/* ---- handover_stays.c ---- */
+
+/* QEMU's stream of memory has ended here, however: from now on writes are held until it is noted that the guest stays. Does not park. */
+void handover_memory_ended(struct handover_out *o);
+/* Notes it: one try; or until it is done, unless the hand-over ends otherwise or the service is stopped. Then writes are held no more. */
+bool handover_try_stays(struct nvm *m, struct handover_out *o, struct hci_error *err);
+void handover_stays(struct nvm *m, struct handover_out *o);
+/* The same in the service's next life. An error: it is stopped, and leaves the job as it is. */
+int handover_note_stays(struct nvm *m, struct core_job *j, struct hci_error *err);
+/*
+ * The domain is gone. rc: of libvirt. Where that did not say that it has left it may have gone on here first, and ended then: not if it could
+ * not write any more, or has not.
+ */
+bool handover_has_left(const struct handover_out *o, int rc);
+
 /* ---- handover_end.c ---- */
 
 /*
@@ -69,11 +87,11 @@ int handover_split(struct nvm *m, struct handover_out *o, struct hci_error *err)
  * only one. Another error: the service is to end before it knows, and leaves the job as it is for its next life.
  */
 int handover_look(struct nvm *m, struct core_job *j, struct compute_state *st, struct hci_error *err);
-/* Lets go of the volumes, once. HCI_E_STATE: it has failed. */
-int handover_release(struct nvm *m, struct handover_out *o);
+/* Lets go of the volumes, once. gone: the domain is. HCI_E_STATE: it has failed, or goes on here. */
+int handover_release(struct nvm *m, struct handover_out *o, bool gone);
 void handover_cancel(struct nvm *m, const char *to);
 /* As if nothing had been. If the volumes do not come back at once, the rounds of node_vm.c go on trying. */
-void handover_restore(struct nvm *m, struct handover_out *o, struct core_job *j);
+void handover_restore(struct nvm *m, struct handover_out *o);
 /* Another node took the VM while we could not renew our right to it. */
 int handover_lost(struct nvm *m, struct handover_out *o, struct hci_error *err);
 /* Bytes of pages of a class that did not have to be sent. */

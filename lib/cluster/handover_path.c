@@ -45,6 +45,7 @@ struct ho_out {
 	char meet[COMPUTE_SOCKET_MAX]; /* where both QEMUs think they are */
 	unsigned made;
 	uint64_t limit, inflight_ns;
+	void (*memory_end)(void *arg);
 	void (*memory_over)(void *arg);
 	void *arg;
 	char peer_uri[COMPUTE_SOCKET_MAX + 96], migrate_uri[COMPUTE_SOCKET_MAX + 16];
@@ -115,6 +116,14 @@ static void on_over(void *arg, struct rpc_relay *y, const struct hci_error *err)
 	over(arg, err);
 }
 
+static void on_memory_end(void *arg)
+{
+	struct carried *c = arg;
+
+	if (c->out)
+		c->out->memory_end(c->out->arg);
+}
+
 static void on_memory_over(void *arg, struct memory_path *p, const struct hci_error *err)
 {
 	struct carried *c = arg;
@@ -135,7 +144,7 @@ static void on_memory_quit(void *arg)
 
 static struct memory_path_opts memory_opts(struct carried *c)
 {
-	struct memory_path_opts o = { .on_over = on_memory_over, .quit = on_memory_quit, .arg = c };
+	struct memory_path_opts o = { .on_end = on_memory_end, .on_over = on_memory_over, .quit = on_memory_quit, .arg = c };
 
 	o.codec.without = mst_class_bits(secure_getenv(CONTENT_WITHOUT));
 	o.codec.aside = mst_aside_mode(secure_getenv(ASIDE));
@@ -276,6 +285,7 @@ int ho_out_open(struct node *n, const struct ho_out_opts *opts, struct ho_out **
 	snprintf(o->vm, sizeof(o->vm), "%s", opts->vm);
 	snprintf(o->job, sizeof(o->job), "%s", opts->job);
 	o->inflight_ns = opts->inflight_ns;
+	o->memory_end = opts->memory_end;
 	o->memory_over = opts->memory_over;
 	o->arg = opts->arg;
 	rc = name_sockets(o, opts, err);

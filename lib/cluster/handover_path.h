@@ -27,6 +27,8 @@ struct ho_out_opts {
 	const char *memory;  /* path, as the destination named it */
 	const char *libvirt; /* likewise: "/system" */
 	uint64_t inflight_ns; /* of the memory's stream under way at most; 0: the codec's default */
+	/* Nothing of the memory comes from QEMU any more, whyever. From inside; also after memory_over, and more than once. */
+	void (*memory_end)(void *arg);
 	void (*memory_over)(void *arg); /* QEMU has closed its stream, and the other QEMU had all of it */
 	void *arg;
 };

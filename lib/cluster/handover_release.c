@@ -5,12 +5,12 @@
  */
 #include "cluster/handover_impl.h"
 
-int handover_release(struct nvm *m, struct handover_out *o)
+int handover_release(struct nvm *m, struct handover_out *o, bool gone)
 {
 	int rc = 0;
 
 	fiber_mutex_lock(m->n->e, &o->lock);
-	if (o->failed) {
+	if (o->failed || (o->ran_on && !gone)) {
 		rc = HCI_E_STATE;
 	} else if (!o->released) {
 		for (uint32_t i = 0; i < m->ndisks; i++)
@@ -50,7 +50,7 @@ static int releasing(struct rpc_job *x, struct buf *reply, struct hci_error *err
 	if (!o || o->id != id)
 		return err_set(err, HCI_E_STATE, "VM %s: its migration has failed", x->vm);
 	o->users++;
-	rc = handover_release(m, o);
+	rc = handover_release(m, o, false);
 	pk_map(reply, 1);
 	pk_str(reply, "generations");
 	pk_array(reply, o->nsockets);

@@ -30,6 +30,8 @@ struct hypervisor;
 #define HO_MUTATE_IO_EARLY 16u       /* the destination lets its guest's requests run before FINISH */
 #define HO_MUTATE_NO_JOB_LOOK 32u    /* a job found running after a restart is not looked into */
 #define HO_MUTATE_FINISH_BLIND 64u   /* a domain that is not at the source any more has left well, whatever may have been */
+#define HO_MUTATE_NO_GATE 128u       /* a guest whose memory has left writes at the source before it is noted that it stays */
+#define HO_MUTATE_UP_EARLY 256u      /* a restarted service takes a guest over before it has looked into its migration */
 
 struct node_opts {
 	const char *name;

@@ -10,6 +10,7 @@
 #include "cluster/node_reconf.h"
 #include "cluster/node_vm_impl.h"
 
+#define AGAIN (50 * NS_PER_MS)
 #define MIGRATIONS 4u /* from a node at a time, and to it, unless its record says another number */
 
 /* ---- the kinds ---- */
@@ -95,12 +96,30 @@ static int turn_begin(struct node *n, struct core_job *j, struct hci_error *err)
 		       err_set(err, HCI_E_CANCELLED, "VM %.63s: cancelled before its migration began", j->rec->target);
 }
 
+static bool is_move(const struct rec_job *r)
+{
+	return !strcmp(r->type, "vm-migrate");
+}
+
+/* Migrations that the last life left: what they find out and note comes before anything else is done with the VM. */
+static int wait_for_moves(struct node *n, struct core_job *j, struct hci_error *err)
+{
+	while (vm_moves_left(n, j->rec->target)) {
+		if (n->stopping) {
+			j->lost = true; /* as it is, for the next life */
+			return err_set(err, HCI_E_CANCELLED, "VM %.63s: the node service was stopped", j->rec->target);
+		}
+		fiber_sleep(n->e, AGAIN);
+	}
+	return 0;
+}
+
 static int execute(struct node *n, struct core_job *j, bool again, char *result, size_t cap, struct hci_error *err)
 {
 	struct rec_vm *vm = NULL;
 	struct nvm *m;
 	bool turn;
-	int rc;
+	int rc = 0;
 
 	if (!n->o.compute)
 		return err_set(err, HCI_E_UNSUPPORTED, "VM %.63s: node %s runs no VMs: its service was started without libvirt",
@@ -110,12 +129,13 @@ static int execute(struct node *n, struct core_job *j, bool again, char *result,
 		return err_set(err, HCI_E_NOMEM, "VM %.63s: out of memory", j->rec->target);
 	if (!strcmp(j->rec->type, "vm-stop"))
 		m->cancel = true;
-	turn = !strcmp(j->rec->type, "vm-migrate") && !again;
-	if (turn) {
+	if (!again || !is_move(j->rec))
+		rc = wait_for_moves(n, j, err);
+	turn = is_move(j->rec) && !again;
+	if (turn && !rc)
 		rc = turn_begin(n, j, err);
-		if (rc)
-			return rc;
-	}
+	if (rc)
+		return rc;
 	nvm_lock(m);
 	m->cancel = false;
 	m->retry_at = 0;
@@ -145,7 +165,7 @@ static int execute(struct node *n, struct core_job *j, bool again, char *result,
 struct executor {
 	struct list link; /* node_vm_state.jobs */
 	struct node *n;
-	bool again;
+	bool again, moves;
 	char id[HCI_NAME_MAX], vm[HCI_NAME_MAX];
 };
 
@@ -208,8 +228,19 @@ bool vm_job_left(struct node *n, const char *vm)
 	return !n->vms->jobs_seen;
 }
 
-static void job_begin(struct node *n, const char *id, const char *vm, bool again)
+uint32_t vm_moves_left(struct node *n, const char *vm)
 {
+	uint32_t left = !n->vms->jobs_seen;
+	struct executor *x;
+
+	list_for_each(x, &n->vms->jobs, link)
+		left += x->again && x->moves && !strcmp(x->vm, vm);
+	return left;
+}
+
+static void job_begin(struct node *n, const struct rec_job *r, bool again)
+{
+	const char *id = r->id;
 	struct executor *x;
 
 	if (is_executing(n, id))
@@ -218,8 +249,9 @@ static void job_begin(struct node *n, const char *id, const char *vm, bool again
 	if (x) {
 		x->n = n;
 		x->again = again;
+		x->moves = is_move(r);
 		snprintf(x->id, sizeof(x->id), "%s", id);
-		snprintf(x->vm, sizeof(x->vm), "%.63s", vm);
+		snprintf(x->vm, sizeof(x->vm), "%.63s", r->target);
 		list_push(&n->vms->jobs, &x->link);
 		if (!vm_fiber(n, job_fiber, x, "vm-job"))
 			return;
@@ -253,7 +285,7 @@ static void on_job(struct core_watcher *w, const char *key, const void *value, s
 	r = MEM_NEW(struct rec_job);
 	/* Pending is written once, when it is made. */
 	if (r && !rec_job_decode(value, len, r, NULL) && r->state == REC_JOB_PENDING && is_ours(s->n, r))
-		job_begin(s->n, r->id, r->target, false);
+		job_begin(s->n, r, false);
 	mem_free(r);
 }
 
@@ -279,7 +311,7 @@ static int scan(struct node *n, bool first)
 		bool running = r->state == REC_JOB_RUNNING;
 
 		if (is_ours(n, r) && (r->state == REC_JOB_PENDING || (running && first)))
-			job_begin(n, r->id, r->target, running);
+			job_begin(n, r, running);
 		else if (running && first && !strcmp(r->node, n->name) && !reconf_is_job(r->type) && r->updated + 5 * NS_PER_S < started)
 			end_job(n, r->id);
 	}
@@ -297,6 +329,7 @@ static void scan_fiber(void *arg)
 		if (s->scan_jobs && !scan(n, first)) {
 			s->scan_jobs = first = false;
 			s->jobs_seen = true;
+			fiber_cond_signal(n->e, &s->wake); /* rounds wait for that */
 		}
 		fiber_cond_wait_until(n->e, &s->wake, env_now(n->e) + (s->scan_jobs ? NS_PER_S : 60 * NS_PER_S));
 	}

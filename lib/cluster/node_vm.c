@@ -327,8 +327,9 @@ static void (*for_domain(struct nvm *m, const struct rec_vm *r, const struct com
 		snprintf(runner, sizeof(runner), "%s", r->node);
 		rc = 0;
 	}
+	/* A migration that is left brings it up itself, when it has noted that the guest stays. */
 	if (!rc && !strcmp(runner, n->name))
-		return act_up;
+		return vm_moves_left(n, m->name) && !(n->o.mutate & HO_MUTATE_UP_EARLY) ? NULL : act_up;
 	if (rc)
 		return NULL;
 	if (st->migrating)

@@ -53,6 +53,12 @@ static int look_up(struct nvm *m, struct hci_error *err)
 	return rc;
 }
 
+static void on_held_write(void *arg, struct nbd_export *x)
+{
+	(void)x;
+	handover_ran_on(arg);
+}
+
 int nvm_export(struct nvm *m, void (*first_io)(void *arg, struct nbd_export *x, int status), struct hci_error *err)
 {
 	int rc = look_up(m, err);
@@ -66,6 +72,7 @@ int nvm_export(struct nvm *m, void (*first_io)(void *arg, struct nbd_export *x, 
 					      .held = true,
 					      .hold_on_fence = true,
 					      .on_first_held_io = first_io,
+					      .on_first_held_write = on_held_write,
 					      .arg = m };
 
 		snprintf(addr, sizeof(addr), "unix:%s", d->socket);
@@ -176,6 +183,15 @@ static void detach(struct nvm_disk *d)
 	d->report = NULL;
 	d->index = NULL;
 	d->fenced = false;
+}
+
+void nvm_hold_writes(struct nvm *m, bool hold)
+{
+	for (uint32_t i = 0; i < m->ndisks; i++)
+		if (m->disks[i].x && hold)
+			nbd_export_hold_writes(m->disks[i].x);
+		else if (m->disks[i].x)
+			nbd_export_allow_writes(m->disks[i].x);
 }
 
 void nvm_detach(struct nvm *m)

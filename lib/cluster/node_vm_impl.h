@@ -138,6 +138,8 @@ int nvm_export(struct nvm *m, void (*first_io)(void *arg, struct nbd_export *x, 
 int nvm_attach(struct nvm *m, uint32_t purpose, struct hci_error *err);
 /* Lets the exports go on with what is attached. */
 int nvm_resume_io(struct nvm *m, struct hci_error *err);
+/* What the guest writes waits in its exports, whatever else is done with them, or not any more. Does not park. */
+void nvm_hold_writes(struct nvm *m, bool hold);
 /* Holds the exports, waits for what is under way, and detaches. */
 void nvm_detach(struct nvm *m);
 /* Closes exports, detaches. */
@@ -162,6 +164,11 @@ int nvm_ready(struct nvm *m, struct hci_error *err);
 
 /* A job of an earlier life of the service that is about this VM has not been looked into yet, or is being: it says where the guest is. */
 bool vm_job_left(struct node *n, const char *vm);
+/*
+ * The same of migrations alone: so many, and one more while it is not known. Until that is 0 the guest, should it be here, gets no disks but
+ * from these jobs: it must not write before it is noted that it stays.
+ */
+uint32_t vm_moves_left(struct node *n, const char *vm);
 /* So many VMs may leave a node at a time, and so many may come to it. arg: struct node. */
 uint32_t vm_migrations(void *arg);
 /* What the job's arguments ask for; text in it is the job's. to: NULL when it does not say. */

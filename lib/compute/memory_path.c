@@ -133,6 +133,13 @@ void memory_path_drop(struct memory_path *p)
 	mem_free(p);
 }
 
+void memory_path_ended(struct memory_path *p)
+{
+	if (!p->end_told && p->o.on_end)
+		p->o.on_end(p->o.arg);
+	p->end_told = true;
+}
+
 void memory_path_crossed(struct memory_path *p)
 {
 	p->ended = env_now(p->e);
@@ -155,6 +162,7 @@ void memory_path_pause(struct memory_path *p, bool paused)
 
 static void over(struct memory_path *p, const struct hci_error *err)
 {
+	memory_path_ended(p);
 	if (p->sock)
 		env_conn_close(p->sock, err->code != 0);
 	p->sock = NULL;
@@ -198,6 +206,7 @@ void memory_path_free(struct memory_path *p, const struct hci_error *why)
 {
 	if (!p)
 		return;
+	memory_path_ended(p);
 	if (p->sock)
 		env_conn_close(p->sock, true);
 	if (p->s && rpc_stream_is_offer(p->s))

@@ -19,6 +19,8 @@ struct memory_path;
 
 struct memory_path_opts {
 	struct mst_opts codec; /* now, wake and ctx are ours */
+	/* May be NULL. Source: nothing comes from QEMU any more, whyever; once, from inside any call. */
+	void (*on_end)(void *arg);
 	/* The last callback: err code 0: all has arrived. Free it now or later. */
 	void (*on_over)(void *arg, struct memory_path *p, const struct hci_error *err);
 	/* May be NULL. The codec is about to be freed, which waits for its threads: whatever of codec.providers they wait for is to fail. */

@@ -25,6 +25,7 @@ struct memory_path {
 	uint8_t *buf;          /* MEMORY_READ bytes */
 	uint32_t have, fed;    /* out: bytes in it, and how many of these the encoder took */
 	bool at_end;           /* out: nothing comes after them */
+	bool end_told;
 	struct env_task task;  /* the codec has something */
 	_Atomic bool posted;
 	struct env_task over_task; /* on_over is due */
@@ -43,6 +44,7 @@ struct memory_path {
 struct memory_path *memory_path_new(struct env *e, const struct memory_path_opts *o, void (*pump)(struct env_task *t));
 void memory_path_drop(struct memory_path *p); /* frees what new() made */
 void memory_path_crossed(struct memory_path *p); /* began, ended */
+void memory_path_ended(struct memory_path *p); /* on_end */
 void memory_path_pause(struct memory_path *p, bool paused);
 /* Both ends are told; on_over follows, not from inside. Codec and stream are gone then. */
 void memory_path_fail(struct memory_path *p, const struct hci_error *err);

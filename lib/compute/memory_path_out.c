@@ -115,6 +115,7 @@ static void sock_end(struct memory_path *p)
 	env_conn_close(p->sock, false);
 	p->sock = NULL;
 	p->at_end = true;
+	memory_path_ended(p);
 	pump(p);
 }
 
@@ -223,6 +224,7 @@ static void take_all(struct memory_path *p)
 		if (p->sock)
 			env_conn_close(p->sock, false);
 		p->sock = NULL;
+		memory_path_ended(p);
 		rpc_stream_end(p->s);
 	}
 }

@@ -118,6 +118,8 @@ struct nbd_export_opts {
 	 * closed in it. May be NULL.
 	 */
 	void (*on_first_held_io)(void *arg, struct nbd_export *x, int status);
+	/* The first request that nbd_export_hold_writes() holds was parked. Likewise. */
+	void (*on_first_held_write)(void *arg, struct nbd_export *x);
 	void *arg;
 };
 
@@ -150,12 +152,18 @@ void nbd_export_drain(struct nbd_export *x);
  * requests under way: drain first.
  */
 int nbd_export_resume(struct nbd_export *x, const struct nbd_backend *b, struct hci_error *err);
+/*
+ * From now on what changes the backend is parked (writes, zeroes, trims), until nbd_export_allow_writes(): through holds and resumes, which it
+ * leaves as they are. What is under way goes on. A second call does nothing.
+ */
+void nbd_export_hold_writes(struct nbd_export *x);
+void nbd_export_allow_writes(struct nbd_export *x);
 /* Fails what is parked with status and stays held. */
 void nbd_export_fail_held(struct nbd_export *x, int status);
 
 struct nbd_stats {
 	uint32_t conns, parked, inflight; /* now; inflight: at the backend */
-	bool held;
+	bool held, writes_held;
 	uint64_t conns_total, requests, reads, writes, flushes, trims, zeroes, queries, errors;
 	uint64_t read_bytes, write_bytes;
 	uint64_t rmw; /* writes that had to read first */

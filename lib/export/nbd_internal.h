@@ -109,6 +109,9 @@ enum nbd_metric {
 	NBD_METRICS
 };
 
+#define NBD_HELD_ALL 1u
+#define NBD_HELD_WRITES 2u
+
 struct nbd_export {
 	struct nbd_server *server;
 	struct list link; /* server->exports */
@@ -120,7 +123,8 @@ struct nbd_export {
 	unsigned max_conns, nconns;
 	struct list conns;
 
-	bool held, held_told;
+	unsigned held; /* NBD_HELD_* */
+	bool held_told, writes_told;
 	int held_status;
 	uint64_t epoch;       /* counts resumes */
 	unsigned inflight;    /* requests at the backend */
@@ -128,8 +132,9 @@ struct nbd_export {
 	struct list ranges;   /* nbd_req.range: writes under way and waiting, in order */
 	unsigned nrmw, nwait; /* of them: that read first, that wait */
 	struct fiber_cond idle;
-	struct env_task told; /* runs on_first_held_io */
+	struct env_task told, told_write; /* run on_first_held_io, on_first_held_write */
 	void (*on_first_held_io)(void *arg, struct nbd_export *x, int status);
+	void (*on_first_held_write)(void *arg, struct nbd_export *x);
 	void *arg;
 
 	struct env_task end;

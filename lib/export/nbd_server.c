@@ -146,7 +146,7 @@ static void add_metrics(struct nbd_export *x)
 			x->m[i] = metrics_counter(m, d[0], d[1], l);
 	}
 	buf_free(&labels);
-	metric_set(x->m[NBD_M_HELD], x->held);
+	metric_set(x->m[NBD_M_HELD], x->held != 0);
 }
 
 static void free_export(struct nbd_export *x)
@@ -157,6 +157,7 @@ static void free_export(struct nbd_export *x)
 		if (x->m[i])
 			metrics_remove(m, x->m[i]);
 	env_undefer(x->server->env, &x->told);
+	env_undefer(x->server->env, &x->told_write);
 	env_undefer(x->server->env, &x->end);
 	env_timer_disarm(x->server->env, &x->end_timer);
 	list_del(&x->link);
@@ -348,7 +349,8 @@ void nbd_export_stats(const struct nbd_export *x, struct nbd_stats *out)
 	*out = x->stats;
 	out->conns = x->nconns;
 	out->inflight = x->inflight;
-	out->held = x->held;
+	out->held = x->held & NBD_HELD_ALL;
+	out->writes_held = x->held & NBD_HELD_WRITES;
 }
 
 /* ---- server ---- */

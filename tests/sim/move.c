@@ -224,6 +224,21 @@ static void on_step(void *arg)
 			sim_at(m->sim, sim_now(m->sim), strike_later, m);
 }
 
+static void strike_gone(void *arg)
+{
+	move_strike(arg, MOVE_GONE_SRC);
+}
+
+static void on_ran_on(void *arg, struct host *h)
+{
+	struct move *m = arg;
+
+	if (!m->counting || !m->o.ran_on || h->index != MOVE_FROM)
+		return;
+	m->o.ran_on = false;
+	sim_at(m->sim, sim_now(m->sim), strike_gone, m);
+}
+
 /* ---- the run ---- */
 
 static bool is_up(void *arg)
@@ -395,6 +410,7 @@ void move_play(const struct move_opts *o, struct move_result *r)
 	vmm_init(&m->v, m->sim);
 	m->v.on_fail = move_fail;
 	m->v.on_call = on_step;
+	m->v.on_ran_on = on_ran_on;
 	m->v.arg = m;
 	sim_on_step(m->sim, on_step, m);
 	play(m);

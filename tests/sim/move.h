@@ -29,6 +29,7 @@ enum move_fault {
 	MOVE_SLOW_SRC,     /* the service does nothing for a while, then goes on as if nothing had been */
 	MOVE_SLOW_DST,
 	MOVE_CANCEL,       /* somebody asks for it */
+	MOVE_GONE_SRC,     /* service and QEMU killed together, as of a container that is stopped whole: the machine runs on */
 	MOVE_FAULTS,
 };
 const char *move_fault_name(enum move_fault f);
@@ -41,6 +42,7 @@ struct move_opts {
 		enum move_fault fault;
 	} at[MOVE_AT_MAX];
 	uint64_t timeout_ms; /* of the job, 0: none */
+	bool ran_on; /* once, when the guest that has gone on at the source after its memory had left is told of a write: MOVE_GONE_SRC */
 	uint32_t mutate;     /* HO_MUTATE_* */
 	bool verbose;
 };

@@ -23,6 +23,7 @@ static const char *const names[MOVE_FAULTS] = {
 	[MOVE_SLOW_SRC] = "slow-src",
 	[MOVE_SLOW_DST] = "slow-dst",
 	[MOVE_CANCEL] = "cancel",
+	[MOVE_GONE_SRC] = "gone-src",
 };
 
 const char *move_fault_name(enum move_fault f)
@@ -66,6 +67,7 @@ static void mend(void *arg)
 		break;
 	case MOVE_KILL_SRC:
 	case MOVE_KILL_DST:
+	case MOVE_GONE_SRC:
 		move_boot(m, i);
 		break;
 	case MOVE_HOST_SRC:
@@ -156,6 +158,11 @@ void move_strike(struct move *m, enum move_fault f)
 	case MOVE_QEMU_SRC:
 	case MOVE_QEMU_DST:
 		m->host_lost |= h->q && !h->q->arriving;
+		vmm_kill_qemu(h);
+		break;
+	case MOVE_GONE_SRC:
+		m->host_lost |= h->q && !h->q->arriving;
+		kill_service(m, i, false);
 		vmm_kill_qemu(h);
 		break;
 	case MOVE_STORE_SRC:

@@ -5,9 +5,10 @@
  *	test_sim_handover --sweep [--every K] [--from N] [--only FAULT,...]   each fault at each (Kth) step of one migration
  *	test_sim_handover --seeds FIRST-LAST     other seeds, each with one to four faults at steps of its own
  *	test_sim_handover --seed S --at N:FAULT[,N:FAULT...] [--limit MS] [--verbose]   one again, with its log
- *	                  [--twice] [--mutate NAME]
+ *	                  [--twice] [--ran-on] [--mutate NAME]
  *
- * FAULT may be "limit": the job's time is over at that step. --mutate plants a bug in the hand-over: the run then passes if it is
+ * FAULT may be "limit": the job's time is over at that step. --ran-on, of any of these: should the guest go on at the source after all of its
+ * memory had left, its QEMU and the service end together in the moment in which it is told of a write. --mutate plants a bug in the hand-over: the run then passes if it is
  * found, and stops there.
  */
 #include <getopt.h>
@@ -36,6 +37,8 @@ static const struct {
 	{ "io-early", HO_MUTATE_IO_EARLY },
 	{ "no-job-look", HO_MUTATE_NO_JOB_LOOK },
 	{ "finish-blind", HO_MUTATE_FINISH_BLIND },
+	{ "no-gate", HO_MUTATE_NO_GATE },
+	{ "up-early", HO_MUTATE_UP_EARLY },
 };
 
 struct run {
@@ -76,6 +79,8 @@ static void describe(const struct move_opts *o)
 				      move_fault_name(o->at[k].fault));
 	if (o->timeout_ms)
 		n += snprintf(playing + n, sizeof(playing) - (size_t)n, " --limit %" PRIu64, o->timeout_ms);
+	if (o->ran_on)
+		n += snprintf(playing + n, sizeof(playing) - (size_t)n, " --ran-on");
 	snprintf(playing + n, sizeof(playing) - (size_t)n, "\n");
 }
 
@@ -174,6 +179,7 @@ static void seeds(const struct run *x, struct totals *t)
 			while (!(x->kinds >> o.at[k].fault & 1));
 		}
 		o.timeout_ms = next(&rnd) % 8 == 0 ? 1 + next(&rnd) % 2000 : 0;
+		o.ran_on |= next(&rnd) % 3 == 0;
 		play(x, &o, &r, t);
 	}
 }
@@ -241,12 +247,13 @@ static bool options(struct run *x, int argc, char **argv)
 		{ "seeds", required_argument, NULL, 's' }, { "seed", required_argument, NULL, '1' },
 		{ "at", required_argument, NULL, 'a' },	   { "limit", required_argument, NULL, 'l' },
 		{ "verbose", no_argument, NULL, 'v' },	   { "twice", no_argument, NULL, '2' },
-		{ "mutate", required_argument, NULL, 'm' }, { 0 },
+		{ "mutate", required_argument, NULL, 'm' }, { "ran-on", no_argument, NULL, 'r' },
+		{ 0 },
 	};
 	bool ok = true;
 	int opt;
 
-	while (ok && (opt = getopt_long(argc, argv, "we:f:o:s:1:a:l:v2m:", longs, NULL)) != -1) {
+	while (ok && (opt = getopt_long(argc, argv, "we:f:o:s:1:a:l:v2m:r", longs, NULL)) != -1) {
 		switch (opt) {
 		case 'w':
 			x->sweep = true;
@@ -280,6 +287,9 @@ static bool options(struct run *x, int argc, char **argv)
 			break;
 		case '2':
 			x->twice = true;
+			break;
+		case 'r':
+			x->o.ran_on = true;
 			break;
 		case 'm':
 			ok = plant(x, optarg);

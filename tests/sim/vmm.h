@@ -105,6 +105,7 @@ struct vmm {
 	struct list kept; /* memory */
 	void (*on_call)(void *arg); /* before a call of a node service takes effect */
 	void (*on_fail)(void *arg, const char *why);
+	void (*on_ran_on)(void *arg, struct host *h); /* a guest there was told of a write, after all of its memory had left */
 	void *arg;
 	bool failed;
 };

@@ -32,6 +32,8 @@ static void wrote(struct qemu *q)
 	g->value[g->block] = j->acked[g->block] = g->pending;
 	g->known |= UINT64_C(1) << g->block;
 	g->pending = 0;
+	if (q->out.done && v->on_ran_on)
+		v->on_ran_on(v->arg, q->h);
 }
 
 static void read_back(struct qemu *q, uint32_t block, uint64_t value)

@@ -91,7 +91,7 @@ void rig_stats(struct nbd_stats *out)
 static void look(void *arg)
 {
 	*(struct rig_seen *)arg = (struct rig_seen){ rig.told, rig.ram.writes,
-						     rig.ram.max_in_flight, rig.told_status };
+						     rig.ram.max_in_flight, rig.told_status, rig.told_writes };
 }
 
 struct rig_seen rig_look(void)
@@ -126,6 +126,14 @@ static void told(void *arg, struct nbd_export *x, int status)
 	g->told_status = status;
 }
 
+static void told_write(void *arg, struct nbd_export *x)
+{
+	struct rig *g = arg;
+
+	ck_assert_ptr_eq(x, g->export);
+	g->told_writes++;
+}
+
 static void emit(void *arg, int level, const char *sub, const char *line)
 {
 	(void)arg;
@@ -158,6 +166,7 @@ static void open_server(void *arg)
 	if (!o.export.size)
 		o.export.backend = &b;
 	o.export.on_first_held_io = told;
+	o.export.on_first_held_write = told_write;
 	o.export.arg = &rig;
 	rig.export = nbd_export_add(rig.server, &o.export, &err);
 	ck_assert_msg(rig.export != NULL, "%s", err.message);

@@ -21,6 +21,7 @@ struct rig {
 	char path[64], addr[80];
 	unsigned told; /* calls of on_first_held_io */
 	int told_status;
+	unsigned told_writes; /* calls of on_first_held_write */
 };
 
 extern struct rig rig;
@@ -44,6 +45,7 @@ void rig_stats(struct nbd_stats *out);
 struct rig_seen {
 	unsigned told, writes, max_in_flight;
 	int told_status;
+	unsigned told_writes;
 };
 struct rig_seen rig_look(void);
 /* Waits up to 5 s until fn(stats) holds. */

@@ -25,6 +25,18 @@ static void resume(void *arg)
 	result = nbd_export_resume(rig.export, arg ? &b : NULL, &err);
 }
 
+static void hold_writes(void *arg)
+{
+	(void)arg;
+	nbd_export_hold_writes(rig.export);
+}
+
+static void allow_writes(void *arg)
+{
+	(void)arg;
+	nbd_export_allow_writes(rig.export);
+}
+
 static void stall(void *arg)
 {
 	rig.ram.stall = arg != NULL;
@@ -337,6 +349,95 @@ START_TEST(closing_while_held)
 }
 END_TEST
 
+/* What changes the disk waits, what reads or flushes it does not; told once. */
+START_TEST(held_writes_wait_and_reads_do_not)
+{
+	struct nbd_stats s;
+	int fd = cl_open("disk", 0);
+
+	memset(b, 3, sizeof(b));
+	ck_assert_uint_eq(cl_write(fd, b, 0, 4096), 0);
+	rig_call(hold_writes, NULL);
+	rig_call(hold_writes, NULL);
+	ck_assert_uint_eq(cl_read(fd, got, 0, 4096), 0);
+	ck_assert_uint_eq(cl_do(fd, NBD_CMD_FLUSH, 0, 0, 0), 0);
+	ck_assert_uint_eq(rig_look().told_writes, 0);
+	memset(b, 4, sizeof(b));
+	cl_request(fd, NBD_CMD_WRITE, 0, 1, 100, 100); /* reads its block first, when it may */
+	cl_put(fd, b, 100);
+	cl_request(fd, NBD_CMD_WRITE_ZEROES, 0, 2, 8192, 4096);
+	cl_request(fd, NBD_CMD_TRIM, 0, 3, 1 * MiB, 1 * MiB);
+	ck_assert(rig_until(three_parked));
+	rig_stats(&s);
+	ck_assert(s.writes_held && !s.held);
+	ck_assert_uint_eq(rig_look().writes, 1);
+	ck_assert_uint_eq(rig_look().told_writes, 1);
+	ck_assert_uint_eq(rig_look().told, 0);
+	ck_assert_uint_eq(cl_read(fd, got, 0, 4096), 0);
+	ck_assert_uint_eq(got[100], 3);
+	rig_call(allow_writes, NULL);
+	for (int i = 0; i < 3; i++) {
+		cl_reply(fd, &r, 0);
+		ck_assert_uint_eq(r.error, 0);
+	}
+	ck_assert_uint_eq(cl_read(fd, got, 0, 4096), 0);
+	ck_assert_uint_eq(got[100], 4);
+	rig_stats(&s);
+	ck_assert(!s.writes_held && !s.parked);
+	close(fd);
+}
+END_TEST
+
+/* A hold that comes and goes meanwhile, with another backend, does not let them through; nor does their permission end the hold. */
+START_TEST(held_writes_wait_through_a_hold)
+{
+	int fd = cl_open("disk", CL_STRUCTURED);
+
+	rig_call(hold_writes, NULL);
+	cl_request(fd, NBD_CMD_WRITE, 0, 1, 0, 4096);
+	cl_put(fd, b, 4096);
+	ck_assert(rig_until(one_parked));
+	rig_call(hold, NULL);
+	rig_fiber(drain, NULL);
+	rig_call(resume, &rig.ram2);
+	ck_assert_int_eq(result, 0);
+	ck_assert_uint_eq(cl_read(fd, got, 0, 4096), 0);
+	ck_assert(rig_until(one_parked));
+	rig_call(hold, NULL);
+	rig_call(allow_writes, NULL);
+	cl_request(fd, NBD_CMD_READ, 0, 2, 0, 4096);
+	ck_assert(rig_until(two_parked));
+	rig_call(resume, NULL);
+	for (int i = 0; i < 2; i++) {
+		cl_reply(fd, &r, 0);
+		ck_assert_uint_eq(r.error, 0);
+	}
+	ck_assert_uint_eq(rig_look().told_writes, 1);
+	close(fd);
+}
+END_TEST
+
+START_TEST(client_gone_while_its_writes_are_held)
+{
+	int fd = cl_open("disk", 0);
+
+	rig_call(hold_writes, NULL);
+	cl_request(fd, NBD_CMD_WRITE, 0, 1, 0, 4096);
+	cl_put(fd, b, 4096);
+	ck_assert(rig_until(one_parked));
+	close(fd);
+	ck_assert(rig_until(none));
+	fd = cl_open("disk", 0);
+	cl_request(fd, NBD_CMD_WRITE, 0, 2, 0, 4096);
+	cl_put(fd, b, 4096);
+	ck_assert(rig_until(one_parked));
+	rig_call(allow_writes, NULL);
+	cl_reply(fd, &r, 0);
+	ck_assert_uint_eq(r.error, 0);
+	close(fd);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("nbd hold");
@@ -355,6 +456,9 @@ static Suite *suite(void)
 	tcase_add_test(t, client_gone_while_held);
 	tcase_add_test(t, dropped_clients_get_no_answer);
 	tcase_add_test(t, closing_while_held);
+	tcase_add_test(t, held_writes_wait_and_reads_do_not);
+	tcase_add_test(t, held_writes_wait_through_a_hold);
+	tcase_add_test(t, client_gone_while_its_writes_are_held);
 	suite_add_tcase(s, t);
 	return s;
 }
