@@ -250,6 +250,12 @@ static void refs(struct buf *b, const struct mst_stats *s)
 	buf_printf(b, "}");
 }
 
+/* Half of it is of no use to a program. */
+static void whole_or_nothing(const struct buf *b, char *out, size_t cap)
+{
+	snprintf(out, cap, "%.*s", b->failed || b->len >= cap ? 0 : (int)b->len, b->data ? (const char *)b->data : "");
+}
+
 void handover_figures(const struct compute_progress *p, const struct ho_stat *st, char *out, size_t cap)
 {
 	const struct mst_stats *s = &st->memory;
@@ -265,8 +271,7 @@ void handover_figures(const struct compute_progress *p, const struct ho_stat *st
 	buf_printf(&b, "}");
 	refs(&b, s);
 	buf_printf(&b, "}");
-	/* Half of it is of no use to a program. */
-	snprintf(out, cap, "%.*s", b.failed || b.len >= cap ? 0 : (int)b.len, b.data ? (const char *)b.data : "");
+	whole_or_nothing(&b, out, cap);
 	buf_free(&b);
 }
 
@@ -292,7 +297,7 @@ void handover_result(const struct finished *f, const struct ho_stat *st, char *o
 		refs(&b, s);
 	}
 	buf_printf(&b, "}");
-	snprintf(out, cap, "%.*s", b.failed ? 0 : (int)b.len, b.data ? (const char *)b.data : "");
+	whole_or_nothing(&b, out, cap);
 	buf_free(&b);
 }
 

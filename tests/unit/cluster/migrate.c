@@ -71,6 +71,34 @@ START_TEST(its_figures_are_numbers_under_names)
 }
 END_TEST
 
+START_TEST(its_result_is_whole_or_nothing)
+{
+	struct finished f = { .total_ms = 7, .postcopy = true };
+	struct ho_stat st;
+	char text[REC_TEXT_MAX], cut[100];
+
+	handover_result(&f, NULL, cut, sizeof(cut));
+	ck_assert_str_eq(cut, "{\"total_ms\":7,\"downtime_ms\":0,\"bytes\":0,\"io_pause_ms\":0,\"postcopy\":1}");
+	/* A guest of terabytes, after hours. */
+	f = (struct finished){ 99999999, 9999999, 99999999999999, 9999999, true };
+	memset(&st, 0, sizeof(st));
+	st.memory_ns = 99999999 * NS_PER_MS;
+	st.memory.wire = st.memory.refused = 9999999999999;
+	for (unsigned i = 0; i < MST_CLASSES; i++)
+		st.memory.pages[i] = 99999999999;
+	handover_result(&f, &st, text, sizeof(text));
+	ck_assert_int_eq(text[strlen(text) - 1], '}');
+	handover_result(&f, &st, cut, sizeof(cut));
+	ck_assert_str_eq(cut, "");
+	/* Some numbers are the destination's, whatever it says. */
+	memset(&f, 0xff, sizeof(f));
+	f.postcopy = true;
+	memset(&st, 0xff, sizeof(st));
+	handover_result(&f, &st, text, sizeof(text));
+	ck_assert_str_eq(text, "");
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *s = suite_create("cluster_migrate");
@@ -78,6 +106,7 @@ static Suite *make_suite(void)
 
 	tcase_add_test(tc, each_option_of_the_job_reaches_the_migration);
 	tcase_add_test(tc, its_figures_are_numbers_under_names);
+	tcase_add_test(tc, its_result_is_whole_or_nothing);
 	suite_add_tcase(s, tc);
 	return s;
 }
