@@ -24,12 +24,13 @@ struct hci_cluster_opts {
 	const char *client_name; /**< who we are to others (leases, messages), a name; NULL: "client-PID" */
 	const char *ca_file;     /**< PEM of the cluster CA; NULL: no TLS (tests only), then cert and key are NULL too */
 	const char *cert_file;   /**< PEM of our certificate, its common name is client_name or the node's name */
-	const char *key_file;    /**< PEM of our key, readable by nobody else */
+	const char *key_file;    /**< PEM of our key, its owner's alone (mode 600): one that is open to others is refused; root's may be
+				      readable by a group (640), that of a service */
 	hci_log_fn log;          /**< NULL: silent */
 	void *log_arg;           /**< handed to log */
 	int32_t busy_poll_us;    /**< the loop thread looks for work this long at most before it sleeps; it adapts: no longer than pays,
 				      not at all when idle. 0: 100, -1: never (saves CPU, costs latency). Since 0.1. */
-	int32_t reserved;
+	int32_t reserved;        /**< 0 */
 };
 #define HCI_CLUSTER_OPTS_INIT { (uint32_t)sizeof(struct hci_cluster_opts), HCI_LOG_INFO, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0 }
 

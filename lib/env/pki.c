@@ -151,10 +151,14 @@ static bool is_ip(const char *s)
 	return inet_pton(AF_INET, s, b) == 1 || inet_pton(AF_INET6, s, b) == 1;
 }
 
-/* Nothing that could begin another entry in OpenSSL's text form of extensions. */
+/* Nothing that could begin another entry in OpenSSL's text form of extensions; and no mistyped IPv4 address: the last part of a
+ * host name has a letter (RFC 3696, 2). */
 static bool plain_host(const char *s)
 {
-	return *s && strlen(s) < 254 &&
+	const char *last = strrchr(s, '.');
+
+	last = last && last[1] ? last + 1 : s;
+	return *s && strlen(s) < 254 && last[strspn(last, "0123456789.")] &&
 	       !s[strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_")];
 }
 

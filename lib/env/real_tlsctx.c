@@ -8,6 +8,7 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 #include "base/err.h"
 #include "base/mem.h"
@@ -80,8 +81,25 @@ static int load_ca(struct real_tls *t, const char *file, struct hci_error *err)
 	return 0;
 }
 
+/* As PostgreSQL has it: the owner's alone; root's may be read by a group, that of the service. */
+static int check_private(const char *key, struct hci_error *err)
+{
+	struct stat st;
+
+	if (stat(key, &st) || !S_ISREG(st.st_mode))
+		return 0; /* loading it says what is wrong */
+	if (st.st_mode & (st.st_uid ? S_IRWXG | S_IRWXO : S_IWGRP | S_IXGRP | S_IRWXO))
+		return err_set(err, HCI_E_AUTH, "key %s is open to others (mode %03o): chmod 600 it, and issue a new one if they may have it",
+			       key, (unsigned)st.st_mode & 0777);
+	return 0;
+}
+
 static int load_own(struct real_tls *t, const char *cert, const char *key, struct hci_error *err)
 {
+	int r = check_private(key, err);
+
+	if (r)
+		return r;
 	if (SSL_CTX_use_certificate_chain_file(t->ctx, cert) != 1)
 		return err_set(err, HCI_E_AUTH, "certificate %s cannot be read: %s", cert, why());
 	if (SSL_CTX_use_PrivateKey_file(t->ctx, key, SSL_FILETYPE_PEM) != 1)

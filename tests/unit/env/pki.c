@@ -103,6 +103,8 @@ END_TEST
 
 START_TEST(refusals)
 {
+	static const char *const mistyped[] = { "10.77.0.300", "10.77.0", "10.77.0.1.", "1077", "fd00::7::1" };
+	static const char *const odd[] = { "7.example", "n1.4lab", "10.77.0.1", "n1.lab.", NULL };
 	static const char *const evil[] = { "1.2.3.4,DNS:evil", NULL }, *const empty[] = { "",
 											   NULL };
 	const char *ca = scratch_path("ca"), *n = scratch_path("n");
@@ -116,6 +118,11 @@ START_TEST(refusals)
 	ck_assert_int_eq(pki_issue(ca, "../n", n, 1, NULL, &err), HCI_E_INVAL);
 	ck_assert_int_eq(pki_issue(ca, "n", n, 1, evil, &err), HCI_E_INVAL);
 	ck_assert_int_eq(pki_issue(ca, "n", n, 1, empty, &err), HCI_E_INVAL);
+	for (unsigned i = 0; i < ARRAY_SIZE(mistyped); i++) {
+		ck_assert_int_eq(pki_issue(ca, "n", n, 1, (const char *const[]){ mistyped[i], NULL }, &err), HCI_E_INVAL);
+		has(err.message, mistyped[i]);
+	}
+	ck_assert_int_eq(pki_issue(ca, "n", n, 1, odd, &err), 0);
 	ck_assert_int_eq(unlink(scratch_path("ca/ca.key")), 0);
 	ck_assert_int_eq(pki_issue(ca, "n", n, 1, NULL, &err), HCI_E_NOTFOUND);
 	has(err.message, "ca.key");

@@ -387,6 +387,7 @@ static void expect_refused(struct env *e, const char *ca, const char *name, cons
 
 static void context_body(struct env *e)
 {
+	static const mode_t open_modes[] = { 0644, 0604, 0620, 0602, 0660 };
 	char path[200];
 
 	expect_refused(e, "ca", "expired", "expired");
@@ -402,6 +403,19 @@ static void context_body(struct env *e)
 		 scratch_path("mixed"));
 	ck_assert_int_eq(system(path), 0);
 	expect_refused(e, "ca", "mixed", "key");
+	/* A key that others may read, or put another one into. */
+	for (unsigned i = 0; i < ARRAY_SIZE(open_modes); i++) {
+		ck_assert_int_eq(chmod(scratch_path("alice/node.key"), open_modes[i]), 0);
+		expect_refused(e, "ca", "alice", "alice/node.key is open to others");
+	}
+	ck_assert_int_eq(chmod(scratch_path("alice/node.key"), 0400), 0);
+	env_tls_free(tls(e, "ca", "alice"));
+	if (!geteuid()) {
+		ck_assert_int_eq(chmod(scratch_path("alice/node.key"), 0640), 0);
+		env_tls_free(tls(e, "ca", "alice"));
+		ck_assert_int_eq(chown(scratch_path("alice/node.key"), 65534, (gid_t)-1), 0);
+		expect_refused(e, "ca", "alice", "open to others (mode 640)");
+	}
 	ck_assert_int_eq(env_write_file(e, scratch_path("mixed/node.crt"), "garbage", 7), 0);
 	expect_refused(e, "ca", "mixed", "mixed/node.crt");
 }
