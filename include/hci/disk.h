@@ -64,7 +64,7 @@ struct hci_disk_set_opts {
 	uint32_t size;        /**< sizeof(struct hci_disk_set_opts) */
 	uint32_t log_wait_ms; /**< as in struct hci_disk_opts */
 	uint32_t log_level;   /**< likewise, 1..90 */
-	uint32_t reserved;
+	uint32_t reserved;    /**< 0 */
 };
 #define HCI_DISK_SET_OPTS_INIT { (uint32_t)sizeof(struct hci_disk_set_opts), 0, 0, 0 }
 
@@ -87,7 +87,8 @@ HCI_API int hci_disk_set(hci_cluster *c, const char *uuid, const struct hci_disk
  * @param uuid  of the disk, or a unique beginning of it
  * @param job   set to the job ("disk-evacuate", in copies), hci_job_unref() it; NULL: wait for the end here
  * @param err   NULL, or filled in on failure
- * @return 0, HCI_E_NOTFOUND, HCI_E_STATE (it is neither online nor evacuating), HCI_E_BUSY (such a job is at it),
+ * @return 0, HCI_E_NOTFOUND, HCI_E_STATE (it is new, offline or failed: what it held is rebuilt elsewhere anyway, remove it; one whose
+ *   node is down may be evacuated: its copies are made anew from others), HCI_E_BUSY (such a job is at it),
  *   HCI_E_NOPLACE (a volume's policy can never find another place for a copy on it: too few nodes or disks),
  *   HCI_E_UNAVAILABLE, HCI_E_NOMEM; when waiting the job's error. Threads: any. Blocks for store I/O. Since 0.1.
  */
@@ -110,7 +111,7 @@ HCI_API int hci_disk_remove(hci_cluster *c, const char *uuid, struct hci_error *
 struct hci_scrub_opts {
 	uint32_t size;      /**< sizeof(struct hci_scrub_opts) */
 	uint32_t start;     /**< 1: begin a pass now, at the full rate; 0: only change the settings below */
-	uint64_t rate;      /**< bytes a second at most; 0: as it is (at first 32 MiB) */
+	uint64_t rate;      /**< bytes a second at most, 64 KiB or more; 0: as it is (at first 32 MiB) */
 	uint64_t period_ms; /**< from the beginning of a pass to that of the next; 0: as it is (at first a week); UINT64_MAX: only when asked */
 };
 #define HCI_SCRUB_OPTS_INIT { (uint32_t)sizeof(struct hci_scrub_opts), 1, 0, 0 }
@@ -123,7 +124,7 @@ struct hci_scrub_opts {
  * @param uuid  of the disk, or a unique beginning of it; NULL: all disks
  * @param opts  NULL for the defaults
  * @param err   NULL, or filled in on failure
- * @return 0: its node will do it. HCI_E_NOTFOUND, HCI_E_INVAL, HCI_E_UNAVAILABLE.
+ * @return 0: its node will do it. HCI_E_NOTFOUND, HCI_E_INVAL, HCI_E_RANGE (rate), HCI_E_UNAVAILABLE.
  * Threads: any. Blocks for store I/O, not for the scrub. Since 0.1.
  */
 HCI_API int hci_disk_scrub(hci_cluster *c, const char *uuid, const struct hci_scrub_opts *opts, struct hci_error *err);

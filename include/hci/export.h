@@ -21,7 +21,7 @@ struct hci_export_opts {
 	const char *address; /**< "unix:/path" or "tcp:ADDRESS:PORT"; required */
 	const char *name;    /**< export name; NULL: the volume's, and the default export */
 	uint32_t read_only;  /**< 1: clients may not write */
-	uint32_t reserved;
+	uint32_t reserved;   /**< 0 */
 };
 #define HCI_EXPORT_OPTS_INIT { (uint32_t)sizeof(struct hci_export_opts), 0, NULL, NULL, 0, 0 }
 

@@ -27,7 +27,8 @@ HCI_BEGIN_DECLS
  */
 HCI_API int hci_policy_add(hci_cluster *c, const char *name, const char *plugin, const char *config, struct hci_error *err);
 
-/** Remove a policy that no pool or volume names. @return 0, HCI_E_NOTFOUND, HCI_E_BUSY. Since 0.1. */
+/** Remove a policy that no pool or volume names. @return 0, HCI_E_NOTFOUND, HCI_E_STATE (it comes with libhci), HCI_E_BUSY.
+ * Since 0.1. */
 HCI_API int hci_policy_remove(hci_cluster *c, const char *name, struct hci_error *err);
 
 struct hci_policy_info {

@@ -18,7 +18,7 @@ struct hci_pool_opts {
 	const char *name;          /**< required */
 	const char *policy;        /**< placement policy, see hci/policy.h; NULL: "spread" */
 	uint32_t rebuild_impact;   /**< of volumes that say nothing themselves, as in struct hci_volume_opts; 0: 200 */
-	uint32_t reserved;
+	uint32_t reserved;         /**< 0 */
 };
 #define HCI_POOL_OPTS_INIT { (uint32_t)sizeof(struct hci_pool_opts), 0, NULL, NULL, 0, 0 }
 

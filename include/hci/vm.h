@@ -45,8 +45,8 @@ struct hci_vm_opts {
 	const char *node;         /**< where it is to run; NULL: the scheduler policy chooses at start */
 	uint64_t memory_bytes;    /**< 0: 256 MiB */
 	const char *kernel;       /**< direct boot: path of a kernel on every node; NULL: boots from its first disk */
-	const char *initrd;
-	const char *cmdline;
+	const char *initrd;       /**< with kernel only; NULL: none */
+	const char *cmdline;      /**< likewise */
 	const char *volumes[HCI_VM_DISKS_MAX]; /**< names of volumes: virtio disks vda, vdb, ... */
 	uint32_t nvolumes;
 	uint32_t nnics;                      /**< 0..HCI_VM_NICS_MAX */
@@ -86,7 +86,7 @@ struct hci_migrate_opts {
 	const char *to;           /**< node; required */
 	uint64_t bandwidth_bytes; /**< a second, at most; 0: no limit */
 	uint64_t timeout_ms;      /**< after which it is cancelled and the VM goes on where it is; waiting for its turn does not count; 0: none */
-	uint32_t with_storage;    /**< 1: then take a copy of each of its volumes to that node, as hci_volume_move() does; the job ends
+	uint32_t with_storage;    /**< 0 or 1; 1: then take a copy of each of its volumes to that node, as hci_volume_move() does; the job ends
 				   * with that. Cancelled or failed there, the VM runs on at the new node. */
 	uint32_t postcopy_ms;     /**< 0: never. Not over after so long, as the guest changes its memory faster than the link takes it: the
 				   * guest goes on at the destination and gets the rest of its memory from there as it needs it (slowly).

@@ -33,7 +33,7 @@ struct hci_volume_opts {
 	uint32_t read_timeout_ms;  /**< a replica that has not answered a read for so long: another one is asked as well, the first answer counts; 0: 500 */
 	uint32_t rebuild_impact;   /**< percent of its undisturbed latency that a request may take while copies are made, 100..100000; 0: the pool's */
 	uint32_t lease_ms;         /**< of attachments that ask for none themselves, 500..600000; 0: 6000; see hci_attach_opts */
-	uint32_t reserved;
+	uint32_t reserved;         /**< 0 */
 };
 #define HCI_VOLUME_OPTS_INIT { (uint32_t)sizeof(struct hci_volume_opts), 0, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
@@ -111,10 +111,10 @@ HCI_API int hci_volume_tune(hci_cluster *c, const char *name, const struct hci_v
 
 /** Options of hci_volume_move(). */
 struct hci_volume_move_opts {
-	uint32_t size; /**< sizeof(struct hci_volume_move_opts) */
-	uint32_t reserved;
-	const char *to;   /**< node */
-	const char *from; /**< node: only copies that are there go; NULL: of each segment one that may */
+	uint32_t size;     /**< sizeof(struct hci_volume_move_opts) */
+	uint32_t reserved; /**< 0 */
+	const char *to;    /**< node */
+	const char *from;  /**< node: only copies that are there go; NULL: of each segment one that may */
 };
 #define HCI_VOLUME_MOVE_OPTS_INIT { (uint32_t)sizeof(struct hci_volume_move_opts), 0, NULL, NULL }
 
@@ -206,7 +206,7 @@ struct hci_attach_opts {
 	uint32_t wait_ms;    /**< how long to wait for a previous writer's lease to end; 0: not at all */
 	uint32_t lease_ms;   /**< 500..600000: after which another may take over from a writer that died, and how long reads go on while the
 				  store cannot be reached (nine tenths of it); 0: the volume's */
-	uint32_t reserved;
+	uint32_t reserved;   /**< 0 */
 };
 #define HCI_ATTACH_OPTS_INIT { (uint32_t)sizeof(struct hci_attach_opts), 0, 0, 0 }
 

@@ -78,6 +78,11 @@ int api_vm_nics_fill(hci_cluster *c, const struct hci_vm_opts *o, struct rec_vm 
 /* events.c: NULL is fine; the loop is over. */
 void api_events_free(struct api_events *e);
 
+/* "KIND NAME: there is none", and that `hcictl NOUN list` shows those there are. Returns HCI_E_NOTFOUND. */
+int api_none(const char *kind, const char *noun, const char *name, struct hci_error *err);
+/* vol_lookup() for callers, who get to know that. */
+int api_volume_find(hci_cluster *c, const char *name, struct uuid *id, struct rec_volume *out, struct hci_error *err);
+
 /* "argument X must not be NULL" */
 int api_null(const char *what, struct hci_error *err);
 

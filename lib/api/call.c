@@ -2,6 +2,8 @@
 /* Calls into the loop, and the helpers for what goes back to callers. */
 #include "api/api_impl.h"
 
+#include "volume/volume.h"
+
 #include <stdlib.h>
 
 struct call {
@@ -76,6 +78,18 @@ int api_call_fresh(hci_cluster *c, int (*fn)(hci_cluster *c, void *arg, struct h
 		   struct hci_error *err)
 {
 	return call(c, true, fn, arg, err);
+}
+
+int api_none(const char *kind, const char *noun, const char *name, struct hci_error *err)
+{
+	return err_set(err, HCI_E_NOTFOUND, "%s %s: there is none of this name: hcictl %s list shows those there are", kind, name, noun);
+}
+
+int api_volume_find(hci_cluster *c, const char *name, struct uuid *id, struct rec_volume *out, struct hci_error *err)
+{
+	int rc = vol_lookup(core_vol_ctx(c->core), name, id, out, err);
+
+	return rc == HCI_E_NOTFOUND ? api_none("volume", "volume", name, err) : rc;
 }
 
 int api_null(const char *what, struct hci_error *err)

@@ -193,6 +193,8 @@ int hci_cluster_open(hci_cluster **out, const struct hci_cluster_opts *opts, str
 	rc = opts_take(&o, &defaults, sizeof(o), opts, OPTS_UP_TO(struct hci_cluster_opts, log_arg),
 		       "hci_cluster_opts", err);
 	if (!rc)
+		rc = opts_reserved(o.reserved, "hci_cluster_opts", err);
+	if (!rc)
 		rc = check_opts(&o, err);
 	if (!rc)
 		rc = skeleton(&c, &o, err);

@@ -63,7 +63,7 @@ static int give_up(hci_cluster *c, const struct uuid *id, const struct rec_disk 
 	int code = d->why < 0 ? d->why : HCI_E_IO;
 
 	/* The words name the disk. */
-	err_set(err, code, "node %s: %s", d->node, d->reason);
+	err_set(err, code, "node %s: %s%s", d->node, d->reason, code == HCI_E_NOTFOUND ? ": make it there first, with mkdir" : "");
 	key_disk(key, id);
 	(void)rec_delete(c->store, key, REC_REV_ANY, NULL, NULL);
 	return code;
@@ -78,7 +78,7 @@ static int add_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	int rc;
 
 	if (!core_node(c->core, a->o.node))
-		return err_set(err, HCI_E_NOTFOUND, "node %s: there is none of this name: hcictl node list shows those there are", a->o.node);
+		return api_none("node", "node", a->o.node, err);
 	if (a->o.pool && !core_pool(c->core, a->o.pool))
 		return err_set(err, HCI_E_NOTFOUND, "pool %s: there is none of this name: make it with hcictl pool create", a->o.pool);
 	core_each_disk(c->core, same_path, &s);
@@ -186,7 +186,7 @@ int api_disk_find(hci_cluster *c, const char *prefix, struct uuid *out, struct h
 	core_each_disk(c->core, find_one, &f);
 	if (f.n != 1)
 		return err_set(err, HCI_E_NOTFOUND, "disk %s: %s", prefix,
-			       f.n ? "several begin like this: give more of the UUID" : "there is none of this UUID");
+			       f.n ? "several begin like this: give more of the UUID" : "there is none of this UUID: hcictl disk list shows those there are");
 	*out = f.id;
 	return 0;
 }
@@ -251,6 +251,7 @@ int hci_disk_remove(hci_cluster *c, const char *uuid, struct hci_error *err)
 /* ---- scrub ---- */
 
 #define SCRUB_MAX 1024u
+#define SCRUB_RATE_MIN 65536u /* a region a second */
 
 struct scrub_args {
 	const char *prefix; /* NULL: all */
@@ -307,7 +308,7 @@ static int scrub_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	core_each_disk(c->core, scrub_collect, a);
 	if (a->prefix && a->n != 1)
 		rc = err_set(err, HCI_E_NOTFOUND, "disk %s: %s", a->prefix,
-			     a->n ? "several begin like this: give more of the UUID" : "there is none of this UUID");
+			     a->n ? "several begin like this: give more of the UUID" : "there is none of this UUID: hcictl disk list shows those there are");
 	for (uint32_t i = 0; i < a->n && !rc; i++)
 		rc = scrub_one(c, &a->ids[i], &a->o, err);
 	mem_free(a->ids);
@@ -325,8 +326,12 @@ int hci_disk_scrub(hci_cluster *c, const char *uuid, const struct hci_scrub_opts
 	rc = opts_take(&a.o, &defaults, sizeof(a.o), opts, OPTS_UP_TO(struct hci_scrub_opts, period_ms), "hci_scrub_opts", err);
 	if (rc)
 		return rc;
-	if (uuid && (strlen(uuid) < 4 || strlen(uuid) > 36 || strspn(uuid, "0123456789abcdef-") != strlen(uuid)))
-		return err_set(err, HCI_E_INVAL, "disk %.40s: give the UUID or at least its first 4 characters", uuid);
+	rc = uuid ? api_disk_prefix(uuid, err) : 0;
+	if (rc)
+		return rc;
+	if (a.o.rate && a.o.rate < SCRUB_RATE_MIN)
+		return err_set(err, HCI_E_RANGE, "scrub: %llu bytes a second would never end: give %u KiB or more",
+			       (unsigned long long)a.o.rate, SCRUB_RATE_MIN >> 10);
 	if (a.o.start > 1)
 		return err_set(err, HCI_E_INVAL, "scrub: start is 0 or 1, not %u", a.o.start);
 	return api_call_fresh(c, scrub_on_loop, &a, err);

@@ -97,6 +97,8 @@ int hci_export_start(hci_export **out, hci_volume *vol, const struct hci_export_
 	*out = NULL;
 	rc = opts_take(&o, &defaults, sizeof(o), opts, OPTS_UP_TO(struct hci_export_opts, reserved),
 		       "hci_export_opts", err);
+	if (!rc)
+		rc = opts_reserved(o.reserved, "hci_export_opts", err);
 	if (rc)
 		return rc;
 	if (!o.address)

@@ -65,8 +65,6 @@ static int check_opts(const struct hci_node_opts *o, struct hci_error *err)
 		return err_set(err, HCI_E_INVAL, "node %s: heartbeat of %u ms is not in 50..60000", o->name, o->heartbeat_ms);
 	if (o->ram_disks > 1)
 		return err_set(err, HCI_E_INVAL, "node %s: ram_disks %u is not known", o->name, o->ram_disks);
-	if (o->reserved)
-		return err_set(err, HCI_E_INVAL, "node %s: reserved fields of its options are to be 0", o->name);
 	if (o->guest_index_mib > GUEST_INDEX_MIB_MAX && o->guest_index_mib != HCI_GUEST_INDEX_OFF)
 		return err_set(err, HCI_E_INVAL, "node %s: %u MiB to know guests' pages are more than %u", o->name, o->guest_index_mib,
 			       GUEST_INDEX_MIB_MAX);
@@ -87,6 +85,8 @@ int hci_node_start(hci_node **out, hci_cluster *cluster, const struct hci_node_o
 	*out = NULL;
 	rc = opts_take(&o, &defaults, sizeof(o), opts, OPTS_UP_TO(struct hci_node_opts, libvirt_uri),
 		       "hci_node_opts", err);
+	if (!rc)
+		rc = opts_reserved(o.reserved, "hci_node_opts", err);
 	if (!rc)
 		rc = check_opts(&o, err);
 	if (rc)
@@ -211,7 +211,7 @@ static int limit_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	key_node(key, a->name);
 	rc = rec_node_get(c->store, key, &r, &rev, err);
 	if (rc)
-		return rc == HCI_E_NOTFOUND ? err_set(err, rc, "node %s: there is none of this name", a->name) : rc;
+		return rc == HCI_E_NOTFOUND ? api_none("node", "node", a->name, err) : rc;
 	r.migrations = a->l.migrations;
 	r.migrate_bandwidth = a->l.migrate_bandwidth;
 	rc = rec_node_put(c->store, key, &r, rev, 0, NULL, err);
@@ -242,7 +242,7 @@ static int remove_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	char key[REC_KEY];
 
 	if (!core_node(c->core, name))
-		return err_set(err, HCI_E_NOTFOUND, "node %s: there is none of this name", name);
+		return api_none("node", "node", name, err);
 	if (core_alive(c->core, name))
 		return err_set(err, HCI_E_STATE, "node %s: it is alive: stop its service first", name);
 	core_each_disk(c->core, count_disk, &disks);

@@ -81,6 +81,17 @@ static bool pool_uses(void *arg, const struct rec_pool *p)
 	return !u->by;
 }
 
+static bool is_builtin(const char *name)
+{
+	char path[REC_PATH_MAX];
+	const char *one;
+
+	for (size_t i = 0; (one = core_policy_builtin(i, path, sizeof(path))); i++)
+		if (!strcmp(one, name))
+			return true;
+	return false;
+}
+
 static int remove_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 {
 	struct used u = { .name = arg };
@@ -88,8 +99,10 @@ static int remove_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	char key[REC_KEY];
 	int rc;
 
+	if (!core_policy(c->core, u.name) && is_builtin(u.name))
+		return err_set(err, HCI_E_STATE, "policy %s: it comes with libhci and is always there: nothing is to be removed", u.name);
 	if (!core_policy(c->core, u.name))
-		return err_set(err, HCI_E_NOTFOUND, "policy %s: there is none of this name", u.name);
+		return api_none("policy", "policy", u.name, err);
 	core_each_pool(c->core, pool_uses, &u);
 	if (u.by)
 		return err_set(err, HCI_E_BUSY, "policy %s: pool %s places by it", u.name, u.by);
@@ -198,7 +211,7 @@ static int explain_placement(hci_cluster *c, void *arg, struct hci_error *err)
 	int rc;
 
 	if (!core_pool(c->core, a->object))
-		return err_set(err, HCI_E_NOTFOUND, "pool %s: there is none of this name", a->object);
+		return api_none("pool", "pool", a->object, err);
 	rc = core_explain(c->core, a->policy, a->object, a->replicas, &e, &n, err);
 	for (size_t k = 0; !rc && k < n; k++) {
 		struct hci_policy_candidate i = { 0 };

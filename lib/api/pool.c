@@ -38,6 +38,8 @@ int hci_pool_create(hci_cluster *c, const struct hci_pool_opts *opts, struct hci
 		return api_null("c", err);
 	rc = opts_take(&o, &defaults, sizeof(o), opts, OPTS_UP_TO(struct hci_pool_opts, policy),
 		       "hci_pool_opts", err);
+	if (!rc)
+		rc = opts_reserved(o.reserved, "hci_pool_opts", err);
 	if (!rc && !o.name)
 		rc = err_set(err, HCI_E_INVAL, "pool: name is missing");
 	if (!rc)
@@ -141,7 +143,7 @@ static int delete_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	key_pool(key, name);
 	rc = rec_pool_get(c->store, key, &r, &rev, err);
 	if (rc == HCI_E_NOTFOUND)
-		return err_set(err, rc, "pool %s: there is none of this name", name);
+		return api_none("pool", "pool", name, err);
 	if (!rc)
 		rc = rec_volume_list(c->store, PREFIX_VOLUME, &vols, err);
 	if (rc)

@@ -70,7 +70,7 @@ static int set_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	char uuid[HCI_UUID_STR], replicas[16], was[16];
 	const char *policy;
 	struct uuid id;
-	int rc = vol_lookup(core_vol_ctx(c->core), a->name, &id, &v, err);
+	int rc = api_volume_find(c, a->name, &id, &v, err);
 
 	if (!rc && v.state != REC_VOLUME_READY)
 		rc = err_set(err, HCI_E_STATE, "volume %s: it is %s", a->name, rec_volume_state_name(v.state));
@@ -127,12 +127,12 @@ static int move_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	struct rec_volume v;
 	struct plan plan;
 	struct uuid id;
-	int rc = vol_lookup(core_vol_ctx(c->core), a->name, &id, &v, err);
+	int rc = api_volume_find(c, a->name, &id, &v, err);
 
 	if (!rc && v.state != REC_VOLUME_READY)
 		rc = err_set(err, HCI_E_STATE, "volume %s: it is %s", a->name, rec_volume_state_name(v.state));
 	if (!rc && (!core_node(c->core, a->o.to) || (*from && !core_node(c->core, from))))
-		rc = err_set(err, HCI_E_NOTFOUND, "node %s: there is none of this name", core_node(c->core, a->o.to) ? from : a->o.to);
+		rc = api_none("node", "node", core_node(c->core, a->o.to) ? from : a->o.to, err);
 	if (!rc)
 		rc = check_free(c, JOB_VOLUME_MOVE, v.name, err);
 	if (!rc)
@@ -157,6 +157,8 @@ int hci_volume_move(hci_cluster *c, const char *name, const struct hci_volume_mo
 		return api_null(!c ? "c" : !name ? "name" : "opts", err);
 	rc = opts_take(&a.o, &defaults, sizeof(a.o), opts, OPTS_UP_TO(struct hci_volume_move_opts, from), "hci_volume_move_opts",
 		       err);
+	if (!rc)
+		rc = opts_reserved(a.o.reserved, "hci_volume_move_opts", err);
 	if (!rc && !a.o.to)
 		rc = api_null("opts->to", err);
 	if (!rc)
@@ -265,7 +267,7 @@ static int node_evacuate_on_loop(hci_cluster *c, void *arg, struct hci_error *er
 {
 	struct object_args *a = arg;
 	int rc = core_node(c->core, a->name) ? check_free(c, JOB_NODE_EVACUATE, a->name, err)
-					     : err_set(err, HCI_E_NOTFOUND, "node %s: there is none of this name", a->name);
+					     : api_none("node", "node", a->name, err);
 
 	if (!rc)
 		rc = plan_can_empty(c->core, a->name, NULL, err);
@@ -312,7 +314,7 @@ static int node_activate_on_loop(hci_cluster *c, void *arg, struct hci_error *er
 	key_node(key, x->node);
 	rc = rec_node_get(c->store, key, &r, &rev, err);
 	if (rc == HCI_E_NOTFOUND)
-		err_set(err, rc, "node %s: there is none of this name", x->node);
+		api_none("node", "node", x->node, err);
 	if (!rc)
 		rc = check_free(c, JOB_NODE_EVACUATE, x->node, err);
 	if (!rc && r.wanted != REC_NODE_UP) {
@@ -348,7 +350,7 @@ static int pool_disk_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	if (rc)
 		return rc;
 	if (a->pool && !core_pool(c->core, a->pool))
-		return err_set(err, HCI_E_NOTFOUND, "pool %s: there is none of this name", a->pool);
+		return api_none("pool", "pool", a->pool, err);
 	if (!strcmp(r.pool, a->pool ? a->pool : ""))
 		return 0;
 	/* Only what is being evacuated gets nothing new while we look. */
@@ -382,7 +384,7 @@ int hci_disk_set_pool(hci_cluster *c, const char *uuid, const char *pool, struct
 
 static int check_pool(hci_cluster *c, const char *name, struct hci_error *err)
 {
-	return core_pool(c->core, name) ? 0 : err_set(err, HCI_E_NOTFOUND, "pool %s: there is none of this name", name);
+	return core_pool(c->core, name) ? 0 : api_none("pool", "pool", name, err);
 }
 
 static int balance_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
@@ -399,8 +401,11 @@ static int balance_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 static int balance_opts(const struct hci_pool_balance_opts *opts, struct hci_pool_balance_opts *o, struct hci_error *err)
 {
 	static const struct hci_pool_balance_opts none = HCI_POOL_BALANCE_OPTS_INIT;
+	int rc = opts_take(o, &none, sizeof(*o), opts, OPTS_UP_TO(struct hci_pool_balance_opts, fill_only), "hci_pool_balance_opts", err);
 
-	return opts_take(o, &none, sizeof(*o), opts, OPTS_UP_TO(struct hci_pool_balance_opts, fill_only), "pool balance options", err);
+	if (!rc && o->fill_only > 1)
+		rc = err_set(err, HCI_E_INVAL, "hci_pool_balance_opts: fill_only is 0 or 1, not %u", o->fill_only);
+	return rc;
 }
 
 int hci_pool_balance(hci_cluster *c, const char *name, const struct hci_pool_balance_opts *opts, hci_job **job,

@@ -88,7 +88,7 @@ static int volume_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	char key[REC_KEY];
 	struct uuid id;
 	uint64_t rev;
-	int rc = vol_lookup(core_vol_ctx(c->core), a->name, &id, NULL, err);
+	int rc = api_volume_find(c, a->name, &id, NULL, err);
 
 	if (rc)
 		return rc;
@@ -99,7 +99,7 @@ static int volume_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	do {
 		rc = rec_volume_get(c->store, key, r, &rev, err);
 		if (rc == HCI_E_NOTFOUND)
-			rc = err_set(err, rc, "volume %s: there is none of this name", a->name);
+			rc = api_none("volume", "volume", a->name, err);
 		if (rc)
 			break;
 		volume_change(r, &a->o);
@@ -144,7 +144,7 @@ static int pool_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	do {
 		rc = rec_pool_get(c->store, key, &r, &rev, err);
 		if (rc == HCI_E_NOTFOUND)
-			return err_set(err, rc, "pool %s: there is none of this name", a->name);
+			return api_none("pool", "pool", a->name, err);
 		if (rc)
 			return rc;
 		if (a->o.rebuild_delay_ms)
@@ -220,9 +220,9 @@ int hci_disk_set(hci_cluster *c, const char *uuid, const struct hci_disk_set_opt
 	rc = opts_take(&a.o, &defaults, sizeof(a.o), opts, OPTS_UP_TO(struct hci_disk_set_opts, reserved),
 		       "hci_disk_set_opts", err);
 	if (!rc)
+		rc = opts_reserved(a.o.reserved, "hci_disk_set_opts", err);
+	if (!rc)
 		rc = api_disk_prefix(uuid, err);
-	if (!rc && a.o.reserved)
-		rc = err_set(err, HCI_E_INVAL, "disk %s: reserved is %u, not 0", uuid, a.o.reserved);
 	if (!rc && a.o.log_level > 90)
 		rc = err_set(err, HCI_E_RANGE, "disk %s: log level %u%% is more than 90", uuid, a.o.log_level);
 	return rc ? rc : api_call_fresh(c, disk_on_loop, &a, err);

@@ -22,7 +22,8 @@ static int define_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	if (!r)
 		return err_set(err, HCI_E_NOMEM, "VM %s: out of memory", o->name);
 	if (o->node && !core_node(c->core, o->node))
-		rc = err_set(err, HCI_E_NOTFOUND, "VM %s: there is no node %s", o->name, o->node);
+		rc = err_set(err, HCI_E_NOTFOUND, "VM %s: there is no node %s: hcictl node list shows those there are",
+			     o->name, o->node);
 	env_random(c->env, rnd, sizeof(rnd));
 	uuid_from_random(&r->uuid, rnd);
 	API_TEXT(r->name, o->name);
@@ -36,7 +37,7 @@ static int define_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	for (uint32_t i = 0; !rc && i < o->nvolumes; i++) {
 		API_TEXT(r->disks[i].volume, o->volumes[i]);
 		API_TEXT(r->disks[i].bus, "virtio");
-		rc = vol_lookup(core_vol_ctx(c->core), o->volumes[i], &id, NULL, err);
+		rc = api_volume_find(c, o->volumes[i], &id, NULL, err);
 		for (uint32_t k = 0; !rc && k < i; k++)
 			if (!strcmp(o->volumes[k], o->volumes[i]))
 				rc = err_set(err, HCI_E_INVAL, "VM %s: volume %s is named twice", o->name, o->volumes[i]);
@@ -77,6 +78,9 @@ static int check_define(const struct hci_vm_opts *o, struct hci_error *err)
 		rc = check_path(o->initrd, "initrd", o, err);
 	if (rc)
 		return rc;
+	if (!o->kernel && (o->initrd || o->cmdline))
+		return err_set(err, HCI_E_INVAL, "VM %s: %s goes with a kernel only: give one, or leave it to the boot loader on its disk",
+			       o->name, o->initrd ? "initrd" : "cmdline");
 	if (o->cmdline && strlen(o->cmdline) >= REC_TEXT_MAX)
 		return err_set(err, HCI_E_INVAL, "VM %s: cmdline is longer than %u bytes", o->name, REC_TEXT_MAX - 1);
 	if (o->nvolumes > HCI_VM_DISKS_MAX)
@@ -108,7 +112,7 @@ int hci_vm_define(hci_cluster *c, const struct hci_vm_opts *opts, struct hci_err
 
 static int no_vm(const char *name, int rc, struct hci_error *err)
 {
-	return rc == HCI_E_NOTFOUND ? err_set(err, rc, "VM %s: there is none of this name", name) : rc;
+	return rc == HCI_E_NOTFOUND ? api_none("VM", "vm", name, err) : rc;
 }
 
 static int undefine_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
@@ -199,7 +203,7 @@ static int job_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 		return err_set(err, HCI_E_INVAL, "VM %s: it runs on node %s already", a->name, node);
 	if (a->to && !core_alive(c->core, a->to))
 		return err_set(err, core_node(c->core, a->to) ? HCI_E_UNAVAILABLE : HCI_E_NOTFOUND, "VM %s: node %s is %s",
-			       a->name, a->to, core_node(c->core, a->to) ? "down" : "not known");
+			       a->name, a->to, core_node(c->core, a->to) ? "down" : "not known: hcictl node list shows those there are");
 	return core_job_create(c->core, a->type, a->name, node, a->args, a->id, err);
 }
 
@@ -236,16 +240,18 @@ static int migrate_opts(const char *name, const struct hci_migrate_opts *opts, s
 	static const struct hci_migrate_opts defaults = HCI_MIGRATE_OPTS_INIT;
 	int rc = opts_take(o, &defaults, sizeof(*o), opts, OPTS_UP_TO(struct hci_migrate_opts, timeout_ms), "hci_migrate_opts", err);
 
+	if (!rc)
+		rc = opts_reserved(o->reserved, "hci_migrate_opts", err);
 	if (!rc && !o->to)
 		rc = err_set(err, HCI_E_INVAL, "VM %s: the node to migrate to is missing", name);
 	if (!rc)
 		rc = name_check(o->to, "node", err);
+	if (!rc && o->with_storage > 1)
+		rc = err_set(err, HCI_E_INVAL, "VM %s: with_storage is 0 or 1, not %u", name, o->with_storage);
 	if (!rc && o->auto_converge > HCI_AUTO_CONVERGE_NEVER)
 		rc = err_set(err, HCI_E_INVAL, "VM %s: auto_converge %u is not known: HCI_AUTO_CONVERGE_*", name, o->auto_converge);
 	if (!rc && o->inflight_ms > HCI_MIGRATE_INFLIGHT_MAX)
 		rc = err_set(err, HCI_E_INVAL, "VM %s: inflight_ms %u: at most %d", name, o->inflight_ms, HCI_MIGRATE_INFLIGHT_MAX);
-	if (!rc && o->reserved)
-		rc = err_set(err, HCI_E_INVAL, "VM %s: reserved of hci_migrate_opts is not 0: use HCI_MIGRATE_OPTS_INIT", name);
 	return rc;
 }
 
@@ -325,7 +331,8 @@ static int check_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	rc = no_vm(a->name, rec_vm_get(c->store, key, vm, NULL, err), err);
 	mem_free(vm);
 	if (!rc && !core_node(c->core, a->to))
-		rc = err_set(err, HCI_E_NOTFOUND, "VM %s: node %s is not known", a->name, a->to);
+		rc = err_set(err, HCI_E_NOTFOUND, "VM %s: node %s is not known: hcictl node list shows those there are", a->name,
+			     a->to);
 	if (rc)
 		return rc;
 	key_vmrun(key, a->name);

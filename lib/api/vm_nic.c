@@ -168,7 +168,7 @@ static int nics_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	key_vm(key, a->name);
 	rc = rec_vm_get(c->store, key, r, NULL, err);
 	if (rc == HCI_E_NOTFOUND)
-		err_set(err, rc, "VM %s: there is none of this name", a->name);
+		api_none("VM", "vm", a->name, err);
 	for (uint32_t i = 0; !rc && i < r->nnics; i++) {
 		struct hci_vm_nic_info x = { .model = r->nics[i].model, .mtu = r->nics[i].mtu };
 

@@ -44,6 +44,8 @@ int hci_volume_create(hci_cluster *c, const struct hci_volume_opts *opts, struct
 		return api_null("c", err);
 	rc = opts_take(&o, &defaults, sizeof(o), opts, OPTS_UP_TO(struct hci_volume_opts, rebuild_delay_ms),
 		       "hci_volume_opts", err);
+	if (!rc)
+		rc = opts_reserved(o.reserved, "hci_volume_opts", err);
 	if (!rc && (!o.name || !o.pool))
 		rc = err_set(err, HCI_E_INVAL, "volume: %s is missing", o.name ? "pool" : "name");
 	if (!rc)
@@ -52,6 +54,9 @@ int hci_volume_create(hci_cluster *c, const struct hci_volume_opts *opts, struct
 		rc = name_check(o.pool, "pool", err);
 	if (!rc && o.policy)
 		rc = name_check(o.policy, "policy", err);
+	/* -1 is "as it is", of hci_volume_tune() only. */
+	if (!rc && o.on_full > HCI_VOLUME_FULL_FAIL)
+		rc = err_set(err, HCI_E_INVAL, "volume %s: on_full %u is not known: HCI_VOLUME_FULL_*", o.name, o.on_full);
 	if (!rc)
 		rc = tune_check(o.name, (int32_t)o.on_full, o.write_timeout_ms, o.read_timeout_ms, o.rebuild_impact, o.lease_ms, err);
 	return rc ? rc : api_call_fresh(c, create_on_loop, &o, err);
@@ -68,7 +73,7 @@ static int delete_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 {
 	const struct name_args *a = arg;
 	struct uuid id;
-	int rc = vol_lookup(core_vol_ctx(c->core), a->name, &id, NULL, err);
+	int rc = api_volume_find(c, a->name, &id, NULL, err);
 
 	return rc ? rc : vol_delete(core_vol_ctx(c->core), &id, err);
 }
@@ -87,7 +92,7 @@ static int resize_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	const struct name_args *a = arg;
 	struct vol_create v = { .place = core_place, .arg = c->core };
 	struct uuid id;
-	int rc = vol_lookup(core_vol_ctx(c->core), a->name, &id, NULL, err);
+	int rc = api_volume_find(c, a->name, &id, NULL, err);
 
 	return rc ? rc : vol_resize(core_vol_ctx(c->core), &id, a->bytes, &v, err);
 }
@@ -261,7 +266,7 @@ static int replicas_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	struct uuid id;
 	int rc;
 
-	rc = v && s ? vol_lookup(core_vol_ctx(c->core), w.a->name, &id, v, err)
+	rc = v && s ? api_volume_find(c, w.a->name, &id, v, err)
 		    : err_set(err, HCI_E_NOMEM, "volume %s: out of memory", w.a->name);
 	if (!rc) {
 		key_volsync(key, &id);
@@ -302,7 +307,7 @@ static int peek_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	struct peek_args *a = arg;
 	struct rec_volume v;
 	struct uuid id;
-	int rc = vol_lookup(core_vol_ctx(c->core), a->name, &id, &v, err);
+	int rc = api_volume_find(c, a->name, &id, &v, err);
 
 	if (rc)
 		return rc;

@@ -63,7 +63,7 @@ static int attach_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	hci_volume *h = a->h;
 	struct vol_attach_opts o = { .purpose = REC_ATT_USER, .steal_repair = true, .on_fenced = on_fenced, .arg = h };
 	struct uuid id;
-	int rc = vol_lookup(core_vol_ctx(c->core), a->name, &id, NULL, err);
+	int rc = api_volume_find(c, a->name, &id, NULL, err);
 
 	if (rc)
 		return rc;
@@ -101,6 +101,8 @@ int hci_volume_attach(hci_volume **out, hci_cluster *c, const char *name, const 
 	*out = NULL;
 	rc = opts_take(&a.o, &defaults, sizeof(a.o), opts, OPTS_UP_TO(struct hci_attach_opts, reserved),
 		       "hci_attach_opts", err);
+	if (!rc)
+		rc = opts_reserved(a.o.reserved, "hci_attach_opts", err);
 	if (rc)
 		return rc;
 	if (a.o.lease_ms && (a.o.lease_ms < 500 || a.o.lease_ms > 600000))

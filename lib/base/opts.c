@@ -35,3 +35,10 @@ int opts_take(void *out, const void *defaults, size_t ours, const void *user, si
 	memcpy(out, &own, sizeof(own));
 	return 0;
 }
+
+int opts_reserved(int64_t value, const char *what, struct hci_error *err)
+{
+	return value ? err_set(err, HCI_E_INVAL, "%s: reserved is %lld, not 0: set it up with its initializer macro", what,
+			       (long long)value)
+		     : 0;
+}

@@ -21,6 +21,9 @@
 int opts_take(void *out, const void *defaults, size_t ours, const void *user, size_t min,
 	      const char *what, struct hci_error *err);
 
+/* A field of such a struct that has no meaning yet must be 0, or it could never get one. what: as above. */
+int opts_reserved(int64_t value, const char *what, struct hci_error *err);
+
 /* The size of a struct when `last` was its last member. */
 #define OPTS_UP_TO(type, last) (offsetof(type, last) + sizeof(((type *)0)->last))
 

@@ -232,6 +232,8 @@ static int prepare(struct cache *c, uint8_t *buf, struct hci_error *err)
 	if (rc)
 		return rc;
 	want = ROUND_DOWN(c->o.size ? c->o.size : have, 65536);
+	if (!c->o.size && !have)
+		return err_set(err, HCI_E_INVAL, "cache %s: how large? The file is new or empty: give a size (--cache-size)", c->path);
 	if (want < CACHE_SIZE_MIN || want > CACHE_SIZE_MAX || !cache_geo_of(want, c->o.block, &c->geo))
 		return err_set(err, HCI_E_INVAL, "cache %s: a size of %llu bytes is not in 1 MiB..16 TiB: name another",
 			       c->path, (unsigned long long)want);

@@ -101,6 +101,58 @@ START_TEST(options_of_a_wrong_size)
 }
 END_TEST
 
+/* What has no meaning yet is refused, so that it can get one. */
+#define refused_reserved(type, init, call)                                                                           \
+	do {                                                                                                         \
+		struct type x = init, *opts = &x;                                                                    \
+                                                                                                                     \
+		opts->reserved = 7;                                                                                  \
+		refused(call, HCI_E_INVAL, #type, "reserved is 7");                                                  \
+	} while (0)
+
+START_TEST(options_without_a_meaning)
+{
+	struct hci_pool_balance_opts balance = HCI_POOL_BALANCE_OPTS_INIT;
+	struct hci_migrate_opts migrate = HCI_MIGRATE_OPTS_INIT;
+	struct hci_volume_opts vo = HCI_VOLUME_OPTS_INIT;
+	hci_cluster *c;
+	hci_export *e;
+	hci_volume *v, *other;
+	hci_node *n;
+
+	world_up(&w, 0);
+	world_pool(&w, 0);
+	vo.name = "v";
+	vo.pool = "p";
+	vo.bytes = MiB;
+	ok(hci_volume_create(w.client, &vo, &w.err));
+	ok(hci_volume_attach(&v, w.client, "v", NULL, &w.err));
+	refused_reserved(hci_cluster_opts, HCI_CLUSTER_OPTS_INIT, (opts->store_url = w.store, hci_cluster_open(&c, opts, &w.err)));
+	refused_reserved(hci_node_opts, HCI_NODE_OPTS_INIT,
+			 (opts->name = "n9", opts->listen = "tcp:127.0.0.1:0", hci_node_start(&n, w.client, opts, &w.err)));
+	refused_reserved(hci_pool_opts, HCI_POOL_OPTS_INIT, (opts->name = "q", hci_pool_create(w.client, opts, &w.err)));
+	refused_reserved(hci_disk_set_opts, HCI_DISK_SET_OPTS_INIT, hci_disk_set(w.client, "0123", opts, &w.err));
+	refused_reserved(hci_volume_opts, HCI_VOLUME_OPTS_INIT,
+			 (*opts = vo, opts->name = "u", opts->reserved = 7, hci_volume_create(w.client, opts, &w.err)));
+	refused_reserved(hci_volume_move_opts, HCI_VOLUME_MOVE_OPTS_INIT,
+			 (opts->to = "n1", hci_volume_move(w.client, "v", opts, NULL, &w.err)));
+	refused_reserved(hci_attach_opts, HCI_ATTACH_OPTS_INIT, hci_volume_attach(&other, w.client, "v", opts, &w.err));
+	refused_reserved(hci_export_opts, HCI_EXPORT_OPTS_INIT,
+			 (opts->address = "unix:/tmp/none.sock", hci_export_start(&e, v, opts, &w.err)));
+	refused_reserved(hci_migrate_opts, HCI_MIGRATE_OPTS_INIT, (opts->to = "n1", hci_vm_migrate(w.client, "vm", opts, NULL, &w.err)));
+	migrate.to = "n1";
+	migrate.with_storage = 7;
+	refused(hci_vm_migrate(w.client, "vm", &migrate, NULL, &w.err), HCI_E_INVAL, "VM vm", "with_storage");
+	balance.fill_only = 7;
+	refused(hci_pool_balance(w.client, "p", &balance, NULL, &w.err), HCI_E_INVAL, "fill_only");
+	vo.name = "u";
+	vo.on_full = UINT32_MAX;
+	refused(hci_volume_create(w.client, &vo, &w.err), HCI_E_INVAL, "volume u", "on_full");
+	hci_volume_unref(v);
+	world_down(&w);
+}
+END_TEST
+
 /* ---- names ---- */
 
 START_TEST(odd_names)
@@ -522,6 +574,7 @@ static Suite *suite(void)
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, options_of_a_wrong_size);
+	tcase_add_test(t, options_without_a_meaning);
 	tcase_add_test(t, odd_names);
 	tcase_add_test(t, wrong_certificates);
 	tcase_add_test(t, wrong_stores);
