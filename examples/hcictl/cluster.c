@@ -45,4 +45,4 @@ static const struct verb verbs[] = {
 	{ 0 },
 };
 
-const struct noun noun_cluster = { "cluster", "make a cluster, show it", verbs };
+const struct noun noun_cluster = { "cluster", "the cluster itself: create, info", verbs };

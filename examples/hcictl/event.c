@@ -31,6 +31,9 @@ static void print(const struct cli *cli, const struct hci_event *e)
 	fflush(stdout);
 }
 
+static const char *const types[] = { "node-up", "node-down", "disk-state", "volume-degraded", "volume-healthy",
+				     "volume-attached", "volume-detached", "vm-state", "job", NULL };
+
 static int follow(struct cli *cli)
 {
 	uint64_t limit = opt_millis(cli, "for", UINT64_MAX / 2000000),
@@ -39,6 +42,7 @@ static int follow(struct cli *cli)
 	const char *type = opt_text(cli, "type");
 	struct hci_event e;
 
+	(void)opt_word(cli, "type", types, 0);
 	catch_interrupt();
 	if (hci_event_subscribe(cli->cluster, 0, &cli->err))
 		return failed(cli);

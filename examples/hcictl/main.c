@@ -30,12 +30,13 @@ static const struct opt global_opts[] = {
 
 static void print_opts(const struct opt *o)
 {
-	char left[64];
-
 	for (; o->name; o++) {
-		snprintf(left, sizeof(left), "--%s%s%s", o->name, o->arg ? " " : "",
-			 o->arg ? o->arg : "");
-		printf("  %-24s %s\n", left, o->help);
+		int n = printf("  --%s%s%s", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
+
+		/* One that is too long has its help on a line of its own. */
+		if (n > 40)
+			n = printf("\n") - 1;
+		printf("%*s%s\n", n < 26 ? 27 - n : 1, "", o->help);
 	}
 }
 
@@ -77,7 +78,7 @@ static int help_noun(const struct noun *n)
 
 static int help_verb(const struct noun *n, const struct verb *v)
 {
-	printf("usage: hcictl %s %s %s%s\n\n%s.\n", n->name, v->name, v->args,
+	printf("usage: hcictl %s%s%s%s%s%s\n\n%s.\n", n->name, *v->name ? " " : "", v->name, *v->args ? " " : "", v->args,
 	       v->opts[0].name ? " [options]" : "", v->summary);
 	if (v->more)
 		printf("\n%s\n", v->more);
@@ -299,8 +300,8 @@ int main(int argc, char **argv)
 		return p.help ? rc : EXIT_USAGE;
 	}
 	if (cli.nargs < p.verb->min || cli.nargs > p.verb->max)
-		usage_error("usage: hcictl %s %s %s (--help tells more)", p.noun->name,
-			    p.verb->name, p.verb->args);
+		usage_error("usage: hcictl %s%s%s%s%s (--help tells more)", p.noun->name, *p.verb->name ? " " : "",
+			    p.verb->name, *p.verb->args ? " " : "", p.verb->args);
 	cli.store = either(&cli, "store", "HCI_STORE");
 	cli.certs = either(&cli, "cert-dir", "HCI_CERT_DIR");
 	cli.name = either(&cli, "name", "HCI_NAME");

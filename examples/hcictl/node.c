@@ -2,6 +2,17 @@
 /* node list, evacuate, activate, limit, remove */
 #include "cli.h"
 
+#include <string.h>
+
+/* 0 is no limit: a word for people, the number for programs. */
+static void cell_bandwidth(const struct cli *cli, struct table *t, uint64_t v)
+{
+	if (v || cli->json)
+		cell_size(t, "MIGRATE BANDWIDTH", v);
+	else
+		cell_text(t, "MIGRATE BANDWIDTH", "any");
+}
+
 static int list(struct cli *cli)
 {
 	static const char *const states[] = { "down", "alive", "maintenance" };
@@ -19,6 +30,8 @@ static int list(struct cli *cli)
 		cell_text(t, "ADDRESS", "%s", nodes[i].address);
 		cell_number(t, "DISKS", nodes[i].disks);
 		cell_number(t, "VMS", nodes[i].vms);
+		cell_number(t, "MIGRATIONS", nodes[i].migrations);
+		cell_bandwidth(cli, t, nodes[i].migrate_bandwidth);
 		cell_text(t, "VERSION", "%s", nodes[i].version);
 		cell_time(t, "SINCE", nodes[i].started_at);
 	}
@@ -40,15 +53,38 @@ static int activate(struct cli *cli)
 	return done(cli, "node %s is for use", cli->args[0]);
 }
 
+/* As they are: hci_node_limit() sets all of them. A node that is not there is told by that. */
+static int limits_now(struct cli *cli, struct hci_node_limits *l)
+{
+	struct hci_node_info *nodes;
+	uint64_t n;
+
+	if (hci_node_list(cli->cluster, &nodes, &n, sizeof(*nodes), &cli->err))
+		return failed(cli);
+	for (uint64_t i = 0; i < n; i++)
+		if (!strcmp(nodes[i].name, cli->args[0])) {
+			l->migrations = nodes[i].migrations;
+			l->migrate_bandwidth = nodes[i].migrate_bandwidth;
+		}
+	hci_list_free(nodes);
+	return EXIT_FINE;
+}
+
 static int limit(struct cli *cli)
 {
 	struct hci_node_limits l = HCI_NODE_LIMITS_INIT;
+	char size[24];
 
-	l.migrations = (uint32_t)opt_number(cli, "migrations", 0);
-	l.migrate_bandwidth = opt_size(cli, "migrate-bandwidth", 0);
+	if (!opt_text(cli, "migrations") && !opt_text(cli, "migrate-bandwidth"))
+		usage_error("node %s: give --migrations N, --migrate-bandwidth SIZE or both; 0 is the default", cli->args[0]);
+	if (limits_now(cli, &l))
+		return EXIT_FAILED;
+	l.migrations = (uint32_t)opt_number(cli, "migrations", l.migrations);
+	l.migrate_bandwidth = opt_size(cli, "migrate-bandwidth", l.migrate_bandwidth);
 	if (hci_node_limit(cli->cluster, cli->args[0], &l, &cli->err))
 		return failed(cli);
-	return done(cli, "node %s is limited so", cli->args[0]);
+	return done(cli, "node %s: %u migrations at a time, %s%s", cli->args[0], l.migrations ? l.migrations : 4,
+		    l.migrate_bandwidth ? size_text(l.migrate_bandwidth, size) : "any bandwidth", l.migrate_bandwidth ? " a second" : "");
 }
 
 static int remove_node(struct cli *cli)
@@ -85,9 +121,9 @@ static const struct verb verbs[] = {
 	  .run = limit,
 	  .min = 1,
 	  .max = 1,
-	  .more = "What is not given becomes its default. Example:\n  hcictl node limit n1 --migrate-bandwidth 50M",
-	  .opts = { { "migrations", "N", "at a time, others wait in order (default 4)" },
-		    { "migrate-bandwidth", "SIZE", "a second, for all of them together (default: no limit)" } } },
+	  .more = "What is not given stays as it is; hcictl node list shows it. Example:\n  hcictl node limit n1 --migrate-bandwidth 50M",
+	  .opts = { { "migrations", "N", "at a time, others wait in order; 0: 4, the default" },
+		    { "migrate-bandwidth", "SIZE", "a second, for all of them together; 0: no limit, the default" } } },
 	{ .name = "remove",
 	  .args = "NAME",
 	  .summary = "Forget a node that is down and has no disks",

@@ -169,8 +169,15 @@ static int resize(struct cli *cli)
 static uint32_t tune_ms(struct cli *cli, const char *name)
 {
 	const char *s = opt_text(cli, name);
+	uint64_t ms;
 
-	return s && !strcmp(s, "default") ? UINT32_MAX : (uint32_t)opt_millis(cli, name, 0);
+	if (s && !strcmp(s, "default"))
+		return UINT32_MAX;
+	ms = opt_millis(cli, name, 0);
+	/* To the library 0 means: as it is. */
+	if (s && (!ms || ms >= UINT32_MAX))
+		usage_error("--%s %s: give 1ms or more, or default", name, s);
+	return (uint32_t)ms;
 }
 
 /* 1: something is to be tuned. */
@@ -181,6 +188,10 @@ static int tune_opts(struct cli *cli, struct hci_volume_tune_opts *o)
 	o->on_full = opt_word(cli, "on-full", full_words, -1);
 	o->rebuild_delay_ms = delay && !strcmp(delay, "pool") ? UINT64_MAX : opt_millis(cli, "rebuild-delay", 0);
 	o->rebuild_impact = impact && !strcmp(impact, "pool") ? UINT32_MAX : (uint32_t)opt_number(cli, "rebuild-impact", 0);
+	if (delay && !o->rebuild_delay_ms)
+		usage_error("--rebuild-delay %s: give 1ms or more, or pool", delay);
+	if (impact && !o->rebuild_impact)
+		usage_error("--rebuild-impact %s: give 100 or more, or pool", impact);
 	o->read_timeout_ms = tune_ms(cli, "read-timeout");
 	o->write_timeout_ms = tune_ms(cli, "write-timeout");
 	o->lease_ms = tune_ms(cli, "lease");

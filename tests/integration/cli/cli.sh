@@ -42,6 +42,9 @@ for words in "" cluster pki node disk pool volume vm job event policy store metr
 	check "help: $words" ctl $words --help
 	check "help tells how: $words" grep -q usage: "$work/out"
 done
+check "a long option has its help too" ctl vm define --help
+check "all of it is there" grep -q -- "--nic bridge=NAME\[,mac=..\]\[,mtu=..\]\[,model=virtio|e1000e\]\[,link=up|down\]$" "$work/out"
+check "a verb without arguments" sh -c "'$BIN_CTL' event follow --help | grep -q '^usage: hcictl event follow \[options\]'"
 refused 2 "unknown noun" ctl nonsense
 refused 2 "unknown verb" ctl volume nonsense
 refused 2 "unknown option" ctl volume list --nonsense
@@ -54,6 +57,10 @@ refused 1 "HCI_E_NOTFOUND" ctl node list --store "sqlite:$work/none.db"
 refused 1 "HCI_E_EXISTS" ctl cluster create again
 refused 1 "HCI_E_EXISTS" ctl pki ca "$work/ca" lab
 refused 1 "HCI_E_AUTH" ctl node list --cert-dir /nonexistent
+cp -r "$HCI_CERT_DIR" "$work/loose"
+chmod 644 "$work/loose/node.key"
+refused 1 "loose/node.key is open to others (mode 644): chmod 600" ctl node list --cert-dir "$work/loose"
+refused 1 "10.77.0.300" ctl pki issue "$work/ca" bob "$work/bob" --address 10.77.0.300
 printf '# a comment\nstore = %s\ncert-dir=%s\nname = admin\n' "$HCI_STORE" "$HCI_CERT_DIR" >"$work/conf"
 check "configuration file" env -u HCI_STORE -u HCI_CERT_DIR -u HCI_NAME "$BIN_CTL" cluster info --config "$work/conf"
 cp "$work/conf" "$work/conf-fine"
@@ -69,6 +76,7 @@ check "and nothing that misleads" sh -c "! grep required '$work/err'"
 
 refused 2 "1 to 3650" ctl pki issue "$work/ca" bob "$work/bob" --days 0
 refused 2 "give one of: .*resync" ctl job list --type bogus
+refused 2 "give one of: .*volume-healthy" ctl event follow --type bogus
 
 # ---- nodes, disks, pools ----
 node_up n1 "127.0.0.1:$((base_port + 9))"
@@ -93,6 +101,28 @@ for n in n1 n2 n3; do
 done
 refused 1 "HCI_E_EXISTS" ctl disk add n1 "$work/n1/d1" --pool main
 refused 1 "HCI_E_NOTFOUND" ctl disk add n9 "$work/n1/d1" --pool main
+refused 1 "mkdir" ctl disk add n1 "$work/n1/nothing" --pool main
+refused 1 "hcictl disk list" ctl disk remove ffffffff
+refused 1 "hcictl volume list" ctl volume delete nothing
+refused 1 "hcictl volume list" ctl volume import nothing /dev/null
+refused 1 "hcictl vm list" ctl vm undefine nothing
+refused 1 "hcictl node list" ctl node evacuate n9
+refused 1 "hcictl pool list" ctl pool delete nothing
+refused 1 "kernel" ctl vm define w --cmdline quiet
+refused 1 "kernel" ctl vm define w --initrd /boot/initrd
+refused 1 "64 KiB" ctl scrub pace --rate 1
+check "the slowest scrub" ctl scrub pace --rate 64K
+check "as before" ctl scrub pace --rate 32M
+refused 2 "give --migrations" ctl node limit n1
+check "what a node may send" ctl node limit n1 --migrations 3 --migrate-bandwidth 50M
+check "it says so" grep -q "node n1: 3 migrations at a time, 50 MiB a second" "$work/out"
+check "the rest stays" ctl node limit n1 --migrations 2
+check "the list shows it" is "$(value '.[0] | "\(.migrations) \(.migrate_bandwidth_bytes)"' node list)" "2 52428800"
+check "back to the defaults" ctl node limit n1 --migrations 0 --migrate-bandwidth 0
+check "that is told" grep -q "node n1: 4 migrations at a time, any bandwidth" "$work/out"
+refused 1 "hcictl node list" ctl node limit n9 --migrations 1
+refused 1 "how large.*--cache-size" "$BIN_NODE" --store "$HCI_STORE" --name n1 --listen "tcp:127.0.0.1:$((base_port + 8))" \
+	--ca "$work/n1/ca.crt" --cert "$work/n1/node.crt" --key "$work/n1/node.key" --cache "$work/cache"
 refused 1 "HCI_E_STATE" ctl disk remove "$(value '.[0].uuid' disk list)"
 check "pool's disks" is "$(value '.[0] | "\(.disks) \(.spares)"' pool list)" "3 3"
 check "policies that need no adding" is "$(value 'map(.name) | join(" ")' policy list)" "balance chained copyset pack spread"
@@ -102,6 +132,8 @@ refused 1 "HCI_E_PLUGIN" ctl policy add broken /etc/passwd
 check "explained" is "$(value 'map(select(.rank > 0)) | length' policy explain tight --pool main --replicas 3)" 3
 check "the chosen come first" is "$(value 'map(.rank)[0:3] | join(" ")' policy explain spread --pool main --replicas 3)" "1 2 3"
 check "policy removed" ctl policy remove tight
+refused 1 "comes with libhci" ctl policy remove spread
+refused 1 "hcictl policy list" ctl policy remove tight
 refused 1 "HCI_E_PLUGIN.*\|takes.*" ctl policy add odd "$HCI_PLUGIN_DIR/placement-pack.so" --config colour=blue
 check "the tool's own --config goes before the noun" ctl --config "$work/conf-fine" policy add plain "$HCI_PLUGIN_DIR/placement-pack.so"
 check "it was not handed to the plugin" is "$(value '.[] | select(.name == "plain") | .config' policy list)" ""
@@ -194,6 +226,8 @@ disk=$(value '.[0].uuid' disk list)
 check "a disk" ctl disk set "$disk" --log-level 66 --log-wait 5m
 check "shown so" is "$(value '.[0] | "\(.log_level) \(.log_wait_ms)"' disk list)" "66 300000"
 refused 2 "give what is to change" ctl volume set v
+refused 2 "give 1ms or more" ctl volume set v --read-timeout 0ms
+refused 2 "give 1ms or more, or pool" ctl volume set v --rebuild-delay 0s
 refused 1 "rebuild impact" ctl pool set main --rebuild-impact 50
 ctl pool set main --rebuild-delay 2s >/dev/null
 check "a third copy" ctl volume set v --replicas 3

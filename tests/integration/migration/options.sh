@@ -69,8 +69,8 @@ turns() {
 	for vm in $vms; do check "$vm lives" lives $vm; done
 	check "nothing of the path is left" no_path
 	for vm in $vms; do ctl stop $vm destroy >/dev/null; done
-	hci node limit n1 >/dev/null
-	hci node limit n2 >/dev/null
+	hci node limit n1 --migrations 0 --migrate-bandwidth 0 >/dev/null
+	hci node limit n2 --migrations 0 >/dev/null
 }
 
 # A guest that changes 2 MiB again and again, over a link that takes three seconds for them, and may be stopped for next to nothing:
