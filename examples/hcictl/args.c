@@ -162,6 +162,23 @@ uint64_t opt_millis(const struct cli *cli, const char *name, uint64_t otherwise)
 		    text);
 }
 
+static uint32_t narrow(const struct cli *cli, const char *name, uint64_t v)
+{
+	if (v > UINT32_MAX)
+		usage_error("--%s '%s' is too large", name, opt_text(cli, name));
+	return (uint32_t)v;
+}
+
+uint32_t opt_number32(const struct cli *cli, const char *name, uint32_t otherwise)
+{
+	return narrow(cli, name, opt_number(cli, name, otherwise));
+}
+
+uint32_t opt_millis32(const struct cli *cli, const char *name, uint32_t otherwise)
+{
+	return narrow(cli, name, opt_millis(cli, name, otherwise));
+}
+
 int opt_word(const struct cli *cli, const char *name, const char *const *words, int otherwise)
 {
 	const char *text = opt_text(cli, name);

@@ -73,6 +73,9 @@ bool opt_flag(const struct cli *cli, const char *name);
 uint64_t opt_number(const struct cli *cli, const char *name, uint64_t otherwise);
 uint64_t opt_size(const struct cli *cli, const char *name, uint64_t otherwise);
 uint64_t opt_millis(const struct cli *cli, const char *name, uint64_t otherwise);
+/* The same for what the library takes as 32 bits: more is too large, not something else. */
+uint32_t opt_number32(const struct cli *cli, const char *name, uint32_t otherwise);
+uint32_t opt_millis32(const struct cli *cli, const char *name, uint32_t otherwise);
 /* One of the words in @words; its index. Exits otherwise. */
 int opt_word(const struct cli *cli, const char *name, const char *const *words, int otherwise);
 uint64_t parse_size(const char *what, const char *text);

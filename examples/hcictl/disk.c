@@ -16,9 +16,9 @@ static int add(struct cli *cli)
 	o.disk_class = opt_word(cli, "class", classes, HCI_DISK_HDD);
 	o.log = opt_text(cli, "log");
 	o.log_size = opt_size(cli, "log-size", 0);
-	o.log_wait_ms = (uint32_t)opt_millis(cli, "log-wait", 0);
-	o.log_level = (uint32_t)opt_number(cli, "log-level", 0);
-	o.timeout_ms = (uint32_t)opt_millis(cli, "timeout", 0);
+	o.log_wait_ms = opt_millis32(cli, "log-wait", 0);
+	o.log_level = opt_number32(cli, "log-level", 0);
+	o.timeout_ms = opt_millis32(cli, "timeout", 0);
 	if (hci_disk_add(cli->cluster, &o, uuid, &cli->err))
 		return failed(cli);
 	if (cli->json) {
@@ -85,8 +85,8 @@ static int set(struct cli *cli)
 	const char *pool = opt_text(cli, "pool");
 	bool none = opt_flag(cli, "no-pool");
 
-	o.log_wait_ms = (uint32_t)opt_millis(cli, "log-wait", 0);
-	o.log_level = (uint32_t)opt_number(cli, "log-level", 0);
+	o.log_wait_ms = opt_millis32(cli, "log-wait", 0);
+	o.log_level = opt_number32(cli, "log-level", 0);
 	if ((pool && none) || (!pool && !none && !o.log_wait_ms && !o.log_level))
 		usage_error("disk %s: give --pool NAME or --no-pool, --log-wait TIME, --log-level PERCENT", cli->args[0]);
 	if ((o.log_wait_ms || o.log_level) && hci_disk_set(cli->cluster, cli->args[0], &o, &cli->err))

@@ -79,7 +79,7 @@ static int limit(struct cli *cli)
 		usage_error("node %s: give --migrations N, --migrate-bandwidth SIZE or both; 0 is the default", cli->args[0]);
 	if (limits_now(cli, &l))
 		return EXIT_FAILED;
-	l.migrations = (uint32_t)opt_number(cli, "migrations", l.migrations);
+	l.migrations = opt_number32(cli, "migrations", l.migrations);
 	l.migrate_bandwidth = opt_size(cli, "migrate-bandwidth", l.migrate_bandwidth);
 	if (hci_node_limit(cli->cluster, cli->args[0], &l, &cli->err))
 		return failed(cli);

@@ -75,7 +75,7 @@ static int explain(struct cli *cli)
 			"give --pool NAME for a placement policy, or --vm NAME for a scheduler");
 	if (pool)
 		rc = hci_policy_explain_placement(cli->cluster, cli->args[0], pool,
-						  (uint32_t)opt_number(cli, "replicas", 2), &c, &n,
+						  opt_number32(cli, "replicas", 2), &c, &n,
 						  sizeof(*c), &cli->err);
 	else
 		rc = hci_policy_explain_vm(cli->cluster, cli->args[0], vm, &c, &n, sizeof(*c),

@@ -8,8 +8,8 @@ static int create(struct cli *cli)
 
 	o.name = cli->args[0];
 	o.policy = opt_text(cli, "policy");
-	o.rebuild_delay_ms = (uint32_t)opt_millis(cli, "rebuild-delay", 0);
-	o.rebuild_impact = (uint32_t)opt_number(cli, "rebuild-impact", 0);
+	o.rebuild_delay_ms = opt_millis32(cli, "rebuild-delay", 0);
+	o.rebuild_impact = opt_number32(cli, "rebuild-impact", 0);
 	if (hci_pool_create(cli->cluster, &o, &cli->err))
 		return failed(cli);
 	return done(cli, "pool %s created", cli->args[0]);
@@ -20,7 +20,7 @@ static int set(struct cli *cli)
 	struct hci_pool_set_opts o = HCI_POOL_SET_OPTS_INIT;
 
 	o.rebuild_delay_ms = opt_millis(cli, "rebuild-delay", 0);
-	o.rebuild_impact = (uint32_t)opt_number(cli, "rebuild-impact", 0);
+	o.rebuild_impact = opt_number32(cli, "rebuild-impact", 0);
 	if (!o.rebuild_delay_ms && !o.rebuild_impact)
 		usage_error("pool %s: give --rebuild-delay TIME, --rebuild-impact PERCENT, or both", cli->args[0]);
 	if (hci_pool_set(cli->cluster, cli->args[0], &o, &cli->err))

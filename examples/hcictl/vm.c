@@ -13,7 +13,7 @@ static int define(struct cli *cli)
 
 	o.name = cli->args[0];
 	o.node = opt_text(cli, "node");
-	o.vcpus = (uint32_t)opt_number(cli, "vcpus", 0);
+	o.vcpus = opt_number32(cli, "vcpus", 0);
 	o.memory_bytes = opt_size(cli, "memory", 0);
 	o.kernel = opt_text(cli, "kernel");
 	o.initrd = opt_text(cli, "initrd");
@@ -87,12 +87,12 @@ static int migrate(struct cli *cli)
 
 	o.to = cli->args[1];
 	o.bandwidth_bytes = opt_size(cli, "bandwidth", 0);
-	o.max_downtime_ms = (uint32_t)opt_millis(cli, "max-downtime", 0);
+	o.max_downtime_ms = opt_millis32(cli, "max-downtime", 0);
 	o.timeout_ms = opt_millis(cli, "timeout", 0);
 	o.with_storage = opt_flag(cli, "with-storage");
-	o.postcopy_ms = (uint32_t)opt_millis(cli, "postcopy", 0);
-	o.postcopy_passes = (uint32_t)opt_number(cli, "postcopy-passes", 0);
-	o.inflight_ms = (uint32_t)opt_millis(cli, "in-flight", 0);
+	o.postcopy_ms = opt_millis32(cli, "postcopy", 0);
+	o.postcopy_passes = opt_number32(cli, "postcopy-passes", 0);
+	o.inflight_ms = opt_millis32(cli, "in-flight", 0);
 	o.auto_converge = opt_flag(cli, "no-slow-down") ? HCI_AUTO_CONVERGE_NEVER : HCI_AUTO_CONVERGE_AS_NEEDED;
 	if (opt_flag(cli, "check"))
 		return check(cli, &o);

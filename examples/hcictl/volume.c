@@ -14,14 +14,14 @@ static int create(struct cli *cli)
 	o.bytes = parse_size("size", cli->args[1]);
 	o.pool = opt_text(cli, "pool");
 	o.policy = opt_text(cli, "policy");
-	o.replicas = (uint32_t)opt_number(cli, "replicas", 0);
+	o.replicas = opt_number32(cli, "replicas", 0);
 	o.segment_bytes = opt_size(cli, "segment", 0);
 	o.on_full = (uint32_t)opt_word(cli, "on-full", full_words, 0);
-	o.write_timeout_ms = (uint32_t)opt_millis(cli, "write-timeout", 0);
+	o.write_timeout_ms = opt_millis32(cli, "write-timeout", 0);
 	o.rebuild_delay_ms = opt_millis(cli, "rebuild-delay", 0);
-	o.read_timeout_ms = (uint32_t)opt_millis(cli, "read-timeout", 0);
-	o.rebuild_impact = (uint32_t)opt_number(cli, "rebuild-impact", 0);
-	o.lease_ms = (uint32_t)opt_millis(cli, "lease", 0);
+	o.read_timeout_ms = opt_millis32(cli, "read-timeout", 0);
+	o.rebuild_impact = opt_number32(cli, "rebuild-impact", 0);
+	o.lease_ms = opt_millis32(cli, "lease", 0);
 	if (!o.pool)
 		usage_error("volume %s: in which pool? Give --pool NAME", o.name);
 	if (hci_volume_create(cli->cluster, &o, &cli->err))
@@ -187,7 +187,7 @@ static int tune_opts(struct cli *cli, struct hci_volume_tune_opts *o)
 
 	o->on_full = opt_word(cli, "on-full", full_words, -1);
 	o->rebuild_delay_ms = delay && !strcmp(delay, "pool") ? UINT64_MAX : opt_millis(cli, "rebuild-delay", 0);
-	o->rebuild_impact = impact && !strcmp(impact, "pool") ? UINT32_MAX : (uint32_t)opt_number(cli, "rebuild-impact", 0);
+	o->rebuild_impact = impact && !strcmp(impact, "pool") ? UINT32_MAX : opt_number32(cli, "rebuild-impact", 0);
 	if (delay && !o->rebuild_delay_ms)
 		usage_error("--rebuild-delay %s: give 1ms or more, or pool", delay);
 	if (impact && !o->rebuild_impact)
@@ -206,7 +206,7 @@ static int set(struct cli *cli)
 	int tuned = tune_opts(cli, &t);
 	hci_job *job;
 
-	o.replicas = (uint32_t)opt_number(cli, "replicas", 0);
+	o.replicas = opt_number32(cli, "replicas", 0);
 	o.policy = opt_text(cli, "policy");
 	if (opt_flag(cli, "replicas") && !o.replicas)
 		usage_error("volume %s: 1 to 5 replicas", cli->args[0]);
@@ -243,7 +243,7 @@ hci_volume *volume_attach(struct cli *cli)
 	struct hci_attach_opts o = HCI_ATTACH_OPTS_INIT;
 	hci_volume *vol;
 
-	o.wait_ms = (uint32_t)opt_millis(cli, "wait", 0);
+	o.wait_ms = opt_millis32(cli, "wait", 0);
 	if (hci_volume_attach(&vol, cli->cluster, cli->args[0], &o, &cli->err)) {
 		failed(cli);
 		return NULL;

@@ -220,7 +220,7 @@ int volume_import(struct cli *cli)
 	struct import im = { .cli = cli };
 	int rc;
 
-	im.depth = (uint32_t)opt_number(cli, "depth", 16);
+	im.depth = opt_number32(cli, "depth", 16);
 	im.pos = opt_size(cli, "offset", 0);
 	if (im.depth < 1 || im.depth > DEPTH_MAX)
 		usage_error("--depth: give 1 to %d", DEPTH_MAX);

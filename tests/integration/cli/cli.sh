@@ -51,6 +51,8 @@ refused 2 "unknown option" ctl volume list --nonsense
 refused 2 "usage:" ctl volume delete
 refused 2 "needs a value" ctl volume create v 1G --pool
 refused 2 "powers of 1024" ctl volume create v 12X --pool p
+refused 2 "too large" ctl volume create v 1G --pool p --replicas 4294967298
+refused 2 "too large" ctl volume create v 1G --pool p --read-timeout 60d
 refused 2 "unit" ctl pool create p --rebuild-delay 10
 refused 2 "which cluster" env -u HCI_STORE "$BIN_CTL" node list --config /dev/null
 refused 1 "HCI_E_NOTFOUND" ctl node list --store "sqlite:$work/none.db"
