@@ -176,6 +176,16 @@ void ssd_trouble(struct trouble *t, enum trouble_kind kind, struct cl_node *at)
 		t->count[kind]--;
 }
 
+static void log_is_lost(struct cl_node *n, bool doomed)
+{
+	for (unsigned k = 0; k < n->ndisks; k++) {
+		if (!n->disks[k]->ssd || n->disks[k]->dead)
+			continue;
+		n->disks[k]->log_lost = true;
+		n->disks[k]->doomed = doomed;
+	}
+}
+
 /* Now; a new one comes later. */
 static void is_lost(struct trouble *t, struct cl_ssd *s)
 {
@@ -187,7 +197,8 @@ void ssd_undo(struct trouble *t, enum trouble_kind kind, struct cl_node *at)
 {
 	struct cl_ssd *s = at->ssd;
 
-	if (kind == TR_SSD_LOST && s->lost && s->fault == SIM_DISK_OK) { /* the node is down, or was to be */
+	if (kind == TR_SSD_LOST && s->lost && s->fault == SIM_DISK_OK) { /* the node is down, or was to be: its disks may be open again */
+		log_is_lost(s->node, false);
 		is_lost(t, s);
 	} else if (kind == TR_SSD_LOST && s->lost) { /* a new one is there */
 		cluster_blank_ssd(s, s->sd);
@@ -235,16 +246,6 @@ struct cl_node *ssd_mortal(struct trouble *t, uint64_t k)
 			return s->node;
 	}
 	return NULL;
-}
-
-static void log_is_lost(struct cl_node *n, bool doomed)
-{
-	for (unsigned k = 0; k < n->ndisks; k++) {
-		if (!n->disks[k]->ssd || n->disks[k]->dead)
-			continue;
-		n->disks[k]->log_lost = true;
-		n->disks[k]->doomed = doomed;
-	}
 }
 
 void ssd_dies(struct trouble *t, struct cl_node *n)
