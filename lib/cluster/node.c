@@ -33,40 +33,63 @@ static uint64_t lease_ttl(const struct node *n)
 	return 3 * n->o.heartbeat_ns;
 }
 
-static int put_record(struct node *n, struct hci_error *err)
+/* What the node's record is to be, at which revision it is now (0: none), and whether there is anything to write. */
+static int next_record(struct node *n, struct rec_node *r, uint64_t *rev, bool *changed, struct hci_error *err)
 {
-	struct rec_node *r = MEM_NEW(struct rec_node);
 	char key[REC_KEY];
 	uint8_t rnd[16];
-	uint64_t rev = 0;
 	int rc;
 
-	if (!r)
-		return err_set(err, HCI_E_NOMEM, "node %s: out of memory", n->name);
 	key_node(key, n->name);
-	rc = rec_node_get(core_store(n->core), key, r, &rev, err);
+	rc = rec_node_get(core_store(n->core), key, r, rev, err);
 	if (rc == HCI_E_NOTFOUND) {
+		memset(r, 0, sizeof(*r));
 		snprintf(r->name, sizeof(r->name), "%s", n->name);
 		env_random(n->e, rnd, sizeof(rnd));
 		uuid_from_random(&r->uuid, rnd);
 		r->wanted = REC_NODE_UP;
-		rev = 0;
+		*rev = 0;
 		rc = 0;
 	}
-	if (!rc && strcmp(r->addr, node_address(n))) {
-		snprintf(r->addr, sizeof(r->addr), "%s", node_address(n));
-		rc = rec_node_put(core_store(n->core), key, r, rev, 0, NULL, err);
+	*changed = !rc && strcmp(r->addr, node_address(n)) != 0;
+	snprintf(r->addr, sizeof(r->addr), "%s", node_address(n));
+	return rc;
+}
+
+/* alive/<name>, which was at revision rev, and the record where it changes: both or neither. */
+static int write_alive(struct node *n, const struct rec_alive *a, uint64_t rev, uint64_t lease, struct hci_error *err)
+{
+	struct rec_node *r = MEM_NEW(struct rec_node);
+	struct buf ab = BUF_INIT, nb = BUF_INIT;
+	char akey[REC_KEY], nkey[REC_KEY];
+	bool changed = false;
+	uint64_t nrev = 0;
+	int rc = r ? next_record(n, r, &nrev, &changed, err) : err_set(err, HCI_E_NOMEM, "node %s: out of memory", n->name);
+
+	key_alive(akey, n->name);
+	key_node(nkey, n->name);
+	if (!rc && (rec_alive_encode(a, &ab) || rec_node_encode(r, &nb)))
+		rc = err_set(err, HCI_E_NOMEM, "node %s: out of memory", n->name);
+	if (!rc) {
+		struct store_cmp cmp[] = { { STORE_CMP_MOD_REV, akey, rev }, { STORE_CMP_MOD_REV, nkey, nrev } };
+		struct store_op op[] = { { STORE_PUT, akey, ab.data, (uint32_t)ab.len, lease },
+					 { STORE_PUT, nkey, nb.data, (uint32_t)nb.len, 0 } };
+
+		rc = store_txn(core_store(n->core), cmp, changed ? 2 : 1, op, changed ? 2 : 1, NULL, err);
 	}
+	buf_free(&ab);
+	buf_free(&nb);
 	mem_free(r);
 	return rc;
 }
 
-/* alive/<name> under a new lease. An entry of ours from before a crash is taken over: only one process can
- * listen on the address in it. */
+/*
+ * alive/<name> under a new lease, and with it the node's record: a start that is refused has changed nothing. An entry of ours from
+ * before a crash is taken over: only one process can listen on the address in it.
+ */
 static int join_once(struct node *n, struct hci_error *err)
 {
 	struct rec_alive a = { 0 }, old;
-	struct buf b = BUF_INIT;
 	char key[REC_KEY];
 	uint64_t rev = 0, lease;
 	int rc;
@@ -85,14 +108,7 @@ static int join_once(struct node *n, struct hci_error *err)
 	rc = store_lease_grant(core_store(n->core), lease_ttl(n), &lease, err);
 	if (rc)
 		return rc;
-	rc = rec_alive_encode(&a, &b);
-	if (!rc) {
-		struct store_cmp cmp = { STORE_CMP_MOD_REV, key, rev };
-		struct store_op op = { STORE_PUT, key, b.data, (uint32_t)b.len, lease };
-
-		rc = store_txn(core_store(n->core), &cmp, 1, &op, 1, NULL, err);
-	}
-	buf_free(&b);
+	rc = write_alive(n, &a, rev, lease, err);
 	if (rc)
 		(void)store_lease_revoke(core_store(n->core), lease, NULL);
 	else
@@ -188,8 +204,6 @@ int node_start(struct core *c, const struct node_opts *o, struct node **out, str
 	fiber_cond_init(&n->wake);
 	env_random(n->e, &n->nonce, sizeof(n->nonce));
 	rc = rpc_listen(core_rpc(c), o->listen, err);
-	if (!rc)
-		rc = put_record(n, err);
 	if (!rc)
 		rc = join(n, err);
 	if (!rc) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* All floors together through the public API: volumes survive nodes that leave and return. */
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -367,6 +368,57 @@ START_TEST(wrong_calls_name_the_object)
 }
 END_TEST
 
+/* What is in the store of a node: its address, "" if there is no record. */
+static void node_record(const char *name, int32_t *state, char address[256])
+{
+	struct hci_node_info *v;
+	uint64_t n;
+
+	*address = '\0';
+	ok(hci_node_list(w.client, &v, &n, sizeof(*v), &w.err));
+	for (uint64_t i = 0; i < n; i++)
+		if (!strcmp(v[i].name, name)) {
+			*state = v[i].state;
+			snprintf(address, 256, "%s", v[i].address);
+		}
+	hci_list_free(v);
+}
+
+START_TEST(a_node_whose_start_is_refused_changes_nothing)
+{
+	struct hci_cluster_opts co = HCI_CLUSTER_OPTS_INIT;
+	struct hci_node_opts o = HCI_NODE_OPTS_INIT;
+	hci_cluster *c;
+	hci_node *second;
+	char address[256];
+	int32_t state;
+
+	world_up(&w, 0);
+	co.store_url = w.store;
+	co.client_name = o.name = "n2";
+	o.listen = "tcp:127.0.0.1:0";
+	o.heartbeat_ms = 500;
+	ok(hci_cluster_open(&c, &co, &w.err));
+	ck_assert_int_eq(hci_node_start(&second, c, &o, &w.err), HCI_E_BUSY);
+	ck_assert_ptr_nonnull(strstr(w.err.message, w.addr[1]));
+	world_node_stop(&w, 1);
+	node_record("n2", &state, address);
+	ck_assert_int_eq(state, HCI_NODE_DOWN);
+	ck_assert_str_eq(address, w.addr[1]);
+	/* With the name free it may have it, and is where it says. */
+	ok(hci_node_start(&second, c, &o, &w.err));
+	node_record("n2", &state, address);
+	ck_assert_int_eq(state, HCI_NODE_ALIVE);
+	ck_assert_str_eq(address, hci_node_address(second));
+	ck_assert_str_ne(address, w.addr[1]);
+	hci_node_stop(second);
+	node_record("n2", &state, address);
+	ck_assert_str_ne(address, w.addr[1]);
+	hci_cluster_unref(c);
+	world_down(&w);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("api_cluster");
@@ -380,6 +432,7 @@ static Suite *suite(void)
 	tcase_add_test(t, a_lost_node_is_rebuilt_elsewhere);
 	tcase_add_test(t, volumes_that_nobody_has_heal);
 	tcase_add_test(t, wrong_calls_name_the_object);
+	tcase_add_test(t, a_node_whose_start_is_refused_changes_nothing);
 	suite_add_tcase(s, t);
 	return s;
 }
