@@ -72,7 +72,10 @@ HCI_API int hci_vm_start(hci_cluster *c, const char *name, hci_job **job, struct
 #define HCI_VM_STOP_SHUTDOWN 0 /**< ask the guest (ACPI); after 60 s as DESTROY */
 #define HCI_VM_STOP_DESTROY 1  /**< as pulling the plug */
 
-/** Stop it. As hci_vm_start(). Since 0.1. */
+/**
+ * Stop it. A migration of it under way is cancelled, one that waits for its turn is, too; if one can no more be the VM is stopped at the
+ * node that it has come to. When the job is done it does not run anywhere. As hci_vm_start(). Since 0.1.
+ */
 HCI_API int hci_vm_stop(hci_cluster *c, const char *name, uint32_t how, hci_job **job, struct hci_error *err);
 
 /**
@@ -108,7 +111,8 @@ struct hci_migrate_opts {
 
 /**
  * Move a running VM live to another node, its disks' attachment with it. If it fails at any point the VM runs on at the
- * source as before (but see postcopy_ms). As hci_vm_start().
+ * source as before (but see postcopy_ms). As hci_vm_start(), and HCI_E_BUSY: a job migrates it already, or is to, which the message
+ * names (not one that has moved it and copies its volumes now). hci_vm_stop() ends it.
  *
  * While it runs the job's message is JSON of whole numbers, renewed about every 300 ms; "" before the first:
  *

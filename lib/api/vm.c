@@ -181,6 +181,28 @@ static int choose_node(hci_cluster *c, const struct job_args *a, const struct re
 	return core_schedule(c->core, NULL, a->name, node, NULL, NULL, err);
 }
 
+/*
+ * A migration of it by that node which has not ended. One that copies volumes only, to where the VM is by now, is of another node.
+ */
+static int check_moves(hci_cluster *c, const char *name, const char *node, struct hci_error *err)
+{
+	struct rec_list jobs;
+	int rc = rec_job_list(c->store, PREFIX_JOB, &jobs, err);
+
+	if (rc)
+		return rc;
+	for (size_t k = 0; !rc && k < jobs.n; k++) {
+		const struct rec_job *r = REC_AT(&jobs, k, struct rec_job);
+
+		if ((r->state == REC_JOB_PENDING || r->state == REC_JOB_RUNNING) && !strcmp(r->type, "vm-migrate") &&
+		    !strcmp(r->target, name) && !strcmp(r->node, node))
+			rc = err_set(err, HCI_E_BUSY, "VM %s: job %s migrates it already: wait for its end, or hcictl job cancel %s", name, r->id,
+				     r->id);
+	}
+	rec_list_free(&jobs);
+	return rc;
+}
+
 static int job_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 {
 	struct job_args *a = arg;
@@ -204,7 +226,8 @@ static int job_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	if (a->to && !core_alive(c->core, a->to))
 		return err_set(err, core_node(c->core, a->to) ? HCI_E_UNAVAILABLE : HCI_E_NOTFOUND, "VM %s: node %s is %s",
 			       a->name, a->to, core_node(c->core, a->to) ? "down" : "not known: hcictl node list shows those there are");
-	return core_job_create(c->core, a->type, a->name, node, a->args, a->id, err);
+	rc = a->to ? check_moves(c, a->name, node, err) : 0;
+	return rc ? rc : core_job_create(c->core, a->type, a->name, node, a->args, a->id, err);
 }
 
 static int job(hci_cluster *c, struct job_args *a, hci_job **out, struct hci_error *err)

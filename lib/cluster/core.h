@@ -124,6 +124,8 @@ bool core_job_progress(struct core_job *j, uint64_t done, uint64_t total, const 
 int core_job_note(struct core_job *j, const char *key, const char *value, struct hci_error *err);
 /* Ends it: status 0, HCI_E_CANCELLED or an error; message: the error's, or the result. Frees j->rec. */
 void core_job_end(struct core_job *j, int status, const char *message);
+/* Another node is to do it instead, from its beginning; it is pending for that one. Frees j->rec. */
+void core_job_hand_on(struct core_job *j, const char *node);
 const char *core_job_arg(const struct core_job *j, const char *key); /* NULL when absent */
 
 #endif

@@ -232,10 +232,22 @@ static void ask_lacks(struct node *n, const char *vm, const char *to, bool postc
 			     err.message);
 }
 
+static void check_moves(struct node *n, const char *vm, struct problems *p)
+{
+	struct nvm *m = nvm_find(n, vm);
+	const char *id = vm_moves_by(n, vm);
+	char cure[160];
+
+	snprintf(cure, sizeof(cure), "wait for its end, or hcictl job cancel %.63s", id ? id : "");
+	if (id)
+		problems_add(p, HCI_E_BUSY, "VM", cure, "it is being migrated: job %s", id);
+	else if (m && (m->out || m->in))
+		problems_add(p, HCI_E_STATE, "VM", "wait for its end", "it is being migrated");
+}
+
 void handover_problems(struct node *n, const char *vm, const char *to, bool postcopy, bool job, struct problems *p)
 {
 	char what[HCI_NAME_MAX];
-	struct nvm *m = nvm_find(n, vm);
 	bool alive = core_alive(n->core, to);
 
 	snprintf(what, sizeof(what), "node %.58s", to);
@@ -249,8 +261,8 @@ void handover_problems(struct node *n, const char *vm, const char *to, bool post
 		problems_add(p, HCI_E_UNSUPPORTED, "libvirt", "start the node service with libvirt", "node %s runs no VMs", n->name);
 		return;
 	}
-	if (!job && m && (m->out || m->in))
-		problems_add(p, HCI_E_STATE, "VM", "wait for its end", "it is being migrated");
+	if (!job)
+		check_moves(n, vm, p);
 	vm_compute_may_leave(n, vm, !job, p);
 	/* A job that has nothing against it hears of these from PREPARE. */
 	if (alive && strcmp(to, n->name) && (!job || p->n))

@@ -163,6 +163,33 @@ void core_job_end(struct core_job *j, int status, const char *message)
 	j->rec = NULL;
 }
 
+/* 0 also when it was handed on before, without our hearing of it. */
+static int hand_on(struct core_job *j, const char *node, struct hci_error *err)
+{
+	char key[REC_KEY];
+	int rc;
+
+	key_job(key, j->rec->id);
+	rc = rec_job_get(j->core->o.store, key, j->rec, &j->rev, err);
+	if (rc || strcmp(j->rec->node, j->core->self) || j->rec->state != REC_JOB_RUNNING)
+		return rc;
+	snprintf(j->rec->node, sizeof(j->rec->node), "%s", node);
+	j->rec->state = REC_JOB_PENDING;
+	j->rec->updated = env_realtime(j->core->o.env);
+	return rec_job_put(j->core->o.store, key, j->rec, j->rev, 0, NULL, err);
+}
+
+void core_job_hand_on(struct core_job *j, const char *node)
+{
+	struct hci_error err = { 0 };
+	unsigned tries = 0;
+
+	while (!j->lost && hand_on(j, node, &err) && end_later(j, ++tries, &err))
+		;
+	mem_free(j->rec);
+	j->rec = NULL;
+}
+
 const char *core_job_arg(const struct core_job *j, const char *key)
 {
 	for (uint32_t i = 0; i < j->rec->nargs; i++)

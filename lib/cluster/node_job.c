@@ -3,7 +3,7 @@
  * Jobs addressed to this node: "vm-start", "vm-stop" (how), "vm-migrate" (to, bandwidth, max_downtime_ms,
  * timeout_ms, storage, postcopy_ms, postcopy_passes, no_auto_converge, inflight_ms). Those found running at the start were left
  * by a crash: the first two are simply done again, as each step looks before it acts; a migration is looked into. Other kinds of jobs of an earlier life
- * are ended, since what they told about is no more.
+ * are ended, since what they told about is no more. A stop ends migrations, and is handed on to the node where the VM is then.
  */
 #include <stdlib.h>
 
@@ -32,11 +32,39 @@ static int run_start(struct nvm *m, struct core_job *j, struct hci_error *err)
 	return nvm_up(m, err);
 }
 
-static int run_stop(struct nvm *m, struct core_job *j, struct hci_error *err)
+/* The node that has the right to run it, or, nobody having it, is to run it: us, unless it has moved. */
+static int whose(struct nvm *m, char node[HCI_NAME_MAX], struct hci_error *err)
+{
+	int rc = m->owned ? 0 : nvm_runner(m, node, err);
+
+	if (m->owned)
+		snprintf(node, HCI_NAME_MAX, "%s", m->n->name);
+	if (rc != HCI_E_NOTFOUND)
+		return rc;
+	rc = nvm_read(m, err);
+	if (!rc)
+		snprintf(node, HCI_NAME_MAX, "%s", m->rec.wanted == REC_VM_RUNNING && *m->rec.node ? m->rec.node : m->n->name);
+	return rc;
+}
+
+/* on: set to the node that is to stop it instead, as it is there by now. */
+static int run_stop(struct nvm *m, struct core_job *j, char on[HCI_NAME_MAX], struct hci_error *err)
 {
 	const char *how = core_job_arg(j, "how");
+	char node[HCI_NAME_MAX];
+	int rc;
 
 	(void)core_job_progress(j, 0, 0, "stopping");
+	rc = whose(m, node, err);
+	if (rc)
+		return rc;
+	if (strcmp(node, m->n->name)) {
+		if (!core_alive(m->n->core, node))
+			return err_set(err, HCI_E_UNAVAILABLE, "VM %s: it has moved to node %s, which is down: start its node service", m->name,
+				       node);
+		snprintf(on, HCI_NAME_MAX, "%s", node);
+		return 0;
+	}
 	return nvm_down(m, how && !strcmp(how, "destroy") ? HCI_VM_STOP_DESTROY : HCI_VM_STOP_SHUTDOWN, err);
 }
 
@@ -75,7 +103,7 @@ uint32_t vm_migrations(void *arg)
 }
 
 struct waiting {
-	struct node *n;
+	struct nvm *m;
 	struct core_job *j;
 };
 
@@ -83,22 +111,27 @@ static bool wants_out(void *arg)
 {
 	struct waiting *w = arg;
 
-	return w->n->stopping || core_job_progress(w->j, 0, 0, "waiting for its turn");
+	return w->m->n->stopping || w->m->stops || core_job_progress(w->j, 0, 0, "waiting for its turn");
 }
 
 /* Cancelled while it waits: nothing was done. */
-static int turn_begin(struct node *n, struct core_job *j, struct hci_error *err)
+static int turn_begin(struct nvm *m, struct core_job *j, struct hci_error *err)
 {
-	struct waiting w = { n, j };
+	struct waiting w = { m, j };
 
-	return turns_begin(&n->vms->leaving, wants_out, &w) ?
+	return turns_begin(&m->n->vms->leaving, wants_out, &w) ?
 		       0 :
-		       err_set(err, HCI_E_CANCELLED, "VM %.63s: cancelled before its migration began", j->rec->target);
+		       err_set(err, HCI_E_CANCELLED, "VM %s: %s before its migration began", m->name, m->stops ? "stopped" : "cancelled");
 }
 
 static bool is_move(const struct rec_job *r)
 {
 	return !strcmp(r->type, "vm-migrate");
+}
+
+static bool is_stop(const struct rec_job *r)
+{
+	return !strcmp(r->type, "vm-stop");
 }
 
 /* Migrations that the last life left: what they find out and note comes before anything else is done with the VM. */
@@ -114,12 +147,87 @@ static int wait_for_moves(struct node *n, struct core_job *j, struct hci_error *
 	return 0;
 }
 
-static int execute(struct node *n, struct core_job *j, bool again, char *result, size_t cap, struct hci_error *err)
+struct executor {
+	struct list link; /* node_vm_state.jobs */
+	struct node *n;
+	bool again;
+	bool moves; /* migrates it, and is not over with that */
+	char id[HCI_NAME_MAX], vm[HCI_NAME_MAX];
+	char on[HCI_NAME_MAX]; /* "": done here; else this node is to do it instead */
+	char result[512];
+};
+
+/* One migration of a VM at a time: two that were asked for in the same moment. */
+static int move_alone(const struct executor *x, struct hci_error *err)
 {
-	struct rec_vm *vm = NULL;
-	struct nvm *m;
-	bool turn;
+	const struct executor *o;
+
+	list_for_each(o, &x->n->vms->jobs, link) {
+		if (o == x)
+			break;
+		if (o->moves && !strcmp(o->vm, x->vm))
+			return err_set(err, HCI_E_BUSY, "VM %s: job %s migrates it already", x->vm, o->id);
+	}
+	return 0;
+}
+
+/* May it have the VM's lock now? A migration that is to begin needs its turn, which it has then. */
+static int get_ready(struct executor *x, struct nvm *m, struct core_job *j, struct hci_error *err)
+{
+	bool begins = x->moves && !x->again;
 	int rc = 0;
+
+	if (begins || !is_move(j->rec))
+		rc = wait_for_moves(x->n, j, err);
+	if (!rc && begins)
+		rc = move_alone(x, err);
+	if (!rc && begins)
+		rc = turn_begin(m, j, err);
+	return rc;
+}
+
+static int run(struct executor *x, struct nvm *m, struct core_job *j, struct hci_error *err)
+{
+	if (is_stop(j->rec))
+		return run_stop(m, j, x->on, err);
+	if (!is_move(j->rec))
+		return run_start(m, j, err);
+	if (m->stops && !x->again)
+		return err_set(err, HCI_E_CANCELLED, "VM %s: stopped before its migration began", m->name);
+	return run_migrate(m, j, x->again, x->result, sizeof(x->result), err);
+}
+
+static int with_lock(struct executor *x, struct nvm *m, struct core_job *j, struct rec_vm **storage, struct hci_error *err)
+{
+	bool turn = x->moves && !x->again;
+	int rc = get_ready(x, m, j, err);
+
+	if (rc)
+		return rc;
+	nvm_lock(m);
+	m->cancel = false;
+	m->retry_at = 0;
+	rc = run(x, m, j, err);
+	if (!rc && arg_u64(j, "storage")) {
+		*storage = MEM_NEW(struct rec_vm);
+		rc = *storage ? 0 : err_set(err, HCI_E_NOMEM, "VM %s: it has moved, its disks have not: out of memory", m->name);
+	}
+	if (*storage)
+		**storage = m->rec;
+	x->moves = false;
+	nvm_unlock(m);
+	if (turn)
+		turns_end(&x->n->vms->leaving);
+	return rc;
+}
+
+static int execute(struct executor *x, struct core_job *j, struct hci_error *err)
+{
+	struct node *n = x->n;
+	struct rec_vm *storage = NULL;
+	bool stop = is_stop(j->rec);
+	struct nvm *m;
+	int rc;
 
 	if (!n->o.compute)
 		return err_set(err, HCI_E_UNSUPPORTED, "VM %.63s: node %s runs no VMs: its service was started without libvirt",
@@ -127,47 +235,17 @@ static int execute(struct node *n, struct core_job *j, bool again, char *result,
 	m = nvm_get(n, j->rec->target);
 	if (!m)
 		return err_set(err, HCI_E_NOMEM, "VM %.63s: out of memory", j->rec->target);
-	if (!strcmp(j->rec->type, "vm-stop"))
-		m->cancel = true;
-	if (!again || !is_move(j->rec))
-		rc = wait_for_moves(n, j, err);
-	turn = is_move(j->rec) && !again;
-	if (turn && !rc)
-		rc = turn_begin(n, j, err);
-	if (rc)
-		return rc;
-	nvm_lock(m);
-	m->cancel = false;
-	m->retry_at = 0;
-	if (!strcmp(j->rec->type, "vm-start"))
-		rc = run_start(m, j, err);
-	else if (!strcmp(j->rec->type, "vm-stop"))
-		rc = run_stop(m, j, err);
-	else
-		rc = run_migrate(m, j, again, result, cap, err);
-	if (!rc && arg_u64(j, "storage")) {
-		vm = MEM_NEW(struct rec_vm);
-		rc = vm ? 0 : err_set(err, HCI_E_NOMEM, "VM %s: it has moved, its disks have not: out of memory", m->name);
-	}
-	if (vm)
-		*vm = m->rec;
-	nvm_unlock(m);
-	if (turn)
-		turns_end(&n->vms->leaving);
-	if (vm)
-		rc = vm_storage_follow(n, j, vm, core_job_arg(j, "to"), err);
-	mem_free(vm);
+	m->cancel |= stop;
+	m->stops += stop;
+	rc = with_lock(x, m, j, &storage, err);
+	m->stops -= stop;
+	if (!rc && storage)
+		rc = vm_storage_follow(n, j, storage, core_job_arg(j, "to"), err);
+	mem_free(storage);
 	return rc;
 }
 
 /* ---- one job ---- */
-
-struct executor {
-	struct list link; /* node_vm_state.jobs */
-	struct node *n;
-	bool again, moves;
-	char id[HCI_NAME_MAX], vm[HCI_NAME_MAX];
-};
 
 /* Tried again while the store is not reached, or somebody asks for cancelling at the same moment. */
 static int begin(struct node *n, const char *id, struct core_job *j, struct hci_error *err)
@@ -194,15 +272,17 @@ static void job_fiber(void *arg)
 	struct executor *x = arg;
 	struct node *n = x->n;
 	struct hci_error err = { 0 };
-	char result[512] = "";
-	struct core_job j;
-	int rc;
+	struct core_job j = { 0 };
+	int rc = begin(n, x->id, &j, &err);
 
-	if (!begin(n, x->id, &j, &err)) {
-		rc = execute(n, &j, x->again, result, sizeof(result), &err);
-		core_job_end(&j, rc, rc ? err.message : result);
-	}
+	if (!rc)
+		rc = execute(x, &j, &err);
+	if (j.rec && !*x->on)
+		core_job_end(&j, rc, rc ? err.message : x->result);
+	/* Before it can come back. */
 	list_del(&x->link);
+	if (j.rec)
+		core_job_hand_on(&j, x->on);
 	mem_free(x);
 	vm_fiber_end(n);
 }
@@ -236,6 +316,16 @@ uint32_t vm_moves_left(struct node *n, const char *vm)
 	list_for_each(x, &n->vms->jobs, link)
 		left += x->again && x->moves && !strcmp(x->vm, vm);
 	return left;
+}
+
+const char *vm_moves_by(struct node *n, const char *vm)
+{
+	struct executor *x;
+
+	list_for_each(x, &n->vms->jobs, link)
+		if (x->moves && !strcmp(x->vm, vm))
+			return x->id;
+	return NULL;
 }
 
 static void job_begin(struct node *n, const struct rec_job *r, bool again)
@@ -283,7 +373,7 @@ static void on_job(struct core_watcher *w, const char *key, const void *value, s
 	if (!value || !key_tail(key, PREFIX_JOB))
 		return;
 	r = MEM_NEW(struct rec_job);
-	/* Pending is written once, when it is made. */
+	/* Pending is written when it is made, and when another node hands it on to us. */
 	if (r && !rec_job_decode(value, len, r, NULL) && r->state == REC_JOB_PENDING && is_ours(s->n, r))
 		job_begin(s->n, r, false);
 	mem_free(r);

@@ -53,6 +53,7 @@ struct nvm {
 	bool suspended;          /* by us, as our lease was about to end */
 	bool unsettled;          /* a migration has failed: should libvirt, then or later, leave it paused, it goes on all the same */
 	bool cancel;             /* somebody wants a migration under way to end */
+	uint32_t stops;          /* jobs that are to stop it, waiting or at work: no migration begins meanwhile */
 	uint64_t changed_at;     /* when the last operation ended */
 	uint64_t retry_at, stray_since;
 	struct handover_out *out; /* it is leaving */
@@ -169,6 +170,8 @@ bool vm_job_left(struct node *n, const char *vm);
  * from these jobs: it must not write before it is noted that it stays.
  */
 uint32_t vm_moves_left(struct node *n, const char *vm);
+/* The job that migrates it from here, or is to. NULL: none. Valid until the caller parks. */
+const char *vm_moves_by(struct node *n, const char *vm);
 /* So many VMs may leave a node at a time, and so many may come to it. arg: struct node. */
 uint32_t vm_migrations(void *arg);
 /* What the job's arguments ask for; text in it is the job's. to: NULL when it does not say. */

@@ -271,7 +271,8 @@ static bool is_over(void *arg)
 	static struct rec_job r;
 	struct move *m = arg;
 
-	return *m->r->why || (!m->open && move_job_ended(m, &r));
+	return *m->r->why ||
+	       (!m->open && move_job_ended(m, MOVE_JOB, &r) && (!m->stop_asked || move_job_ended(m, MOVE_STOP_JOB, &r)));
 }
 
 static bool is_whole(void *arg)
@@ -330,12 +331,19 @@ static void judge(struct move *m)
 	int at = move_where(m);
 	char why[400];
 
-	if (!r || !move_job_ended(m, r))
+	if (!r || !move_job_ended(m, MOVE_JOB, r))
 		abort();
 	m->r->job = r->error;
 	m->r->at = at;
 	m->r->job_ms = (r->updated - r->created) / NS_PER_MS;
 	*why = '\0';
+	if (m->stop_asked) {
+		/* Alone it succeeds. */
+		if (m->only_stop && !move_was_stopped(m))
+			move_fail(m, "the guest was not stopped");
+		free(r);
+		return;
+	}
 	/* The source waits for a minute until it gives up; what has left waits for its node then, and is no failure of ours. */
 	if (!m->host_lost && r->error && at != (int)MOVE_FROM &&
 	    (at != (int)MOVE_TO || m->longest < 60 * NS_PER_S || !strstr(r->message, "has left for node")))
@@ -399,6 +407,7 @@ void move_play(const struct move_opts *o, struct move_result *r)
 		abort();
 	memset(r, 0, sizeof(*r));
 	m->o = *o;
+	m->only_stop = o->at[0].fault == MOVE_STOP && !o->at[1].step && !o->ran_on;
 	m->r = r;
 	so.seed = o->seed;
 	if (o->verbose) {

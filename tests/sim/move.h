@@ -30,6 +30,7 @@ enum move_fault {
 	MOVE_SLOW_DST,
 	MOVE_CANCEL,       /* somebody asks for it */
 	MOVE_GONE_SRC,     /* service and QEMU killed together, as of a container that is stopped whole: the machine runs on */
+	MOVE_STOP,         /* somebody asks for the VM to be stopped, of the node where it is then */
 	MOVE_FAULTS,
 };
 const char *move_fault_name(enum move_fault f);

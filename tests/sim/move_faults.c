@@ -24,6 +24,7 @@ static const char *const names[MOVE_FAULTS] = {
 	[MOVE_SLOW_DST] = "slow-dst",
 	[MOVE_CANCEL] = "cancel",
 	[MOVE_GONE_SRC] = "gone-src",
+	[MOVE_STOP] = "stop",
 };
 
 const char *move_fault_name(enum move_fault f)
@@ -105,6 +106,37 @@ static void ask_to_cancel(struct move *m)
 	free(r);
 }
 
+/* As hci_vm_stop() makes it; once, and not after the end. */
+static void ask_to_stop(struct move *m)
+{
+	struct rec_job *r = calloc(1, sizeof(*r));
+	struct rec_vm *vm = calloc(1, sizeof(*vm));
+	struct rec_vmrun run;
+	char key[REC_KEY];
+
+	if (!r || !vm)
+		abort();
+	key_vm(key, MOVE_VM);
+	if (!MOVE_PEEK(m, vm, key, vm))
+		abort();
+	key_vmrun(key, MOVE_VM);
+	snprintf(r->node, sizeof(r->node), "%s", MOVE_PEEK(m, vmrun, key, &run) ? run.node : vm->node);
+	snprintf(r->id, sizeof(r->id), MOVE_STOP_JOB);
+	snprintf(r->type, sizeof(r->type), "vm-stop");
+	snprintf(r->target, sizeof(r->target), MOVE_VM);
+	snprintf(r->args[0].key, sizeof(r->args[0].key), "how");
+	snprintf(r->args[0].value, sizeof(r->args[0].value), "destroy");
+	r->nargs = 1;
+	r->created = r->updated = env_realtime(sim_node_env(m->v.host[2].service));
+	key_job(key, MOVE_STOP_JOB);
+	if (m->counting && !m->stop_asked) {
+		m->stop_asked = true;
+		MOVE_PUT(m, job, key, r);
+	}
+	free(r);
+	free(vm);
+}
+
 static void kill_service(struct move *m, unsigned i, bool power)
 {
 	m->core[i] = NULL;
@@ -178,6 +210,9 @@ void move_strike(struct move *m, enum move_fault f)
 		break;
 	case MOVE_CANCEL:
 		ask_to_cancel(m);
+		break;
+	case MOVE_STOP:
+		ask_to_stop(m);
 		break;
 	case MOVE_FAULTS:
 		abort();

@@ -11,6 +11,7 @@
 #define MOVE_VM "vm1"
 #define MOVE_VOLUME "vol"
 #define MOVE_JOB "m1"
+#define MOVE_STOP_JOB "s1"
 #define MOVE_FROM 0u
 #define MOVE_TO 1u
 
@@ -26,6 +27,7 @@ struct move {
 	struct uuid cluster, vm, volume;
 	bool created;
 	bool counting;
+	bool stop_asked, only_stop; /* of all faults */
 	unsigned open;   /* faults that are not over */
 	uint64_t longest;
 	bool host_lost;  /* a machine or QEMU was: the guest may have been started anew, or be stopped */
@@ -57,6 +59,7 @@ void move_strike(struct move *m, enum move_fault f);
 void move_whole(struct move *m, char *why, size_t cap);
 /* Where the guest runs; -1: nowhere. */
 int move_where(struct move *m);
-bool move_job_ended(struct move *m, struct rec_job *r);
+bool move_job_ended(struct move *m, const char *id, struct rec_job *r);
+bool move_was_stopped(struct move *m); /* the job that was to stop it says so */
 
 #endif

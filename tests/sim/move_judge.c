@@ -16,12 +16,24 @@ int move_where(struct move *m)
 	return -1;
 }
 
-bool move_job_ended(struct move *m, struct rec_job *r)
+bool move_job_ended(struct move *m, const char *id, struct rec_job *r)
 {
 	char key[REC_KEY];
 
-	key_job(key, MOVE_JOB);
+	key_job(key, id);
 	return MOVE_PEEK(m, job, key, r) && r->state != REC_JOB_PENDING && r->state != REC_JOB_RUNNING;
+}
+
+bool move_was_stopped(struct move *m)
+{
+	struct rec_job *r = calloc(1, sizeof(*r));
+	bool stopped;
+
+	if (!r)
+		abort();
+	stopped = m->stop_asked && move_job_ended(m, MOVE_STOP_JOB, r) && r->state == REC_JOB_DONE;
+	free(r);
+	return stopped;
 }
 
 /* Sockets: libvirtd's, the memory's meeting places, the exports. */
@@ -95,6 +107,8 @@ void move_whole(struct move *m, char *why, size_t cap)
 		look_at_service(m, (unsigned)i, i == at, why, cap);
 	}
 	look_at_records(m, at, why, cap);
-	if (!*why && at < 0 && !m->host_lost)
+	if (at >= 0 && move_was_stopped(m))
+		snprintf(why, cap, "the guest runs at n%d, though it was stopped", at);
+	if (!*why && at < 0 && !m->host_lost && !m->stop_asked)
 		snprintf(why, cap, "the guest does not run any more");
 }
