@@ -40,10 +40,11 @@ static int undefine(struct cli *cli)
 
 static int start(struct cli *cli)
 {
+	struct hci_vm_start_opts o = HCI_VM_START_OPTS_INIT;
 	hci_job *job;
 
-	return hci_vm_start(cli->cluster, cli->args[0], &job, &cli->err) ? failed(cli)
-									 : follow_job(cli, job);
+	o.node = opt_text(cli, "node");
+	return hci_vm_start_on(cli->cluster, cli->args[0], &o, &job, &cli->err) ? failed(cli) : follow_job(cli, job);
 }
 
 static int stop(struct cli *cli)
@@ -215,7 +216,8 @@ static const struct verb verbs[] = {
 	  .run = start,
 	  .min = 1,
 	  .max = 1,
-	  .opts = { OPT_NO_WAIT } },
+	  .more = "A VM of a node that is down starts on another one with --node; make sure that the dead machine is off.",
+	  .opts = { { "node", "NAME", "start it there, and leave it there (default: its own)" }, OPT_NO_WAIT } },
 	{ .name = "stop",
 	  .args = "NAME",
 	  .summary = "Ask the guest to shut down, and wait for it",

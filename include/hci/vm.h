@@ -69,6 +69,32 @@ HCI_API int hci_vm_undefine(hci_cluster *c, const char *name, struct hci_error *
 /** Start it. @param job set to the job, hci_job_unref() it; NULL: wait for the end here. @return 0, HCI_E_NOTFOUND, HCI_E_STATE, and when waiting the job's error. Since 0.1. */
 HCI_API int hci_vm_start(hci_cluster *c, const char *name, hci_job **job, struct hci_error *err);
 
+/** Options of hci_vm_start_on(). */
+struct hci_vm_start_opts {
+	uint32_t size;     /**< sizeof(struct hci_vm_start_opts) */
+	uint32_t reserved; /**< 0 */
+	const char *node;  /**< where; from then on it is this node's. NULL: as hci_vm_start() */
+};
+#define HCI_VM_START_OPTS_INIT { (uint32_t)sizeof(struct hci_vm_start_opts), 0, NULL }
+
+/**
+ * Start it on a node of the caller's choice: also one that ran on a node which is down, as after a power cut. The job waits until that
+ * node's right to run it has ended, a few heartbeats after the last one. A guest that still runs there, as only its node service or its
+ * network has ended, has no disks any more, but may be on the guests' network until the service is back and ends it: make sure that
+ * the machine is off.
+ *
+ * @param c     the cluster
+ * @param name  the VM
+ * @param opts  see struct hci_vm_start_opts; NULL: as hci_vm_start()
+ * @param job   as of hci_vm_start()
+ * @param err   NULL, or filled in
+ * @return 0, HCI_E_INVAL, HCI_E_NOTFOUND (the VM, the node), HCI_E_UNAVAILABLE (the node is down), HCI_E_STATE (it runs, or the node that it
+ *   is to run on is alive and starts it now), and when waiting the job's error.
+ * Threads: any. Blocks for store I/O. Since 0.1.
+ */
+HCI_API int hci_vm_start_on(hci_cluster *c, const char *name, const struct hci_vm_start_opts *opts, hci_job **job,
+			    struct hci_error *err);
+
 #define HCI_VM_STOP_SHUTDOWN 0 /**< ask the guest (ACPI); after 60 s as DESTROY */
 #define HCI_VM_STOP_DESTROY 1  /**< as pulling the plug */
 

@@ -154,8 +154,40 @@ struct job_args {
 	const char *const *args;
 	bool needs_running, needs_stopped;
 	const char *to; /* migration: another node, that is alive */
+	const char *on; /* start: the same; NULL: its own */
 	char id[HCI_NAME_MAX];
 };
+
+static int not_there(hci_cluster *c, const char *name, const char *node, struct hci_error *err)
+{
+	if (core_alive(c->core, node))
+		return 0;
+	if (!core_node(c->core, node))
+		return err_set(err, HCI_E_NOTFOUND, "VM %s: node %s is not known: hcictl node list shows those there are", name, node);
+	return err_set(err, HCI_E_UNAVAILABLE, "VM %s: node %s is down: start its node service, or choose another node", name, node);
+}
+
+/* What can be done for it all the same. */
+static int its_node_is_down(const struct job_args *a, const char *node, struct hci_error *err)
+{
+	return err_set(err, HCI_E_UNAVAILABLE,
+		       "VM %s: its node %s is down: start the node service there%s: hcictl vm start %s --node NODE", a->name, node,
+		       a->to		? ", or start the VM anew elsewhere, as a dead node's memory cannot be moved" :
+		       a->needs_running ? ", or let the VM start elsewhere and stop it there" :
+					  ", or start the VM elsewhere when that machine is off",
+		       a->name);
+}
+
+/* Where somebody wants it to be started. A node that is alive and is to run it starts it by itself, if it does not yet. */
+static int start_there(hci_cluster *c, const struct job_args *a, const struct rec_vm *vm, char node[HCI_NAME_MAX], struct hci_error *err)
+{
+	int rc = not_there(c, a->name, a->on, err);
+
+	if (!rc && vm->wanted == REC_VM_RUNNING && *vm->node && strcmp(vm->node, a->on) && core_alive(c->core, vm->node))
+		rc = err_set(err, HCI_E_STATE, "VM %s: node %s is alive and about to run it: hcictl vm stop %s first", a->name, vm->node, a->name);
+	snprintf(node, HCI_NAME_MAX, "%s", a->on);
+	return rc;
+}
 
 /* The node that has to act: where it runs, else where it is to run, else where the scheduler puts it. */
 static int choose_node(hci_cluster *c, const struct job_args *a, const struct rec_vm *vm, char node[HCI_NAME_MAX],
@@ -163,17 +195,21 @@ static int choose_node(hci_cluster *c, const struct job_args *a, const struct re
 {
 	struct rec_vmrun run;
 	char key[REC_KEY];
+	bool runs;
 
 	key_vmrun(key, a->name);
-	if (!rec_vmrun_get(c->store, key, &run, NULL, NULL)) {
-		if (a->needs_stopped)
-			return err_set(err, HCI_E_STATE, "VM %s: it runs on node %s already", a->name, run.node);
+	runs = !rec_vmrun_get(c->store, key, &run, NULL, NULL);
+	if (runs && a->needs_stopped && core_alive(c->core, run.node))
+		return err_set(err, HCI_E_STATE, "VM %s: it runs on node %s already", a->name, run.node);
+	if (a->on)
+		return start_there(c, a, vm, node, err);
+	if (runs) {
 		snprintf(node, HCI_NAME_MAX, "%s", run.node);
 		return 0;
 	}
 	/* One that is to run may be without it for a moment, while its node's service is started anew. */
 	if (a->needs_running && vm->wanted != REC_VM_RUNNING)
-		return err_set(err, HCI_E_STATE, "VM %s: it does not run: start it first", a->name);
+		return err_set(err, HCI_E_STATE, "VM %s: it does not run%s", a->name, a->to ? ": start it first" : ": there is nothing to stop");
 	if (*vm->node) {
 		snprintf(node, HCI_NAME_MAX, "%s", vm->node);
 		return 0;
@@ -220,13 +256,12 @@ static int job_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	if (rc)
 		return rc;
 	if (!core_alive(c->core, node))
-		return err_set(err, HCI_E_UNAVAILABLE, "VM %s: its node %s is down", a->name, node);
+		return its_node_is_down(a, node, err);
 	if (a->to && !strcmp(a->to, node))
 		return err_set(err, HCI_E_INVAL, "VM %s: it runs on node %s already", a->name, node);
-	if (a->to && !core_alive(c->core, a->to))
-		return err_set(err, core_node(c->core, a->to) ? HCI_E_UNAVAILABLE : HCI_E_NOTFOUND, "VM %s: node %s is %s",
-			       a->name, a->to, core_node(c->core, a->to) ? "down" : "not known: hcictl node list shows those there are");
-	rc = a->to ? check_moves(c, a->name, node, err) : 0;
+	rc = a->to ? not_there(c, a->name, a->to, err) : 0;
+	if (!rc && a->to)
+		rc = check_moves(c, a->name, node, err);
 	return rc ? rc : core_job_create(c->core, a->type, a->name, node, a->args, a->id, err);
 }
 
@@ -237,13 +272,27 @@ static int job(hci_cluster *c, struct job_args *a, hci_job **out, struct hci_err
 	return rc ? rc : api_job_start(c, job_on_loop, a, a->id, out, err);
 }
 
-int hci_vm_start(hci_cluster *c, const char *name, hci_job **out, struct hci_error *err)
+int hci_vm_start_on(hci_cluster *c, const char *name, const struct hci_vm_start_opts *opts, hci_job **out, struct hci_error *err)
 {
+	static const struct hci_vm_start_opts defaults = HCI_VM_START_OPTS_INIT;
 	struct job_args a = { .name = name, .type = "vm-start", .needs_stopped = true };
+	struct hci_vm_start_opts o;
+	int rc;
 
 	if (!c || !name)
 		return api_null(c ? "name" : "c", err);
-	return job(c, &a, out, err);
+	rc = opts_take(&o, &defaults, sizeof(o), opts, OPTS_UP_TO(struct hci_vm_start_opts, node), "hci_vm_start_opts", err);
+	if (!rc && o.reserved)
+		rc = err_set(err, HCI_E_INVAL, "VM %s: reserved of hci_vm_start_opts is not 0: use HCI_VM_START_OPTS_INIT", name);
+	if (!rc && o.node)
+		rc = name_check(o.node, "node", err);
+	a.on = rc ? NULL : o.node;
+	return rc ? rc : job(c, &a, out, err);
+}
+
+int hci_vm_start(hci_cluster *c, const char *name, hci_job **out, struct hci_error *err)
+{
+	return hci_vm_start_on(c, name, NULL, out, err);
 }
 
 int hci_vm_stop(hci_cluster *c, const char *name, uint32_t how, hci_job **out, struct hci_error *err)
@@ -345,13 +394,15 @@ static int check_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	struct check_args *a = arg;
 	struct rec_vm *vm = MEM_NEW(struct rec_vm);
 	struct rec_vmrun run;
-	char key[REC_KEY], why[256];
+	char key[REC_KEY], why[256], cure[188], node[HCI_NAME_MAX] = "";
 	int rc;
 
 	if (!vm)
 		return err_set(err, HCI_E_NOMEM, "VM %s: out of memory", a->name);
 	key_vm(key, a->name);
 	rc = no_vm(a->name, rec_vm_get(c->store, key, vm, NULL, err), err);
+	if (!rc && vm->wanted == REC_VM_RUNNING)
+		snprintf(node, sizeof(node), "%s", vm->node);
 	mem_free(vm);
 	if (!rc && !core_node(c->core, a->to))
 		rc = err_set(err, HCI_E_NOTFOUND, "VM %s: node %s is not known: hcictl node list shows those there are", a->name,
@@ -360,8 +411,13 @@ static int check_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 		return rc;
 	key_vmrun(key, a->name);
 	rc = rec_vmrun_get(c->store, key, &run, NULL, err);
+	snprintf(cure, sizeof(cure), "hcictl vm start %.63s --node NODE", a->name);
+	if (rc == HCI_E_NOTFOUND && *node && !core_alive(c->core, node)) {
+		snprintf(why, sizeof(why), "it does not run, as its node %s is down", node);
+		return add_problem(&a->l, HCI_E_UNAVAILABLE, "VM", cure, why, err);
+	}
 	if (rc == HCI_E_NOTFOUND) {
-		rc = add_problem(&a->l, HCI_E_STATE, "VM", "start it, there or anywhere", "it does not run", err);
+		rc = add_problem(&a->l, HCI_E_STATE, "VM", cure, "it does not run", err);
 		if (!rc && !core_alive(c->core, a->to)) {
 			snprintf(why, sizeof(why), "node %s is not alive", a->to);
 			rc = add_problem(&a->l, HCI_E_UNAVAILABLE, a->to, "start its node service, or choose another node", why, err);
@@ -373,7 +429,7 @@ static int check_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	if (core_alive(c->core, run.node))
 		return ask_node(c, a, run.node, err);
 	snprintf(why, sizeof(why), "its node %s does not answer", run.node);
-	return add_problem(&a->l, HCI_E_UNAVAILABLE, "VM", "bring that node back", why, err);
+	return add_problem(&a->l, HCI_E_UNAVAILABLE, "VM", cure, why, err);
 }
 
 int hci_vm_check_migrate(hci_cluster *c, const char *name, const struct hci_migrate_opts *opts, struct hci_migrate_problem **out,

@@ -22,10 +22,27 @@ static uint64_t arg_u64(const struct core_job *j, const char *key)
 	return s ? strtoull(s, NULL, 10) : 0;
 }
 
+/* The right of a dead node to run it ends with its lease, which may be somewhat later than its heartbeat. */
+static int wait_for_right(struct nvm *m, struct core_job *j, struct hci_error *err)
+{
+	char node[HCI_NAME_MAX], phase[128];
+
+	while (!m->owned && !nvm_runner(m, node, NULL) && strcmp(node, m->n->name) && !core_alive(m->n->core, node)) {
+		snprintf(phase, sizeof(phase), "waiting until the right of node %.63s to run it has ended", node);
+		if (core_job_progress(j, 0, 0, phase) || m->stops || m->n->stopping)
+			return err_set(err, HCI_E_CANCELLED, "VM %s: cancelled before it was started", m->name);
+		fiber_sleep(m->n->e, AGAIN);
+	}
+	return 0;
+}
+
 static int run_start(struct nvm *m, struct core_job *j, struct hci_error *err)
 {
 	struct compute_state st;
+	int rc = wait_for_right(m, j, err);
 
+	if (rc)
+		return rc;
 	(void)core_job_progress(j, 0, 0, "starting");
 	if (m->owned && m->running && vm_compute_find(m->n, m->name, &st, err) == HCI_E_NOTFOUND)
 		nvm_release(m);

@@ -96,6 +96,33 @@ static void on_fenced(void *arg, struct vol *v)
 	fiber_cond_signal(d->vm->n->e, &d->vm->n->vms->wake);
 }
 
+/* Which other VM has it, and is not to be asked for: the lease names only the node. */
+static int name_user(const struct nvm_disk *d, int rc, struct hci_error *err)
+{
+	struct rec_list vms = { 0 };
+	char key[REC_KEY];
+
+	if (rc != HCI_E_BUSY || rec_vm_list(core_store(d->vm->n->core), PREFIX_VM, &vms, NULL))
+		return err_prefix(err, "VM %s", d->vm->name);
+	for (size_t k = 0; k < vms.n; k++) {
+		const struct rec_vm *r = REC_AT(&vms, k, struct rec_vm);
+		struct rec_vmrun run;
+		bool has = false;
+
+		for (uint32_t i = 0; i < r->ndisks; i++)
+			has |= !strcmp(r->disks[i].volume, d->name);
+		key_vmrun(key, r->name);
+		if (!has || !strcmp(r->name, d->vm->name) || rec_vmrun_get(core_store(d->vm->n->core), key, &run, NULL, NULL))
+			continue;
+		err_set(err, rc, "VM %s: VM %s, which runs on node %s, has its volume %s: stop that one, or give this one another volume",
+			d->vm->name, r->name, run.node, d->name);
+		rec_list_free(&vms);
+		return rc;
+	}
+	rec_list_free(&vms);
+	return err_prefix(err, "VM %s", d->vm->name);
+}
+
 static int attach(struct nvm_disk *d, uint32_t purpose, struct hci_error *err)
 {
 	struct node *n = d->vm->n;
@@ -111,7 +138,7 @@ static int attach(struct nvm_disk *d, uint32_t purpose, struct hci_error *err)
 	rc = vol_attach(core_vol_ctx(n->core), &d->volume, &o, &d->v, err);
 	if (rc) {
 		d->v = NULL;
-		return err_prefix(err, "VM %s", d->vm->name);
+		return name_user(d, rc, err);
 	}
 	d->report = core_report_start(n->core, d->v);
 	d->index = content_index_start(n->vms->content, d->v);

@@ -90,7 +90,7 @@ static int start_domain(struct nvm *m, struct hci_error *err)
 	fill_nics(&m->rec, nics);
 	rc = vm_compute_start(m->n, &vm, err);
 	mem_free(disks);
-	return rc;
+	return rc ? err_prefix(err, "node %s", m->n->name) : 0;
 }
 
 /* It is here already, from an earlier life of the node service: its disks are back, so it may go on. */

@@ -402,6 +402,10 @@ AT(struct hci_vm_nic_opts, mtu, 24);
 AT(struct hci_vm_nic_opts, link, 28);
 SIZE(struct hci_vm_nic_opts, 32);
 
+AT(struct hci_vm_start_opts, size, 0);
+AT(struct hci_vm_start_opts, reserved, 4);
+AT(struct hci_vm_start_opts, node, 8);
+SIZE(struct hci_vm_start_opts, 16);
 AT(struct hci_migrate_opts, size, 0);
 AT(struct hci_migrate_opts, max_downtime_ms, 4);
 AT(struct hci_migrate_opts, to, 8);
