@@ -147,7 +147,8 @@ struct hci_migrate_opts {
  * - "dirty_rate": bytes a second that the guest changes
  * - "downtime_ms": pause of the guest that QEMU expects
  * - "postcopy": 1: the guest runs at the destination already
- * - "rate": bytes a second that the path carries
+ * - "rate": bytes a second that the path carries: the link, or what the migration may have of it (bandwidth_bytes, its share of the
+ *   node's limit), whichever is less; the job's phase says if it is a limit
  * - "bytes", "wire": of QEMU's stream so far, and what went to the other node for them
  * - "saved": bytes of pages that were not sent, an object by class: "zero" (all zeroes), "same" (as a page of this stream), "ref" (as
  *   what the destination has), "delta" (only what changed was sent), "new" and "raw" (by compression)

@@ -174,19 +174,13 @@ static bool tell_progress(struct handover_out *o, struct core_job *j)
 {
 	struct compute_progress p;
 	struct ho_stat st;
-	char phase[200];
-	uint64_t saved;
+	char phase[220];
 
 	pthread_mutex_lock(&o->progress_lock);
 	p = o->progress;
 	pthread_mutex_unlock(&o->progress_lock);
 	ho_out_stat(o->path, &st);
-	saved = st.memory.in > st.memory.wire ? 100 * (st.memory.in - st.memory.wire) / st.memory.in : 0;
-	snprintf(phase, sizeof(phase),
-		 "%s: pass %llu, %llu MB left, guest changes %llu MB/s, link %llu MB/s, %llu %% saved, pause of %llu ms expected",
-		 p.postcopy ? "memory follows the guest" : "copying memory", (unsigned long long)p.pass, (unsigned long long)(p.remaining / 1000000),
-		 (unsigned long long)(p.dirty_rate / 1000000), (unsigned long long)(st.memory.rate / 1000000),
-		 (unsigned long long)saved, (unsigned long long)p.downtime_ms);
+	handover_phase(&p, &st, phase, sizeof(phase));
 	handover_figures(&p, &st, j->rec->message, sizeof(j->rec->message));
 	return core_job_progress(j, p.done, p.total, p.total ? phase : "copying memory");
 }

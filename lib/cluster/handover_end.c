@@ -256,6 +256,32 @@ static void whole_or_nothing(const struct buf *b, char *out, size_t cap)
 	snprintf(out, cap, "%.*s", b->failed || b->len >= cap ? 0 : (int)b->len, b->data ? (const char *)b->data : "");
 }
 
+static bool is_limited(const struct ho_stat *st)
+{
+	return st->limit && st->memory.rate >= st->limit;
+}
+
+uint64_t handover_rate(const struct ho_stat *st)
+{
+	return is_limited(st) ? st->limit : st->memory.rate;
+}
+
+void handover_phase(const struct compute_progress *p, const struct ho_stat *st, char *out, size_t cap)
+{
+	const struct mst_stats *s = &st->memory;
+	uint64_t saved = s->in > s->wire ? 100 * (s->in - s->wire) / s->in : 0;
+	char link[64];
+
+	if (is_limited(st))
+		snprintf(link, sizeof(link), "limited to %.1f MB/s", (double)st->limit / 1e6);
+	else
+		snprintf(link, sizeof(link), "link %llu MB/s", (unsigned long long)(s->rate / 1000000));
+	snprintf(out, cap, "%s: pass %llu, %llu MB left, guest changes %llu MB/s, %s, %llu %% saved, pause of %llu ms expected",
+		 p->postcopy ? "memory follows the guest" : "copying memory", (unsigned long long)p->pass,
+		 (unsigned long long)(p->remaining / 1000000), (unsigned long long)(p->dirty_rate / 1000000), link,
+		 (unsigned long long)saved, (unsigned long long)p->downtime_ms);
+}
+
 void handover_figures(const struct compute_progress *p, const struct ho_stat *st, char *out, size_t cap)
 {
 	const struct mst_stats *s = &st->memory;
@@ -264,7 +290,7 @@ void handover_figures(const struct compute_progress *p, const struct ho_stat *st
 	buf_printf(&b, "{\"pass\":%llu,\"remaining\":%llu,\"dirty_rate\":%llu,\"downtime_ms\":%llu,\"postcopy\":%d",
 		   (unsigned long long)p->pass, (unsigned long long)p->remaining, (unsigned long long)p->dirty_rate,
 		   (unsigned long long)p->downtime_ms, p->postcopy);
-	buf_printf(&b, ",\"rate\":%llu,\"bytes\":%llu,\"wire\":%llu,\"saved\":{", (unsigned long long)s->rate,
+	buf_printf(&b, ",\"rate\":%llu,\"bytes\":%llu,\"wire\":%llu,\"saved\":{", (unsigned long long)handover_rate(st),
 		   (unsigned long long)s->in, (unsigned long long)s->wire);
 	for (unsigned i = 0; i < MST_OTHER; i++)
 		buf_printf(&b, "%s\"%s\":%llu", i ? "," : "", mst_class_name(i), (unsigned long long)handover_saved(s, i));

@@ -97,6 +97,10 @@ int handover_lost(struct nvm *m, struct handover_out *o, struct hci_error *err);
 /* Bytes of pages of a class that did not have to be sent. */
 uint64_t handover_saved(const struct mst_stats *s, unsigned class);
 /* JSON, while it runs: include/hci/vm.h names the members. */
+/* What the path carries: the link, or what it may have of it. */
+uint64_t handover_rate(const struct ho_stat *st);
+/* What a job says of itself, for people. */
+void handover_phase(const struct compute_progress *p, const struct ho_stat *st, char *out, size_t cap);
 void handover_figures(const struct compute_progress *p, const struct ho_stat *st, char *out, size_t cap);
 /* st: NULL when it is not known. */
 void handover_result(const struct finished *f, const struct ho_stat *st, char *out, size_t cap);

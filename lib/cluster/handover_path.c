@@ -343,6 +343,7 @@ void ho_out_stat(const struct ho_out *o, struct ho_stat *out)
 	struct carried *c;
 
 	*out = o->side.stat;
+	out->limit = o->limit;
 	list_for_each(c, &o->side.relays, link)
 		add_up(c, out);
 }

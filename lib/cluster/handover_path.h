@@ -46,7 +46,8 @@ void ho_out_cut(struct ho_out *o, const struct hci_error *why);
 
 struct ho_stat {
 	uint64_t memory_ns; /* from QEMU's first byte until the other QEMU had the last */
-	struct mst_stats memory; /* of QEMU's streams so far */
+	struct mst_stats memory; /* of QEMU's streams so far; its rate is that of the link, whatever the limit is */
+	uint64_t limit;          /* as set, 0: none */
 	struct hci_error err; /* code: what broke a stream, 0 nothing */
 };
 /* Bytes a second of memory that go to the other node at most; 0: as many as it takes. At any time. */

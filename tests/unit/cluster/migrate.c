@@ -99,6 +99,29 @@ START_TEST(its_result_is_whole_or_nothing)
 }
 END_TEST
 
+/* The link's pace is measured from message to message, so a limit does not show in it. */
+START_TEST(a_limit_that_holds_it_is_told)
+{
+	static const struct compute_progress p = { .pass = 1, .remaining = 5000000, .dirty_rate = 2000000, .downtime_ms = 70 };
+	struct ho_stat st = { .memory = { .in = 400, .wire = 100, .rate = 319000000 }, .limit = 300000 };
+	char text[220], figures[REC_TEXT_MAX];
+
+	ck_assert_uint_eq(handover_rate(&st), 300000);
+	handover_phase(&p, &st, text, sizeof(text));
+	ck_assert_str_eq(text, "copying memory: pass 1, 5 MB left, guest changes 2 MB/s, limited to 0.3 MB/s, 75 % saved, pause of 70 ms expected");
+	handover_figures(&p, &st, figures, sizeof(figures));
+	ck_assert_ptr_nonnull(strstr(figures, "\"rate\":300000,\"bytes\":"));
+	/* A link that carries less holds it itself, as one without a limit. */
+	st.memory.rate = 200000;
+	ck_assert_uint_eq(handover_rate(&st), 200000);
+	st.memory.rate = 319000000;
+	st.limit = 0;
+	ck_assert_uint_eq(handover_rate(&st), 319000000);
+	handover_phase(&p, &st, text, sizeof(text));
+	ck_assert_ptr_nonnull(strstr(text, ", link 319 MB/s, "));
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *s = suite_create("cluster_migrate");
@@ -107,6 +130,7 @@ static Suite *make_suite(void)
 	tcase_add_test(tc, each_option_of_the_job_reaches_the_migration);
 	tcase_add_test(tc, its_figures_are_numbers_under_names);
 	tcase_add_test(tc, its_result_is_whole_or_nothing);
+	tcase_add_test(tc, a_limit_that_holds_it_is_told);
 	suite_add_tcase(s, tc);
 	return s;
 }
