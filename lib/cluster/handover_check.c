@@ -97,6 +97,14 @@ static void check_volumes(struct node *n, const struct rec_vm *vm, struct proble
 	mem_free(l);
 }
 
+static bool lists(const struct problems *p, const char *what)
+{
+	for (uint32_t i = 0; i < p->n; i++)
+		if (!strcmp(p->v[i].what, what))
+			return true;
+	return false;
+}
+
 void handover_lacks(struct nvm *m, struct compute_needs *needs, struct problems *p)
 {
 	struct node *n = m->n;
@@ -107,8 +115,6 @@ void handover_lacks(struct nvm *m, struct compute_needs *needs, struct problems 
 	if (!rc && !m->in)
 		problems_add(p, HCI_E_EXISTS, "domain", "end that one with virsh, or rename it",
 			     "VM %s: libvirt on node %s runs a domain of this name", m->name, n->name);
-	else if (rc && rc != HCI_E_NOTFOUND)
-		problems_add(p, rc, "libvirt", "see the log of its libvirtd", "%s", err.message);
 	if (strlen(n->run_dir) > RUN_DIR_MAX)
 		problems_add(p, HCI_E_RANGE, "run directory", "start the node service with a shorter one",
 			     "%.100s is too long for sockets: at most %u bytes", n->run_dir, RUN_DIR_MAX);
@@ -117,6 +123,8 @@ void handover_lacks(struct nvm *m, struct compute_needs *needs, struct problems 
 	needs->initrd = m->rec.initrd;
 	needs->node = n->name;
 	vm_compute_preflight(n, needs, p);
+	if (rc && rc != HCI_E_NOTFOUND && !lists(p, "libvirt"))
+		problems_add(p, rc, "libvirt", "see the log of libvirtd there", "%s", err.message);
 	check_volumes(n, &m->rec, p);
 }
 
@@ -204,6 +212,20 @@ static int read_list(struct problems *p, struct rd *r)
 	return r->bad ? HCI_E_PROTO : 0;
 }
 
+/* Who reads the list is at neither end. */
+static void name_node(struct problems *p, uint32_t from, const char *node)
+{
+	char why[sizeof(p->v->why)], name[HCI_NAME_MAX + 8];
+
+	snprintf(name, sizeof(name), "node %s", node);
+	for (uint32_t i = from; i < p->n; i++) {
+		if (strstr(p->v[i].why, name))
+			continue;
+		snprintf(why, sizeof(why), "%s: %.180s", name, p->v[i].why);
+		memcpy(p->v[i].why, why, sizeof(why));
+	}
+}
+
 static void ask_lacks(struct node *n, const char *vm, const char *to, bool postcopy, struct problems *p)
 {
 	struct compute_needs *needs = MEM_NEW(struct compute_needs);
@@ -211,6 +233,7 @@ static void ask_lacks(struct node *n, const char *vm, const char *to, bool postc
 	struct rpc_call call;
 	struct hci_error err;
 	char what[HCI_NAME_MAX];
+	uint32_t from = p->n;
 	int rc = needs ? vm_compute_needs(n, vm, needs, &err) : err_set(&err, HCI_E_NOMEM, "out of memory");
 
 	if (rc == HCI_E_NOTFOUND)
@@ -224,6 +247,7 @@ static void ask_lacks(struct node *n, const char *vm, const char *to, bool postc
 		rc = handover_call(n, to, HO_LACKS, &body, LACKS_TIME, &call, &err);
 		if (!rc && read_list(p, &call.reply))
 			rc = err_set(&err, HCI_E_PROTO, "it answers nonsense");
+		name_node(p, from, to);
 		rpc_call_free(&call);
 	}
 	mem_free(needs);

@@ -230,16 +230,20 @@ static void check_postcopy(struct problems *p)
 			     "post-copy needs it here: %s", strerror(errno));
 }
 
+/* One that is not reached is one cause, told once. */
 static void check_conn(struct compute *c, struct problems *p, const struct compute_needs *n)
 {
+	struct compute_local local;
 	struct hci_error err;
 	virConnectPtr conn;
 	char *caps;
 
 	if (compute_conn(c, &conn, &err)) {
-		problems_add(p, HCI_E_STATE, "libvirt", "start it at this node", "%s", err.message);
+		problems_add(p, HCI_E_STATE, "libvirt", "start libvirtd there", "%s", err.message);
 		return;
 	}
+	if (compute_local(c->uri, &local, &err))
+		problems_add(p, HCI_E_STATE, "libvirt", "set libvirt_uri of the node service", "%s", err.message);
 	caps = virConnectGetCapabilities(conn);
 	check_libvirt(p, conn, caps);
 	check_memory(p, conn, n);
@@ -270,11 +274,6 @@ static void check_ports(struct problems *p, const struct compute_needs *n)
 
 void compute_preflight(struct compute *c, const struct compute_needs *n, struct problems *out)
 {
-	struct compute_local local;
-	struct hci_error why;
-
-	if (compute_local(c->uri, &local, &why))
-		problems_add(out, HCI_E_STATE, "libvirt", "set libvirt_uri of the node service", "%s", why.message);
 	check_conn(c, out, n);
 	preflight_kvm(out, n, KVM);
 	check_ports(out, n);

@@ -84,7 +84,7 @@ START_TEST(all_that_would_stop_it_is_in_one_list_beforehand)
 	ok(hci_vm_start(w.client, "v1", NULL, &w.err));
 	n = ask("v1", "n2", &p);
 	has("domain", "v1");                         /* libvirt of both is one */
-	has("kernel", "/nonexistent/vmlinuz");
+	has("kernel", "node n2: kernel /nonexistent/vmlinuz");
 	has("libvirt", "test:///default");           /* of no machine */
 	has("memory", "it needs 64");                /* the test driver has 3 MiB */
 	ck_assert_ptr_null(find(p, n, "VM", ""));
