@@ -175,11 +175,13 @@ static int job_end(hci_job *job, int64_t cancel_after_ms)
 	return rc == HCI_E_CANCELLED ? 3 : rc ? 1 : 0;
 }
 
-static int do_start(char **a) /* VM */
+static int do_start(char **a) /* VM [NODE] */
 {
+	struct hci_vm_start_opts o = HCI_VM_START_OPTS_INIT;
 	hci_job *job;
 
-	return hci_vm_start(cluster, a[0], &job, &err) ? fail("start") : job_end(job, 0);
+	o.node = a[1];
+	return hci_vm_start_on(cluster, a[0], &o, &job, &err) ? fail("start") : job_end(job, 0);
 }
 
 static int do_stop(char **a) /* VM destroy|shutdown */
