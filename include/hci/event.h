@@ -14,8 +14,8 @@ HCI_BEGIN_DECLS
 #define HCI_EVENT_NODE_UP 1
 #define HCI_EVENT_NODE_DOWN 2
 #define HCI_EVENT_DISK_STATE 3      /**< object: UUID; text: the new state and why */
-#define HCI_EVENT_VOLUME_DEGRADED 4 /**< a disk left the volume's in-sync set */
-#define HCI_EVENT_VOLUME_HEALTHY 5  /**< all replicas are in sync again */
+#define HCI_EVENT_VOLUME_DEGRADED 4 /**< object: UUID; segments have fewer copies in sync than the volume wants, or other ones than before */
+#define HCI_EVENT_VOLUME_HEALTHY 5  /**< a degraded volume is whole again: each segment has all its copies in sync, none is being made */
 #define HCI_EVENT_VOLUME_ATTACHED 6
 #define HCI_EVENT_VOLUME_DETACHED 7
 #define HCI_EVENT_VM_STATE 8        /**< text: the new state */
@@ -32,7 +32,13 @@ struct hci_event {
 	char text[256];        /**< for people */
 };
 
-/** Begin to collect events, from now on; at most @p depth (0: 4096) wait. @return 0, HCI_E_NOMEM, HCI_E_UNAVAILABLE. Threads: any. Since 0.1. */
+/**
+ * Begin to collect events, from now on; at most @p depth (0: 4096) wait. How volumes are at that time is read once and is no
+ * event: a volume that is degraded then is told of when that changes. To wait until it is whole, subscribe first, then look at
+ * hci_volume_list(): if it is not whole there, HCI_EVENT_VOLUME_HEALTHY with its UUID will come.
+ *
+ * @return 0, HCI_E_NOMEM, HCI_E_EXISTS, HCI_E_INVAL, HCI_E_UNAVAILABLE. Threads: any. Blocks. Since 0.1.
+ */
 HCI_API int hci_event_subscribe(hci_cluster *c, uint32_t depth, struct hci_error *err);
 
 /** A descriptor that is readable while events wait; the cluster's. -1 before hci_event_subscribe(). Since 0.1. */

@@ -75,7 +75,8 @@ int api_disk_find(hci_cluster *c, const char *prefix, struct uuid *out, struct h
 int api_vm_nics_check(const struct hci_vm_opts *o, struct hci_error *err);
 int api_vm_nics_fill(hci_cluster *c, const struct hci_vm_opts *o, struct rec_vm *r, struct hci_error *err);
 
-/* events.c: NULL is fine; the loop is over. */
+/* event.c: NULL is fine. Stop: from a fiber, while core and store are there; free: the loop is over. */
+void api_events_stop(struct api_events *e);
 void api_events_free(struct api_events *e);
 
 /* "KIND NAME: there is none", and that `hcictl NOUN list` shows those there are. Returns HCI_E_NOTFOUND. */

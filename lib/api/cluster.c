@@ -64,6 +64,7 @@ static int close_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 {
 	(void)arg;
 	(void)err;
+	api_events_stop(c->events);
 	core_close(c->core);
 	if (c->store)
 		store_close(c->store);

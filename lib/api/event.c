@@ -4,6 +4,7 @@
  * the lock guards the ring, which is short work on both sides.
  */
 #include "api/api_impl.h"
+#include "api/whole.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -15,6 +16,8 @@
 struct api_events {
 	hci_cluster *c;
 	struct core_watcher watcher;
+	struct whole *whole; /* the loop's, as are these */
+	bool watching, loading, load_again, closing;
 	pthread_mutex_t lock; /* guards ring, head, n, overflow */
 	struct hci_event *ring;
 	uint32_t depth, head, n;
@@ -87,21 +90,6 @@ static bool of_job(struct hci_event *ev, const void *value, size_t len)
 	return told;
 }
 
-static bool of_sync(struct hci_event *ev, const char *id, const void *value, size_t len)
-{
-	struct rec_volsync *s = MEM_NEW(struct rec_volsync);
-	char text[64];
-	bool told = false;
-
-	if (s && value && !rec_volsync_decode(value, len, s, NULL)) {
-		snprintf(text, sizeof(text), "%u disks out of sync", s->n);
-		set(ev, s->n ? HCI_EVENT_VOLUME_DEGRADED : HCI_EVENT_VOLUME_HEALTHY, id, "", s->n ? text : "all in sync");
-		told = true;
-	}
-	mem_free(s);
-	return told;
-}
-
 static bool of_attach(struct hci_event *ev, const char *id, const void *value, size_t len)
 {
 	struct rec_volatt a;
@@ -138,13 +126,53 @@ static bool translate(struct hci_event *ev, const char *key, const void *value, 
 		return of_disk(ev, value, len);
 	if (key_tail(key, PREFIX_JOB))
 		return of_job(ev, value, len);
-	if ((t = key_tail(key, PREFIX_VOLSYNC)))
-		return of_sync(ev, t, value, len);
 	if ((t = key_tail(key, PREFIX_VOLATT)))
 		return of_attach(ev, t, value, len);
 	if ((t = key_tail(key, PREFIX_VMRUN)))
 		return of_vm(ev, t, value, len);
 	return false;
+}
+
+static void on_whole(void *arg, const struct whole_news *n)
+{
+	struct api_events *e = arg;
+	struct hci_event ev = { .time = env_realtime(e->c->env), .revision = n->revision };
+	char id[HCI_UUID_STR], text[200];
+
+	uuid_print(n->volume, id);
+	if (n->whole)
+		snprintf(text, sizeof(text), "%s: all in sync", n->name);
+	else if (n->out)
+		snprintf(text, sizeof(text), "%s: %u disks out of sync", n->name, n->out);
+	else if (n->short_of)
+		snprintf(text, sizeof(text), "%s: %u segments have fewer copies in sync than wanted", n->name, n->short_of);
+	else
+		snprintf(text, sizeof(text), "%s: copies of %u segments are being made", n->name, n->joining);
+	set(&ev, n->whole ? HCI_EVENT_VOLUME_HEALTHY : HCI_EVENT_VOLUME_DEGRADED, id, "", text);
+	push(e, &ev);
+}
+
+static void load_fiber(void *arg)
+{
+	struct api_events *e = arg;
+	struct hci_error err;
+
+	while (e->load_again && !e->closing) {
+		e->load_again = false;
+		if (whole_load(e->whole, e->c->store, &err)) {
+			log_warn(env_log(e->c->env), "events: volumes cannot be read again yet: %s", err.message);
+			e->load_again = true;
+			fiber_sleep(e->c->env, 500 * NS_PER_MS);
+		}
+	}
+	e->loading = false;
+}
+
+static void load_again(struct api_events *e)
+{
+	e->load_again = true;
+	if (!e->loading && !e->closing)
+		e->loading = !fiber_spawn(e->c->env, load_fiber, e, "events-reload");
 }
 
 static void on_record(struct core_watcher *w, const char *key, const void *value, size_t len, uint64_t revision)
@@ -155,9 +183,25 @@ static void on_record(struct core_watcher *w, const char *key, const void *value
 	if (!key) {
 		set(&ev, HCI_EVENT_OVERFLOW, "", "", "the store's history was lost: list anew");
 		push(e, &ev);
-	} else if (translate(&ev, key, value, len)) {
-		push(e, &ev);
+		load_again(e);
+		return;
 	}
+	if (translate(&ev, key, value, len))
+		push(e, &ev);
+	whole_record(e->whole, key, value, len, revision);
+}
+
+void api_events_stop(struct api_events *e)
+{
+	if (!e)
+		return;
+	e->closing = true;
+	if (e->watching)
+		core_unwatch(e->c->core, &e->watcher);
+	while (e->loading)
+		fiber_sleep(e->c->env, 5 * NS_PER_MS);
+	whole_free(e->whole);
+	e->whole = NULL;
 }
 
 /* ---- the program's side ---- */
@@ -165,9 +209,18 @@ static void on_record(struct core_watcher *w, const char *key, const void *value
 static int subscribe_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 {
 	struct api_events *e = arg;
+	int rc;
 
-	(void)err;
+	e->whole = whole_new(c->env, on_whole, e);
+	if (!e->whole)
+		return err_set(err, HCI_E_NOMEM, "events: out of memory");
 	core_watch(c->core, &e->watcher);
+	e->watching = e->loading = true;
+	rc = whole_load(e->whole, c->store, NULL);
+	e->loading = false;
+	/* The store is away: events come when it is back. */
+	if (rc || e->load_again)
+		load_again(e);
 	return 0;
 }
 

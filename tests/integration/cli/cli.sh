@@ -196,7 +196,8 @@ kill -INT $export_pid
 wait $export_pid || fail "the export with TLS ended with status $?"
 
 # ---- a node that dies and returns; events and jobs tell ----
-"$BIN_CTL" event follow --json --for 60s --count 1 --type volume-healthy >"$work/events" 2>&1 &
+refused 1 "see hcictl volume list" ctl event follow --volume nope --for 1s
+"$BIN_CTL" event follow --json --for 60s --count 1 --type volume-healthy --volume v >"$work/events" 2>&1 &
 events_pid=$!
 copies_at=$(value 'map(select(.segment == 0).node) | last' volume show v --replicas) # of what is imported below
 node_kill "$copies_at"
