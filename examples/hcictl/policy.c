@@ -66,6 +66,7 @@ static int explain(struct cli *cli)
 {
 	const char *pool = opt_text(cli, "pool"), *vm = opt_text(cli, "vm");
 	struct hci_policy_candidate *c;
+	uint32_t replicas = opt_number32(cli, "replicas", 2), chosen = 0;
 	struct table *t;
 	uint64_t n;
 	int rc;
@@ -75,8 +76,7 @@ static int explain(struct cli *cli)
 			"give --pool NAME for a placement policy, or --vm NAME for a scheduler");
 	if (pool)
 		rc = hci_policy_explain_placement(cli->cluster, cli->args[0], pool,
-						  opt_number32(cli, "replicas", 2), &c, &n,
-						  sizeof(*c), &cli->err);
+						  replicas, &c, &n, sizeof(*c), &cli->err);
 	else
 		rc = hci_policy_explain_vm(cli->cluster, cli->args[0], vm, &c, &n, sizeof(*c),
 					   &cli->err);
@@ -85,6 +85,7 @@ static int explain(struct cli *cli)
 	chosen_first(c, n);
 	t = table_new(cli, false);
 	for (uint64_t i = 0; i < n; i++) {
+		chosen += c[i].rank > 0;
 		table_row(t);
 		if (cli->json)
 			cell_number(t, "RANK", (uint64_t)(c[i].rank > 0 ? c[i].rank : 0));
@@ -96,7 +97,13 @@ static int explain(struct cli *cli)
 		cell_text(t, "WHY", "%s", c[i].reason);
 	}
 	hci_list_free(c);
-	return table_print(t);
+	rc = table_print(t);
+	/* All copies of a segment are placed or none: what a reason says of "copy 1" is how far it came. */
+	if (pool && chosen < replicas)
+		rc = complain("policy %s: pool %s has no place for %u copies of a segment: add nodes or disks, or ask for fewer "
+			      "replicas",
+			      cli->args[0], pool, replicas);
+	return rc;
 }
 
 static const struct verb verbs[] = {

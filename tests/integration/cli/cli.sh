@@ -132,6 +132,7 @@ check "a policy" ctl policy add tight "$HCI_PLUGIN_DIR/placement-pack.so"
 check "all of them" is "$(value 'map(.name) | join(" ")' policy list)" "balance chained copyset pack spread tight"
 refused 1 "HCI_E_PLUGIN" ctl policy add broken /etc/passwd
 check "explained" is "$(value 'map(select(.rank > 0)) | length' policy explain tight --pool main --replicas 3)" 3
+refused 1 "no place for 5 copies" ctl policy explain spread --pool main --replicas 5
 check "the chosen come first" is "$(value 'map(.rank)[0:3] | join(" ")' policy explain spread --pool main --replicas 3)" "1 2 3"
 check "policy removed" ctl policy remove tight
 refused 1 "comes with libhci" ctl policy remove spread
