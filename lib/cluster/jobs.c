@@ -156,6 +156,8 @@ void core_job_end(struct core_job *j, int status, const char *message)
 	j->rec->error = status;
 	if (!status && j->rec->total)
 		j->rec->done = j->rec->total;
+	if (!status)
+		j->rec->phase[0] = '\0';
 	snprintf(j->rec->message, sizeof(j->rec->message), "%s", message ? message : "");
 	while (!j->lost && job_write(j, &err) && end_later(j, ++tries, &err))
 		;

@@ -12,6 +12,8 @@
 
 /* ---- evacuating ---- */
 
+#define EMPTY "empty: hcictl disk remove takes it out of the cluster, hcictl disk activate uses it again"
+
 #define DISKS_MAX 256u
 
 struct scope {
@@ -132,6 +134,8 @@ int reconf_evacuate(struct reconf_run *x, struct hci_error *err)
 			moved = w.total - left;
 		}
 	} while (reconf_go_on(x, &w, moved, "emptying", &rc));
+	for (size_t i = 0; !rc && i < s->n; i++)
+		(void)disk_state(x->n, &s->disks[i], REC_DISK_EVACUATING, REC_DISK_EVACUATING, EMPTY, NULL);
 	if (!rc)
 		snprintf(x->result, sizeof(x->result), "{\"copies_moved\":%llu,\"disks\":%zu}",
 			 (unsigned long long)MAX(w.total, moved), s->n);
