@@ -11,6 +11,7 @@ static const char *type_name(int32_t type)
 	case HCI_EVENT_NODE_UP: return "node up";
 	case HCI_EVENT_NODE_DOWN: return "node down";
 	case HCI_EVENT_DISK_STATE: return "disk state";
+	case HCI_EVENT_DISK_FULL: return "disk full";
 	case HCI_EVENT_VOLUME_DEGRADED: return "volume degraded";
 	case HCI_EVENT_VOLUME_HEALTHY: return "volume healthy";
 	case HCI_EVENT_VOLUME_ATTACHED: return "volume attached";

@@ -110,7 +110,7 @@ static const struct verb verbs[] = {
 		    { "type", "TYPE",
 		      "only these: node-up, node-down, disk-state, volume-degraded, "
 		      "volume-healthy, "
-		      "volume-attached, volume-detached, vm-state, job, overflow" },
+		      "volume-attached, volume-detached, vm-state, job, overflow, disk-full" },
 		    { "count", "N", "end after so many" },
 		    { "for", "TIME", "end after this time, such as 30s" } } },
 	{ 0 },

@@ -40,8 +40,12 @@ static int reap(struct import *im, int32_t timeout_ms)
 
 	for (int i = 0; i < n; i++) {
 		if (c[i].status)
-			return complain("volume %s: a write failed: %s", im->cli->args[0],
-					hci_strerror(c[i].status));
+			return complain("volume %s: a write failed: %s%s", im->cli->args[0],
+					hci_strerror(c[i].status),
+					c[i].status == HCI_E_NOSPACE
+						? ": a disk of its pool is full: hcictl disk list shows which; add disks "
+						  "to the pool and balance it, or delete something"
+						: "");
 		if (c[i].tag == TAG_ZERO)
 			im->zeroing--;
 		else if (!--im->pending[c[i].tag])

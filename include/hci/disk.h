@@ -103,7 +103,8 @@ HCI_API int hci_disk_activate(hci_cluster *c, const char *uuid, struct hci_error
  * Threads: any. Blocks for store I/O. Since 0.1. */
 HCI_API int hci_disk_set_pool(hci_cluster *c, const char *uuid, const char *pool, struct hci_error *err);
 
-/** Take a failed, offline or evacuated disk out of the cluster: what a failed or offline one held is rebuilt at once. @p uuid may be
+/** Take a failed, offline or evacuated disk out of the cluster: what a failed or offline one held is rebuilt at once. The write log of
+ * an evacuated one, if that is a file elsewhere, is deleted by its node; after all others it stays where it is. @p uuid may be
  * shortened to a unique prefix. @return 0, HCI_E_NOTFOUND, HCI_E_STATE (it is online), HCI_E_BUSY (its evacuation has not ended). Threads: any. Blocks for store I/O. Since 0.1. */
 HCI_API int hci_disk_remove(hci_cluster *c, const char *uuid, struct hci_error *err);
 

@@ -21,6 +21,8 @@ HCI_BEGIN_DECLS
 #define HCI_EVENT_VM_STATE 8        /**< text: the new state */
 #define HCI_EVENT_JOB 9             /**< a job began or ended; text: its state */
 #define HCI_EVENT_OVERFLOW 10       /**< the program was too slow: events were left out, list anew */
+#define HCI_EVENT_DISK_FULL 11      /**< object: UUID; writes to volumes with segments there wait or fail; that it has room again is a
+					 HCI_EVENT_DISK_STATE */
 
 struct hci_event {
 	int32_t type;          /**< HCI_EVENT_* */

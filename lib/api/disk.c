@@ -105,11 +105,25 @@ static int add_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	}
 }
 
+static bool in_directory(const char *path, const char *dir)
+{
+	size_t n = strlen(dir);
+
+	while (n > 1 && dir[n - 1] == '/')
+		n--;
+	return !strncmp(path, dir, n) && (path[n] == '/' || !path[n] || n == 1);
+}
+
 static int check_log(const struct hci_disk_opts *o, struct hci_error *err)
 {
 	if (o->log && (o->log[0] != '/' || strlen(o->log) >= REC_PATH_MAX - 64))
 		return err_set(err, HCI_E_INVAL, "disk %s: its log %.100s: the path must be absolute and shorter than %u bytes",
 			       o->path, o->log, REC_PATH_MAX - 64);
+	if (o->log && in_directory(o->log, o->path))
+		return err_set(err, HCI_E_INVAL,
+			       "disk %s: its log %s is in its own directory, which gains nothing: leave it out, or name a directory or "
+			       "partition of a faster device",
+			       o->path, o->log);
 	if (o->log_size && (o->log_size < 4 * MiB || o->log_size > 64 * GiB))
 		return err_set(err, HCI_E_RANGE, "disk %s: a log has 4 MiB to 64 GiB, not %llu bytes", o->path,
 			       (unsigned long long)o->log_size);

@@ -68,7 +68,7 @@ static bool of_disk(struct hci_event *ev, const void *value, size_t len)
 		return false;
 	uuid_print(&d.uuid, id);
 	snprintf(text, sizeof(text), "%s %s", rec_disk_state_name(d.state), d.reason);
-	set(ev, HCI_EVENT_DISK_STATE, id, d.node, text);
+	set(ev, d.state == REC_DISK_ONLINE && d.why == HCI_E_NOSPACE ? HCI_EVENT_DISK_FULL : HCI_EVENT_DISK_STATE, id, d.node, text);
 	return true;
 }
 
@@ -316,6 +316,7 @@ const char *hci_event_name(int32_t type)
 		[HCI_EVENT_VM_STATE] = "vm-state",
 		[HCI_EVENT_JOB] = "job",
 		[HCI_EVENT_OVERFLOW] = "overflow",
+		[HCI_EVENT_DISK_FULL] = "disk-full",
 	};
 
 	return type > 0 && (size_t)type < ARRAY_SIZE(names) ? names[type] : "?";

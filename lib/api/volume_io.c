@@ -219,19 +219,55 @@ struct rw_args {
 	uint64_t off, len;
 };
 
+struct fullest {
+	hci_cluster *c;
+	const char *pool;
+	const struct rec_disk *disk;
+	uint64_t free;
+};
+
+static bool fullest(void *arg, const struct rec_disk *d)
+{
+	struct fullest *f = arg;
+	const struct rec_diskstat *st = core_diskstat(f->c->core, &d->uuid);
+	uint64_t free_now = d->why == HCI_E_NOSPACE ? 0 : st ? st->free : d->capacity;
+
+	if ((d->state == REC_DISK_ONLINE || d->state == REC_DISK_EVACUATING) && !strcmp(d->pool, f->pool) &&
+	    (!f->disk || free_now < f->free)) {
+		f->disk = d;
+		f->free = free_now;
+	}
+	return true;
+}
+
+/* Which disk refused the write is known to the node; the one of the pool with the least room is named. */
+static int no_space(hci_cluster *c, const struct rw_args *a, struct hci_error *err)
+{
+	const struct rec_volume *v = vol_record(a->v);
+	struct fullest f = { .c = c, .pool = v->pool };
+
+	core_each_disk(c->core, fullest, &f);
+	if (!f.disk)
+		return err_set(err, HCI_E_NOSPACE, "volume %s: no room in pool %s: add disks to it, or delete something", v->name, v->pool);
+	return err_set(err, HCI_E_NOSPACE,
+		       "volume %s: no room for %llu bytes at %llu: the fullest disk of pool %s is %s of node %s: add disks to the pool and "
+		       "balance it, or delete something",
+		       v->name, (unsigned long long)a->len, (unsigned long long)a->off, v->pool, f.disk->path, f.disk->node);
+}
+
 static int rw_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 {
 	struct rw_args *a = arg;
 	int rc = vol_rw(a->v, a->op, a->buf, a->off, a->len);
 
-	(void)c;
 	if (!rc)
 		return 0;
+	if (rc == HCI_E_NOSPACE)
+		return no_space(c, a, err);
 	return err_set(err, rc, "volume %s: %s of %llu bytes at %llu: %s", vol_record(a->v)->name,
 		       a->op == VOL_READ ? "read" : a->op == VOL_WRITE ? "write" : "zero", (unsigned long long)a->len,
 		       (unsigned long long)a->off,
 		       rc == HCI_E_FENCED   ? "another writer has taken the volume: attach it again"
-		       : rc == HCI_E_NOSPACE ? "its disks are full: add disks or delete something"
 					     : hci_strerror(rc));
 }
 

@@ -85,6 +85,51 @@ static void put_stat(struct node_disk *d)
 	(void)rec_diskstat_put(core_store(d->node->core), key, &s, REC_REV_ANY, 0, NULL, NULL);
 }
 
+/*
+ * A disk without room is no failed one: what it holds can be read, its writers wait or are refused. Its record says so at once;
+ * that there is room again, when it has been so for a while.
+ */
+static void tell_full(struct node_disk *d, enum rec_disk_state state)
+{
+	struct node *n = d->node;
+	const struct rec_disk *r = core_disk(n->core, &d->uuid);
+	struct repl_disk_info info;
+	char text[REC_TEXT_MAX];
+
+	repl_disk_info(d->disk, &info);
+	metric_set(d->m_full, info.full);
+	if (info.full == d->full_told || state != REC_DISK_ONLINE || !r || (!info.full && env_now(n->e) < d->stat_at))
+		return;
+	snprintf(text, sizeof(text),
+		 "full: writes to volumes with segments here wait, or fail, as the volume says: add disks to pool %s and balance it, or "
+		 "delete something",
+		 r->pool);
+	if (info.full)
+		log_warn(env_log(n->e), "node %s: disk %s is full: writes to it are refused", n->name, d->path);
+	if (info.full)
+		put_stat(d); /* what is free, too */
+	if (d->disk && !d->failed && !put_state(n, &d->uuid, REC_DISK_ONLINE, info.full ? HCI_E_NOSPACE : 0, info.full ? text : "", 0))
+		d->full_told = info.full;
+}
+
+static void metric_begin(struct node_disk *d)
+{
+	char label[64], id[HCI_UUID_STR];
+
+	if (d->m_full || !env_metrics(d->node->e))
+		return;
+	uuid_print(&d->uuid, id);
+	snprintf(label, sizeof(label), "disk=\"%s\"", id);
+	d->m_full = metrics_gauge(env_metrics(d->node->e), "hci_disk_full", "1: a disk has no room, and refuses writes.", label);
+}
+
+static void metric_end(struct node_disk *d)
+{
+	if (d->m_full)
+		metrics_remove(env_metrics(d->node->e), d->m_full);
+	d->m_full = NULL;
+}
+
 /* ---- opening and closing ---- */
 
 static void failed_task(struct env_task *t)
@@ -111,6 +156,7 @@ static void close_disk(struct node_disk *d, bool abandon)
 	if (!disk)
 		return;
 	d->disk = NULL;
+	metric_end(d);
 	repl_service_remove(d->node->service, disk);
 	repl_disk_close(disk, abandon);
 	env_undefer(d->node->e, &d->fail_task);
@@ -171,6 +217,11 @@ static void say_shared(struct node_disk *d, char out[REC_TEXT_MAX])
 	if (env_fs_of(n->e, d->path, &fs))
 		return;
 	d->fs = fs.id;
+	if (d->log[0] && !env_fs_of(n->e, d->log, &fs) && fs.id == d->fs) {
+		snprintf(out, REC_TEXT_MAX, "its write log is on the same file system as the disk itself, which makes it slower");
+		log_warn(env_log(n->e), "node %s: disk %s: %s", n->name, d->path, out);
+		return;
+	}
 	list_for_each(other, &n->disks, link) {
 		if (other == d || !other->disk || other->fs != d->fs)
 			continue;
@@ -214,6 +265,7 @@ static int try_open(struct node_disk *d, const struct rec_disk *r, enum rec_disk
 static void not_open(struct node_disk *d, int rc, enum rec_disk_state then, struct hci_error *err)
 {
 	struct node *n = d->node;
+	const struct rec_disk *r = core_disk(n->core, &d->uuid);
 	char id[HCI_UUID_STR];
 
 	uuid_print(&d->uuid, id);
@@ -222,6 +274,9 @@ static void not_open(struct node_disk *d, int rc, enum rec_disk_state then, stru
 		log_warn(env_log(n->e), "node %s: disk %s (%s) cannot be opened: %s", n->name, d->path, id, err->message);
 	d->refused = crc32c(0, err->message, strlen(err->message));
 	d->retry_at = env_now(n->e) + RETRY;
+	/* Why it failed says more than that it cannot be opened now for the same cause. */
+	if (then == REC_DISK_FAILED && d->fail_err.code == rc && r && r->state == REC_DISK_FAILED)
+		return;
 	if (then != REC_DISK_REMOVED)
 		(void)put_state(n, &d->uuid, then, rc, err->message, 0);
 }
@@ -236,6 +291,9 @@ static void is_open(struct node_disk *d)
 	repl_disk_info(d->disk, &info);
 	snprintf(d->log, sizeof(d->log), "%s", info.log_external ? info.log_path : "");
 	d->refused = 0;
+	d->full_told = false;
+	d->fail_err.code = 0;
+	metric_begin(d);
 	log_info(env_log(n->e), "node %s: disk %s (%s) is online", n->name, d->path, id);
 	/* First how full it is: who sees it online may place on it at once. */
 	put_stat(d);
@@ -366,6 +424,7 @@ static void disk_turn(struct node_disk *d, enum rec_disk_state state)
 	struct node *n = d->node;
 	uint64_t now = env_now(n->e);
 
+	d->emptied = state == REC_DISK_EVACUATING;
 	if (d->disk && d->failed) {
 		log_error(env_log(n->e), "node %s: disk %s failed: %s", n->name, d->path, d->fail_err.message);
 		close_disk(d, true);
@@ -378,11 +437,15 @@ static void disk_turn(struct node_disk *d, enum rec_disk_state state)
 			open_disk(d);
 		return;
 	}
-	if (state == REC_DISK_FAILED || state == REC_DISK_OFFLINE || state == REC_DISK_NEW)
+	if (state == REC_DISK_FAILED || state == REC_DISK_OFFLINE || state == REC_DISK_NEW) {
 		(void)put_state(n, &d->uuid, REC_DISK_ONLINE, 0, "", 0);
+		d->full_told = false;
+	}
 	probe(d);
 	take_settings(d);
 	node_scrub_turn(d);
+	if (d->disk && !d->failed)
+		tell_full(d, state);
 	if (!d->disk || d->failed)
 		return;
 	if (now >= d->stat_at)
@@ -400,6 +463,37 @@ static void forget_load(struct node *n, const struct node_disk *d)
 
 	key_diskload(key, &d->uuid);
 	(void)rec_delete(core_store(n->core), key, REC_REV_ANY, NULL, NULL);
+}
+
+/*
+ * The log of a disk that was evacuated and removed while it was open here: its file only takes room from other logs. That of a
+ * disk that was away, or failed, stays: nobody knows what is in it.
+ */
+static void drop_log(struct node_disk *d)
+{
+	struct env *e = d->node->e;
+	char id[HCI_UUID_STR], name[HCI_UUID_STR + 16];
+	size_t len = strlen(d->log);
+	int rc;
+
+	uuid_print(&d->uuid, id);
+	snprintf(name, sizeof(name), "/hci-%s.log", id);
+	if (len < strlen(name) || strcmp(d->log + len - strlen(name), name))
+		return; /* on the disk itself, or a device */
+	rc = env_unlink(e, d->log);
+	if (rc)
+		log_warn(env_log(e), "node %s: the write log %s of a disk that was removed is still there: delete it", d->node->name,
+			 d->log);
+	else
+		log_info(env_log(e), "node %s: the write log %s of a disk that was removed is deleted", d->node->name, d->log);
+}
+
+/* Does its record say that it was removed? Not so when it could not be read. */
+static bool removed(const struct node_disk *d)
+{
+	const struct rec_disk *r = core_disk(d->node->core, &d->uuid);
+
+	return r && r->state == REC_DISK_REMOVED;
 }
 
 static void disk_free(struct node_disk *d)
@@ -426,7 +520,7 @@ static void disk_fiber(void *arg)
 		}
 		/* Removed from the cluster: no longer ours. */
 		list_for_each_safe(d, tmp, &n->disks, link) {
-			bool keep = !w.all;
+			bool keep = !w.all, emptied = d->emptied && d->disk && !d->failed;
 
 			for (size_t i = 0; i < w.cnt && !keep; i++)
 				keep = uuid_eq(&w.ids[i], &d->uuid);
@@ -434,6 +528,8 @@ static void disk_fiber(void *arg)
 				continue;
 			list_del(&d->link);
 			close_disk(d, true);
+			if (emptied && removed(d))
+				drop_log(d);
 			forget_load(n, d);
 			disk_free(d);
 			break; /* closing parked: the list may be another */

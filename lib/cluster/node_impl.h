@@ -30,6 +30,9 @@ struct node_disk {
 	struct disk_keep keep; /* what is known of its log, if that is away */
 	uint64_t scrub_asked, scrub_period, scrub_rate; /* as the disk was told */
 	uint32_t log_level;                             /* likewise */
+	bool emptied;                                   /* it is evacuating, as of its record: removed, it holds nothing */
+	bool full_told;                                 /* its record says that it is full */
+	struct metric *m_full;
 	bool rot_told;                                  /* a volrot/ record of ours may be there */
 	bool probing; /* a fiber is reading from it: d stays until that ends */
 	struct env_task fail_task;

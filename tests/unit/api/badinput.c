@@ -479,14 +479,14 @@ END_TEST
 
 START_TEST(every_event_type_has_a_name)
 {
-	for (int32_t a = HCI_EVENT_NODE_UP; a <= HCI_EVENT_OVERFLOW; a++) {
+	for (int32_t a = HCI_EVENT_NODE_UP; a <= HCI_EVENT_DISK_FULL; a++) {
 		ck_assert_str_ne(hci_event_name(a), "?");
 		for (int32_t b = HCI_EVENT_NODE_UP; b < a; b++)
 			ck_assert_str_ne(hci_event_name(a), hci_event_name(b));
 	}
 	ck_assert_str_eq(hci_event_name(0), "?");
 	ck_assert_str_eq(hci_event_name(INT32_MIN), "?");
-	ck_assert_str_eq(hci_event_name(HCI_EVENT_OVERFLOW + 1), "?");
+	ck_assert_str_eq(hci_event_name(HCI_EVENT_DISK_FULL + 1), "?");
 }
 END_TEST
 

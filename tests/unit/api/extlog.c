@@ -17,7 +17,7 @@
 
 static struct world w;
 static uint8_t *buf, *got;
-static char uuid[2][HCI_UUID_STR];
+static char uuid[3][HCI_UUID_STR];
 
 static void up(int nodes, uint32_t replicas)
 {
@@ -259,6 +259,66 @@ START_TEST(the_last_copy_waits_for_its_log)
 }
 END_TEST
 
+START_TEST(the_log_of_a_disk_that_was_emptied_and_removed_goes)
+{
+	struct hci_job_info info;
+	struct hci_disk_info d;
+	char log[160];
+	hci_volume *v;
+	hci_job *job;
+
+	up(3, 2);
+	log_of(0, log, sizeof(log));
+	disk_of(0, &d);
+	ck_assert_msg(strstr(d.reason, "its write log is on the same file system"), "%s", d.reason);
+	ok(hci_volume_attach(&v, w.client, "v", NULL, &w.err));
+	write_all(v, 1);
+	ok(hci_disk_evacuate(w.client, uuid[0], &job, &w.err));
+	ok(hci_job_wait(job, 60000, &w.err));
+	ok(hci_job_info(job, &info, sizeof(info), &w.err));
+	ck_assert_str_eq(info.phase, "");
+	hci_job_unref(job);
+	disk_of(0, &d);
+	ck_assert_msg(!strncmp(d.reason, "empty: ", 7), "%s", d.reason);
+	ok(hci_disk_remove(w.client, uuid[0], &w.err));
+	for (int k = 0; k < 300 && !access(log, F_OK); k++)
+		usleep(100000);
+	ck_assert_msg(access(log, F_OK), "%s is still there", log);
+	log_of(1, log, sizeof(log)); /* but not of the others */
+	expect_all(v, 1);
+	hci_volume_unref(v);
+	down();
+}
+END_TEST
+
+START_TEST(a_log_in_the_disk_s_own_directory_is_refused)
+{
+	struct hci_disk_opts o = HCI_DISK_OPTS_INIT;
+	char path[96], log[112];
+
+	up(1, 1);
+	snprintf(path, sizeof(path), "%s/other", w.dir);
+	snprintf(log, sizeof(log), "%s/logs", path);
+	mkdir(path, 0700);
+	mkdir(log, 0700);
+	o.node = "n1";
+	o.path = path;
+	o.pool = "p";
+	o.log = path;
+	ck_assert_int_eq(hci_disk_add(w.client, &o, NULL, &w.err), HCI_E_INVAL);
+	ck_assert_ptr_nonnull(strstr(w.err.message, path));
+	o.log = log;
+	ck_assert_int_eq(hci_disk_add(w.client, &o, NULL, &w.err), HCI_E_INVAL);
+	ck_assert_int_eq(rmdir(log), 0);
+	/* One whose name only begins so is another one. */
+	snprintf(log, sizeof(log), "%s-logs", path);
+	mkdir(log, 0700);
+	o.log_size = 16 * MiB;
+	ok(hci_disk_add(w.client, &o, NULL, &w.err));
+	down();
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("api_extlog");
@@ -269,6 +329,8 @@ static Suite *suite(void)
 	tcase_add_test(t, a_log_that_is_lost_makes_a_new_disk);
 	tcase_add_test(t, the_new_disk_is_not_made_anew_when_its_directory_is_empty);
 	tcase_add_test(t, the_last_copy_waits_for_its_log);
+	tcase_add_test(t, the_log_of_a_disk_that_was_emptied_and_removed_goes);
+	tcase_add_test(t, a_log_in_the_disk_s_own_directory_is_refused);
 	suite_add_tcase(s, t);
 	return s;
 }

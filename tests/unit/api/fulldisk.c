@@ -143,6 +143,38 @@ static void compare_replicas(void)
 	hci_list_free(r);
 }
 
+/* The next event of this type and a disk of the pool; its UUID. */
+static void wait_event(int32_t type, int seconds, char uuid[256])
+{
+	struct hci_event e;
+
+	for (int i = 0; i < seconds * 10; i++) {
+		int rc = hci_event_next(w.client, &e, sizeof(e), 100, &w.err);
+
+		ok(rc);
+		if (rc && e.type == type && (!uuid[0] || !strcmp(uuid, e.object))) {
+			if (type == HCI_EVENT_DISK_FULL)
+				ck_assert_ptr_nonnull(strstr(e.text, "add disks to pool p"));
+			snprintf(uuid, 256, "%s", e.object);
+			return;
+		}
+	}
+	ck_abort_msg("no event %s", hci_event_name(type));
+}
+
+static void reason_of(const char *uuid, char out[256])
+{
+	struct hci_disk_info *d;
+	uint64_t n;
+
+	out[0] = '\0';
+	ok(hci_disk_list(w.client, &d, &n, sizeof(*d), &w.err));
+	for (uint64_t i = 0; i < n; i++)
+		if (!strcmp(d[i].uuid, uuid))
+			snprintf(out, 256, "%s", d[i].reason);
+	hci_list_free(d);
+}
+
 START_TEST(writes_fail_when_so_configured)
 {
 	hci_volume *v = small_up(HCI_VOLUME_FULL_FAIL);
@@ -157,6 +189,8 @@ START_TEST(writes_fail_when_so_configured)
 	}
 	ck_assert_msg(rc == HCI_E_NOSPACE, "%s after %llu MiB", hci_strerror(rc), (unsigned long long)n);
 	ck_assert_ptr_nonnull(strstr(w.err.message, "volume v"));
+	ck_assert_msg(strstr(w.err.message, "pool p") && strstr(w.err.message, "-small of node n") && strstr(w.err.message, "add disks"),
+		      "%s", w.err.message);
 	ck_assert_uint_gt(n, 4);
 	check_all_readable(v, 0, n);
 	/* And again, in case it was only the log. */
@@ -178,6 +212,7 @@ END_TEST
 START_TEST(writes_wait_when_so_configured)
 {
 	hci_volume *v = small_up(HCI_VOLUME_FULL_WAIT);
+	char uuid[256] = "", reason[256];
 	struct hci_completion done;
 	uint64_t n = 0;
 	hci_queue *q;
@@ -185,6 +220,7 @@ START_TEST(writes_wait_when_so_configured)
 
 	if (!v)
 		return;
+	ok(hci_event_subscribe(w.client, 0, &w.err));
 	ok(hci_queue_create(&q, w.client, 4, &w.err));
 	ok(hci_buffer_alloc(&third, MiB, &w.err));
 	for (; n < VOLUME / MiB; n++) {
@@ -198,10 +234,16 @@ START_TEST(writes_wait_when_so_configured)
 	ck_assert_uint_lt(n, VOLUME / MiB);
 	check_all_readable(v, 0, n);
 	ck_assert_int_eq(hci_queue_reap(q, &done, 1, 0), 0);
+	wait_event(HCI_EVENT_DISK_FULL, 20, uuid);
+	reason_of(uuid, reason);
+	ck_assert_msg(!strncmp(reason, "full: ", 6), "%s", reason);
 	ok(hci_volume_zero(v, n / 2 * MiB, 0, &w.err));
 	ck_assert_msg(hci_queue_reap(q, &done, 1, 20000) == 1, "the write waits although half was given back");
 	ck_assert_int_eq(done.status, 0);
 	check_all_readable(v, n / 2, n + 1);
+	wait_event(HCI_EVENT_DISK_STATE, 30, uuid);
+	reason_of(uuid, reason);
+	ck_assert_str_eq(reason, "");
 	hci_volume_unref(v);
 	hci_queue_unref(q);
 	hci_buffer_free(third);
