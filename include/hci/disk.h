@@ -54,7 +54,8 @@ struct hci_disk_opts {
  * @param uuid  NULL, or set to the disk's UUID
  * @param err   NULL, or filled in on failure
  * @return 0: online. HCI_E_INVAL (also: it is no directory, or on a tmpfs), HCI_E_NOTFOUND (node, pool, or no such directory there),
- *   HCI_E_EXISTS (the node has a disk at that path, or the directory is not empty), HCI_E_TIMEOUT (the node did not answer: it stays "new"), HCI_E_IO, HCI_E_UNAVAILABLE.
+ *   HCI_E_EXISTS (the node has a disk at that path, or the directory is not empty), HCI_E_TIMEOUT (the node did not answer: it stays "new"), HCI_E_AUTH
+ *   (the node's certificate and ours are not of one authority: nothing has been done), HCI_E_IO, HCI_E_UNAVAILABLE.
  * Threads: any. Blocks. Since 0.1.
  */
 HCI_API int hci_disk_add(hci_cluster *c, const struct hci_disk_opts *opts, char uuid[HCI_UUID_STR], struct hci_error *err);

@@ -69,6 +69,28 @@ static int give_up(hci_cluster *c, const struct uuid *id, const struct rec_disk 
 	return code;
 }
 
+/*
+ * A node whose certificate is of another authority has a heartbeat and formats disks, but no replica on it can be reached: what
+ * is placed there has one copy fewer from the beginning. One that just does not answer is another matter.
+ */
+static int check_certificate(hci_cluster *c, const struct hci_disk_opts *o, struct hci_error *err)
+{
+	struct hci_error why = { 0 };
+	struct rpc_conn *conn;
+	int rc;
+
+	if (!c->tls || !core_alive(c->core, o->node))
+		return 0;
+	conn = rpc_peers_get(core_peers(c->core), o->node, &why);
+	rc = conn ? rpc_conn_wait(conn, &why) : why.code;
+	if (conn)
+		rpc_conn_unref(conn);
+	if (rc != HCI_E_AUTH)
+		return 0;
+	return err_set(err, rc, "disk %s of node %s: it would be of no use, as this node and we do not take each other's certificates: %.250s",
+		       o->path, o->node, why.message);
+}
+
 static int add_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 {
 	struct add_args *a = arg;
@@ -85,7 +107,9 @@ static int add_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	if (s.found)
 		return err_set(err, HCI_E_EXISTS, "disk %s of node %s: it belongs to the cluster already", a->o.path,
 			       a->o.node);
-	rc = put_new(c, &a->o, &id, err);
+	rc = check_certificate(c, &a->o, err);
+	if (!rc)
+		rc = put_new(c, &a->o, &id, err);
 	if (rc)
 		return rc;
 	uuid_print(&id, a->uuid);

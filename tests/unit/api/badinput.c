@@ -241,6 +241,34 @@ static void folder(const char *name, char out[128])
 	mkdir(out, 0700);
 }
 
+/* It has a heartbeat, as the store knows no certificates; its disks would never hold a copy. @p dir is an empty place. */
+static void a_node_of_another_ca(hci_cluster *c, const char *dir)
+{
+	struct hci_node_opts o = HCI_NODE_OPTS_INIT;
+	struct hci_disk_opts d = HCI_DISK_OPTS_INIT;
+	struct hci_disk_info *list;
+	char path[160];
+	hci_node *node;
+	uint64_t n;
+
+	snprintf(path, sizeof(path), "%s/disk", dir);
+	ck_assert_int_eq(mkdir(path, 0700), 0);
+	o.name = "x";
+	o.listen = "tcp:127.0.0.1:0";
+	o.run_dir = dir;
+	o.heartbeat_ms = 500;
+	ok(hci_node_start(&node, c, &o, &w.err));
+	d.node = "x";
+	d.path = path;
+	d.pool = "p";
+	refused(hci_disk_add(w.client, &d, NULL, &w.err), HCI_E_AUTH, "node x", path, "certificate");
+	ok(hci_disk_list(w.client, &list, &n, sizeof(*list), &w.err));
+	for (uint64_t i = 0; i < n; i++)
+		ck_assert_str_ne(list[i].node, "x");
+	hci_list_free(list);
+	hci_node_stop(node);
+}
+
 START_TEST(wrong_certificates)
 {
 	struct hci_volume_opts v = HCI_VOLUME_OPTS_INIT;
@@ -269,6 +297,7 @@ START_TEST(wrong_certificates)
 	/* All of one piece, but of another CA: the metadata can be read, no replica answers. */
 	ok(open_with("other/ca.crt", "other/node.crt", "other/node.key", "x", &c));
 	refused(hci_volume_attach(&vol, c, "v", NULL, &w.err), HCI_E_AUTH, "volume v", "certificate", other_ca);
+	a_node_of_another_ca(c, other);
 	hci_cluster_unref(c);
 	/* Nothing is left in the way of those who may. */
 	ok(hci_volume_attach(&vol, w.client, "v", NULL, &w.err));
