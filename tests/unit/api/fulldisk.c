@@ -175,6 +175,24 @@ static void reason_of(const char *uuid, char out[256])
 	hci_list_free(d);
 }
 
+/* What the metric of the disk says, at whichever node it is. */
+static int metric_of(const char *uuid)
+{
+	char want[128], *text, *at;
+	int value = -1;
+	uint64_t len;
+
+	snprintf(want, sizeof(want), "hci_disk_full{disk=\"%s\"} ", uuid);
+	for (int i = 0; i < 2; i++) {
+		ok(hci_metrics_text(&text, &len, w.cluster[i], &w.err));
+		at = strstr(text, want);
+		if (at)
+			value = at[strlen(want)] - '0';
+		hci_metrics_free(text);
+	}
+	return value;
+}
+
 START_TEST(writes_fail_when_so_configured)
 {
 	hci_volume *v = small_up(HCI_VOLUME_FULL_FAIL);
@@ -237,6 +255,7 @@ START_TEST(writes_wait_when_so_configured)
 	wait_event(HCI_EVENT_DISK_FULL, 20, uuid);
 	reason_of(uuid, reason);
 	ck_assert_msg(!strncmp(reason, "full: ", 6), "%s", reason);
+	ck_assert_int_eq(metric_of(uuid), 1);
 	ok(hci_volume_zero(v, n / 2 * MiB, 0, &w.err));
 	ck_assert_msg(hci_queue_reap(q, &done, 1, 20000) == 1, "the write waits although half was given back");
 	ck_assert_int_eq(done.status, 0);
@@ -244,6 +263,7 @@ START_TEST(writes_wait_when_so_configured)
 	wait_event(HCI_EVENT_DISK_STATE, 30, uuid);
 	reason_of(uuid, reason);
 	ck_assert_str_eq(reason, "");
+	ck_assert_int_eq(metric_of(uuid), 0);
 	hci_volume_unref(v);
 	hci_queue_unref(q);
 	hci_buffer_free(third);
