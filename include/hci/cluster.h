@@ -3,8 +3,9 @@
  * @file hci/cluster.h
  * Opening a cluster: the handle that everything else hangs on.
  *
- * An open cluster runs one loop thread, one thread of the store driver and a few workers; no other
- * threads exist, none before hci_cluster_open() and none after the last hci_cluster_unref().
+ * An open cluster runs one loop thread, one thread of the store driver and a few workers; a node service
+ * that runs VMs a few more (docs/threading.md). No others exist, none before hci_cluster_open() and none
+ * after the last hci_cluster_unref().
  * Two clusters, or one cluster twice, can be open in one process.
  */
 #ifndef HCI_CLUSTER_H

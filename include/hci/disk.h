@@ -35,7 +35,7 @@ struct hci_disk_opts {
 	const char *path;    /**< an empty directory, absolute, as that node sees it, on a file system of its own and no tmpfs; required */
 	const char *pool;    /**< NULL: none yet */
 	/** Where the disk's write log goes: a directory, or a block device whose beginning is zeroes, of a faster medium,
-	 * absolute, as the node sees it. NULL: on the disk itself. Several disks may share a directory, not a device. If
+	 * absolute, as the node sees it, not in the disk's own. NULL: on the disk itself. Several disks may share a directory, not a device. If
 	 * the log is away, the disk is offline and waits for it; see log_wait_ms. */
 	const char *log;
 	uint64_t log_size;    /**< bytes, 4 MiB..64 GiB; 0: what is free there, at most 256 MiB on the disk itself, 4 GiB elsewhere */
@@ -53,9 +53,10 @@ struct hci_disk_opts {
  * @param opts  see struct hci_disk_opts
  * @param uuid  NULL, or set to the disk's UUID
  * @param err   NULL, or filled in on failure
- * @return 0: online. HCI_E_INVAL (also: it is no directory, or on a tmpfs), HCI_E_NOTFOUND (node, pool, or no such directory there),
- *   HCI_E_EXISTS (the node has a disk at that path, or the directory is not empty), HCI_E_TIMEOUT (the node did not answer: it stays "new"), HCI_E_AUTH
- *   (the node's certificate and ours are not of one authority: nothing has been done), HCI_E_IO, HCI_E_UNAVAILABLE.
+ * @return 0: online. HCI_E_INVAL (also: it is no directory, or on a tmpfs), HCI_E_RANGE (log_size, log_level), HCI_E_NOTFOUND (node,
+ *   pool, or no such directory there), HCI_E_EXISTS (the node has a disk at that path, or the directory is not empty), HCI_E_TIMEOUT
+ *   (the node did not answer: it stays "new"), HCI_E_AUTH (the node's certificate and ours are not of one authority: nothing has been
+ *   done), HCI_E_IO, HCI_E_UNAVAILABLE.
  * Threads: any. Blocks. Since 0.1.
  */
 HCI_API int hci_disk_add(hci_cluster *c, const struct hci_disk_opts *opts, char uuid[HCI_UUID_STR], struct hci_error *err);
@@ -105,7 +106,7 @@ HCI_API int hci_disk_activate(hci_cluster *c, const char *uuid, struct hci_error
 HCI_API int hci_disk_set_pool(hci_cluster *c, const char *uuid, const char *pool, struct hci_error *err);
 
 /** Take a failed, offline or evacuated disk out of the cluster: what a failed or offline one held is rebuilt at once. The write log of
- * an evacuated one, if that is a file elsewhere, is deleted by its node; after all others it stays where it is. @p uuid may be
+ * an evacuated one, if that is a file elsewhere, is deleted by its node if that runs then; all others stay where they are. @p uuid may be
  * shortened to a unique prefix. @return 0, HCI_E_NOTFOUND, HCI_E_STATE (it is online), HCI_E_BUSY (its evacuation has not ended). Threads: any. Blocks for store I/O. Since 0.1. */
 HCI_API int hci_disk_remove(hci_cluster *c, const char *uuid, struct hci_error *err);
 

@@ -14,7 +14,8 @@ HCI_BEGIN_DECLS
 #define HCI_EVENT_NODE_UP 1
 #define HCI_EVENT_NODE_DOWN 2
 #define HCI_EVENT_DISK_STATE 3      /**< object: UUID; text: the new state and why */
-#define HCI_EVENT_VOLUME_DEGRADED 4 /**< object: UUID; segments have fewer copies in sync than the volume wants, or other ones than before */
+#define HCI_EVENT_VOLUME_DEGRADED 4 /**< object: UUID; segments have fewer copies in sync than the volume wants, or the number of its disks
+					 that are out has changed */
 #define HCI_EVENT_VOLUME_HEALTHY 5  /**< a degraded volume is whole again: each segment has all its copies in sync, none is being made */
 #define HCI_EVENT_VOLUME_ATTACHED 6
 #define HCI_EVENT_VOLUME_DETACHED 7
@@ -36,8 +37,11 @@ struct hci_event {
 
 /**
  * Begin to collect events, from now on; at most @p depth (0: 4096) wait. How volumes are at that time is read once and is no
- * event: a volume that is degraded then is told of when that changes. To wait until it is whole, subscribe first, then look at
- * hci_volume_list(): if it is not whole there, HCI_EVENT_VOLUME_HEALTHY with its UUID will come.
+ * event: a volume that is degraded then is told of when that changes.
+ *
+ * To wait until a volume is whole, subscribe first, then look at hci_volume_list(): if it is degraded there,
+ * HCI_EVENT_VOLUME_HEALTHY with its UUID will come. No event tells that a copy has moved while all others were in sync, which
+ * counts as rebuilding in the list: look again now and then.
  *
  * @return 0, HCI_E_NOMEM, HCI_E_EXISTS, HCI_E_INVAL, HCI_E_UNAVAILABLE. Threads: any. Blocks. Since 0.1.
  */

@@ -20,7 +20,8 @@ HCI_BEGIN_DECLS
 
 struct hci_job_info {
 	char id[HCI_NAME_MAX];
-	char type[HCI_NAME_MAX];  /**< "vm-start", "vm-migrate", "rebuild", "resync", ... */
+	char type[HCI_NAME_MAX];  /**< "vm-start", "vm-stop", "vm-migrate", "volume-set", "volume-move", "disk-evacuate",
+				   "node-evacuate", "pool-balance"; "resync": copies of a volume are being made */
 	char target[256];         /**< the object worked on */
 	char node[HCI_NAME_MAX];  /**< that executes it */
 	char phase[256];          /**< for people */

@@ -54,7 +54,8 @@ struct hci_policy_candidate {
 	char reason[256];          /**< why it was turned down, or what speaks for it */
 };
 
-/** Ask what a placement policy would choose for one new segment of a volume with so many replicas, with a reason for each disk. Nothing changes. As hci_node_list(). Since 0.1. */
+/** Ask what a placement policy would choose for one new segment of a volume with so many replicas, with a reason for each disk. Nothing
+ * changes. That there is no place for so many is no error: then no disk has a rank. As hci_node_list(). Since 0.1. */
 HCI_API int hci_policy_explain_placement(hci_cluster *c, const char *policy, const char *pool, uint32_t replicas,
 					 struct hci_policy_candidate **out, uint64_t *n, uint64_t info_size,
 					 struct hci_error *err);

@@ -44,13 +44,13 @@ HCI_API void hci_queue_unref(hci_queue *q);
 HCI_API int hci_queue_fd(const hci_queue *q);
 
 /**
- * Take finished requests.
+ * Take finished requests. While it waits it may do the work of the cluster's loop thread in the calling thread; the log callback
+ * then comes from here.
  *
  * @param q           the queue
  * @param out         room for @p max completions
  * @param max         at most so many
  * @param timeout_ms  0: do not wait; -1: until there is one
- * While it waits it may do the work of the cluster's loop thread in the calling thread; the log callback then comes from here.
  *
  * @return how many (0: none in time). Threads: one at a time. Blocks at most @p timeout_ms. Since 0.1.
  */

@@ -66,7 +66,9 @@ HCI_API int hci_vm_define(hci_cluster *c, const struct hci_vm_opts *opts, struct
 /** Forget a stopped VM; its volumes stay. @return 0, HCI_E_NOTFOUND, HCI_E_STATE (it runs). Threads: any. Blocks. Since 0.1. */
 HCI_API int hci_vm_undefine(hci_cluster *c, const char *name, struct hci_error *err);
 
-/** Start it. @param job set to the job, hci_job_unref() it; NULL: wait for the end here. @return 0, HCI_E_NOTFOUND, HCI_E_STATE, and when waiting the job's error. Since 0.1. */
+/** Start it. @param job set to the job, hci_job_unref() it; NULL: wait for the end here. @return 0, HCI_E_NOTFOUND, HCI_E_STATE (it runs),
+ * HCI_E_UNAVAILABLE (its node is down: hci_vm_start_on()), HCI_E_NOPLACE (the scheduler finds no node), and when waiting the job's error.
+ * Threads: any. Blocks for store I/O. Since 0.1. */
 HCI_API int hci_vm_start(hci_cluster *c, const char *name, hci_job **job, struct hci_error *err);
 
 /** Options of hci_vm_start_on(). */
@@ -214,7 +216,8 @@ struct hci_vm_info {
 	char node[HCI_NAME_MAX];        /**< where it runs, or is to run */
 	char console_log[256];          /**< file on that node */
 	int32_t wanted;                 /**< HCI_VM_STOPPED or HCI_VM_RUNNING */
-	int32_t state;                  /**< HCI_VM_* */
+	int32_t state;                  /**< HCI_VM_STOPPED, HCI_VM_RUNNING (also when it is paused) or HCI_VM_UNKNOWN; STOPPED while
+					     RUNNING is wanted: it waits for its node */
 	uint32_t vcpus;
 	uint32_t nvolumes;
 	uint64_t memory_bytes;
