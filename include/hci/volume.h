@@ -151,7 +151,7 @@ struct hci_volume_info {
 	uint32_t replicas;
 	uint32_t state;       /**< 0 creating, 1 ready, 2 deleting */
 	uint32_t replicas_out; /**< disks of it that are not in its in-sync set */
-	uint32_t rebuilding;  /**< segments with a copy that is being made */
+	uint32_t rebuilding;  /**< segments with a copy that is being made, or with fewer than replicas */
 	uint64_t rebuild_delay_ms; /**< this and the following as they are in force: its own, the pool's or the default */
 	uint32_t rebuild_impact;   /**< percent */
 	uint32_t read_timeout_ms;

@@ -132,14 +132,22 @@ static int each_chunk(hci_cluster *c, const struct rec_volume *v, int (*fn)(void
 	return rc;
 }
 
-static int count_joining(void *arg, uint32_t first, const struct rec_volmap *m)
+struct lacking {
+	uint32_t replicas, n;
+};
+
+static int count_lacking(void *arg, uint32_t first, const struct rec_volmap *m)
 {
-	uint32_t *n = arg;
+	struct lacking *l = arg;
 
 	(void)first;
-	for (uint32_t i = 0; i < m->n; i++)
+	for (uint32_t i = 0; i < m->n; i++) {
+		uint32_t joining = 0;
+
 		for (uint32_t k = 0; k < m->seg[i].n; k++)
-			*n += m->seg[i].r[k].joining;
+			joining += m->seg[i].r[k].joining;
+		l->n += joining || m->seg[i].n < l->replicas;
+	}
 	return 0;
 }
 
@@ -183,8 +191,11 @@ static int describe(hci_cluster *c, const struct rec_volume *v, struct hci_volum
 	}
 	mem_free(s);
 	if (!rc && v->state == REC_VOLUME_READY) {
-		rc = each_chunk(c, v, count_joining, &i->rebuilding, err);
+		struct lacking l = { .replicas = v->replicas };
+
+		rc = each_chunk(c, v, count_lacking, &l, err);
 		rc = rc == HCI_E_NOTFOUND ? 0 : rc;
+		i->rebuilding = l.n;
 	}
 	return rc;
 }

@@ -185,7 +185,10 @@ END_TEST
 START_TEST(more_replicas_are_told_when_they_are_there)
 {
 	struct hci_volume_set_opts o = HCI_VOLUME_SET_OPTS_INIT;
+	struct hci_volume_info i;
 	hci_volume *v;
+	hci_job *job;
+	unsigned bad;
 
 	world_up(&w, 0);
 	world_pool(&w, 600000);
@@ -195,7 +198,14 @@ START_TEST(more_replicas_are_told_when_they_are_there)
 	ok(hci_volume_attach(&v, w.client, "v", NULL, &w.err));
 	write_all(v, 1);
 	o.replicas = 3;
-	ok(hci_volume_set(w.client, "v", &o, NULL, &w.err));
+	ok(hci_volume_set(w.client, "v", &o, &job, &w.err));
+	/* Nor does the list say so earlier, also not before a copy has been begun. */
+	do {
+		i = info("v");
+		bad = lacking("v", 3);
+		ck_assert_msg(!bad || i.replicas != 3 || i.replicas_out + i.rebuilding > 0, "%u segments lack a copy", bad);
+	} while (bad);
+	hci_job_unref(job);
 	ck_assert_int_eq(next_of(uuid, 30), HCI_EVENT_VOLUME_DEGRADED);
 	wait_whole("v", 3);
 	hci_volume_unref(v);
