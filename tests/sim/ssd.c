@@ -293,7 +293,10 @@ bool ssd_old_ready(struct trouble *t)
 		return true;
 	sim_image_free(t->old_image);
 	t->old_image = NULL;
-	s = t->old_ssd = pick_ssd(t, NULL);
+	s = pick_ssd(t, NULL);
+	if (s && !all_made(s))
+		s = NULL;
+	t->old_ssd = s;
 	if (s) {
 		t->old_image = sim_disk_image(s->sd);
 		t->old_made = s->made;
