@@ -16,7 +16,6 @@ struct points {
 
 /* Not reached by seeds, but by tests of their own. */
 static const char *const elsewhere[] = {
-	"recovery begins: clean",       /* nodes here die, they are not stopped: replica_disk */
 	"recovery ends at a leftover",  /* needs a batch of exactly the lost one's length: replica_crash */
 	"replica lost writes",          /* a medium that lies about flushes */
 	"replica lost its log's end",   /* sim_log_end */
