@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Connections by the node's name and a lane, made when somebody asks for one. After an attempt that failed
- * nobody tries again for a while. Owns the table, not the calls on its connections.
+ * nobody tries again for a while, unless another lane has reached the node since. Owns the table, not the
+ * calls on its connections.
  */
 #include <stdio.h>
 
@@ -62,24 +63,38 @@ void rpc_peers_free(struct rpc_peers *p)
 	mem_free(p);
 }
 
-static struct peer *find(struct rpc_peers *p, const char *node, unsigned lane)
+static struct peer **bucket(struct rpc_peers *p, const char *node, unsigned lane)
 {
 	uint32_t h = 2166136261u; /* FNV-1a */
-	struct peer *it;
 
 	for (const char *s = node; *s; s++)
 		h = (h ^ (uint8_t)*s) * 16777619u;
-	h = (h + lane) % BUCKETS;
-	for (it = p->bucket[h]; it; it = it->next)
-		if (it->lane == lane && strcmp(it->node, node) == 0)
-			return it;
+	return &p->bucket[(h + lane) % BUCKETS];
+}
+
+static struct peer *known(struct rpc_peers *p, const char *node, unsigned lane)
+{
+	struct peer *it = *bucket(p, node, lane);
+
+	while (it && (it->lane != lane || strcmp(it->node, node) != 0))
+		it = it->next;
+	return it;
+}
+
+static struct peer *find(struct rpc_peers *p, const char *node, unsigned lane)
+{
+	struct peer *it = known(p, node, lane), **head;
+
+	if (it)
+		return it;
 	it = MEM_NEW(struct peer);
 	if (!it)
 		return NULL;
 	snprintf(it->node, sizeof(it->node), "%s", node);
 	it->lane = lane;
-	it->next = p->bucket[h];
-	p->bucket[h] = it;
+	head = bucket(p, node, lane);
+	it->next = *head;
+	*head = it;
 	return it;
 }
 
@@ -101,6 +116,21 @@ static void retire(struct peer *it)
 		failed(it, c->closed_at);
 	it->conn = NULL;
 	rpc_conn_unref(c);
+}
+
+/* Another lane has got to the node after this one's attempt failed: what it failed of is over. */
+static bool reached_since(struct rpc_peers *p, const struct peer *it)
+{
+	uint64_t failed_at = it->next_try - it->backoff;
+
+	for (unsigned lane = 0; lane < RPC_LANES + RPC_BULK_LANES; lane++) {
+		const struct peer *other = known(p, it->node, lane);
+
+		if (other && other->conn && rpc_conn_ok(other->conn) && other->conn->was_ready &&
+		    other->conn->ready_at > failed_at)
+			return true;
+	}
+	return false;
 }
 
 static struct rpc_conn *attempt(struct rpc_peers *p, struct peer *it, struct hci_error *err)
@@ -140,7 +170,7 @@ static struct rpc_conn *get(struct rpc_peers *p, const char *node, unsigned lane
 		return rpc_conn_ref(it->conn);
 	if (it->conn)
 		retire(it);
-	if (it->backoff && now < it->next_try) {
+	if (it->backoff && now < it->next_try && !reached_since(p, it)) {
 		/* A certificate that is not good is not good in a moment either. */
 		err_set(err, it->err.code == HCI_E_AUTH ? HCI_E_AUTH : HCI_E_UNAVAILABLE,
 			"node %s: next attempt to connect in %llu ms; the last one: %.300s", node,

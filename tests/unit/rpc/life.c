@@ -436,6 +436,38 @@ BOTH(peers_come_back)
 	rpc_peers_free(p);
 }
 
+/* A node that dies again and again: a lane used once between two deaths is not made to wait when others got through. */
+BOTH(peers_follow_the_other_lanes)
+{
+	struct book b = { .w = w };
+	struct rpc_peers *p = rpc_peers_new(w->cli, resolve, &b);
+	struct rpc_conn *c, *d;
+	struct hci_error err;
+
+	snprintf(b.addr, sizeof(b.addr), "%s", w->addr);
+	for (unsigned i = 0; i < 6; i++) { /* each lives short: the wait grows to its longest */
+		while (!(c = rpc_peers_get(p, "srv", &err)))
+			fiber_sleep(w->e, 5 * NS_PER_MS);
+		ck_assert_int_eq(rpc_conn_wait(c, &err), 0);
+		rpc_conn_shutdown(c);
+		rpc_conn_unref(c);
+	}
+	ck_assert_ptr_null(rpc_peers_get(p, "srv", &err));
+	fiber_sleep(w->e, NS_PER_MS);
+	d = rpc_peers_lane(p, "srv", 1, &err);
+	ck_assert_msg(d, "%s", err.message);
+	ck_assert_ptr_null(rpc_peers_get(p, "srv", &err)); /* not there yet */
+	ck_assert_int_eq(rpc_conn_wait(d, &err), 0);
+	c = rpc_peers_get(p, "srv", &err);
+	ck_assert_msg(c, "%s", err.message);
+	check_echo(w, c, 100);
+	rpc_conn_shutdown(c); /* after the other was made: that tells nothing of it */
+	rpc_conn_unref(c);
+	ck_assert_ptr_null(rpc_peers_get(p, "srv", &err));
+	rpc_conn_unref(d);
+	rpc_peers_free(p);
+}
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("rpc connections");
@@ -459,6 +491,7 @@ static Suite *suite(void)
 	add_both(tc, peers_have_lanes);
 	add_both(tc, peers_back_off);
 	add_both(tc, peers_come_back);
+	add_both(tc, peers_follow_the_other_lanes);
 	suite_add_tcase(s, tc);
 	return s;
 }
