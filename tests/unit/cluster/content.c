@@ -4,18 +4,15 @@
 
 #include "base/mem.h"
 #include "cache/cache.h"
-#include "store/store_sim.h"
-#include "unit/harness.h"
+#include "unit/cluster/alone.h"
 
 #define CHUNK (64u << 10)
 #define CHUNKS 200u
 #define PAGES (CHUNK / MST_PAGE)
 
 struct world {
-	struct sim *sim;
-	struct simstore *ss;
+	struct alone a;
 	struct node n;
-	bool done;
 };
 
 static const struct uuid vol = { .b = { 1 } };
@@ -60,7 +57,7 @@ static void ask(struct world *w, struct content_blocks *b)
 		uint64_t token = (uint64_t)i * PAGES;
 
 		p.soon(p.ctx, &token, 1);
-		fiber_sleep(w->n.e, sim_rand_below(w->sim, 3));
+		fiber_sleep(w->n.e, sim_rand_below(w->a.sim, 3));
 	}
 	fiber_sleep(w->n.e, NS_PER_S);
 	for (unsigned i = 0; i < CHUNKS; i++) { /* they are there: nobody waits */
@@ -72,12 +69,13 @@ static void ask(struct world *w, struct content_blocks *b)
 static void test_fiber(void *arg)
 {
 	struct world *w = arg;
-	struct core_opts o = { .env = w->n.e, .self = "a" };
+	struct core_opts o = { .env = w->a.e, .self = "a" };
 	struct content_blocks *b;
 	struct cache_vol *cv;
 	struct hci_error err;
 
-	ck_assert_int_eq(simstore_open(w->ss, w->n.e, &o.store), 0);
+	w->n.e = w->a.e;
+	ck_assert_int_eq(simstore_open(w->a.ss, w->a.e, &o.store), 0);
 	put_records(o.store);
 	ck_assert_msg(!core_open(&o, &w->n.core, &err), "%s", err.message);
 	list_init(&w->n.disks);
@@ -89,36 +87,13 @@ static void test_fiber(void *arg)
 	cache_detach(cv);
 	core_close(w->n.core);
 	store_close(o.store);
-	w->done = true;
-}
-
-static void boot(struct env *e, void *arg)
-{
-	struct world *w = arg;
-
-	w->n.e = e;
-	ck_assert_int_eq(fiber_spawn(e, test_fiber, w, "test"), 0);
-}
-
-static bool is_done(void *arg)
-{
-	const struct world *w = arg;
-
-	return w->done;
 }
 
 START_TEST(who_asks_while_others_are_answered_is_answered_too)
 {
-	struct sim_opts o = SIM_OPTS_INIT;
 	struct world w = { 0 };
 
-	o.seed = (uint64_t)_i + 1;
-	w.sim = sim_new(&o);
-	w.ss = simstore_new(w.sim);
-	sim_node_boot(sim_node_new(w.sim, "a"), boot, &w);
-	ck_assert_msg(sim_run_until(w.sim, is_done, &w, 600 * NS_PER_S), "it did not end");
-	simstore_free(w.ss);
-	sim_free(w.sim);
+	alone_run(&w.a, (uint64_t)_i + 1, test_fiber, &w);
 }
 END_TEST
 

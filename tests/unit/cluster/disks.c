@@ -4,17 +4,13 @@
 
 #include "base/uuid.h"
 #include "cluster/node.h"
-#include "store/store_sim.h"
-#include "unit/harness.h"
+#include "unit/cluster/alone.h"
 
 enum place { EMPTY, THERE, WIPED };
 
 struct world {
-	struct sim *sim;
-	struct simstore *ss;
-	struct env *e;
+	struct alone a;
 	enum place place;
-	bool done;
 };
 
 static const struct uuid cluster_id = { .b = { 1 } }, old_id = { .b = { 2 } }, new_id = { .b = { 3 } };
@@ -37,18 +33,18 @@ static void make_old(struct world *w)
 	struct repl_disk_opts o = { .uuid = old_id, .cluster = cluster_id, .log_size = 4 * MiB };
 	struct hci_error err;
 
-	ck_assert_msg(!repl_disk_format(w->e, "/d", &o, &err), "%s", err.message);
+	ck_assert_msg(!repl_disk_format(w->a.e, "/d", &o, &err), "%s", err.message);
 	if (w->place == WIPED)
-		ck_assert_int_eq(env_unlink(w->e, "/d/superblock"), 0);
+		ck_assert_int_eq(env_unlink(w->a.e, "/d/superblock"), 0);
 }
 
 static bool has_superblock(struct world *w)
 {
 	struct env_file *f;
-	int rc = env_open(w->e, "/d/superblock", ENV_O_RDONLY, &f);
+	int rc = env_open(w->a.e, "/d/superblock", ENV_O_RDONLY, &f);
 
 	if (!rc)
-		env_close(w->e, f);
+		env_close(w->a.e, f);
 	return !rc;
 }
 
@@ -73,62 +69,36 @@ static void see(struct world *w, struct store *s)
 static void test_fiber(void *arg)
 {
 	struct world *w = arg;
-	struct core_opts co = { .env = w->e, .self = "a" };
+	struct core_opts co = { .env = w->a.e, .self = "a" };
 	struct node_opts no = { .name = "a", .listen = "tcp:a:7400", .no_repair = true };
 	struct hci_error err;
 	struct core *c;
 	struct node *n;
 
-	ck_assert_int_eq(simstore_open(w->ss, w->e, &co.store), 0);
+	ck_assert_int_eq(simstore_open(w->a.ss, w->a.e, &co.store), 0);
 	put_records(co.store);
 	if (w->place != EMPTY)
 		make_old(w);
 	ck_assert_msg(!core_open(&co, &c, &err), "%s", err.message);
 	ck_assert_msg(!node_start(c, &no, &n, &err), "%s", err.message);
-	fiber_sleep(w->e, 10 * NS_PER_S);
+	fiber_sleep(w->a.e, 10 * NS_PER_S);
 	see(w, co.store);
 	if (w->place == EMPTY) { /* mounted after all */
 		w->place = THERE;
 		make_old(w);
-		fiber_sleep(w->e, 10 * NS_PER_S);
+		fiber_sleep(w->a.e, 10 * NS_PER_S);
 		see(w, co.store);
 	}
 	node_stop(n);
 	core_close(c);
 	store_close(co.store);
-	w->done = true;
-}
-
-static void boot(struct env *e, void *arg)
-{
-	struct world *w = arg;
-
-	w->e = e;
-	ck_assert_int_eq(fiber_spawn(e, test_fiber, w, "test"), 0);
-}
-
-static bool is_done(void *arg)
-{
-	const struct world *w = arg;
-
-	return w->done;
 }
 
 START_TEST(it_is_formatted_only_where_the_other_one_was)
 {
-	struct sim_opts o = SIM_OPTS_INIT;
-	struct world w = { .place = (enum place)_i };
-	struct sim_node *a;
+	struct world w = { .a.disk = 256 * MiB, .place = (enum place)_i };
 
-	o.seed = 1;
-	w.sim = sim_new(&o);
-	w.ss = simstore_new(w.sim);
-	a = sim_node_new(w.sim, "a");
-	sim_disk_new(a, "/d", 256 * MiB);
-	sim_node_boot(a, boot, &w);
-	ck_assert_msg(sim_run_until(w.sim, is_done, &w, 600 * NS_PER_S), "it did not end");
-	simstore_free(w.ss);
-	sim_free(w.sim);
+	alone_run(&w.a, 1, test_fiber, &w);
 }
 END_TEST
 
@@ -139,7 +109,7 @@ END_TEST
 static void many_fiber(void *arg)
 {
 	struct world *w = arg;
-	struct core_opts co = { .env = w->e, .self = "a" };
+	struct core_opts co = { .env = w->a.e, .self = "a" };
 	struct node_opts no = { .name = "a", .listen = "tcp:a:7400", .no_repair = true };
 	struct rec_cluster cl = { .format = REC_VERSION, .name = "c", .uuid = cluster_id };
 	struct rec_disk d = { .node = "a", .pool = "p", .state = REC_DISK_NEW };
@@ -148,7 +118,7 @@ static void many_fiber(void *arg)
 	struct core *c;
 	struct node *n;
 
-	ck_assert_int_eq(simstore_open(w->ss, w->e, &co.store), 0);
+	ck_assert_int_eq(simstore_open(w->a.ss, w->a.e, &co.store), 0);
 	ck_assert_int_eq(rec_cluster_put(co.store, KEY_CLUSTER, &cl, 0, 0, NULL, &err), 0);
 	for (unsigned i = 0; i < MANY; i++) {
 		d.uuid = (struct uuid){ .b = { 9, [14] = (uint8_t)(i >> 8), [15] = (uint8_t)i } };
@@ -158,7 +128,7 @@ static void many_fiber(void *arg)
 	}
 	ck_assert_msg(!core_open(&co, &c, &err), "%s", err.message);
 	ck_assert_msg(!node_start(c, &no, &n, &err), "%s", err.message);
-	fiber_sleep(w->e, 20 * NS_PER_S);
+	fiber_sleep(w->a.e, 20 * NS_PER_S);
 	for (unsigned i = 0; i < MANY; i++) {
 		d.uuid = (struct uuid){ .b = { 9, [14] = (uint8_t)(i >> 8), [15] = (uint8_t)i } };
 		key_disk(key, &d.uuid);
@@ -168,29 +138,13 @@ static void many_fiber(void *arg)
 	node_stop(n);
 	core_close(c);
 	store_close(co.store);
-	w->done = true;
-}
-
-static void boot_many(struct env *e, void *arg)
-{
-	struct world *w = arg;
-
-	w->e = e;
-	ck_assert_int_eq(fiber_spawn(e, many_fiber, w, "test"), 0);
 }
 
 START_TEST(all_of_many_are_looked_at)
 {
-	struct sim_opts o = SIM_OPTS_INIT;
 	struct world w = { 0 };
 
-	o.seed = 1;
-	w.sim = sim_new(&o);
-	w.ss = simstore_new(w.sim);
-	sim_node_boot(sim_node_new(w.sim, "a"), boot_many, &w);
-	ck_assert_msg(sim_run_until(w.sim, is_done, &w, 600 * NS_PER_S), "it did not end");
-	simstore_free(w.ss);
-	sim_free(w.sim);
+	alone_run(&w.a, 1, many_fiber, &w);
 }
 END_TEST
 

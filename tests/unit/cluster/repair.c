@@ -2,20 +2,17 @@
 /* Which volumes need a repair, asked of a store that does not always answer: what is not known is not "none". */
 #include "base/mem.h"
 #include "cluster/node_repair.h"
-#include "store/store_sim.h"
-#include "unit/harness.h"
+#include "unit/cluster/alone.h"
 
 #define ASKED 200u
 
 enum why { OUT, JOINING, MOVE, WHYS };
 
 struct world {
-	struct sim *sim;
-	struct simstore *ss;
+	struct alone a;
 	struct node n;
 	enum why why;
 	unsigned yes, unknown;
-	bool done;
 };
 
 static const struct uuid vol = { .b = { 1 } }, disk = { .b = { 2 } };
@@ -54,16 +51,17 @@ static void put_records(struct world *w, struct store *s, struct rec_volume *v)
 static void test_fiber(void *arg)
 {
 	struct world *w = arg;
-	struct core_opts o = { .env = w->n.e, .self = "a" };
+	struct core_opts o = { .env = w->a.e, .self = "a" };
 	struct hci_error err;
 	struct rec_volume v;
 	unsigned left;
 
-	ck_assert_int_eq(simstore_open(w->ss, w->n.e, &o.store), 0);
+	w->n.e = w->a.e;
+	ck_assert_int_eq(simstore_open(w->a.ss, w->a.e, &o.store), 0);
 	put_records(w, o.store, &v);
 	ck_assert_msg(!core_open(&o, &w->n.core, &err), "%s", err.message);
 	store_set_timeout(o.store, 20 * NS_PER_MS);
-	simstore_loss(w->ss, 200, 200);
+	simstore_loss(w->a.ss, 200, 200);
 	for (unsigned i = 0; i < ASKED; i++) {
 		int need = repair_needed(&w->n, &v, false, &left);
 
@@ -71,41 +69,18 @@ static void test_fiber(void *arg)
 		w->yes += need > 0;
 		w->unknown += need < 0;
 	}
-	simstore_loss(w->ss, 0, 0);
+	simstore_loss(w->a.ss, 0, 0);
 	core_close(w->n.core);
 	store_close(o.store);
-	w->done = true;
-}
-
-static void boot(struct env *e, void *arg)
-{
-	struct world *w = arg;
-
-	w->n.e = e;
-	ck_assert_int_eq(fiber_spawn(e, test_fiber, w, "test"), 0);
-}
-
-static bool is_done(void *arg)
-{
-	const struct world *w = arg;
-
-	return w->done;
 }
 
 START_TEST(a_store_that_does_not_answer_makes_no_volume_whole)
 {
-	struct sim_opts o = SIM_OPTS_INIT;
 	struct world w = { .why = (enum why)_i };
 
-	o.seed = 1;
-	w.sim = sim_new(&o);
-	w.ss = simstore_new(w.sim);
-	sim_node_boot(sim_node_new(w.sim, "a"), boot, &w);
-	ck_assert_msg(sim_run_until(w.sim, is_done, &w, 600 * NS_PER_S), "it did not end");
+	alone_run(&w.a, 1, test_fiber, &w);
 	ck_assert_uint_gt(w.yes, 0);
 	ck_assert_uint_gt(w.unknown, 0);
-	simstore_free(w.ss);
-	sim_free(w.sim);
 }
 END_TEST
 

@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The right to run a VM, when the lease under it is renewed and the VM is given up at one moment. */
 #include "cluster/node_vm_impl.h"
-#include "store/store_sim.h"
-#include "unit/harness.h"
+#include "unit/cluster/alone.h"
 
 #define VM "v1"
 
 enum how { KEEP, DROP, GIVE };
 
 struct world {
-	struct sim *sim;
-	struct simstore *ss;
+	struct alone a;
 	struct store *store;
 	struct node n;
 	struct node_vm_state s;
@@ -18,19 +16,20 @@ struct world {
 	enum how how;
 	uint64_t keep_at, drop_at;
 	unsigned left;
-	bool done, there;
+	bool there;
 	char node[HCI_NAME_MAX]; /* of the record */
 };
 
 static void set_up(struct world *w)
 {
 	struct rec_cluster cluster = { .format = REC_VERSION, .name = "c" };
-	struct core_opts o = { .env = w->n.e, .self = "a" };
+	struct core_opts o = { .env = w->a.e, .self = "a" };
 	struct rec_vm *vm = MEM_NEW(struct rec_vm);
 	struct hci_error err;
 	char key[REC_KEY];
 
-	ck_assert_int_eq(simstore_open(w->ss, w->n.e, &w->store), 0);
+	w->n.e = w->a.e;
+	ck_assert_int_eq(simstore_open(w->a.ss, w->a.e, &w->store), 0);
 	ck_assert_int_eq(rec_cluster_put(w->store, KEY_CLUSTER, &cluster, 0, 0, NULL, &err), 0);
 	o.store = w->store;
 	ck_assert_msg(!core_open(&o, &w->n.core, &err), "%s", err.message);
@@ -104,36 +103,12 @@ static void test_fiber(void *arg)
 	mem_free(vm);
 	core_close(w->n.core);
 	store_close(w->store);
-	w->done = true;
-}
-
-static void boot(struct env *e, void *arg)
-{
-	struct world *w = arg;
-
-	w->n.e = e;
-	ck_assert_int_eq(fiber_spawn(e, test_fiber, w, "test"), 0);
-}
-
-static bool is_done(void *arg)
-{
-	const struct world *w = arg;
-
-	return w->done;
 }
 
 static void play(struct world *w, uint64_t seed, enum how how, uint64_t keep_at, uint64_t drop_at)
 {
-	struct sim_opts o = SIM_OPTS_INIT;
-
 	*w = (struct world){ .how = how, .keep_at = keep_at, .drop_at = drop_at };
-	o.seed = seed;
-	w->sim = sim_new(&o);
-	w->ss = simstore_new(w->sim);
-	sim_node_boot(sim_node_new(w->sim, "a"), boot, w);
-	ck_assert_msg(sim_run_until(w->sim, is_done, w, 600 * NS_PER_S), "it did not end");
-	simstore_free(w->ss);
-	sim_free(w->sim);
+	alone_run(&w->a, seed, test_fiber, w);
 }
 
 START_TEST(it_hangs_on_the_present_lease)
