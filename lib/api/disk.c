@@ -217,14 +217,21 @@ int api_disk_prefix(const char *uuid, struct hci_error *err)
 	return 0;
 }
 
+/* n disks have a UUID that begins so. */
+static int not_one(const char *prefix, unsigned n, struct hci_error *err)
+{
+	return err_set(err, HCI_E_NOTFOUND, "disk %s: %s", prefix,
+		       n ? "several begin like this: give more of the UUID" :
+			   "there is none of this UUID: hcictl disk list shows those there are");
+}
+
 int api_disk_find(hci_cluster *c, const char *prefix, struct uuid *out, struct hci_error *err)
 {
 	struct find f = { .prefix = prefix };
 
 	core_each_disk(c->core, find_one, &f);
 	if (f.n != 1)
-		return err_set(err, HCI_E_NOTFOUND, "disk %s: %s", prefix,
-			       f.n ? "several begin like this: give more of the UUID" : "there is none of this UUID: hcictl disk list shows those there are");
+		return not_one(prefix, f.n, err);
 	*out = f.id;
 	return 0;
 }
@@ -345,8 +352,7 @@ static int scrub_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 		return err_set(err, HCI_E_NOMEM, "disks: out of memory");
 	core_each_disk(c->core, scrub_collect, a);
 	if (a->prefix && a->n != 1)
-		rc = err_set(err, HCI_E_NOTFOUND, "disk %s: %s", a->prefix,
-			     a->n ? "several begin like this: give more of the UUID" : "there is none of this UUID: hcictl disk list shows those there are");
+		rc = not_one(a->prefix, a->n, err);
 	for (uint32_t i = 0; i < a->n && !rc; i++)
 		rc = scrub_one(c, &a->ids[i], &a->o, err);
 	mem_free(a->ids);
