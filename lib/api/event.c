@@ -168,6 +168,7 @@ static void load_fiber(void *arg)
 	e->loading = false;
 }
 
+/* Without a fiber: with the next record that is heard. */
 static void load_again(struct api_events *e)
 {
 	e->load_again = true;
@@ -186,6 +187,8 @@ static void on_record(struct core_watcher *w, const char *key, const void *value
 		load_again(e);
 		return;
 	}
+	if (e->load_again)
+		load_again(e);
 	if (translate(&ev, key, value, len))
 		push(e, &ev);
 	whole_record(e->whole, key, value, len, revision);
