@@ -55,6 +55,7 @@ struct ho_in {
 	struct side side;
 	struct compute_local libvirt;
 	char meet[COMPUTE_SOCKET_MAX], memory[COMPUTE_SOCKET_MAX]; /* where it listens, and where that is moved to */
+	uint64_t lost_at; /* its memory's stream broke, with some of it not here; 0: it has not */
 };
 
 /* ---- both ---- */
@@ -107,6 +108,8 @@ static void over(struct carried *c, const struct hci_error *err)
 		c->side->stat.err = *err;
 		log_info(env_log(c->side->n->e), "migration: its %s stream: %s", c->memory ? MEMORY : CONTROL, err->message);
 	}
+	if (c->in && c->memory && err->code && !c->in->lost_at)
+		c->in->lost_at = env_now(c->side->n->e);
 	carried_free(c, NULL);
 }
 
@@ -408,6 +411,11 @@ const char *ho_in_memory(const struct ho_in *i)
 const char *ho_in_libvirt(const struct ho_in *i)
 {
 	return i->libvirt.path;
+}
+
+uint64_t ho_in_lost_at(const struct ho_in *i)
+{
+	return i->lost_at;
 }
 
 void ho_in_close(struct ho_in *i, const struct hci_error *why)

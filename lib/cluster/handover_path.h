@@ -63,6 +63,8 @@ int ho_in_open(struct node *n, struct ho_in **out, struct hci_error *err);
 /* What the source is to be told; valid as long as *i. */
 const char *ho_in_memory(const struct ho_in *i);
 const char *ho_in_libvirt(const struct ho_in *i);
+/* When the memory's stream broke before its end; 0: it has not. */
+uint64_t ho_in_lost_at(const struct ho_in *i);
 void ho_in_close(struct ho_in *i, const struct hci_error *why);
 
 /* A stream that a source opens. */

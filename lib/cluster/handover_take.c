@@ -5,6 +5,8 @@
  */
 #include "cluster/node_vm_impl.h"
 
+#define LOST_TIME (10 * NS_PER_S) /* for libvirt to say so */
+
 static int take_over(struct nvm *m, const char *from, uint64_t *pause_ms, struct hci_error *err)
 {
 	struct compute_state st;
@@ -126,6 +128,17 @@ static bool job_is_over(struct nvm *m)
 	return over || rc == HCI_E_NOTFOUND;
 }
 
+/*
+ * The rest of its memory will never come, whatever libvirt says: a guest under TCG that waits for a page amid an interrupt stops QEMU's
+ * main loop, too, which then tells libvirt nothing any more (seen with QEMU 7.2).
+ */
+static bool memory_lost(const struct nvm *m)
+{
+	uint64_t at = ho_in_lost_at(m->in->path);
+
+	return at && env_now(m->n->e) - at > LOST_TIME;
+}
+
 /* Post-copy: until all its memory is here, or never will be. */
 static void look_taken(struct nvm *m)
 {
@@ -135,7 +148,7 @@ static void look_taken(struct nvm *m)
 
 	if (rc == HCI_E_NOTFOUND || (!rc && !st.postcopy))
 		handover_in_free(m);
-	else if (!rc && st.broken)
+	else if (!rc && (st.broken || memory_lost(m)))
 		nvm_anew(m);
 }
 
