@@ -57,11 +57,11 @@ fetch_packages() {
 	dpkg-query -W -f '${Package}_${Version}\n' usbredirect >>out/packages
 }
 
-# Each module needs those before it. A module's parameters follow its name after commas.
+# Each module needs those before it. A module's parameters follow its name after colons.
 usb=(usb-common usbcore xhci-hcd xhci-pci)
 virtio=(virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk failover net_failover virtio_net)
 scsi=(scsi_common scsi_mod crct10dif_common crct10dif_generic crc-t10dif crc64 crc64-rocksoft t10-pi sd_mod
-	usb-storage,delay_use=0)
+	usb-storage:delay_use=0)
 ext4=(crc32c_generic crc16 mbcache jbd2 ext4)
 
 # DIR INIT MODULE...: the skeleton of an initramfs; its init runs the script modules/load.
@@ -72,12 +72,12 @@ initramfs() {
 	install -m 0755 "$2" "$dir/init"
 	shift 2
 	for m; do
-		name=${m%%,*}
+		name=${m%%:*}
 		# One name has other dashes in the package than in its dependants.
 		find pkg/lib/modules \( -name "$name.ko" -o -name "${name//-/_}.ko" \) -exec cp {} "$dir/modules/$name.ko" \;
 		[ -f "$dir/modules/$name.ko" ] || die "the kernel package has no $name.ko"
 		m=${m#"$name"}
-		echo "/bin/busybox insmod /modules/$name.ko${m//,/ } || echo 'init: $name does not load'" >>"$dir/modules/load"
+		echo "/bin/busybox insmod /modules/$name.ko${m//:/ } || echo 'init: $name does not load'" >>"$dir/modules/load"
 	done
 }
 

@@ -81,7 +81,7 @@ service_kill() { tb stop "$1" node KILL; }
 bed_up() {
 	trap cleanup EXIT
 	image=$("$here/../../testbed/image.sh" --quiet) || exit 1
-	tb up --nodes 2 --disks "${disks:-1}" --disk-size 2G --libvirt --owner $$ >/dev/null || exit 1
+	tb up --nodes "${nodes:-2}" --disks "${disks:-1}" --disk-size 2G --libvirt --owner $$ >/dev/null || exit 1
 	ctl create || exit 1
 	[ "$(type -t before_nodes)" != function ] || before_nodes
 	node_start n1
