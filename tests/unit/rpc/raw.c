@@ -257,3 +257,33 @@ void raw_expect_goodbye(struct raw *r, int code, const char *text)
 	ck_assert(!raw_read(r, &c, 1));
 	buf_free(&body);
 }
+
+static uint32_t piece(unsigned i)
+{
+	return i % 3 ? 65536 - i * 37 % 60000 : 1 + i % 50;
+}
+
+void raw_pump(void *arg)
+{
+	struct raw_pump *p = arg;
+	uint8_t *b = mem_alloc(65536);
+
+	p->ok = true;
+	for (unsigned i = 0; i < p->n && p->ok; i++) {
+		fill(b, piece(i), p->seed + i);
+		p->ok = raw_send(p->r, b, piece(i));
+	}
+	mem_free(b);
+	p->done = true;
+}
+
+bool raw_arrives(struct raw *r, unsigned n, unsigned seed)
+{
+	uint8_t *b = mem_alloc(65536);
+	bool ok = true;
+
+	for (unsigned i = 0; i < n && ok; i++)
+		ok = raw_read(r, b, piece(i)) && filled(b, piece(i), seed + i);
+	mem_free(b);
+	return ok;
+}

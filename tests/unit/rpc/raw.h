@@ -31,6 +31,14 @@ bool raw_hello(struct world *w, struct raw *r, const char *node);
 bool raw_request(struct raw *r, uint32_t method, uint64_t id, const struct buf *body);
 
 bool raw_read(struct raw *r, void *p, size_t n); /* false: the stream was over before */
+/* Sends n pieces of many lengths, from a fiber or as one; and are they what comes? */
+struct raw_pump {
+	struct raw *r;
+	unsigned n, seed;
+	bool ok, done;
+};
+void raw_pump(void *arg);
+bool raw_arrives(struct raw *r, unsigned n, unsigned seed);
 /* The next frame; body gets body and payload. */
 bool raw_next(struct raw *r, struct frame *f, struct buf *body);
 /* Up to the next frame of that type; skips others. */

@@ -178,56 +178,20 @@ static void wait_over(struct way *y)
 		fiber_cond_wait(y->w->e, &y->cond);
 }
 
-struct pump {
-	struct raw *r;
-	unsigned n, seed;
-	bool ok, done;
-};
-
-static void pump_fiber(void *arg)
-{
-	struct pump *p = arg;
-	uint8_t *b = mem_alloc(65536);
-
-	p->ok = true;
-	for (unsigned i = 0; i < p->n && p->ok; i++) {
-		uint32_t len = i % 3 ? 65536 - i * 37 % 60000 : 1 + i % 50;
-
-		fill(b, len, p->seed + i);
-		p->ok = raw_send(p->r, b, len);
-	}
-	mem_free(b);
-	p->done = true;
-}
-
-static bool arrives(struct raw *r, unsigned n, unsigned seed)
-{
-	uint8_t *b = mem_alloc(65536);
-	bool ok = true;
-
-	for (unsigned i = 0; i < n && ok; i++) {
-		uint32_t len = i % 3 ? 65536 - i * 37 % 60000 : 1 + i % 50;
-
-		ok = raw_read(r, b, len) && filled(b, len, seed + i);
-	}
-	mem_free(b);
-	return ok;
-}
-
 WAYS(every_byte_arrives_both_ways)
 {
 	struct way y;
-	struct pump pa, pb;
+	struct raw_pump pa, pb;
 	uint64_t from, to;
 	uint8_t c;
 
 	way_open(w, &y);
-	pa = (struct pump){ .r = y.a, .n = 200, .seed = 1 };
-	pb = (struct pump){ .r = y.b, .n = 100, .seed = 5000 };
-	ck_assert_int_eq(fiber_spawn(w->e, pump_fiber, &pa, "a"), 0);
-	ck_assert(arrives(y.b, 200, 1));
-	ck_assert_int_eq(fiber_spawn(w->e, pump_fiber, &pb, "b"), 0);
-	ck_assert(arrives(y.a, 100, 5000));
+	pa = (struct raw_pump){ .r = y.a, .n = 200, .seed = 1 };
+	pb = (struct raw_pump){ .r = y.b, .n = 100, .seed = 5000 };
+	ck_assert_int_eq(fiber_spawn(w->e, raw_pump, &pa, "a"), 0);
+	ck_assert(raw_arrives(y.b, 200, 1));
+	ck_assert_int_eq(fiber_spawn(w->e, raw_pump, &pb, "b"), 0);
+	ck_assert(raw_arrives(y.a, 100, 5000));
 	ck_assert(pa.done && pb.done);
 	passed(&y, &from, &to);
 	ck_assert_uint_gt(from, 200 * 10000);
@@ -245,14 +209,14 @@ WAYS(every_byte_arrives_both_ways)
 WAYS(what_was_sent_before_the_end_arrives)
 {
 	struct way y;
-	struct pump pa;
+	struct raw_pump pa;
 	uint8_t c;
 
 	way_open(w, &y);
-	pa = (struct pump){ .r = y.a, .n = 50 };
-	pump_fiber(&pa);
+	pa = (struct raw_pump){ .r = y.a, .n = 50 };
+	raw_pump(&pa);
 	raw_close(y.a, false);
-	ck_assert(arrives(y.b, 50, 0));
+	ck_assert(raw_arrives(y.b, 50, 0));
 	ck_assert(!raw_read(y.b, &c, 1));
 	wait_over(&y);
 	ck_assert_int_eq(y.out_err.code, 0);
@@ -262,19 +226,19 @@ WAYS(what_was_sent_before_the_end_arrives)
 WAYS(a_reader_that_stands_still_stops_the_writer)
 {
 	struct way y;
-	struct pump pa;
+	struct raw_pump pa;
 	uint64_t from, to;
 
 	way_open(w, &y);
 	raw_hold(y.b, true);
-	pa = (struct pump){ .r = y.a, .n = 1000 };
-	ck_assert_int_eq(fiber_spawn(w->e, pump_fiber, &pa, "a"), 0);
+	pa = (struct raw_pump){ .r = y.a, .n = 1000 };
+	ck_assert_int_eq(fiber_spawn(w->e, raw_pump, &pa, "a"), 0);
 	fiber_sleep(w->e, 15 * NS_PER_S);
 	ck_assert(!pa.done && !y.out_over);
 	passed(&y, &from, &to);
 	ck_assert_uint_lt(from, 16u << 20);
 	raw_hold(y.b, false);
-	ck_assert(arrives(y.b, 1000, 0));
+	ck_assert(raw_arrives(y.b, 1000, 0));
 	raw_close(y.b, false);
 	wait_over(&y);
 	way_close(&y);
@@ -308,12 +272,12 @@ WAYS(given_up_at_any_moment_both_programs_see_the_end)
 	for (unsigned i = 0; i < 30; i++) {
 		struct hci_error why = { .code = HCI_E_CANCELLED, .message = "enough" };
 		struct way y;
-		struct pump pa;
+		struct raw_pump pa;
 		uint8_t c[100];
 
 		way_open(w, &y);
-		pa = (struct pump){ .r = y.a, .n = 4000 };
-		ck_assert_int_eq(fiber_spawn(w->e, pump_fiber, &pa, "a"), 0);
+		pa = (struct raw_pump){ .r = y.a, .n = 4000 };
+		ck_assert_int_eq(fiber_spawn(w->e, raw_pump, &pa, "a"), 0);
 		fiber_sleep(w->e, i * NS_PER_MS / 4);
 		if (i & 1) {
 			free_in(&y, &why);
@@ -338,13 +302,13 @@ WAYS(memory_that_runs_out_at_the_end_does_not_hang)
 {
 	for (unsigned k = 1; k <= 40; k++) {
 		uint64_t until;
-		struct pump pa;
+		struct raw_pump pa;
 		struct way y;
 
 		way_open(w, &y);
-		pa = (struct pump){ .r = y.a, .n = 3 };
-		pump_fiber(&pa);
-		ck_assert(arrives(y.b, 3, 0));
+		pa = (struct raw_pump){ .r = y.a, .n = 3 };
+		raw_pump(&pa);
+		ck_assert(raw_arrives(y.b, 3, 0));
 		fiber_sleep(w->e, NS_PER_S);
 		until = env_now(w->e) + 20 * NS_PER_S;
 		raw_close(y.a, false);
@@ -361,20 +325,20 @@ WAYS(a_limit_holds_and_may_be_changed)
 {
 	uint64_t start = env_now(w->e), limited;
 	struct way y;
-	struct pump pa;
+	struct raw_pump pa;
 	struct mst_stats st;
 
 	way_open(w, &y);
 	memory_path_limit(y.mout, 20000);
-	pa = (struct pump){ .r = y.a, .n = 1000 };
-	ck_assert_int_eq(fiber_spawn(w->e, pump_fiber, &pa, "a"), 0);
+	pa = (struct raw_pump){ .r = y.a, .n = 1000 };
+	ck_assert_int_eq(fiber_spawn(w->e, raw_pump, &pa, "a"), 0);
 	while (env_now(w->e) < start + 4 * NS_PER_S)
 		fiber_sleep(w->e, 10 * NS_PER_MS);
 	memory_path_stats(y.mout, &st);
 	limited = st.wire;
 	ck_assert_uint_le(limited, 4 * 20000 + 64 * 1024 + MST_BATCH_DEFAULT);
 	memory_path_limit(y.mout, 0);
-	ck_assert(arrives(y.b, 1000, 0));
+	ck_assert(raw_arrives(y.b, 1000, 0));
 	ck_assert_uint_lt(env_now(w->e), start + 20 * NS_PER_S);
 	memory_path_stats(y.mout, &st);
 	ck_assert_uint_gt(st.wire, 2 * limited); /* else it said nothing */
@@ -393,7 +357,7 @@ static void bystander_runs(struct env_task *t)
 
 static void drain_fiber(void *arg)
 {
-	struct pump *p = arg;
+	struct raw_pump *p = arg;
 	uint8_t b[4096];
 
 	while (raw_read(p->r, b, sizeof(b)))
@@ -405,14 +369,14 @@ static void drain_fiber(void *arg)
 WAYS(a_limit_that_changes_while_threads_work_loses_no_task)
 {
 	struct bystander s = { .ran = 0 };
-	struct pump pa, pb;
+	struct raw_pump pa, pb;
 	struct way y;
 
 	way_open(w, &y);
 	env_task_init(&s.task, bystander_runs);
-	pa = (struct pump){ .r = y.a, .n = 2000 };
-	pb = (struct pump){ .r = y.b };
-	ck_assert_int_eq(fiber_spawn(w->e, pump_fiber, &pa, "a"), 0);
+	pa = (struct raw_pump){ .r = y.a, .n = 2000 };
+	pb = (struct raw_pump){ .r = y.b };
+	ck_assert_int_eq(fiber_spawn(w->e, raw_pump, &pa, "a"), 0);
 	ck_assert_int_eq(fiber_spawn(w->e, drain_fiber, &pb, "b"), 0);
 	for (unsigned i = 0; i < 1000 && y.mout; i++) {
 		struct timespec t, now;
