@@ -10,6 +10,7 @@ static int define(struct cli *cli)
 {
 	struct hci_vm_opts o = HCI_VM_OPTS_INIT;
 	struct hci_vm_nic_opts nics[HCI_VM_NICS_MAX];
+	struct hci_vm_usb_opts usb[HCI_VM_USB_MAX];
 
 	o.name = cli->args[0];
 	o.node = opt_text(cli, "node");
@@ -26,6 +27,7 @@ static int define(struct cli *cli)
 		o.volumes[o.nvolumes++] = cli->opts[i].value;
 	}
 	take_nics(cli, &o, nics);
+	take_usb(cli, &o, usb);
 	if (hci_vm_define(cli->cluster, &o, &cli->err))
 		return failed(cli);
 	return done(cli, "vm %s defined", o.name);
@@ -123,6 +125,7 @@ void vm_cells(struct table *t, const struct hci_vm_info *v)
 	cell_size(t, "MEMORY", v->memory_bytes);
 	cell_text(t, "VOLUMES", "%s", volumes);
 	cell_number(t, "NICS", v->nnics);
+	cell_number(t, "USB", v->nusb);
 	cell_text(t, "CONSOLE LOG", "%s", v->console_log);
 }
 
@@ -199,10 +202,13 @@ static const struct verb verbs[] = {
 		  "  hcictl vm define web1 --volume web1-root --memory 2G --vcpus 2\n"
 		  "  hcictl vm define t1 --node n1 --volume v1 --kernel /boot/vmlinuz --cmdline "
 		  "console=ttyS0\n"
-		  "  hcictl vm define web1 --volume web1-root --nic bridge=br0 --nic bridge=br1,mtu=9000",
+		  "  hcictl vm define web1 --volume web1-root --nic bridge=br0 --nic bridge=br1,mtu=9000\n"
+		  "  hcictl vm define web1 --volume web1-root --usb name=dongle,node=n3,server=tcp:127.0.0.1:4000",
 	  .opts = { { "volume", "NAME", "a disk; may be given up to 8 times: vda, vdb, ..." },
 		    { "nic", "bridge=NAME[,mac=..][,mtu=..][,model=virtio|e1000e][,link=up|down]",
 		      "a network interface: a port of that bridge of its node; up to 8 times" },
+		    { "usb", "name=NAME,node=NODE,server=ADDRESS",
+		      "a USB device that usbredirect serves on that node at tcp:HOST:PORT or unix:/path; up to 8 times" },
 		    { "node", "NAME", "where it is to run (default: the scheduler chooses)" },
 		    { "vcpus", "N", "virtual CPUs (default 1)" },
 		    { "memory", "SIZE", "default 256M" },
@@ -226,8 +232,9 @@ static const struct verb verbs[] = {
 	  .max = 1,
 	  .opts = { { "destroy", NULL, "pull the plug instead" }, OPT_NO_WAIT } },
 	{ .name = "list", .args = "", .summary = "List the VMs", .run = list },
-	{ .name = "show", .args = "NAME", .summary = "Show a VM, its network interfaces too", .run = vm_show, .min = 1, .max = 1 },
+	{ .name = "show", .args = "NAME", .summary = "Show a VM, its network interfaces and USB devices too", .run = vm_show, .min = 1, .max = 1 },
 	{ .name = "nics", .args = "NAME", .summary = "List a VM's network interfaces", .run = vm_nics, .min = 1, .max = 1 },
+	{ .name = "usb", .args = "NAME", .summary = "List a VM's USB devices", .run = vm_usb, .min = 1, .max = 1 },
 	{ .name = "migrate",
 	  .args = "NAME NODE",
 	  .summary = "Move a running VM to another node without stopping it",

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* vm define --nic, vm show, vm nics: network interfaces of VMs */
+/* vm define --nic, vm show, vm nics: network interfaces of VMs (USB devices: vm_usb.c) */
 #include "vm.h"
 
 #include <stdlib.h>
@@ -109,11 +109,13 @@ static void show_nics(struct table *t, const struct hci_vm_nic_info *v, uint64_t
 int vm_show(struct cli *cli)
 {
 	struct hci_vm_nic_info *nics;
+	struct hci_vm_usb_info *usb;
 	struct hci_vm_info *v, *vm = NULL;
 	struct table *t;
-	uint64_t n, nnics;
+	uint64_t n, nnics, nusb;
 
 	if (hci_vm_nics(cli->cluster, cli->args[0], &nics, &nnics, sizeof(*nics), &cli->err) ||
+	    hci_vm_usb(cli->cluster, cli->args[0], &usb, &nusb, sizeof(*usb), &cli->err) ||
 	    hci_vm_list(cli->cluster, &v, &n, sizeof(*v), &cli->err))
 		return failed(cli);
 	for (uint64_t i = 0; i < n && !vm; i++)
@@ -125,7 +127,9 @@ int vm_show(struct cli *cli)
 	vm_cells(t, vm);
 	cell_text(t, "UUID", "%s", vm->uuid);
 	show_nics(t, nics, nnics);
+	show_usb(t, usb, nusb);
 	hci_list_free(v);
+	hci_list_free(usb);
 	hci_list_free(nics);
 	return table_print(t);
 }

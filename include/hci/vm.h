@@ -16,6 +16,7 @@ HCI_BEGIN_DECLS
 
 #define HCI_VM_DISKS_MAX 8
 #define HCI_VM_NICS_MAX 8
+#define HCI_VM_USB_MAX 8
 #define HCI_BRIDGE_MAX 16 /**< bytes of a bridge's or a port's name, with the closing NUL */
 #define HCI_MAC_STR 18    /**< bytes of "02:00:00:00:00:01", with the closing NUL */
 
@@ -37,6 +38,21 @@ struct hci_vm_nic_opts {
 };
 #define HCI_VM_NIC_OPTS_INIT { (uint32_t)sizeof(struct hci_vm_nic_opts), 0, NULL, NULL, 0, 0 }
 
+/**
+ * A USB device of a VM, which may be plugged into any node: something there serves it by the usbredir protocol
+ * (https://gitlab.freedesktop.org/spice/usbredir, docs/usb-redirection-protocol.md), as usbredirect does. The node services carry
+ * it to where the VM runs, in their own channel. When the VM moves the guest sees it unplugged, and plugged in again some seconds later.
+ */
+struct hci_vm_usb_opts {
+	uint32_t size;      /**< sizeof(struct hci_vm_usb_opts), of all elements of an array alike */
+	uint32_t reserved;  /**< 0 */
+	const char *name;   /**< required; no other of this VM's has it */
+	const char *node;   /**< required; the node whose service reaches the server */
+	const char *server; /**< required; where that listens, as seen from its node: "tcp:127.0.0.1:4000" or "unix:/path". Whoever can
+			     * reach it can use the device, so let it listen on that machine only. It serves one VM at a time. */
+};
+#define HCI_VM_USB_OPTS_INIT { (uint32_t)sizeof(struct hci_vm_usb_opts), 0, NULL, NULL, NULL }
+
 /** Options of hci_vm_define(). */
 struct hci_vm_opts {
 	uint32_t size;            /**< sizeof(struct hci_vm_opts) */
@@ -51,14 +67,17 @@ struct hci_vm_opts {
 	uint32_t nvolumes;
 	uint32_t nnics;                      /**< 0..HCI_VM_NICS_MAX */
 	const struct hci_vm_nic_opts *nics;  /**< so many, in the order in which the guest finds them; read during the call only */
+	uint32_t nusb;                       /**< 0..HCI_VM_USB_MAX */
+	uint32_t reserved;                   /**< 0 */
+	const struct hci_vm_usb_opts *usb;   /**< so many; read during the call only */
 };
-#define HCI_VM_OPTS_INIT { (uint32_t)sizeof(struct hci_vm_opts), 0, NULL, NULL, 0, NULL, NULL, NULL, { NULL }, 0, 0, NULL }
+#define HCI_VM_OPTS_INIT { (uint32_t)sizeof(struct hci_vm_opts), 0, NULL, NULL, 0, NULL, NULL, NULL, { NULL }, 0, 0, NULL, 0, 0, NULL }
 
 /**
  * Make a VM known; it is stopped. Whether a node has the bridges of its interfaces is looked at when it starts, and before it migrates.
  *
  * @return 0, HCI_E_INVAL, HCI_E_EXISTS (a VM of this name; one that has this MAC address: looked for among all VMs, so two programs
- *   that define VMs with one address at the same moment may both succeed), HCI_E_NOTFOUND (node or volume).
+ *   that define VMs with one address at the same moment may both succeed), HCI_E_NOTFOUND (node or volume, a node of a USB device).
  * Threads: any. Blocks for store I/O. Since 0.1.
  */
 HCI_API int hci_vm_define(hci_cluster *c, const struct hci_vm_opts *opts, struct hci_error *err);
@@ -223,7 +242,7 @@ struct hci_vm_info {
 	uint64_t memory_bytes;
 	char volumes[HCI_VM_DISKS_MAX][HCI_NAME_MAX];
 	uint32_t nnics;                 /**< hci_vm_nics() has more of them */
-	uint32_t reserved2;
+	uint32_t nusb;                  /**< hci_vm_usb() likewise */
 };
 
 /** All VMs, by name. As hci_node_list(). Since 0.1. */
@@ -243,6 +262,19 @@ struct hci_vm_nic_info {
 /** The interfaces of a VM, in its order. As hci_node_list(); HCI_E_NOTFOUND: there is no such VM. Since 0.1. */
 HCI_API int hci_vm_nics(hci_cluster *c, const char *name, struct hci_vm_nic_info **out, uint64_t *n, uint64_t info_size,
 			struct hci_error *err);
+
+struct hci_vm_usb_info {
+	char name[HCI_NAME_MAX];
+	char node[HCI_NAME_MAX];
+	char server[256];
+};
+
+/**
+ * The USB devices of a VM, in its order. As hci_node_list(); HCI_E_NOTFOUND: there is no such VM. Whether one is connected now the metric
+ * hci_vm_usb_connected of the VM's node tells. Since 0.1.
+ */
+HCI_API int hci_vm_usb(hci_cluster *c, const char *name, struct hci_vm_usb_info **out, uint64_t *n, uint64_t info_size,
+		       struct hci_error *err);
 
 HCI_END_DECLS
 #endif

@@ -71,9 +71,14 @@ int api_info_out(void *out, uint64_t info_size, const void *info, uint64_t ours,
 int api_disk_prefix(const char *uuid, struct hci_error *err);
 int api_disk_find(hci_cluster *c, const char *prefix, struct uuid *out, struct hci_error *err);
 
+/* vm.c: the record of a VM; rev may be NULL. HCI_E_NOTFOUND. From a fiber. */
+int api_vm_get(hci_cluster *c, const char *name, struct rec_vm *r, uint64_t *rev, struct hci_error *err);
 /* vm_nic.c: is what the options say of interfaces right? And into the record of a VM that has its name and UUID, on the loop. */
 int api_vm_nics_check(const struct hci_vm_opts *o, struct hci_error *err);
 int api_vm_nics_fill(hci_cluster *c, const struct hci_vm_opts *o, struct rec_vm *r, struct hci_error *err);
+/* vm_usb.c: the same for USB devices. */
+int api_vm_usb_check(const struct hci_vm_opts *o, struct hci_error *err);
+int api_vm_usb_fill(hci_cluster *c, const struct hci_vm_opts *o, struct rec_vm *r, struct hci_error *err);
 
 /* event.c: NULL is fine. Stop: from a fiber, while core and store are there; free: the loop is over. */
 void api_events_stop(struct api_events *e);

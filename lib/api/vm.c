@@ -45,6 +45,8 @@ static int define_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	r->ndisks = o->nvolumes;
 	if (!rc)
 		rc = api_vm_nics_fill(c, o, r, err);
+	if (!rc)
+		rc = api_vm_usb_fill(c, o, r, err);
 	key_vm(key, o->name);
 	if (!rc) {
 		rc = rec_vm_put(c->store, key, r, 0, 0, NULL, err);
@@ -92,7 +94,9 @@ static int check_define(const struct hci_vm_opts *o, struct hci_error *err)
 			       (unsigned long long)o->memory_bytes);
 	for (uint32_t i = 0; !rc && i < o->nvolumes; i++)
 		rc = o->volumes[i] ? name_check(o->volumes[i], "volume", err) : api_null("volumes[]", err);
-	return rc ? rc : api_vm_nics_check(o, err);
+	if (!rc)
+		rc = api_vm_nics_check(o, err);
+	return rc ? rc : api_vm_usb_check(o, err);
 }
 
 int hci_vm_define(hci_cluster *c, const struct hci_vm_opts *opts, struct hci_error *err)
@@ -110,8 +114,13 @@ int hci_vm_define(hci_cluster *c, const struct hci_vm_opts *opts, struct hci_err
 	return rc ? rc : api_call_fresh(c, define_on_loop, &o, err);
 }
 
-static int no_vm(const char *name, int rc, struct hci_error *err)
+int api_vm_get(hci_cluster *c, const char *name, struct rec_vm *r, uint64_t *rev, struct hci_error *err)
 {
+	char key[REC_KEY];
+	int rc;
+
+	key_vm(key, name);
+	rc = rec_vm_get(c->store, key, r, rev, err);
 	return rc == HCI_E_NOTFOUND ? api_none("VM", "vm", name, err) : rc;
 }
 
@@ -128,7 +137,7 @@ static int undefine_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 		return err_set(err, HCI_E_NOMEM, "VM %s: out of memory", name);
 	key_vm(key, name);
 	key_vmrun(runkey, name);
-	rc = no_vm(name, rec_vm_get(c->store, key, r, &rev, err), err);
+	rc = api_vm_get(c, name, r, &rev, err);
 	if (!rc && !rec_vmrun_get(c->store, runkey, &run, NULL, NULL))
 		rc = err_set(err, HCI_E_STATE, "VM %s: it runs on node %s: stop it first", name, run.node);
 	if (!rc)
@@ -243,13 +252,12 @@ static int job_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 {
 	struct job_args *a = arg;
 	struct rec_vm *vm = MEM_NEW(struct rec_vm);
-	char key[REC_KEY], node[HCI_NAME_MAX];
+	char node[HCI_NAME_MAX];
 	int rc;
 
 	if (!vm)
 		return err_set(err, HCI_E_NOMEM, "VM %s: out of memory", a->name);
-	key_vm(key, a->name);
-	rc = no_vm(a->name, rec_vm_get(c->store, key, vm, NULL, err), err);
+	rc = api_vm_get(c, a->name, vm, NULL, err);
 	if (!rc)
 		rc = choose_node(c, a, vm, node, err);
 	mem_free(vm);
@@ -399,8 +407,7 @@ static int check_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 
 	if (!vm)
 		return err_set(err, HCI_E_NOMEM, "VM %s: out of memory", a->name);
-	key_vm(key, a->name);
-	rc = no_vm(a->name, rec_vm_get(c->store, key, vm, NULL, err), err);
+	rc = api_vm_get(c, a->name, vm, NULL, err);
 	if (!rc && vm->wanted == REC_VM_RUNNING)
 		snprintf(node, sizeof(node), "%s", vm->node);
 	mem_free(vm);
@@ -476,6 +483,7 @@ static int list_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 		i.memory_bytes = r->memory_bytes;
 		i.nvolumes = r->ndisks;
 		i.nnics = r->nnics;
+		i.nusb = r->nusb;
 		for (uint32_t d = 0; d < r->ndisks; d++)
 			API_TEXT(i.volumes[d], r->disks[d].volume);
 		key_vmrun(key, r->name);

@@ -6,18 +6,12 @@ _Static_assert(HCI_VM_NICS_MAX == REC_VM_NICS_MAX, "one limit");
 _Static_assert(HCI_BRIDGE_MAX == ETHER_IF_NAME && HCI_MAC_STR == ETHER_MAC_STR, "as Ethernet has them");
 _Static_assert((int)HCI_VM_NIC_VIRTIO == (int)REC_NIC_VIRTIO && (int)HCI_VM_NIC_E1000E == (int)REC_NIC_E1000E, "one numbering");
 
-/* The array's elements may be of an older or newer header than ours: all as long as the first says that it is. */
 static int take(const struct hci_vm_opts *o, uint32_t i, struct hci_vm_nic_opts *out, struct hci_error *err)
 {
 	static const struct hci_vm_nic_opts defaults = HCI_VM_NIC_OPTS_INIT;
-	const uint8_t *at = (const uint8_t *)o->nics + (size_t)i * o->nics->size;
-	uint32_t size;
+	int rc = opts_take_nth(out, &defaults, sizeof(*out), o->nics, i, OPTS_UP_TO(struct hci_vm_nic_opts, link), "hci_vm_nic_opts", err);
 
-	memcpy(&size, at, sizeof(size));
-	if (size != o->nics->size)
-		return err_set(err, HCI_E_INVAL, "VM %s: hci_vm_nic_opts: size of element %u is %u, of the first %u: set up all alike",
-			       o->name, i, size, o->nics->size);
-	return opts_take(out, &defaults, sizeof(*out), at, OPTS_UP_TO(struct hci_vm_nic_opts, link), "hci_vm_nic_opts", err);
+	return rc ? err_prefix(err, "VM %s", o->name) : 0;
 }
 
 static int check(const struct hci_vm_opts *o, uint32_t i, const struct hci_vm_nic_opts *x, struct hci_error *err)
@@ -160,15 +154,8 @@ static int nics_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 {
 	struct nics_args *a = arg;
 	struct rec_vm *r = MEM_NEW(struct rec_vm);
-	char key[REC_KEY];
-	int rc;
+	int rc = r ? api_vm_get(c, a->name, r, NULL, err) : err_set(err, HCI_E_NOMEM, "VM %s: out of memory", a->name);
 
-	if (!r)
-		return err_set(err, HCI_E_NOMEM, "VM %s: out of memory", a->name);
-	key_vm(key, a->name);
-	rc = rec_vm_get(c->store, key, r, NULL, err);
-	if (rc == HCI_E_NOTFOUND)
-		api_none("VM", "vm", a->name, err);
 	for (uint32_t i = 0; !rc && i < r->nnics; i++) {
 		struct hci_vm_nic_info x = { .model = r->nics[i].model, .mtu = r->nics[i].mtu };
 

@@ -36,6 +36,20 @@ int opts_take(void *out, const void *defaults, size_t ours, const void *user, si
 	return 0;
 }
 
+int opts_take_nth(void *out, const void *defaults, size_t ours, const void *array, uint32_t i, size_t min, const char *what,
+		  struct hci_error *err)
+{
+	const uint8_t *at = array;
+	uint32_t first, size;
+
+	memcpy(&first, at, sizeof(first));
+	at += (size_t)i * first;
+	memcpy(&size, at, sizeof(size));
+	if (size != first)
+		return err_set(err, HCI_E_INVAL, "%s: size of element %u is %u, of the first %u: set up all alike", what, i, size, first);
+	return opts_take(out, defaults, ours, at, min, what, err);
+}
+
 int opts_reserved(int64_t value, const char *what, struct hci_error *err)
 {
 	return value ? err_set(err, HCI_E_INVAL, "%s: reserved is %lld, not 0: set it up with its initializer macro", what,

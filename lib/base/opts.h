@@ -21,6 +21,10 @@
 int opts_take(void *out, const void *defaults, size_t ours, const void *user, size_t min,
 	      const char *what, struct hci_error *err);
 
+/* The i-th of an array of such structs, which are all as long as the first says that it is, whatever we know of them. */
+int opts_take_nth(void *out, const void *defaults, size_t ours, const void *array, uint32_t i, size_t min, const char *what,
+		  struct hci_error *err);
+
 /* A field of such a struct that has no meaning yet must be 0, or it could never get one. what: as above. */
 int opts_reserved(int64_t value, const char *what, struct hci_error *err);
 

@@ -14,6 +14,18 @@
 
 /* ---- before anything moves ---- */
 
+static int read_paths(struct rd *r, char (*out)[NVM_SOCKET], uint32_t most, uint32_t *n)
+{
+	uint32_t cnt = rd_array(r);
+
+	for (*n = 0; cnt-- && !r->bad;) {
+		if (*n == most)
+			return HCI_E_PROTO;
+		rd_strcpy(r, out[(*n)++], NVM_SOCKET);
+	}
+	return 0;
+}
+
 static int read_plan(struct handover_out *o, struct rd *r)
 {
 	uint32_t n = rd_map(r);
@@ -28,13 +40,11 @@ static int read_plan(struct handover_out *o, struct rd *r)
 		} else if (rd_is(k, "console")) {
 			rd_strcpy(r, o->console, sizeof(o->console));
 		} else if (rd_is(k, "sockets")) {
-			uint32_t cnt = rd_array(r);
-
-			for (o->nsockets = 0; cnt--;) {
-				if (o->nsockets == REC_VM_DISKS_MAX)
-					return HCI_E_PROTO;
-				rd_strcpy(r, o->sockets[o->nsockets++], sizeof(o->sockets[0]));
-			}
+			if (read_paths(r, o->sockets, REC_VM_DISKS_MAX, &o->nsockets))
+				return HCI_E_PROTO;
+		} else if (rd_is(k, "usb")) {
+			if (read_paths(r, o->usb, REC_VM_USB_MAX, &o->nusb))
+				return HCI_E_PROTO;
 		} else {
 			rd_skip(r);
 		}
@@ -83,6 +93,9 @@ static int ask(struct nvm *m, struct handover_out *o, const char *job, struct hc
 	rc = handover_call(m->n, o->to, HO_PREPARE, &body, PREPARE_TIME, &call, err);
 	if (!rc && (read_plan(o, &call.reply) || o->nsockets != m->ndisks))
 		rc = err_set(err, HCI_E_PROTO, "VM %s: node %s answers nonsense", m->name, o->to);
+	if (!rc && o->nusb != m->rec.nusb)
+		rc = err_set(err, HCI_E_UNSUPPORTED, "VM %s: it has USB devices, which the node service of %s does not know: update that",
+			     m->name, o->to);
 	rpc_call_free(&call);
 	return rc;
 }
@@ -125,6 +138,25 @@ static void on_memory_over(void *arg)
 	o->memory_left = true;
 }
 
+/* What is in the domain's description and another path over there. */
+static int paths(struct nvm *m, struct handover_out *o, struct hci_error *err)
+{
+	int rc = 0;
+
+	o->cm.npaths = 0;
+	for (uint32_t i = 0; i < m->ndisks; i++)
+		if (strcmp(o->sockets[i], m->disks[i].socket))
+			o->paths[o->cm.npaths++] = (struct compute_path){ m->disks[i].socket, o->sockets[i] };
+	for (uint32_t i = 0; i < o->nusb && !rc; i++) {
+		rc = nvm_usb_socket(m, i, o->usb_here[i], err);
+		if (!rc && strcmp(o->usb[i], o->usb_here[i]))
+			o->paths[o->cm.npaths++] = (struct compute_path){ o->usb_here[i], o->usb[i] };
+	}
+	if (*o->console && strcmp(o->console, m->console))
+		o->paths[o->cm.npaths++] = (struct compute_path){ m->console, o->console };
+	return rc;
+}
+
 static int prepare(struct nvm *m, struct handover_out *o, struct core_job *j, struct hci_error *err)
 {
 	int rc = ask_again(m, o, j, err);
@@ -148,13 +180,7 @@ static int prepare(struct nvm *m, struct handover_out *o, struct core_job *j, st
 	share(m, o);
 	o->cm.peer_uri = ho_out_peer_uri(o->path);
 	o->cm.migrate_uri = ho_out_migrate_uri(o->path);
-	o->cm.npaths = 0;
-	for (uint32_t i = 0; i < m->ndisks; i++)
-		if (strcmp(o->sockets[i], m->disks[i].socket))
-			o->paths[o->cm.npaths++] = (struct compute_path){ m->disks[i].socket, o->sockets[i] };
-	if (*o->console && strcmp(o->console, m->console))
-		o->paths[o->cm.npaths++] = (struct compute_path){ m->console, o->console };
-	return 0;
+	return paths(m, o, err);
 }
 
 /* ---- the migration ---- */

@@ -121,6 +121,7 @@ void handover_lacks(struct nvm *m, struct compute_needs *needs, struct problems 
 	needs->memory_bytes = m->rec.memory_bytes;
 	needs->kernel = m->rec.kernel;
 	needs->initrd = m->rec.initrd;
+	needs->usb = m->rec.nusb;
 	needs->node = n->name;
 	vm_compute_preflight(n, needs, p);
 	if (rc && rc != HCI_E_NOTFOUND && !lists(p, "libvirt"))

@@ -29,15 +29,16 @@ struct handover_out {
 	unsigned users; /* requests that look at this */
 	/* what the destination said */
 	char memory[COMPUTE_SOCKET_MAX], libvirt[64], console[REC_PATH_MAX];
-	char sockets[REC_VM_DISKS_MAX][108];
-	uint32_t nsockets;
+	char sockets[REC_VM_DISKS_MAX][NVM_SOCKET], usb[REC_VM_USB_MAX][NVM_SOCKET];
+	uint32_t nsockets, nusb;
 	struct ho_out *path; /* NULL: closed, as libvirt said that it failed; stat is what it was */
 	struct ho_stat stat;
 	/* with the thread that migrates */
 	const struct hypervisor *hypervisor;
 	struct compute *compute;
 	struct compute_migrate cm;
-	struct compute_path paths[REC_VM_DISKS_MAX + 1];
+	char usb_here[REC_VM_USB_MAX][NVM_SOCKET];
+	struct compute_path paths[REC_VM_DISKS_MAX + REC_VM_USB_MAX + 1];
 	pthread_mutex_t progress_lock;
 	struct compute_progress progress;
 	_Atomic bool cancel;

@@ -195,7 +195,7 @@ static int do_prepare(struct request *q, struct nvm *m, struct buf *reply, struc
 		log_info(env_log(n->e), "VM %s: %s", m->name, err->message);
 	else
 		ho_in_content(m->in->path, content);
-	pk_map(reply, 4);
+	pk_map(reply, 5);
 	pk_kv_str(reply, "memory", ho_in_memory(m->in->path));
 	pk_kv_str(reply, "libvirt", ho_in_libvirt(m->in->path));
 	pk_kv_str(reply, "console", m->console);
@@ -203,6 +203,14 @@ static int do_prepare(struct request *q, struct nvm *m, struct buf *reply, struc
 	pk_array(reply, m->ndisks);
 	for (uint32_t i = 0; i < m->ndisks; i++)
 		pk_str(reply, m->disks[i].socket);
+	pk_str(reply, "usb");
+	pk_array(reply, m->rec.nusb);
+	for (uint32_t i = 0; i < m->rec.nusb; i++) {
+		char path[NVM_SOCKET] = "";
+
+		(void)nvm_usb_socket(m, i, path, NULL); /* "": the run directory is too long, of which it was told */
+		pk_str(reply, path);
+	}
 	return 0;
 }
 

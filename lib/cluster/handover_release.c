@@ -15,6 +15,7 @@ int handover_release(struct nvm *m, struct handover_out *o, bool gone)
 	} else if (!o->released) {
 		for (uint32_t i = 0; i < m->ndisks; i++)
 			o->generations[i] = m->disks[i].v ? vol_generation(m->disks[i].v) : 0;
+		nvm_usb_close(m);
 		if (!(m->n->o.mutate & HO_MUTATE_NO_RELEASE))
 			nvm_detach(m);
 		o->released = true;

@@ -6,6 +6,7 @@
  *   node_vm_run.c     one VM up and down
  *   node_vm_disk.c    its volumes and their exports
  *   node_vm_net.c     tells which bridges it has
+ *   node_vm_usb.c     its USB devices, and those of this node that VMs anywhere have
  *   node_vm_thread.c  calls that block
  *
  * The lease that vmrun/<name> keys hang on is ours alone (not the heartbeat's). If it cannot be renewed
@@ -426,12 +427,14 @@ int node_vm_start(struct node *n, struct hci_error *err)
 	s->n = n;
 	list_init(&s->vms);
 	list_init(&s->jobs);
+	list_init(&s->usb_lines);
 	list_init(&s->job_watcher.link);
 	fiber_cond_init(&s->wake);
 	turns_init(&s->leaving, n->e, vm_migrations, n);
 	n->vms = s;
-	if (!n->o.compute)
-		return 0;
+	rc = vm_usb_register(n, err);
+	if (rc || !n->o.compute)
+		return rc;
 	rc = env_mkdir(n->e, n->run_dir);
 	if (rc)
 		return err_sys(err, HCI_E_SYS, -rc, "node %s: run directory %s cannot be made", n->name, n->run_dir);
@@ -491,6 +494,7 @@ void node_vm_stop(struct node *n)
 	fiber_cond_signal(n->e, &s->wake);
 	while (s->fibers)
 		fiber_cond_wait_until(n->e, &s->wake, env_now(n->e) + 20 * NS_PER_MS);
+	vm_usb_stop(n);
 	while ((l = list_pop(&s->vms))) {
 		struct nvm *m = list_entry(l, struct nvm, link);
 

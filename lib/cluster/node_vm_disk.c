@@ -8,23 +8,31 @@
 
 #define PATIENCE (30 * NS_PER_S)
 
-/* RUN_DIR/<vm>-<volume>.sock, or a hash of that when it is too long for a socket. */
+/* RUN_DIR/<vm>-<what>.sock, or a hash of that when it is too long for a socket. */
+int nvm_socket_path(const struct nvm *m, const char *what, char path[NVM_SOCKET], struct hci_error *err)
+{
+	struct node *n = m->n;
+	int len = snprintf(path, NVM_SOCKET, "%s/%s-%s.sock", n->run_dir, m->name, what);
+
+	if (len >= (int)NVM_SOCKET) {
+		uint32_t a = crc32c(0, m->name, strlen(m->name)), b = crc32c(0, what, strlen(what));
+
+		len = snprintf(path, NVM_SOCKET, "%s/%08x%08x.sock", n->run_dir, a, b);
+	}
+	if (len >= (int)NVM_SOCKET)
+		return err_set(err, HCI_E_RANGE, "VM %s: the run directory %s is too long for sockets: at most 80 bytes", m->name,
+			       n->run_dir);
+	return 0;
+}
+
 static int socket_path(struct nvm_disk *d, struct hci_error *err)
 {
-	struct node *n = d->vm->n;
-	char path[sizeof(d->socket)]; /* the disk lies in the VM whose name goes into it: gcc's -Wrestrict minds */
-	int len = snprintf(path, sizeof(path), "%s/%s-%s.sock", n->run_dir, d->vm->name, d->name);
+	char path[NVM_SOCKET]; /* the disk lies in the VM whose name goes into it: gcc's -Wrestrict minds */
+	int rc = nvm_socket_path(d->vm, d->name, path, err);
 
-	if (len >= (int)sizeof(path)) {
-		uint32_t a = crc32c(0, d->vm->name, strlen(d->vm->name)), b = crc32c(0, d->name, strlen(d->name));
-
-		len = snprintf(path, sizeof(path), "%s/%08x%08x.sock", n->run_dir, a, b);
-	}
-	if (len >= (int)sizeof(path))
-		return err_set(err, HCI_E_RANGE, "VM %s: the run directory %s is too long for sockets: at most 80 bytes",
-			       d->vm->name, n->run_dir);
-	memcpy(d->socket, path, sizeof(path));
-	return 0;
+	if (!rc)
+		memcpy(d->socket, path, sizeof(path));
+	return rc;
 }
 
 static int look_up(struct nvm *m, struct hci_error *err)
@@ -157,6 +165,7 @@ int nvm_attach(struct nvm *m, uint32_t purpose, struct hci_error *err)
 
 int nvm_resume_io(struct nvm *m, struct hci_error *err)
 {
+	struct hci_error usb;
 	int rc = 0;
 
 	for (uint32_t i = 0; i < m->ndisks && !rc; i++) {
@@ -171,6 +180,9 @@ int nvm_resume_io(struct nvm *m, struct hci_error *err)
 		rc = d->backend ? nbd_export_resume(d->x, &b, err)
 				: err_set(err, HCI_E_NOMEM, "VM %s: out of memory", m->name);
 	}
+	/* No reason to hold its disks up. */
+	if (!rc && nvm_usb_open(m, &usb))
+		log_warn(env_log(m->n->e), "%s", usb.message);
 	return rc;
 }
 
@@ -251,6 +263,7 @@ static void server_closed(void *arg)
 
 void nvm_unexport(struct nvm *m)
 {
+	nvm_usb_close(m);
 	for (uint32_t i = 0; i < m->ndisks; i++) {
 		struct nvm_disk *d = &m->disks[i];
 		struct closing c = { .e = m->n->e };

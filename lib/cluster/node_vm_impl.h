@@ -15,8 +15,12 @@
 #include "cluster/turns.h"
 #include "compute/hypervisor.h"
 #include "export/nbd_volume.h"
+#include "rpc/join.h"
+#include "rpc/relay.h"
 
 #define VM_ATTACH_WAIT (15 * NS_PER_S) /* longer than a dead writer's lease */
+
+#define NVM_SOCKET 108u /* bytes of a socket's path: as long as a unix socket's may be */
 
 struct nvm;
 
@@ -26,7 +30,7 @@ struct nvm_disk {
 	struct uuid volume;
 	char name[HCI_NAME_MAX];
 	uint64_t size;
-	char socket[108]; /* as long as a unix socket's path may be */
+	char socket[NVM_SOCKET];
 	struct vol *v;    /* NULL: not attached */
 	struct core_report *report;
 	struct content_index *index; /* NULL: none */
@@ -37,6 +41,17 @@ struct nvm_disk {
 	struct env_timer patience; /* armed while v is being let go of */
 };
 
+/* A USB device of a VM that runs here: where its QEMU connects, and what carries that to the device's node. node_vm_usb.c */
+struct nvm_usb {
+	struct nvm *vm;
+	uint32_t i; /* in the VM's record */
+	struct env_listener *listener; /* NULL: not open */
+	struct rpc_relay *relay;       /* to another node; NULL: QEMU is not connected */
+	struct rpc_join *join;         /* the same to a server of this one */
+	struct metric *m_connected;
+	bool connected, told;          /* it has answered; that it does not is in the log */
+};
+
 /* A VM that this node has to do with. */
 struct nvm {
 	struct list link;
@@ -45,6 +60,7 @@ struct nvm {
 	struct rec_vm rec;
 	struct nvm_disk disks[REC_VM_DISKS_MAX];
 	uint32_t ndisks;
+	struct nvm_usb usb[REC_VM_USB_MAX];
 	char console[REC_PATH_MAX];
 	struct fiber_mutex lock; /* one operation at a time */
 	bool owned;              /* vmrun/<name> is ours */
@@ -83,6 +99,8 @@ struct node_vm_state {
 	uint64_t lease, lease_until; /* until: on env_now(), with a margin */
 	bool first_round_over;
 	struct content *content; /* NULL: no VMs here */
+	struct list usb_lines;   /* to devices here, of VMs anywhere: struct usb_line of node_vm_usb.c */
+	uint32_t n_usb_lines;
 };
 
 /* ---- node_vm.c ---- */
@@ -133,20 +151,34 @@ int nvm_give_run(struct nvm *m, const char *to, struct hci_error *err);
 
 /* ---- node_vm_disk.c; all from a fiber ---- */
 
+/* Where QEMU finds a disk or device of this name: the same path as long as the VM is on this node. */
+int nvm_socket_path(const struct nvm *m, const char *what, char path[NVM_SOCKET], struct hci_error *err);
 /* Looks the disks up and exports them, held and without a backend. */
 int nvm_export(struct nvm *m, void (*first_io)(void *arg, struct nbd_export *x, int status), struct hci_error *err);
 /* Attaches those that are not. */
 int nvm_attach(struct nvm *m, uint32_t purpose, struct hci_error *err);
-/* Lets the exports go on with what is attached. */
+/* Lets the exports go on with what is attached, and opens the USB devices. */
 int nvm_resume_io(struct nvm *m, struct hci_error *err);
 /* What the guest writes waits in its exports, whatever else is done with them, or not any more. Does not park. */
 void nvm_hold_writes(struct nvm *m, bool hold);
 /* Holds the exports, waits for what is under way, and detaches. */
 void nvm_detach(struct nvm *m);
-/* Closes exports, detaches. */
+/* Closes exports and USB devices, detaches. */
 void nvm_unexport(struct nvm *m);
 /* Some disk has lost its volume, or has none. */
 bool nvm_waits(const struct nvm *m);
+
+/* ---- node_vm_usb.c ---- */
+
+/* What the domain's i-th USB device is connected to. */
+int nvm_usb_socket(const struct nvm *m, uint32_t i, char path[NVM_SOCKET], struct hci_error *err);
+/* QEMU may connect, where it could not yet. The VM runs here: for others the devices' nodes refuse. From a fiber, with the VM's lock held. */
+int nvm_usb_open(struct nvm *m, struct hci_error *err);
+/* The guest sees its devices unplugged. Does not park. */
+void nvm_usb_close(struct nvm *m);
+/* Streams from VMs of any node to devices of this one. */
+int vm_usb_register(struct node *n, struct hci_error *err);
+void vm_usb_stop(struct node *n);
 
 /* ---- node_vm_connect.c; all from a fiber, with the VM's lock held ---- */
 
@@ -235,6 +267,7 @@ int vm_compute_nudge(struct node *n, const char *name, uint32_t disk, uint64_t p
 int vm_compute_needs(struct node *n, const char *name, struct compute_needs *out, struct hci_error *err);
 void vm_compute_may_leave(struct node *n, const char *name, bool state, struct problems *p);
 void vm_compute_preflight(struct node *n, const struct compute_needs *needs, struct problems *p);
+int vm_compute_socket_give(struct node *n, const char *path, struct hci_error *err);
 int vm_compute_migrated(struct node *n, const char *name, struct compute_migrated *out, struct hci_error *err);
 
 #endif

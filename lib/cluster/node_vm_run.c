@@ -59,8 +59,18 @@ static void fill_nics(const struct rec_vm *r, struct compute_nic *out)
 	}
 }
 
+static int fill_usb(const struct nvm *m, struct compute_usb *out, struct hci_error *err)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; i < m->rec.nusb && !rc; i++)
+		rc = nvm_usb_socket(m, i, out[i].socket, err);
+	return rc;
+}
+
 static int start_domain(struct nvm *m, struct hci_error *err)
 {
+	struct compute_usb usb[REC_VM_USB_MAX] = { 0 };
 	struct compute_nic nics[REC_VM_NICS_MAX] = { 0 };
 	struct compute_disk *disks = mem_calloc(REC_VM_DISKS_MAX, sizeof(*disks));
 	struct compute_vm vm = { .name = m->name,
@@ -72,6 +82,8 @@ static int start_domain(struct nvm *m, struct hci_error *err)
 				 .ndisks = m->ndisks,
 				 .nics = nics,
 				 .nnics = m->rec.nnics,
+				 .usb = usb,
+				 .nusb = m->rec.nusb,
 				 .node = m->n->name };
 	int rc;
 
@@ -88,7 +100,9 @@ static int start_domain(struct nvm *m, struct hci_error *err)
 		disks[i].size = m->disks[i].size;
 	}
 	fill_nics(&m->rec, nics);
-	rc = vm_compute_start(m->n, &vm, err);
+	rc = fill_usb(m, usb, err);
+	if (!rc)
+		rc = vm_compute_start(m->n, &vm, err);
 	mem_free(disks);
 	return rc ? err_prefix(err, "node %s", m->n->name) : 0;
 }
@@ -117,7 +131,9 @@ static int open_disks(struct nvm *m, struct hci_error *err)
 
 	if (!rc)
 		rc = nvm_attach(m, REC_ATT_USER, err);
-	return rc ? rc : nvm_resume_io(m, err);
+	if (!rc)
+		rc = nvm_resume_io(m, err);
+	return rc ? rc : nvm_usb_open(m, err);
 }
 
 int nvm_up(struct nvm *m, struct hci_error *err)

@@ -75,7 +75,7 @@ struct call {
 	const struct hypervisor *h;
 	struct compute *c;
 	int (*fn)(struct call *x);
-	const char *name;
+	const char *name; /* or a path */
 	const struct compute_vm *vm;
 	uint32_t how; /* to stop; of a nudge: which disk */
 	struct compute_state **list;
@@ -232,6 +232,16 @@ static int do_may_leave(struct call *x)
 void vm_compute_may_leave(struct node *n, const char *name, bool state, struct problems *p)
 {
 	list_call(n, &(struct call){ .fn = do_may_leave, .name = name, .state_too = state, .problems = p });
+}
+
+static int do_socket_give(struct call *x)
+{
+	return x->h->socket_give(x->c, x->name, x->err);
+}
+
+int vm_compute_socket_give(struct node *n, const char *path, struct hci_error *err)
+{
+	return call(n, &(struct call){ .fn = do_socket_give, .name = path, .err = err });
 }
 
 static int do_migrated(struct call *x)

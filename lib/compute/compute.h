@@ -42,6 +42,9 @@ struct compute_nic {
 	bool down;     /* no carrier */
 	uint32_t mtu;  /* 0: the bridge's */
 };
+struct compute_usb {
+	char socket[108]; /* unix socket on this node that a usbredir server answers at, now or later */
+};
 struct compute_vm {
 	const char *name;
 	struct uuid uuid;
@@ -53,6 +56,8 @@ struct compute_vm {
 	uint32_t ndisks;
 	const struct compute_nic *nics;
 	uint32_t nnics;
+	const struct compute_usb *usb;
+	uint32_t nusb;
 	const char *node; /* this one, for messages */
 };
 
@@ -81,7 +86,7 @@ int compute_resume(struct compute *c, const char *name, struct hci_error *err);
 /* Makes QEMU send a request to a disk, by number, and so find out that its connection has ended: see nudge.c. Its result is not told. */
 int compute_nudge(struct compute *c, const char *name, unsigned disk, struct hci_error *err);
 
-/* A path of a disk's socket or of the console's log that is another one at the destination. */
+/* A path of a disk's or USB device's socket or of the console's log that is another one at the destination. */
 struct compute_path {
 	const char *here, *there;
 };
@@ -132,6 +137,7 @@ int compute_migrate(struct compute *c, struct compute_migrate *m, struct hci_err
 /* preflight.c: what a domain that is to move needs where it goes. */
 struct compute_needs {
 	bool kvm, postcopy;
+	bool usb; /* devices of other nodes */
 	uint64_t memory_bytes;
 	const char *kernel, *initrd; /* may be NULL */
 	char machine[64], arch[32];  /* "pc-q35-7.2", "x86_64"; "": not known */
@@ -141,7 +147,7 @@ struct compute_needs {
 	struct bridge_port ports[HCI_VM_NICS_MAX]; /* of its interfaces */
 	const char *node; /* the destination, for messages */
 };
-/* At the source: kvm, machine, arch, emulator, cpu and ports; the rest is left empty. */
+/* At the source: kvm, machine, arch, emulator, cpu and ports; the rest is left empty, for the destination. */
 int compute_needs(struct compute *c, const char *name, struct compute_needs *out, struct hci_error *err);
 /* Adds what stops it at the source: its libvirt, and, unless state is false, that the domain does not run. */
 void compute_may_leave(struct compute *c, const char *name, bool state, struct problems *out);
@@ -156,6 +162,8 @@ struct compute_local {
 };
 int compute_local(const char *uri, struct compute_local *out, struct hci_error *err);
 const char *compute_uri(const struct compute *c);
+/* A unix socket in the file system becomes that of the user whom libvirt starts QEMU as, and nobody else's. */
+int compute_socket_give(struct compute *c, const char *path, struct hci_error *err);
 
 /*
  * meet.c: the unix path that both QEMUs of a migration are given, see there. These do not block, and may be called on the loop.

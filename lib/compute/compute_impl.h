@@ -46,13 +46,17 @@ void compute_nap(uint64_t ns);
 
 /*
  * preflight.c, for its test: libvirt compares the CPU (its test driver does not); its capabilities have this machine type, or name
- * none; the device is there when it is needed.
+ * none; those of a domain do not say that it cannot have USB devices of others; the device is there when it is needed.
  */
 typedef int preflight_compare(virConnectPtr conn, const char *cpu, unsigned flags);
 void preflight_cpu(struct problems *p, virConnectPtr conn, const struct compute_needs *n, preflight_compare *compare);
 bool preflight_has_machine(const char *caps, const char *arch, const char *machine);
+bool preflight_has_usb(const char *domcaps);
 void preflight_ports(const char *xml, struct compute_needs *out);
 void preflight_kvm(struct problems *p, const struct compute_needs *n, const char *device);
+
+/* local.c: whom libvirt starts QEMU as, from its capabilities; false: as whom it runs itself */
+bool local_qemu_user(const char *caps, uid_t *uid, gid_t *gid);
 
 /* domain_xml.c */
 int domain_xml(const struct compute_vm *vm, bool kvm, struct buf *out, struct hci_error *err);

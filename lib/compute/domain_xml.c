@@ -87,6 +87,13 @@ static bool add_nic(struct buf *b, const struct compute_nic *n)
 	return ok;
 }
 
+/* QEMU tries again each second as long as nobody listens there. */
+static bool add_usb(struct buf *b, const struct compute_usb *u)
+{
+	return add(b, "<redirdev bus='usb' type='unix'><source mode='connect' path='", u->socket,
+		   "'><reconnect enabled='yes' timeout='1'/></source></redirdev>");
+}
+
 /*
  * Memory of a guest under TCG: a QEMU before 9.0 loses what such a guest writes while it is migrated ("physmem: Fix migration
  * dirty bitmap coherency with TCG memory access", QEMU, February 2024). Its fast way to look for changed pages
@@ -129,7 +136,12 @@ int domain_xml(const struct compute_vm *vm, bool kvm, struct buf *b, struct hci_
 		ok &= add_disk(b, vm, i);
 	for (uint32_t i = 0; i < vm->nnics; i++)
 		ok &= add_nic(b, &vm->nics[i]);
-	buf_printf(b, "<controller type='usb' model='none'/>");
+	if (vm->nusb)
+		buf_printf(b, "<controller type='usb' model='qemu-xhci' ports='%u'/>", (unsigned)HCI_VM_USB_MAX);
+	else
+		buf_printf(b, "<controller type='usb' model='none'/>");
+	for (uint32_t i = 0; i < vm->nusb; i++)
+		ok &= add_usb(b, &vm->usb[i]);
 	ok &= add(b, "<serial type='file'><source path='", vm->console_log, "' append='on'/><target port='0'/></serial>");
 	buf_printf(b, "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>"
 		      "<memballoon model='virtio'/></devices>");

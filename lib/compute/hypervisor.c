@@ -113,6 +113,7 @@ const struct hypervisor hypervisor_libvirt = {
 	.needs = compute_needs,
 	.may_leave = compute_may_leave,
 	.preflight = compute_preflight,
+	.socket_give = compute_socket_give,
 	.bridges = bridges,
 	.machine = machine,
 	.local = local,

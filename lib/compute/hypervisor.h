@@ -28,6 +28,7 @@ struct hypervisor {
 	int (*needs)(struct compute *c, const char *name, struct compute_needs *out, struct hci_error *err);
 	void (*may_leave)(struct compute *c, const char *name, bool state, struct problems *out);
 	void (*preflight)(struct compute *c, const struct compute_needs *n, struct problems *out);
+	int (*socket_give)(struct compute *c, const char *path, struct hci_error *err); /* to QEMU's user */
 
 	/* What guests' interfaces can be ports of: bridge_list(). */
 	uint32_t (*bridges)(struct compute *c, struct bridge *out, uint32_t cap);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where this machine's libvirtd listens, from the URI that we use ourselves. */
+/* Where this machine's libvirtd listens, from the URI that we use ourselves; and as whom it starts QEMU. */
 #include "compute/compute_impl.h"
 
+#include <errno.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static bool is_socket(const char *path)
 {
@@ -81,4 +83,41 @@ int compute_local(const char *uri, struct compute_local *out, struct hci_error *
 		rc = usual(run, out->socket, sizeof(out->socket));
 	return rc ? err_set(err, rc, "libvirt %s: its socket is not found: is libvirtd running? A URI may name it: "
 			    "qemu:///system?socket=PATH", uri) : 0;
+}
+
+/* "+64055:+64055": what the security driver "dac" of a privileged libvirtd names. A user's own has none, and starts QEMU as that user. */
+bool local_qemu_user(const char *caps, uid_t *uid, gid_t *gid)
+{
+	static const char label[] = "<baselabel type='qemu'>+";
+	const char *dac = strstr(caps, "<model>dac</model>"), *end = dac ? strstr(dac, "</secmodel>") : NULL;
+	const char *at = dac ? strstr(dac, label) : NULL;
+	unsigned u, g;
+
+	if (!at || at > end || sscanf(at + sizeof(label) - 1, "%u:+%u<", &u, &g) != 2)
+		return false;
+	*uid = u;
+	*gid = g;
+	return true;
+}
+
+int compute_socket_give(struct compute *c, const char *path, struct hci_error *err)
+{
+	uid_t uid = (uid_t)-1;
+	gid_t gid = (gid_t)-1;
+	virConnectPtr conn;
+	char *caps;
+	int rc = compute_conn(c, &conn, err);
+
+	if (rc)
+		return rc;
+	caps = virConnectGetCapabilities(conn);
+	if (!caps)
+		rc = compute_fail(err, "its capabilities");
+	else if (local_qemu_user(caps, &uid, &gid) && chown(path, uid, gid))
+		rc = err_sys(err, HCI_E_SYS, errno, "socket %s cannot be given to QEMU's user", path);
+	if (!rc && chmod(path, 0600))
+		rc = err_sys(err, HCI_E_SYS, errno, "socket %s", path);
+	free(caps);
+	compute_conn_put(c, conn);
+	return rc;
 }

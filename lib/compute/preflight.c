@@ -219,6 +219,25 @@ static void check_qemu(struct problems *p, virConnectPtr conn, const struct comp
 		     "the guest has machine type %s, which QEMU %lu.%lu here does not know", n->machine, v / 1000000, v / 1000 % 1000);
 }
 
+bool preflight_has_usb(const char *domcaps)
+{
+	return !strstr(domcaps, "<redirdev supported='no'"); /* before libvirt 9.1 it does not tell: QEMU will */
+}
+
+static void check_usb(struct problems *p, virConnectPtr conn, const struct compute_needs *n)
+{
+	char *caps;
+
+	if (!n->usb)
+		return;
+	caps = virConnectGetDomainCapabilities(conn, *n->emulator ? n->emulator : NULL, *n->arch ? n->arch : NULL,
+					       *n->machine ? n->machine : NULL, n->kvm ? "kvm" : "qemu", 0);
+	if (caps && !preflight_has_usb(caps))
+		problems_add(p, HCI_E_STATE, "USB", "install its module usb-redir, or a QEMU that has it",
+			     "QEMU here cannot reach USB devices of other nodes");
+	free(caps);
+}
+
 static void check_postcopy(struct problems *p)
 {
 	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
@@ -249,6 +268,7 @@ static void check_conn(struct compute *c, struct problems *p, const struct compu
 	check_memory(p, conn, n);
 	preflight_cpu(p, conn, n, virConnectCompareCPU);
 	check_qemu(p, conn, n, caps);
+	check_usb(p, conn, n);
 	free(caps);
 	compute_conn_put(c, conn);
 }

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The records of what goes on: jobs and virtual machines. */
+#include <stdlib.h>
+
 #include "store/rec_codec.h"
 
 static const char *const job_state[] = { "pending", "running", "done", "failed", "cancelled" };
@@ -43,6 +45,12 @@ static const struct rec_field vm_nic_fields[] = {
 	FIELD_BOOL(struct rec_vm_nic, down, "down"),
 };
 
+static const struct rec_field vm_usb_fields[] = {
+	FIELD_NAME(struct rec_vm_usb, name, "name"),
+	FIELD_NAME(struct rec_vm_usb, node, "node"),
+	FIELD_STR(struct rec_vm_usb, server, "server"),
+};
+
 static const struct rec_field vm_fields[] = {
 	FIELD_NAME(struct rec_vm, name, "name"),
 	FIELD_UUID(struct rec_vm, uuid, "uuid"),
@@ -55,9 +63,34 @@ static const struct rec_field vm_fields[] = {
 	FIELD_STR(struct rec_vm, cmdline, "cmdline"),
 	FIELD_LIST(struct rec_vm, ndisks, disks, "disks", vm_disk_fields),
 	FIELD_LIST(struct rec_vm, nnics, nics, "nics", vm_nic_fields),
+	FIELD_LIST(struct rec_vm, nusb, usb, "usb", vm_usb_fields),
 	FIELD_STR(struct rec_vm, console_log, "console"),
 	FIELD_U64(struct rec_vm, created, "created", 0, 0),
 };
+
+bool rec_usb_server(const char *s)
+{
+	const char *port = strrchr(s, ':');
+	char *end;
+
+	if (!strncmp(s, "unix:/", 6))
+		return strlen(s) < 5 + 108; /* as long as a unix socket's path may be */
+	if (strncmp(s, "tcp:", 4) || port < s + 5 || port[1] < '1' || port[1] > '9' || strlen(port) > 6)
+		return false;
+	return strtoul(port + 1, &end, 10) <= UINT16_MAX && !*end;
+}
+
+static const char *usb_check(const struct rec_vm *r)
+{
+	for (uint32_t i = 0; i < r->nusb; i++) {
+		if (!rec_usb_server(r->usb[i].server))
+			return "a USB device's server has no valid address";
+		for (uint32_t k = 0; k < i; k++)
+			if (!strcmp(r->usb[k].name, r->usb[i].name))
+				return "two USB devices have one name";
+	}
+	return NULL;
+}
 
 /* Both become parts of a domain's description and names of kernel objects. */
 static const char *vm_check(const void *rec)
@@ -73,7 +106,7 @@ static const char *vm_check(const void *rec)
 		if (r->nics[i].mtu && r->nics[i].mtu < REC_MTU_MIN)
 			return "an interface's MTU is too small";
 	}
-	return NULL;
+	return usb_check(r);
 }
 REC_TYPE(vm, vm_fields, vm_check);
 

@@ -31,6 +31,7 @@
 #define REC_IMPACT_MAX 100000u
 #define REC_VM_DISKS_MAX 8u
 #define REC_VM_NICS_MAX 8u
+#define REC_VM_USB_MAX 8u
 #define REC_MTU_MIN 68u
 #define REC_MTU_MAX 65535u
 #define REC_BRIDGES_MAX 64u   /* of one node that are told */
@@ -263,6 +264,11 @@ struct rec_vm_nic {
 	uint32_t mtu; /* 0: the bridge's */
 	bool down;    /* no carrier */
 };
+struct rec_vm_usb {
+	char name[HCI_NAME_MAX];
+	char node[HCI_NAME_MAX];   /* where the server is reached */
+	char server[REC_PATH_MAX]; /* there: "tcp:127.0.0.1:4000" or "unix:/path" */
+};
 struct rec_vm { /* vm/<name> */
 	char name[HCI_NAME_MAX];
 	struct uuid uuid;
@@ -276,6 +282,8 @@ struct rec_vm { /* vm/<name> */
 	struct rec_vm_disk disks[REC_VM_DISKS_MAX];
 	uint32_t nnics;
 	struct rec_vm_nic nics[REC_VM_NICS_MAX];
+	uint32_t nusb;
+	struct rec_vm_usb usb[REC_VM_USB_MAX];
 	char console_log[REC_PATH_MAX];
 	uint64_t created;
 };
@@ -374,6 +382,8 @@ const char *rec_volume_state_name(enum rec_volume_state v);
 const char *rec_on_full_name(enum rec_on_full v);
 const char *rec_att_purpose_name(enum rec_att_purpose v);
 const char *rec_job_state_name(enum rec_job_state v);
+/* "tcp:HOST:PORT" with a port, or "unix:/path". */
+bool rec_usb_server(const char *s);
 const char *rec_vm_wanted_name(enum rec_vm_wanted v);
 int rec_disk_role_parse(const char *s);
 int rec_disk_class_parse(const char *s);

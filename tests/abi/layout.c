@@ -392,7 +392,17 @@ AT(struct hci_vm_opts, volumes, 56);
 AT(struct hci_vm_opts, nvolumes, 120);
 AT(struct hci_vm_opts, nnics, 124);
 AT(struct hci_vm_opts, nics, 128);
-SIZE(struct hci_vm_opts, 136);
+AT(struct hci_vm_opts, nusb, 136);
+AT(struct hci_vm_opts, reserved, 140);
+AT(struct hci_vm_opts, usb, 144);
+SIZE(struct hci_vm_opts, 152);
+
+AT(struct hci_vm_usb_opts, size, 0);
+AT(struct hci_vm_usb_opts, reserved, 4);
+AT(struct hci_vm_usb_opts, name, 8);
+AT(struct hci_vm_usb_opts, node, 16);
+AT(struct hci_vm_usb_opts, server, 24);
+SIZE(struct hci_vm_usb_opts, 32);
 
 AT(struct hci_vm_nic_opts, size, 0);
 AT(struct hci_vm_nic_opts, model, 4);
@@ -437,8 +447,13 @@ AT(struct hci_vm_info, nvolumes, 436);
 AT(struct hci_vm_info, memory_bytes, 440);
 AT(struct hci_vm_info, volumes, 448);
 AT(struct hci_vm_info, nnics, 960);
-AT(struct hci_vm_info, reserved2, 964);
+AT(struct hci_vm_info, nusb, 964);
 SIZE(struct hci_vm_info, 968);
+
+AT(struct hci_vm_usb_info, name, 0);
+AT(struct hci_vm_usb_info, node, 64);
+AT(struct hci_vm_usb_info, server, 128);
+SIZE(struct hci_vm_usb_info, 384);
 
 AT(struct hci_vm_nic_info, bridge, 0);
 AT(struct hci_vm_nic_info, port, 16);

@@ -434,6 +434,14 @@ static void socket_remove(struct compute *c, const char *path)
 	sim_unix_unlink(host_of(c)->service, path);
 }
 
+static int socket_give(struct compute *c, const char *path, struct hci_error *err)
+{
+	(void)c;
+	(void)path;
+	(void)err;
+	return 0;
+}
+
 static int socket_private(struct compute *c, const char *path, struct hci_error *err)
 {
 	(void)c;
@@ -478,6 +486,7 @@ const struct hypervisor vmm_hypervisor = {
 	.meet_unlink = meet_unlink,
 	.socket_clean = socket_clean,
 	.socket_remove = socket_remove,
+	.socket_give = socket_give,
 	.socket_private = socket_private,
 	.codec = codec,
 };

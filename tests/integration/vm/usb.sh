@@ -15,8 +15,7 @@ usb_host=$here/../../testbed/usb-host.sh
 
 hci() { tb exec n1 env HCI_PLUGIN_DIR="$plugins" "$hcictl" --store "$store" "$@"; }
 
-# n3 has the device and need run nothing else: the mapping names an address there that only n3 itself reaches, so the service of n3
-# has to carry the bytes.
+# n3 has the device: the mapping names an address there that only n3 itself reaches, so the service of n3 has to carry the bytes.
 before_nodes() { node_start n3; }
 usb_host_log() { echo "$bed/nodes/n3/log/usbhost.log"; }
 usb_host_ready() { grep -aq 'HCI-USBHOST ready' "$(usb_host_log)"; }
@@ -43,7 +42,7 @@ counts() {
 	wait_for 60 says "$1" "$from" '^HCI-USB wrote' && wait_for 60 reaches "$1" "$from" $(($(counted "$1" "$from") + 5)) &&
 		[ "$(counter)" -ge "$(counted "$1" "$from")" ] && as_written
 }
-as_written() { ! cat "$(console n1)" "$(console n2)" 2>/dev/null | tr -d '\r' | grep -aE '^HCI-USB wrote ([0-9]+) read [0-9]+$' | grep -avqE 'wrote ([0-9]+) read \1$'; }
+as_written() { ! cat "$(console n1)" "$(console n2)" "$(console n3)" 2>/dev/null | tr -d '\r' | grep -aE '^HCI-USB wrote ([0-9]+) read [0-9]+$' | grep -avqE 'wrote ([0-9]+) read \1$'; }
 
 # FROM TO: the guest sees it go and come, and it holds what was written at FROM.
 moves() {
@@ -86,9 +85,18 @@ check "the machine with the device is back" usb_host_up
 check "the guest sees it plugged in" wait_for 60 says n1 "$from" '^HCI-USB in key1 '
 check "it is read and written" counts n1
 
-echo "# n1 -> n2 -> n1"
+echo "# n1 -> n2 -> n3, which has the device -> n1"
 moves n1 n2
-moves n2 n1
+moves n2 n3
+moves n3 n1
+
+echo "# the service is killed and started anew"
+from=$(lines n1)
+service_kill n1
+node_start n1
+check "the guest sees it unplugged" wait_for 60 says n1 "$from" '^HCI-USB out key1'
+check "and plugged in again" wait_for 60 says n1 "$from" '^HCI-USB in key1 '
+check "reads and writes go on" counts n1
 
 echo "# the end"
 check "the guest wrote all the time" writes

@@ -87,6 +87,10 @@ START_TEST(options_of_a_wrong_size)
 	mo.name = "vm";
 	mo.nnics = 1;
 	wrong_sizes(hci_vm_nic_opts, HCI_VM_NIC_OPTS_INIT, (mo.nics = opts, opts->bridge = "br0", hci_vm_define(w.client, &mo, &w.err)));
+	mo.nnics = 0;
+	mo.nusb = 1;
+	wrong_sizes(hci_vm_usb_opts, HCI_VM_USB_OPTS_INIT,
+		    (mo.usb = opts, opts->name = "k", opts->node = "n1", opts->server = "tcp:h:1", hci_vm_define(w.client, &mo, &w.err)));
 	wrong_sizes(hci_migrate_opts, HCI_MIGRATE_OPTS_INIT, hci_vm_migrate(w.client, "vm", opts, NULL, &w.err));
 	wrong_sizes(hci_vm_start_opts, HCI_VM_START_OPTS_INIT, hci_vm_start_on(w.client, "vm", opts, NULL, &w.err));
 	wrong_sizes(hci_attach_opts, HCI_ATTACH_OPTS_INIT, hci_volume_attach(&v, w.client, "v", opts, &w.err));

@@ -242,6 +242,14 @@ START_TEST(a_machine_type_is_looked_for_in_its_architecture)
 }
 END_TEST
 
+START_TEST(qemu_may_lack_usb)
+{
+	ck_assert(preflight_has_usb("<domainCapabilities><devices/></domainCapabilities>"));
+	ck_assert(preflight_has_usb("<devices><redirdev supported='yes'><enum name='bus'><value>usb</value></enum></redirdev></devices>"));
+	ck_assert(!preflight_has_usb("<devices><redirdev supported='no'/></devices>"));
+}
+END_TEST
+
 START_TEST(only_a_running_vm_may_leave)
 {
 	struct problems p = { 0 };
@@ -343,6 +351,7 @@ int main(void)
 	tcase_add_test(t, a_cpu_that_lacks_something_would_stop_it);
 	tcase_add_test(t, no_kvm_would_stop_a_guest_that_has_it);
 	tcase_add_test(t, a_machine_type_is_looked_for_in_its_architecture);
+	tcase_add_test(t, qemu_may_lack_usb);
 	tcase_add_test(t, only_a_running_vm_may_leave);
 	tcase_add_test(t, a_list_crosses_and_is_cut_between_entries_only_in_a_message);
 	tcase_add_test(t, threads_share_it);

@@ -160,6 +160,48 @@ START_TEST(interfaces_are_ports_of_bridges)
 }
 END_TEST
 
+START_TEST(usb_devices_are_sockets)
+{
+	struct compute_vm vm = vm_of();
+	struct compute_usb u[2] = { { .socket = "/run/v1-usb:a.sock" }, { .socket = "/a'/><x" } };
+	struct compute_path p = { "/run/v1-usb:a.sock", "/there/v1-usb:a.sock" };
+	struct hci_error err;
+	char *x = xml_of(&vm, false), *moved;
+
+	has(x, "<controller type='usb' model='none'/>");
+	ck_assert_ptr_null(strstr(x, "<redirdev"));
+	mem_free(x);
+	vm.usb = u;
+	vm.nusb = 2;
+	x = xml_of(&vm, false);
+	has(x, "<controller type='usb' model='qemu-xhci' ports='8'/>");
+	has(x, "<redirdev bus='usb' type='unix'><source mode='connect' path='/run/v1-usb:a.sock'><reconnect enabled='yes' timeout='1'/>"
+	       "</source></redirdev>");
+	has(x, "path='/a&apos;/&gt;&lt;x'");
+	ck_assert_int_eq(domain_xml_move(x, &p, 1, &moved, &err), 0);
+	has(moved, "<source mode='connect' path='/there/v1-usb:a.sock'>");
+	mem_free(moved);
+	mem_free(x);
+}
+END_TEST
+
+START_TEST(qemus_user_is_what_the_security_driver_names)
+{
+	static const char *const none[] = { "", "<secmodel><model>apparmor</model><baselabel type='qemu'>+1:+2</baselabel></secmodel>",
+					    "<secmodel><model>dac</model></secmodel><x><baselabel type='qemu'>+1:+2</baselabel></x>",
+					    "<secmodel><model>dac</model><baselabel type='qemu'>+1</baselabel></secmodel>" };
+	uid_t uid;
+	gid_t gid;
+
+	for (size_t i = 0; i < ARRAY_SIZE(none); i++)
+		ck_assert_msg(!local_qemu_user(none[i], &uid, &gid), "%s", none[i]);
+	ck_assert(local_qemu_user("<secmodel><model>dac</model><doi>0</doi><baselabel type='kvm'>+64055:+108</baselabel>"
+				  "<baselabel type='qemu'>+64055:+108</baselabel></secmodel>", &uid, &gid));
+	ck_assert_uint_eq(uid, 64055);
+	ck_assert_uint_eq(gid, 108);
+}
+END_TEST
+
 START_TEST(control_characters_are_refused)
 {
 	struct compute_vm vm = vm_of();
@@ -242,6 +284,8 @@ int main(void)
 	tcase_add_test(t, every_disk_has_a_geometry);
 	tcase_add_test(t, strings_are_escaped);
 	tcase_add_test(t, interfaces_are_ports_of_bridges);
+	tcase_add_test(t, usb_devices_are_sockets);
+	tcase_add_test(t, qemus_user_is_what_the_security_driver_names);
 	tcase_add_test(t, control_characters_are_refused);
 	tcase_add_test(t, too_many_disks_are_refused);
 	tcase_add_test(t, paths_are_moved);

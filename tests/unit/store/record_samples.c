@@ -231,6 +231,13 @@ static void fill_vm(struct rec_vm *r, int full)
 		r->nics[i].mtu = full ? REC_MTU_MAX : 0;
 		r->nics[i].down = full;
 	}
+	r->nusb = full ? REC_VM_USB_MAX : 1;
+	for (uint32_t i = 0; i < r->nusb; i++) {
+		TEXT(r->usb[i].name, "key-1");
+		r->usb[i].name[4] = (char)('1' + i);
+		TEXT(r->usb[i].node, "node-1");
+		strcpy(r->usb[i].server, full ? "unix:/run/usb/key" : "tcp:127.0.0.1:4000");
+	}
 	TEXT(r->console_log, "/var/log/vm-1");
 	r->created = NUMBER(1);
 }

@@ -63,6 +63,35 @@ START_TEST(interfaces_of_vms_are_valid)
 }
 END_TEST
 
+START_TEST(usb_devices_of_vms_are_valid)
+{
+	static const char *const bad[] = { "", "tcp:", "tcp:4000", "tcp:host", "tcp:host:", "tcp:host:0", "tcp:host:04", "tcp:host:65536",
+					   "tcp:host:40x", "tcp::4000x", "udp:host:1", "unix:", "unix:relative", "/path" };
+	static const char *const good[] = { "tcp:host:1", "tcp:[::1]:65535", "unix:/p" };
+	struct rec_vm *r = mem_zalloc(sizeof(*r));
+	char longest[128];
+	struct buf b = BUF_INIT;
+
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++)
+		ck_assert_msg(rec_usb_server(good[i]), "%s", good[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		ck_assert_msg(!rec_usb_server(bad[i]), "%s", bad[i]);
+		sample_fill(&rec_vm_type, r, 0);
+		strcpy(r->usb[0].server, bad[i]);
+		ck_assert_int_eq(rec_encode(&rec_vm_type, r, &b, NULL), HCI_E_INVAL);
+	}
+	snprintf(longest, sizeof(longest), "unix:/%0106d", 0);
+	ck_assert(rec_usb_server(longest));
+	snprintf(longest, sizeof(longest), "unix:/%0107d", 0);
+	ck_assert(!rec_usb_server(longest));
+	sample_fill(&rec_vm_type, r, 1);
+	strcpy(r->usb[1].name, r->usb[0].name);
+	ck_assert_int_eq(rec_encode(&rec_vm_type, r, &b, NULL), HCI_E_INVAL);
+	buf_free(&b);
+	mem_free(r);
+}
+END_TEST
+
 START_TEST(every_truncation_is_refused)
 {
 	for (unsigned i = 0; i < REC_TYPES; i++) {
@@ -350,6 +379,7 @@ static Suite *make_suite(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, every_type_round_trips);
 	tcase_add_test(tc, interfaces_of_vms_are_valid);
+	tcase_add_test(tc, usb_devices_of_vms_are_valid);
 	tcase_add_test(tc, every_truncation_is_refused);
 	tcase_add_test(tc, changed_bytes_are_refused_or_within_limits);
 	tcase_add_test(tc, versions_and_keys);

@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * USB devices of VMs. QEMU speaks usbredir with a server at the device's node, as if that were behind a socket of this machine:
+ *
+ *	QEMU -> RUN_DIR/<vm>-usb:<name>.sock -> node service ==== stream "usb" ====> node service -> the server
+ *
+ * and without the stream where the device is at this node. The socket is there only while the VM runs here, with its disks: at a migration's
+ * end the source closes it and the destination opens its own. QEMU tries to connect once a second, and tells the guest that the device
+ * was unplugged and plugged in again. The device's node looks up for each stream whether the VM runs where it comes from, and whether the
+ * device is that VM's; so nobody else's service gets at it, and a node that lost the VM without knowing is cut off by the next one's stream.
+ */
+#include "base/names.h"
+#include "cluster/node_vm_impl.h"
+
+#define SERVICE "usb"
+#define LINES_MAX 256u /* to devices of one node */
+
+/* ---- at the VM's node ---- */
+
+static const struct rec_vm_usb *rec(const struct nvm_usb *u)
+{
+	return &u->vm->rec.usb[u->i];
+}
+
+int nvm_usb_socket(const struct nvm *m, uint32_t i, char path[NVM_SOCKET], struct hci_error *err)
+{
+	char what[HCI_NAME_MAX + 8];
+
+	/* No volume's name has a colon. */
+	snprintf(what, sizeof(what), "usb:%s", m->rec.usb[i].name);
+	return nvm_socket_path(m, what, path, err);
+}
+
+static void unplugged(struct nvm_usb *u)
+{
+	u->relay = NULL;
+	u->join = NULL;
+	u->connected = false;
+	metric_set(u->m_connected, 0);
+}
+
+/* QEMU connects again in a second, and again: the log has the first of each kind. */
+static void line_over(struct nvm_usb *u, const struct hci_error *err)
+{
+	struct env *e = u->vm->n->e;
+
+	if (u->connected)
+		log_info(env_log(e), "VM %s: USB device %s is not connected any more%s%s", u->vm->name, rec(u)->name, err->code ? ": " : "",
+			 err->code ? err->message : "");
+	else if (!u->told)
+		log_warn(env_log(e), "VM %s: USB device %s: its server at node %s does not answer, is asked again each second: %s", u->vm->name,
+			 rec(u)->name, rec(u)->node, err->code ? err->message : "it ended the connection");
+	u->told = true;
+	unplugged(u);
+}
+
+static void on_relay_over(void *arg, struct rpc_relay *y, const struct hci_error *err)
+{
+	line_over(arg, err);
+	rpc_relay_free(y, NULL);
+}
+
+static void on_join_over(void *arg, struct rpc_join *j, const struct hci_error *err)
+{
+	line_over(arg, err);
+	rpc_join_free(j);
+}
+
+static void before(void *arg, bool to_socket)
+{
+	struct nvm_usb *u = arg;
+
+	if (u->connected || !to_socket)
+		return;
+	u->connected = true;
+	u->told = false;
+	metric_set(u->m_connected, 1);
+	log_info(env_log(u->vm->n->e), "VM %s: USB device %s at node %s is connected", u->vm->name, rec(u)->name, rec(u)->node);
+}
+
+static void end_line(struct nvm_usb *u)
+{
+	rpc_relay_free(u->relay, NULL);
+	rpc_join_free(u->join);
+	unplugged(u);
+}
+
+static struct rpc_relay *to_node(struct nvm_usb *u, struct env_conn *sock, struct hci_error *err)
+{
+	struct node *n = u->vm->n;
+	struct rpc_relay_opts o = { .before = before, .on_over = on_relay_over, .arg = u };
+	struct rpc_conn *conn = rpc_peers_connect(core_peers(n->core), rec(u)->node, err);
+	struct rpc_stream_opts so = { .service = SERVICE };
+	struct buf args = BUF_INIT;
+	struct rpc_relay *y;
+
+	if (!conn) {
+		env_conn_close(sock, true);
+		return NULL;
+	}
+	pk_map(&args, 2);
+	pk_kv_str(&args, "vm", u->vm->name);
+	pk_kv_str(&args, "usb", rec(u)->name);
+	so.args = &args;
+	y = rpc_relay_out(n->e, sock, conn, &so, &o, err);
+	buf_free(&args);
+	return y;
+}
+
+/* A QEMU that was started anew may connect before the end of its predecessor was seen. */
+static void on_qemu(void *arg, struct env_conn *sock)
+{
+	struct nvm_usb *u = arg;
+	struct node *n = u->vm->n;
+	struct hci_error err = { 0 };
+
+	end_line(u);
+	if (strcmp(rec(u)->node, n->name))
+		u->relay = to_node(u, sock, &err);
+	else
+		u->join = rpc_join_new(n->e, sock, rec(u)->server,
+				       &(struct rpc_join_opts){ .before = before, .on_over = on_join_over, .arg = u }, &err);
+	if (!u->relay && !u->join)
+		line_over(u, &err);
+}
+
+static void metric_begin(struct nvm_usb *u)
+{
+	char labels[2 * HCI_NAME_MAX + 32];
+
+	if (u->m_connected || !env_metrics(u->vm->n->e))
+		return;
+	snprintf(labels, sizeof(labels), "vm=\"%s\",usb=\"%s\"", u->vm->name, rec(u)->name);
+	u->m_connected = metrics_gauge(env_metrics(u->vm->n->e), "hci_vm_usb_connected", "1: a VM's USB device is connected to its server.",
+				       labels);
+}
+
+static void close_one(struct nvm_usb *u)
+{
+	if (u->listener)
+		env_listener_close(u->listener);
+	u->listener = NULL;
+	end_line(u);
+	if (u->m_connected)
+		metrics_remove(env_metrics(u->vm->n->e), u->m_connected);
+	u->m_connected = NULL;
+}
+
+static int open_one(struct nvm *m, uint32_t i, struct hci_error *err)
+{
+	struct nvm_usb *u = &m->usb[i];
+	char path[NVM_SOCKET], addr[NVM_SOCKET + 8];
+	int rc = u->listener ? 0 : nvm_usb_socket(m, i, path, err);
+
+	if (rc || u->listener)
+		return rc;
+	*u = (struct nvm_usb){ .vm = m, .i = i };
+	snprintf(addr, sizeof(addr), "unix:%s", path);
+	u->listener = env_listen(m->n->e, addr, NULL, on_qemu, u, err);
+	if (!u->listener)
+		return err_prefix(err, "VM %s: USB device %s", m->name, rec(u)->name);
+	metric_begin(u);
+	metric_set(u->m_connected, 0);
+	rc = vm_compute_socket_give(m->n, path, err);
+	if (rc) {
+		close_one(u);
+		err_prefix(err, "VM %s: USB device %s", m->name, rec(u)->name);
+	}
+	return rc;
+}
+
+int nvm_usb_open(struct nvm *m, struct hci_error *err)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; i < m->rec.nusb && !rc; i++)
+		rc = open_one(m, i, err);
+	return rc;
+}
+
+void nvm_usb_close(struct nvm *m)
+{
+	for (uint32_t i = 0; i < ARRAY_SIZE(m->usb); i++)
+		if (m->usb[i].listener)
+			close_one(&m->usb[i]);
+}
+
+/* ---- at the device's node ---- */
+
+/* A stream of a VM's node to a server here. */
+struct usb_line {
+	struct list link;
+	struct node *n;
+	struct rpc_stream *s;    /* until it is looked up */
+	struct rpc_relay *relay; /* from then on */
+	char vm[HCI_NAME_MAX], usb[HCI_NAME_MAX], peer[HCI_NAME_MAX];
+};
+
+static void line_free(struct usb_line *l, const struct hci_error *why)
+{
+	l->n->vms->n_usb_lines--;
+	list_del(&l->link);
+	rpc_relay_free(l->relay, why);
+	mem_free(l);
+}
+
+static void on_line_over(void *arg, struct rpc_relay *y, const struct hci_error *err)
+{
+	struct usb_line *l = arg;
+
+	(void)y;
+	if (err->code)
+		log_info(env_log(l->n->e), "USB device %s of VM %s at node %s: %s", l->usb, l->vm, l->peer, err->message);
+	line_free(l, NULL);
+}
+
+static int look_up(const struct usb_line *l, char server[REC_PATH_MAX], struct hci_error *err)
+{
+	struct rec_vm *vm = MEM_NEW(struct rec_vm);
+	const struct rec_vm_usb *u = NULL;
+	struct rec_vmrun run;
+	char key[REC_KEY];
+	int rc;
+
+	if (!vm)
+		return err_set(err, HCI_E_NOMEM, "VM %s: out of memory", l->vm);
+	key_vm(key, l->vm);
+	rc = rec_vm_get(core_store(l->n->core), key, vm, NULL, err);
+	for (uint32_t i = 0; !rc && i < vm->nusb; i++)
+		if (!strcmp(vm->usb[i].name, l->usb) && !strcmp(vm->usb[i].node, l->n->name))
+			u = &vm->usb[i];
+	if (!rc && !u)
+		rc = err_set(err, HCI_E_NOTFOUND, "VM %s: it has no USB device %s at node %s", l->vm, l->usb, l->n->name);
+	if (u)
+		snprintf(server, REC_PATH_MAX, "%s", u->server);
+	mem_free(vm);
+	key_vmrun(key, l->vm);
+	if (!rc)
+		rc = rec_vmrun_get(core_store(l->n->core), key, &run, NULL, err);
+	if (!rc && strcmp(run.node, l->peer))
+		rc = err_set(err, HCI_E_STATE, "VM %s: it runs on node %s, not on %s", l->vm, run.node, l->peer);
+	return rc;
+}
+
+/* Whoever had it before this VM's node now, or that node itself with an earlier QEMU. */
+static void end_others(struct usb_line *l)
+{
+	struct usb_line *o, *next;
+	struct hci_error why;
+
+	err_set(&why, HCI_E_STATE, "VM %s: USB device %s is used by node %s now", l->vm, l->usb, l->peer);
+	list_for_each_safe(o, next, &l->n->vms->usb_lines, link)
+		if (o != l && o->relay && !strcmp(o->vm, l->vm) && !strcmp(o->usb, l->usb))
+			line_free(o, &why);
+}
+
+static void line_fiber(void *arg)
+{
+	struct usb_line *l = arg;
+	struct node *n = l->n;
+	char server[REC_PATH_MAX];
+	struct hci_error err;
+	int rc = look_up(l, server, &err);
+
+	if (!rc && n->stopping)
+		rc = err_set(&err, HCI_E_CLOSED, "node %s: its service is being stopped", n->name);
+	if (rc) {
+		rpc_stream_refuse(l->s, rc, err.message);
+	} else {
+		end_others(l);
+		l->relay = rpc_relay_in(n->e, l->s, server, &(struct rpc_relay_opts){ .on_over = on_line_over, .arg = l });
+	}
+	l->s = NULL;
+	if (!l->relay)
+		line_free(l, NULL);
+	vm_fiber_end(n);
+}
+
+static bool read_args(struct usb_line *l, struct rd *r)
+{
+	uint32_t pairs = rd_map(r);
+
+	while (pairs-- && !r->bad) {
+		struct rd_key k = rd_key(r);
+
+		if (rd_is(k, "vm"))
+			rd_strcpy(r, l->vm, sizeof(l->vm));
+		else if (rd_is(k, "usb"))
+			rd_strcpy(r, l->usb, sizeof(l->usb));
+		else
+			rd_skip(r);
+	}
+	return !r->bad && !name_check(l->vm, "VM", NULL) && !name_check(l->usb, "USB device", NULL);
+}
+
+static void on_stream(void *arg, struct rpc_stream *s, struct rd *args)
+{
+	struct node_vm_state *vms = arg;
+	struct usb_line *l = vms->n_usb_lines < LINES_MAX ? MEM_NEW(struct usb_line) : NULL;
+
+	if (!l) {
+		rpc_stream_refuse(s, HCI_E_BUSY, "too many USB devices of this node are in use");
+		return;
+	}
+	l->n = vms->n;
+	l->s = s;
+	list_push(&vms->usb_lines, &l->link);
+	vms->n_usb_lines++;
+	snprintf(l->peer, sizeof(l->peer), "%s", rpc_stream_peer(s));
+	if (!read_args(l, args))
+		rpc_stream_refuse(s, HCI_E_PROTO, "what the stream is for cannot be read");
+	else if (vm_fiber(l->n, line_fiber, l, "vm-usb"))
+		rpc_stream_refuse(s, HCI_E_NOMEM, "out of memory");
+	else
+		return;
+	line_free(l, NULL);
+}
+
+int vm_usb_register(struct node *n, struct hci_error *err)
+{
+	return rpc_stream_serve(core_rpc(n->core), SERVICE, on_stream, n->vms) ?
+		       err_set(err, HCI_E_NOMEM, "node %s: out of memory", n->name) : 0;
+}
+
+void vm_usb_stop(struct node *n)
+{
+	struct hci_error why;
+
+	err_set(&why, HCI_E_CLOSED, "node %s: its service is stopped", n->name);
+	while (!list_empty(&n->vms->usb_lines))
+		line_free(list_first(&n->vms->usb_lines, struct usb_line, link), &why);
+}
