@@ -44,7 +44,8 @@ counts() {
 }
 as_written() { ! cat "$(console n1)" "$(console n2)" "$(console n3)" 2>/dev/null | tr -d '\r' | grep -aE '^HCI-USB wrote ([0-9]+) read [0-9]+$' | grep -avqE 'wrote ([0-9]+) read \1$'; }
 
-# FROM TO: the guest sees it go and come, and it holds what was written at FROM.
+# FROM TO: the guest sees it go and come, and it holds what was written at FROM. That QEMU at TO lives on is a part of it: 7.2
+# dies when the socket at FROM is closed between the guest's stop and the end of the state.
 moves() {
 	local before lines_to began
 	lines_to=$(lines "$2")
