@@ -241,9 +241,12 @@ static void on_events(void *arg, const struct store_event *ev, size_t n, uint64_
 	for (size_t i = 0; ev && i < n; i++) {
 		const struct store_kv *kv = &ev[i].kv;
 		struct table *t = table_of(c, kv->key);
+		const char *job = key_tail(kv->key, PREFIX_JOB);
 
 		if (t && take_event(c, t, &ev[i], revision, &err))
 			log_warn(env_log(c->o.env), "%s is left as it was: %s", kv->key, err.message);
+		if (job)
+			core_job_changed(c, job, ev[i].deleted ? NULL : kv->value, kv->value_len, revision);
 		tell(c, kv->key, ev[i].deleted ? NULL : kv->value, kv->value_len, revision);
 	}
 }
@@ -425,6 +428,7 @@ int core_open(const struct core_opts *o, struct core **out, struct hci_error *er
 	c->o = *o;
 	snprintf(c->self, sizeof(c->self), "%s", o->self);
 	list_init(&c->watchers);
+	list_init(&c->jobs);
 	list_init(&c->policies);
 	fiber_cond_init(&c->changed);
 	fiber_mutex_init(&c->policy_lock);

@@ -104,10 +104,12 @@ int core_explain(struct core *c, const char *policy, const char *pool, uint32_t 
 /* ---- jobs (jobs.c), from a fiber ---- */
 
 struct core_job {
+	struct list link; /* of the core's, while rec is there */
 	struct core *core;
 	struct rec_job *rec;
 	uint64_t rev;
 	uint64_t last_write;
+	uint32_t told; /* a sum of what the last write said of its progress */
 	bool lost; /* another node has taken it over, or our next life is to: nothing is written any more */
 	const bool *stopping; /* the executor's; its end is tried until it is written or this is true; NULL: some times */
 };
@@ -118,10 +120,15 @@ int core_job_create(struct core *c, const char *type, const char *target, const 
 int core_job_begin(struct core *c, const char *id, struct core_job *j, struct hci_error *err);
 /* The same for a job that any node may do: also one whose node is down. HCI_E_BUSY: a node that is alive has it. */
 int core_job_take(struct core *c, const char *id, struct core_job *j, struct hci_error *err);
-/* Writes progress at most every 300 ms; returns true when the job is to be cancelled. */
+/*
+ * Writes progress (j->rec->unit and ->message too) at most every 300 ms, and every 5 s when nothing of it has changed; returns true when the
+ * job is to be cancelled, which is heard at once, written or not.
+ */
 bool core_job_progress(struct core_job *j, uint64_t done, uint64_t total, const char *phase);
 /* Sets an argument that the executor's next life is to find, and writes it. 0: it is durable. */
 int core_job_note(struct core_job *j, const char *key, const char *value, struct hci_error *err);
+/* It stays as it is, for whoever goes on with it. Frees j->rec. */
+void core_job_leave(struct core_job *j);
 /* Ends it: status 0, HCI_E_CANCELLED or an error; message: the error's, or the result. Frees j->rec. */
 void core_job_end(struct core_job *j, int status, const char *message);
 /* Another node is to do it instead, from its beginning; it is pending for that one. Frees j->rec. */

@@ -47,6 +47,7 @@ struct core {
 	struct store_watch *watch;
 	uint64_t seen; /* the mirror holds everything up to this revision */
 	struct list watchers;
+	struct list jobs; /* that are executed here: struct core_job */
 	struct fiber_cond changed;
 	struct list policies; /* loaded ones: struct loaded_policy of place.c */
 	struct fiber_mutex policy_lock;
@@ -65,6 +66,8 @@ struct core {
 int core_choose_spare(void *arg, const struct rec_volume *v, uint32_t segment, const struct uuid *keep, size_t nkeep,
 		      const struct uuid *bad, struct uuid *out, struct hci_error *err);
 void core_policies_free(struct core *c);
+/* A record under the prefix of jobs has changed. value NULL: it is gone. */
+void core_job_changed(struct core *c, const char *id, const void *value, size_t len, uint64_t revision);
 void core_cache_close(struct core *c); /* from a fiber */
 
 #endif

@@ -2,9 +2,11 @@
 /* Job records: made by whoever wants something long done, executed by the node they name. */
 #include <stdarg.h>
 
+#include "base/crc32c.h"
 #include "cluster/core_impl.h"
 
 #define PROGRESS_EVERY (300 * NS_PER_MS)
+#define NO_PROGRESS_EVERY (5 * NS_PER_S)
 #define END_TRIES 20u
 
 int core_job_create(struct core *c, const char *type, const char *target, const char *node, const char *const *args,
@@ -65,8 +67,36 @@ static int job_take(struct core *c, const char *id, bool over, struct core_job *
 	if (rc) {
 		mem_free(j->rec);
 		j->rec = NULL;
+	} else {
+		list_push(&c->jobs, &j->link);
 	}
 	return rc;
+}
+
+void core_job_leave(struct core_job *j)
+{
+	list_del(&j->link);
+	mem_free(j->rec);
+	j->rec = NULL;
+}
+
+/* What others want of a job that has nothing to tell is not found by writing it. */
+void core_job_changed(struct core *c, const char *id, const void *value, size_t len, uint64_t revision)
+{
+	struct rec_job *seen;
+	struct core_job *j;
+
+	list_for_each(j, &c->jobs, link) {
+		if (strcmp(j->rec->id, id) || revision <= j->rev || !value)
+			continue;
+		seen = MEM_NEW(struct rec_job);
+		/* Without memory it is found with the next write. */
+		if (seen && !rec_job_decode(value, len, seen, NULL)) {
+			j->rec->cancel_requested |= seen->cancel_requested;
+			j->lost |= strcmp(seen->node, j->rec->node) != 0;
+		}
+		mem_free(seen);
+	}
 }
 
 int core_job_begin(struct core *c, const char *id, struct core_job *j, struct hci_error *err)
@@ -79,6 +109,16 @@ int core_job_take(struct core *c, const char *id, struct core_job *j, struct hci
 	return job_take(c, id, true, j, err);
 }
 
+static uint32_t progress_sum(const struct rec_job *r)
+{
+	uint32_t sum = crc32c(crc32c(0, &r->done, sizeof(r->done)), &r->total, sizeof(r->total));
+
+	/* With their ends, so that nothing moves from one to the next unseen. */
+	sum = crc32c(sum, r->unit, strlen(r->unit) + 1);
+	sum = crc32c(sum, r->phase, strlen(r->phase) + 1);
+	return crc32c(sum, r->message, strlen(r->message) + 1);
+}
+
 /* Writes what j->rec says; somebody who asked for cancelling meanwhile is heard. */
 static int job_write(struct core_job *j, struct hci_error *err)
 {
@@ -89,6 +129,7 @@ static int job_write(struct core_job *j, struct hci_error *err)
 	key_job(key, j->rec->id);
 	j->rec->updated = env_realtime(j->core->o.env);
 	j->last_write = env_now(j->core->o.env);
+	j->told = progress_sum(j->rec);
 	rc = rec_job_put(j->core->o.store, key, j->rec, j->rev, 0, &j->rev, err);
 	if (rc != HCI_E_CONFLICT && rc != HCI_E_UNAVAILABLE)
 		return rc;
@@ -111,12 +152,14 @@ static int job_write(struct core_job *j, struct hci_error *err)
 bool core_job_progress(struct core_job *j, uint64_t done, uint64_t total, const char *phase)
 {
 	struct hci_error err;
+	uint64_t since;
 
 	j->rec->done = done;
 	j->rec->total = total;
 	if (phase)
 		snprintf(j->rec->phase, sizeof(j->rec->phase), "%s", phase);
-	if (env_now(j->core->o.env) >= j->last_write + PROGRESS_EVERY)
+	since = env_now(j->core->o.env) - j->last_write;
+	if (since >= PROGRESS_EVERY && (since >= NO_PROGRESS_EVERY || progress_sum(j->rec) != j->told))
 		(void)job_write(j, &err);
 	return j->rec->cancel_requested;
 }
@@ -161,8 +204,7 @@ void core_job_end(struct core_job *j, int status, const char *message)
 	snprintf(j->rec->message, sizeof(j->rec->message), "%s", message ? message : "");
 	while (!j->lost && job_write(j, &err) && end_later(j, ++tries, &err))
 		;
-	mem_free(j->rec);
-	j->rec = NULL;
+	core_job_leave(j);
 }
 
 /* 0 also when it was handed on before, without our hearing of it. */
@@ -188,8 +230,7 @@ void core_job_hand_on(struct core_job *j, const char *node)
 
 	while (!j->lost && hand_on(j, node, &err) && end_later(j, ++tries, &err))
 		;
-	mem_free(j->rec);
-	j->rec = NULL;
+	core_job_leave(j);
 }
 
 const char *core_job_arg(const struct core_job *j, const char *key)

@@ -167,7 +167,7 @@ static void work_fiber(void *arg)
 		log_info(env_log(n->e), "node %s: job %s: %s %s", n->name, w->id, x->j.rec->type, x->j.rec->target);
 		rc = run(x, &err);
 		if (rc == HCI_E_CLOSED)
-			mem_free(x->j.rec); /* it stays as it is, for whoever goes on with it */
+			core_job_leave(&x->j);
 		else
 			core_job_end(&x->j, rc, rc ? err.message : x->result);
 	}

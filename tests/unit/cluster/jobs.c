@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Job records while the store cannot be reached. */
+/* Job records: while the store cannot be reached, and how often they are written. */
 #include "cluster/core.h"
 #include "store/store_sim.h"
 #include "unit/harness.h"
@@ -138,6 +138,101 @@ START_TEST(node_that_stops_does_not_wait_for_the_store)
 }
 END_TEST
 
+/* ---- how often they are written ---- */
+
+static uint64_t revision(struct world *w, struct store *store)
+{
+	struct rec_job r;
+	char key[REC_KEY];
+	uint64_t rev;
+
+	key_job(key, w->id);
+	ck_assert_int_eq(rec_job_get(store, key, &r, &rev, NULL), 0);
+	return rev;
+}
+
+static uint64_t writes(struct world *w, struct store *store, struct core_job *j, uint64_t ns, bool moves)
+{
+	uint64_t end = env_now(w->env) + ns, n = 0, rev = revision(w, store), now;
+
+	for (uint64_t done = 1; env_now(w->env) < end; done++) {
+		ck_assert(!core_job_progress(j, moves ? done : 0, 0, "waiting for its turn"));
+		now = revision(w, store);
+		n += now != rev;
+		rev = now;
+		fiber_sleep(w->env, 50 * NS_PER_MS);
+	}
+	return n;
+}
+
+static void cancel(struct world *w, struct store *store)
+{
+	struct rec_job r;
+	char key[REC_KEY];
+	uint64_t rev;
+
+	key_job(key, w->id);
+	ck_assert_int_eq(rec_job_get(store, key, &r, &rev, NULL), 0);
+	r.cancel_requested = true;
+	ck_assert_int_eq(rec_job_put(store, key, &r, rev, 0, NULL, NULL), 0);
+}
+
+static void wait_fiber(void *arg)
+{
+	struct world *w = arg;
+	struct store *store;
+	struct core_job j, other;
+	struct hci_error err;
+	uint64_t n, at;
+	char id[HCI_NAME_MAX];
+
+	open_core(w, &store);
+	ck_assert_int_eq(core_job_create(w->core, "test", "y", "a", NULL, id, &err), 0);
+	ck_assert_int_eq(core_job_begin(w->core, id, &other, &err), 0);
+	ck_assert_int_eq(core_job_create(w->core, "test", "x", "a", NULL, w->id, &err), 0);
+	ck_assert_int_eq(core_job_begin(w->core, w->id, &j, &err), 0);
+	n = writes(w, store, &j, 60 * NS_PER_S, false);
+	ck_assert_msg(n >= 8 && n <= 15, "%llu times in a minute in which nothing changed", (unsigned long long)n);
+	n = writes(w, store, &j, 6 * NS_PER_S, true);
+	ck_assert_msg(n >= 12 && n <= 22, "%llu times in six seconds in which it went on", (unsigned long long)n);
+	/* A phase that is told is not told later. */
+	fiber_sleep(w->env, NS_PER_S);
+	n = revision(w, store);
+	(void)core_job_progress(&j, j.rec->done, 0, "another");
+	ck_assert_uint_ne(revision(w, store), n);
+	/* Nor is it long before it is cancelled, though it has nothing to write. */
+	cancel(w, store);
+	at = env_now(w->env);
+	while (!core_job_progress(&j, j.rec->done, 0, NULL) && env_now(w->env) < at + 30 * NS_PER_S)
+		fiber_sleep(w->env, 50 * NS_PER_MS);
+	ck_assert_msg(env_now(w->env) < at + NS_PER_S, "heard of it after %llu ms",
+		      (unsigned long long)((env_now(w->env) - at) / NS_PER_MS));
+	ck_assert(!core_job_progress(&other, 0, 0, NULL));
+	core_job_end(&j, HCI_E_CANCELLED, "cancelled");
+	core_job_leave(&other);
+	look(w, store);
+	core_close(w->core);
+	store_close(store);
+	w->done = true;
+}
+
+static void boot_to_wait(struct env *e, void *arg)
+{
+	struct world *w = arg;
+
+	w->env = e;
+	ck_assert_int_eq(fiber_spawn(e, wait_fiber, w, "test"), 0);
+}
+
+START_TEST(a_job_that_waits_writes_seldom_and_hears_at_once_that_it_is_cancelled)
+{
+	struct world w;
+
+	run(&w, 3, boot_to_wait);
+	ck_assert_uint_eq(w.state, REC_JOB_CANCELLED);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *s = suite_create("cluster_jobs");
@@ -145,6 +240,7 @@ static Suite *make_suite(void)
 
 	tcase_add_test(tc, end_is_written_when_the_store_is_back);
 	tcase_add_test(tc, node_that_stops_does_not_wait_for_the_store);
+	tcase_add_test(tc, a_job_that_waits_writes_seldom_and_hears_at_once_that_it_is_cancelled);
 	suite_add_tcase(s, tc);
 	return s;
 }
