@@ -41,7 +41,6 @@ struct guest {
 struct guest_pages {
 	struct guest_pages_opts o;
 	pthread_t thread;
-	bool started;
 	pthread_rwlock_t lock; /* of what follows: the thread alone writes, for moments, and reads without it */
 	struct guest guests[GUESTS];
 	struct mst_index *x;
@@ -49,7 +48,8 @@ struct guest_pages {
 	pthread_mutex_t nap; /* of what follows */
 	pthread_cond_t wake;
 	bool stop, seen;
-	bool ended, left; /* the thread is over; nobody waits for that any more: it frees all */
+	bool ended; /* the thread is over, or nearly */
+	uint32_t users; /* atomic: the owner, the thread, decoders; the last one frees all */
 	struct uuid running[GUESTS]; /* seen: this is new */
 	size_t n_running;
 	uint64_t hurry_until;
@@ -310,17 +310,23 @@ static void destroy(struct guest_pages *g)
 	mem_free(g);
 }
 
+static void keep(void *ctx, bool on)
+{
+	struct guest_pages *g = ctx;
+
+	if (on)
+		__atomic_add_fetch(&g->users, 1, __ATOMIC_RELAXED);
+	else if (!__atomic_sub_fetch(&g->users, 1, __ATOMIC_ACQ_REL))
+		destroy(g);
+}
+
 static void *end_thread(struct guest_pages *g)
 {
-	bool left;
-
 	pthread_mutex_lock(&g->nap);
 	g->ended = true;
-	left = g->left;
 	pthread_cond_signal(&g->wake);
 	pthread_mutex_unlock(&g->nap);
-	if (left)
-		destroy(g);
+	keep(g, false);
 	return NULL;
 }
 
@@ -387,19 +393,24 @@ static int tell(void *ctx, uint32_t *at, uint32_t *out, unsigned max)
 	return n;
 }
 
+/* Without the lock while it reads: a process that hangs is not to hold up who wants to know of others. */
 static int read_page(void *ctx, uint64_t token, void *page)
 {
 	struct guest_pages *g = ctx;
-	int rc = HCI_E_NOTFOUND;
+	struct guest_ram *ram = NULL;
 	uint64_t place;
+	int rc;
 
 	pthread_rwlock_rdlock(&g->lock);
-	if (mst_index_find(g->x, token, &place) && live(g, place)) {
-		const struct guest *x = &g->guests[slot_of(place)];
-
-		rc = x->ram ? guest_ram_page(x->ram, page_of(place), page) : HCI_E_NOTFOUND;
-	}
+	if (mst_index_find(g->x, token, &place) && live(g, place))
+		ram = g->guests[slot_of(place)].ram;
+	if (ram)
+		guest_ram_keep(ram);
 	pthread_rwlock_unlock(&g->lock);
+	if (!ram)
+		return HCI_E_NOTFOUND;
+	rc = g->o.page(ram, page_of(place), page);
+	guest_ram_close(ram);
 	if (!rc)
 		__atomic_add_fetch(&g->served, 1, __ATOMIC_RELAXED);
 	return rc;
@@ -407,7 +418,7 @@ static int read_page(void *ctx, uint64_t token, void *page)
 
 void guest_pages_provider(struct guest_pages *g, struct mst_provider *out)
 {
-	*out = (struct mst_provider){ .ctx = g, .kind = MST_KIND_GUEST, .read = read_page, .tell = tell };
+	*out = (struct mst_provider){ .ctx = g, .kind = MST_KIND_GUEST, .read = read_page, .keep = keep, .tell = tell };
 	memcpy(out->id, g->o.id, sizeof(out->id));
 }
 
@@ -430,6 +441,7 @@ struct guest_pages *guest_pages_new(const struct guest_pages_opts *o)
 	struct guest_pages *g = o->memory / ENTRY ? MEM_NEW(struct guest_pages) : NULL;
 	pthread_condattr_t attr;
 	sigset_t all, old;
+	bool started;
 
 	if (!g)
 		return NULL;
@@ -438,6 +450,8 @@ struct guest_pages *guest_pages_new(const struct guest_pages_opts *o)
 	g->o.pace = o->pace ? o->pace : PACE;
 	g->o.rest_ns = o->rest_ns ? o->rest_ns : REST;
 	g->o.open = o->open ? o->open : guest_ram_open;
+	g->o.page = o->page ? o->page : guest_ram_page;
+	g->users = 2;
 	pthread_rwlock_init(&g->lock, NULL);
 	pthread_mutex_init(&g->nap, NULL);
 	pthread_condattr_init(&attr);
@@ -450,11 +464,11 @@ struct guest_pages *guest_pages_new(const struct guest_pages_opts *o)
 		mst_index_hash(g->x, o->hash);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	g->started = g->x && !pthread_create(&g->thread, NULL, work, g);
+	started = g->x && !pthread_create(&g->thread, NULL, work, g);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (g->started)
+	if (started)
 		return g;
-	guest_pages_free(g);
+	destroy(g);
 	return NULL;
 }
 
@@ -474,7 +488,6 @@ static bool wait_for_thread(struct guest_pages *g)
 	ended = g->ended;
 	if (!ended) {
 		log_warn(&g->o.log, "a guest's process hangs while its memory is read: it is left alone");
-		g->left = true;
 		pthread_detach(g->thread);
 	}
 	pthread_mutex_unlock(&g->nap);
@@ -485,10 +498,7 @@ void guest_pages_free(struct guest_pages *g)
 {
 	if (!g)
 		return;
-	if (g->started) {
-		if (!wait_for_thread(g))
-			return;
+	if (wait_for_thread(g))
 		pthread_join(g->thread, NULL);
-	}
-	destroy(g);
+	keep(g, false);
 }

@@ -25,15 +25,17 @@ struct guest_pages_opts {
 	uint64_t rest_ns;     /* between a guest's passes; 0: a minute */
 	const struct mst_hash *hash; /* NULL: the real ones */
 	struct log log;
-	/* For tests, all or none: another way to a guest's memory than guest_ram.h. */
+	/* For tests: another way to a guest's memory than that of guest_ram.h; NULL: that. */
 	int (*open)(const struct uuid *vm, struct guest_ram **out, struct hci_error *err);
+	int (*page)(struct guest_ram *r, uint64_t page, void *buf);
 };
 
 /* NULL: no memory, no thread. */
 struct guest_pages *guest_pages_new(const struct guest_pages_opts *o);
 /*
- * When no decoder uses it any more. Waits for the thread, moments as a rule. One that hangs in a process's memory is left alone after two seconds:
- * it frees what it uses when it comes back, and uses nothing else then, the log neither. NULL is fine.
+ * When no decoder uses it any more, but those that were freed while a worker hung in a read of it. Waits for the thread, moments as a rule. One
+ * that hangs in a process's memory is left alone after two seconds: it uses nothing but this when it comes back, the log neither. Who of all of
+ * these is the last frees it. NULL is fine.
  */
 void guest_pages_free(struct guest_pages *g);
 

@@ -37,6 +37,7 @@ struct guest_ram {
 	struct block blocks[BLOCKS];
 	unsigned n;
 	uint64_t pages;
+	uint32_t users; /* atomic */
 };
 
 /* ---- its process ---- */
@@ -197,6 +198,7 @@ static int try_process(const char *pid, const char *uuid, struct guest_ram **out
 	r = MEM_NEW(struct guest_ram);
 	if (!r)
 		return err_set(err, HCI_E_NOMEM, "domain %s: out of memory", uuid);
+	r->users = 1;
 	r->mem = open_of(r, pid, "mem");
 	r->map = r->mem < 0 ? -1 : open_of(r, pid, "pagemap");
 	if (r->mem < 0 || r->map < 0) {
@@ -244,9 +246,14 @@ int guest_ram_open(const struct uuid *vm, struct guest_ram **out, struct hci_err
 	return rc;
 }
 
+void guest_ram_keep(struct guest_ram *r)
+{
+	__atomic_add_fetch(&r->users, 1, __ATOMIC_RELAXED);
+}
+
 void guest_ram_close(struct guest_ram *r)
 {
-	if (!r)
+	if (!r || __atomic_sub_fetch(&r->users, 1, __ATOMIC_ACQ_REL))
 		return;
 	if (r->mem >= 0)
 		close(r->mem);

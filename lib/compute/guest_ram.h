@@ -18,6 +18,9 @@ struct guest_ram;
 
 /* Of the domain with this UUID. HCI_E_NOTFOUND: no QEMU of it here, or none whose RAM is found; HCI_E_SYS: it may not be read. */
 int guest_ram_open(const struct uuid *vm, struct guest_ram **out, struct hci_error *err);
+/* One more has it, and closes it, too; on any thread. */
+void guest_ram_keep(struct guest_ram *r);
+/* When the last one does it is gone. NULL is fine. */
 void guest_ram_close(struct guest_ram *r);
 uint64_t guest_ram_pages(const struct guest_ram *r);
 /*

@@ -37,16 +37,16 @@ static void drop(struct mst_dec *d, struct list *l)
 	}
 }
 
-void mst_dec_free(struct mst_dec *d)
+static void destroy(struct mst_dec *d)
 {
 	struct list *l;
 
-	if (!d)
-		return;
-	dec_stop_workers(d);
-	for (uint32_t i = 0; i < MST_PROVIDERS_MAX; i++)
-		if (d->who[i])
-			d->providers[i].leave(d->providers[i].ctx, d->who[i], d->end_acked);
+	for (uint32_t i = 0; i < d->n_kept; i++)
+		if (d->providers[i].keep)
+			d->providers[i].keep(d->providers[i].ctx, false);
+	for (uint32_t i = 0; d->workers && i < d->o.workers; i++)
+		mst_packer_free(d->workers[i].packer);
+	mem_free(d->workers);
 	drop(d, &d->jobs);
 	drop(d, &d->ready);
 	scratch_free(&d->scratch);
@@ -54,9 +54,32 @@ void mst_dec_free(struct mst_dec *d)
 		mst_msg_free(list_entry(l, struct mst_msg, link));
 	slots_free(&d->slots);
 	mst_packer_free(d->packer);
+	pthread_cond_destroy(&d->over);
 	pthread_cond_destroy(&d->work);
 	pthread_mutex_destroy(&d->lock);
 	mem_free(d);
+}
+
+void dec_leave(struct mst_dec *d)
+{
+	bool last;
+
+	pthread_mutex_lock(&d->lock);
+	last = !--d->users;
+	pthread_mutex_unlock(&d->lock);
+	if (last)
+		destroy(d);
+}
+
+void mst_dec_free(struct mst_dec *d)
+{
+	if (!d)
+		return;
+	dec_stop_workers(d);
+	for (uint32_t i = 0; i < MST_PROVIDERS_MAX; i++)
+		if (d->who[i])
+			d->providers[i].leave(d->providers[i].ctx, d->who[i], d->end_acked);
+	dec_leave(d);
 }
 
 static int say_hello(struct mst_dec *d)
@@ -82,10 +105,12 @@ int mst_dec_new(struct mst_dec **out, const struct mst_opts *o, struct hci_error
 
 	if (!d)
 		return err_set(err, HCI_E_NOMEM, "memory stream: no memory for a decoder");
+	d->users = 1;
 	pthread_mutex_init(&d->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&d->work, &attr);
+	pthread_cond_init(&d->over, &attr);
 	pthread_condattr_destroy(&attr);
 	scratch_init(&d->scratch);
 	list_init(&d->jobs);
@@ -97,6 +122,9 @@ int mst_dec_new(struct mst_dec **out, const struct mst_opts *o, struct hci_error
 		if (!d->packer || say_hello(d))
 			rc = err_set(err, HCI_E_NOMEM, "memory stream: no memory for a decoder");
 	}
+	for (uint32_t i = 0; !rc && i < d->o.n_providers; i++, d->n_kept++)
+		if (d->providers[i].keep)
+			d->providers[i].keep(d->providers[i].ctx, true);
 	for (uint32_t i = 0; !rc && i < d->o.n_providers; i++)
 		d->who[i] = d->providers[i].came ? d->providers[i].join(d->providers[i].ctx) : 0;
 	if (!rc)

@@ -69,6 +69,8 @@ struct dec_worker {
 	struct mst_dec *d;
 	pthread_t thread;
 	struct mst_packer *packer;
+	bool ended, left; /* left: nobody waits for it */
+	bool reads; /* atomic: it is in a read() that may hang, or about to look whether it may begin one */
 };
 
 struct mst_dec {
@@ -78,8 +80,9 @@ struct mst_dec {
 	uint32_t who[MST_PROVIDERS_MAX];
 
 	pthread_mutex_t lock;
-	pthread_cond_t work;
-	bool stop, hello_got, applying, ended, end_acked;
+	pthread_cond_t work, over; /* over: a worker has ended */
+	bool stop; /* atomic where the lock is not held */
+	bool hello_got, applying, ended, end_acked;
 	bool hurry; /* nothing waits for other streams */
 	struct hci_error error;
 
@@ -99,27 +102,33 @@ struct mst_dec {
 	struct slots slots; /* of whoever is `applying` */
 	struct mst_stats stats;
 	struct dec_worker *workers;
-	uint32_t n_workers;
+	uint32_t n_workers, n_running;
+	uint32_t users;  /* the owner, and workers: the last one frees it */
+	uint32_t n_kept; /* providers that were told so */
 	struct mst_packer *packer; /* the owner's */
 };
 
 void dec_job_free(struct mst_dec *d, struct job *j);
+/* One user less; the last one frees it. Without the lock. */
+void dec_leave(struct mst_dec *d);
 /* With the lock held. */
 int dec_fail(struct mst_dec *d, int code, const char *what);
 /* For its references that are missing and not waited for; wrong: for all. False: no memory. */
 bool dec_ask(struct mst_dec *d, struct job *j, bool wrong);
 void dec_run_inline(struct mst_dec *d);
 
-/* Without the lock. */
+/* Without the lock. w: NULL on the owner's thread. */
 enum served { SERVED, NOT_THERE, OTHER };
 
-enum served dec_serve(struct mst_dec *d, const struct ref *ref, uint8_t *page);
+enum served dec_serve(struct mst_dec *d, struct dec_worker *w, const struct ref *ref, uint8_t *page);
+/* Nobody may be there any more but who ends. */
+bool dec_is_over(const struct mst_dec *d);
 uint64_t dec_now(const struct mst_dec *d);
 
 /* dec_wait.c. With the lock, which dec_wait_look() lets go meanwhile. */
 void dec_wait_begin(struct mst_dec *d, struct job *j); /* some of its references wait */
 bool dec_wait_due(const struct mst_dec *d);
-void dec_wait_look(struct mst_dec *d);
+void dec_wait_look(struct mst_dec *d, struct dec_worker *w);
 /* For what a job counts. What came before it is looked up is not missed. */
 uint64_t dec_wait_came(const struct mst_dec *d, uint32_t *left);
 
@@ -135,6 +144,7 @@ bool job_store(struct job *j, struct slots *slots);
 
 /* dec_work.c */
 int dec_start_workers(struct mst_dec *d, struct hci_error *err);
+/* Returns when they have ended, but for those that hang in a page which they read: these are left alone. */
 void dec_stop_workers(struct mst_dec *d);
 
 #endif

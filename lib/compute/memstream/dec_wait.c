@@ -39,7 +39,7 @@ bool dec_wait_due(const struct mst_dec *d)
 }
 
 /* Without the lock: nobody else touches references that come. Returns how many are found now. */
-static uint32_t look_for(struct mst_dec *d, struct job *j)
+static uint32_t look_for(struct mst_dec *d, struct dec_worker *w, struct job *j)
 {
 	uint32_t found = 0;
 
@@ -49,7 +49,7 @@ static uint32_t look_for(struct mst_dec *d, struct job *j)
 
 		if (!ref->comes)
 			continue;
-		how = dec_serve(d, ref, j->content + (size_t)i * MST_PAGE);
+		how = dec_serve(d, w, ref, j->content + (size_t)i * MST_PAGE);
 		ref->there = how == SERVED;
 		ref->comes = how == NOT_THERE;
 		found += ref->there;
@@ -73,7 +73,7 @@ static void give_up(struct job *j)
 		j->refs[i].comes = false;
 }
 
-static void look(struct mst_dec *d, struct job *j)
+static void look(struct mst_dec *d, struct dec_worker *w, struct job *j)
 {
 	bool late = d->hurry || dec_now(d) >= j->until, gone;
 	uint32_t left, waited = j->waits, found = 0;
@@ -84,7 +84,7 @@ static void look(struct mst_dec *d, struct job *j)
 		j->came = came;
 		j->looking = true;
 		pthread_mutex_unlock(&d->lock);
-		found = look_for(d, j);
+		found = look_for(d, w, j);
 		pthread_mutex_lock(&d->lock);
 		j->looking = false;
 	}
@@ -109,7 +109,7 @@ static struct job *next(const struct mst_dec *d, uint32_t after)
 	return NULL;
 }
 
-void dec_wait_look(struct mst_dec *d)
+void dec_wait_look(struct mst_dec *d, struct dec_worker *w)
 {
 	uint32_t at;
 	struct job *j;
@@ -121,6 +121,6 @@ void dec_wait_look(struct mst_dec *d)
 	d->look_at = dec_now(d) + LOOK;
 	while (!d->error.code && !d->stop && (j = next(d, at))) {
 		at = j->d.seq;
-		look(d, j);
+		look(d, w, j);
 	}
 }

@@ -13,6 +13,8 @@
 #include "compute/memstream/hash.h"
 #include "compute/memstream/ops.h"
 
+#define END_TIME (50 * NS_PER_MS) /* for workers that read a page of another process */
+
 static uint64_t cpu_now(void)
 {
 	struct timespec ts;
@@ -31,8 +33,27 @@ uint64_t dec_now(const struct mst_dec *d)
 	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
 }
 
+bool dec_is_over(const struct mst_dec *d)
+{
+	return __atomic_load_n(&d->stop, __ATOMIC_SEQ_CST);
+}
+
+/* In one that may hang we may be left alone: who has said that he is in it looks whether that is still wanted, then and after it. */
+static int read_page(struct mst_dec *d, struct dec_worker *w, const struct mst_provider *p, uint64_t token, uint8_t *page)
+{
+	int rc = HCI_E_CLOSED;
+
+	if (!w || !p->keep)
+		return p->read(p->ctx, token, page);
+	__atomic_store_n(&w->reads, true, __ATOMIC_SEQ_CST);
+	if (!dec_is_over(d))
+		rc = p->read(p->ctx, token, page);
+	__atomic_store_n(&w->reads, false, __ATOMIC_SEQ_CST);
+	return rc;
+}
+
 /* What the provider gives for a reference is taken only if it has the page's hash. */
-enum served dec_serve(struct mst_dec *d, const struct ref *ref, uint8_t *page)
+enum served dec_serve(struct mst_dec *d, struct dec_worker *w, const struct ref *ref, uint8_t *page)
 {
 	const struct mst_provider *p = &d->providers[ref->provider];
 	uint8_t strong[MST_STRONG];
@@ -42,7 +63,9 @@ enum served dec_serve(struct mst_dec *d, const struct ref *ref, uint8_t *page)
 	if (ref->provider >= d->o.n_providers || !p->read || !worth_reading(&d->worth[ref->provider]))
 		return OTHER;
 	from = dec_now(d);
-	rc = p->read(p->ctx, ref->token, page);
+	rc = read_page(d, w, p, ref->token, page);
+	if (dec_is_over(d))
+		return NOT_THERE;
 	worth_read(&d->worth[ref->provider], dec_now(d) - from);
 	if (rc)
 		return NOT_THERE;
@@ -93,8 +116,8 @@ static int unpack(struct mst_dec *d, struct job *j, struct mst_packer *packer, s
 	return j->plain ? mst_unpack(packer, j->d.codec, j->d.packed_at, j->d.packed, j->unpacked, n) : HCI_E_NOMEM;
 }
 
-/* Everything about a message that needs no others. */
-static int prepare(struct mst_dec *d, struct job *j, struct mst_packer *packer)
+/* Everything about a message that needs no others. When all is over it may be left half done. */
+static int prepare(struct mst_dec *d, struct dec_worker *w, struct job *j, struct mst_packer *packer)
 {
 	size_t n = (size_t)j->d.ops + j->d.lit + j->d.delta + j->d.fresh;
 	int rc;
@@ -111,9 +134,9 @@ static int prepare(struct mst_dec *d, struct job *j, struct mst_packer *packer)
 		return HCI_E_NOMEM;
 	announce(d, j);
 	j->came = dec_wait_came(d, &j->left);
-	for (uint32_t i = 0; i < j->n_refs; i++) {
+	for (uint32_t i = 0; i < j->n_refs && !dec_is_over(d); i++) {
 		struct ref *ref = &j->refs[i];
-		enum served how = dec_serve(d, ref, j->content + (size_t)i * MST_PAGE);
+		enum served how = dec_serve(d, w, ref, j->content + (size_t)i * MST_PAGE);
 
 		ref->there = how == SERVED;
 		/* Only a provider that says what comes can be waited for. */
@@ -202,14 +225,16 @@ static struct job *first_new(const struct mst_dec *d)
 	return NULL;
 }
 
-static void unpack_one(struct mst_dec *d, struct job *j, struct mst_packer *packer)
+static void unpack_one(struct mst_dec *d, struct dec_worker *w, struct job *j, struct mst_packer *packer)
 {
 	int rc;
 
 	j->state = JOB_BUSY;
 	pthread_mutex_unlock(&d->lock);
-	rc = prepare(d, j, packer);
+	rc = prepare(d, w, j, packer);
 	pthread_mutex_lock(&d->lock);
+	if (d->stop)
+		return;
 	if (rc) {
 		dec_fail(d, rc, rc == HCI_E_NOMEM ? "no memory to unpack a message" : "a message from the peer makes no sense");
 		return;
@@ -221,9 +246,10 @@ static void unpack_one(struct mst_dec *d, struct job *j, struct mst_packer *pack
 		dec_fail(d, HCI_E_NOMEM, "no memory to ask for pages");
 }
 
-/* One thing that is there to be done; false: nothing. */
-static bool step(struct mst_dec *d, struct mst_packer *packer)
+/* One thing that is there to be done; false: nothing. w: NULL on the owner's thread. */
+static bool step(struct mst_dec *d, struct dec_worker *w)
 {
+	struct mst_packer *packer = w ? w->packer : d->packer;
 	struct job *j;
 	uint64_t cpu;
 
@@ -233,9 +259,9 @@ static bool step(struct mst_dec *d, struct mst_packer *packer)
 	if (first_is_whole(d))
 		finish_first(d);
 	else if ((j = first_new(d)))
-		unpack_one(d, j, packer);
+		unpack_one(d, w, j, packer);
 	else if (dec_wait_due(d))
-		dec_wait_look(d);
+		dec_wait_look(d, w);
 	else
 		return false;
 	d->stats.cpu_ns += cpu_now() - cpu;
@@ -270,16 +296,21 @@ static void *work(void *arg)
 
 	pthread_mutex_lock(&d->lock);
 	while (!d->stop) {
-		if (!step(d, w->packer)) {
+		if (!step(d, w)) {
 			wait_for_work(d);
 			continue;
 		}
+		if (d->stop || !d->o.wake)
+			continue;
 		pthread_mutex_unlock(&d->lock);
-		if (d->o.wake)
-			d->o.wake(d->o.ctx);
+		d->o.wake(d->o.ctx);
 		pthread_mutex_lock(&d->lock);
 	}
+	w->ended = true;
+	d->n_running--;
+	pthread_cond_signal(&d->over);
 	pthread_mutex_unlock(&d->lock);
+	dec_leave(d);
 	return NULL;
 }
 
@@ -288,7 +319,7 @@ void dec_run_inline(struct mst_dec *d)
 	if (d->n_workers)
 		pthread_cond_signal(&d->work);
 	else
-		while (step(d, d->packer))
+		while (step(d, NULL))
 			;
 }
 
@@ -306,24 +337,58 @@ int dec_start_workers(struct mst_dec *d, struct hci_error *err)
 		d->workers[i].packer = mst_packer_new();
 		if (!d->workers[i].packer)
 			return err_set(err, HCI_E_NOMEM, "memory stream: no memory for the workers");
+		pthread_mutex_lock(&d->lock);
 		rc = pthread_create(&d->workers[i].thread, NULL, work, &d->workers[i]);
+		d->n_workers += !rc;
+		d->n_running += !rc;
+		d->users += !rc;
+		pthread_mutex_unlock(&d->lock);
 		if (rc)
 			return err_sys(err, HCI_E_SYS, rc, "memory stream: a worker thread cannot be started");
-		d->n_workers++;
 	}
 	return 0;
+}
+
+/* All that have not ended are in a read that may hang. Who comes out of it, or goes in from now on, finds that all is over. */
+static bool only_readers_left(const struct mst_dec *d)
+{
+	for (uint32_t i = 0; i < d->n_workers; i++)
+		if (!d->workers[i].ended && !__atomic_load_n(&d->workers[i].reads, __ATOMIC_SEQ_CST))
+			return false;
+	return true;
+}
+
+static void wait_for_workers(struct mst_dec *d)
+{
+	struct timespec ts;
+	uint64_t until;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	until = (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec + END_TIME;
+	ts.tv_sec = (time_t)(until / NS_PER_S);
+	ts.tv_nsec = (long)(until % NS_PER_S);
+	while (d->n_running) {
+		if (!only_readers_left(d))
+			pthread_cond_wait(&d->over, &d->lock);
+		else if (pthread_cond_timedwait(&d->over, &d->lock, &ts) && only_readers_left(d))
+			return;
+	}
 }
 
 void dec_stop_workers(struct mst_dec *d)
 {
 	pthread_mutex_lock(&d->lock);
-	d->stop = true;
+	__atomic_store_n(&d->stop, true, __ATOMIC_SEQ_CST);
 	pthread_cond_broadcast(&d->work);
+	wait_for_workers(d);
+	for (uint32_t i = 0; i < d->n_workers; i++) {
+		d->workers[i].left = !d->workers[i].ended;
+		if (d->workers[i].left)
+			pthread_detach(d->workers[i].thread);
+	}
 	pthread_mutex_unlock(&d->lock);
+	/* The owner is one of its users still, so none of those that were left frees it. */
 	for (uint32_t i = 0; i < d->n_workers; i++)
-		pthread_join(d->workers[i].thread, NULL);
-	for (uint32_t i = 0; d->workers && i < d->o.workers; i++)
-		mst_packer_free(d->workers[i].packer);
-	mem_free(d->workers);
-	d->workers = NULL;
+		if (!d->workers[i].left)
+			pthread_join(d->workers[i].thread, NULL);
 }

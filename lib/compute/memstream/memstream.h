@@ -126,6 +126,12 @@ struct mst_provider {
 	/* Destination: the page for a token, 0, or a negative HCI_E_*. NULL at a source. */
 	int (*read)(void *ctx, uint64_t token, void *page);
 	/*
+	 * Destination, may be NULL: read() may hang, in the memory of another process for instance. Then an end of the decoder waits for a worker that
+	 * is in it for a moment only, and leaves it alone: it calls nothing of any provider when it comes back, but until then this one has to
+	 * be there. true: one more uses it; false: one less, on any thread.
+	 */
+	void (*keep)(void *ctx, bool on);
+	/*
 	 * Both, may be NULL: a page that both ends now have (source: acknowledged, without its bytes; destination: with them, when
 	 * they came, and nobody has said yet that they are right: whoever takes them compares a hash).
 	 */
@@ -237,6 +243,7 @@ void mst_enc_set_inflight(struct mst_enc *e, uint64_t ns);
 /* ---- the destination ---- */
 
 int mst_dec_new(struct mst_dec **out, const struct mst_opts *o, struct hci_error *err);
+/* At any moment; waits for what workers have in hand, but see mst_provider.keep. Nothing of opts is used after it. NULL is fine. */
 void mst_dec_free(struct mst_dec *d);
 
 /* A message from the encoder: lent during the call. Memory stays bounded by the window that our hello granted. */

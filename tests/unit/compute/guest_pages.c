@@ -6,6 +6,7 @@
 #include "../harness.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
@@ -347,6 +348,80 @@ START_TEST(a_process_that_hangs_holds_up_no_end)
 }
 END_TEST
 
+static int page_hangs(struct guest_ram *r, uint64_t page, void *buf)
+{
+	char c;
+
+	__atomic_store_n(&hangs, true, __ATOMIC_SEQ_CST);
+	ck_assert_int_eq(read(hang[0], &c, 1), 1);
+	return guest_ram_page(r, page, buf);
+}
+
+struct reader {
+	struct mst_provider dst;
+	uint64_t token;
+	uint8_t page[MST_PAGE];
+	int rc;
+};
+
+/* As a decoder's worker: it was told that it may leave when it comes back. */
+static void *read_one(void *arg)
+{
+	struct reader *r = arg;
+
+	r->rc = r->dst.read(r->dst.ctx, r->token, r->page);
+	r->dst.keep(r->dst.ctx, false);
+	return NULL;
+}
+
+static uint64_t clock_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+START_TEST(a_read_that_hangs_holds_up_neither_the_others_nor_the_end)
+{
+	struct guest_pages_opts o = { .memory = MiB, .pace = UINT64_C(1) << 40, .rest_ns = 20 * NS_PER_MS, .page = page_hangs };
+	struct guest_pages *g = guest_pages_new(&o);
+	struct reader r = { .rc = 1 };
+	uint8_t want[MST_PAGE];
+	pthread_t thread;
+	uint64_t at;
+	struct vm v;
+
+	ck_assert(!pipe(hang));
+	hangs = false;
+	vm_start(&v, 1);
+	tell(&v, 'f', 0, PAGES, 5);
+	guest_pages_seen(g, &v.uuid, 1);
+	until(g, knows, PAGES);
+	content(want, 5, 17);
+	r.token = mst_quick(want);
+	guest_pages_provider(g, &r.dst);
+	r.dst.keep(r.dst.ctx, true);
+	ck_assert(!pthread_create(&thread, NULL, read_one, &r));
+	until_is(&hangs);
+	/* The index is brought up to date meanwhile, also by what takes the whole of it. */
+	until(g, passed, passes(g) + 3);
+	guest_pages_seen(g, NULL, 0);
+	until(g, knows, 0);
+	at = clock_ns();
+	guest_pages_free(g);
+	ck_assert_msg(clock_ns() - at < NS_PER_S, "its end waited for the one that hangs");
+	/* What that uses is there until it comes back, also the guest's memory. */
+	ck_assert_int_eq(write(hang[1], "x", 1), 1);
+	pthread_join(thread, NULL);
+	ck_assert_int_eq(r.rc, 0);
+	ck_assert(!memcmp(r.page, want, sizeof(want)));
+	close(hang[0]);
+	close(hang[1]);
+	vm_end(&v);
+}
+END_TEST
+
 START_TEST(pages_that_change_underneath_are_never_taken_for_others)
 {
 	struct guest_pages *g = make(MiB, 3600 * 1000);
@@ -562,6 +637,7 @@ static Suite *suite(void)
 	tcase_add_test(t, pages_of_a_guest_that_runs_here_are_found);
 	tcase_add_test(t, what_only_says_that_it_is_a_qemu_is_left_alone);
 	tcase_add_test(t, a_process_that_hangs_holds_up_no_end);
+	tcase_add_test(t, a_read_that_hangs_holds_up_neither_the_others_nor_the_end);
 	tcase_add_test(t, pages_that_change_underneath_are_never_taken_for_others);
 	tcase_add_test(t, what_is_known_follows_the_guest);
 	tcase_add_test(t, a_guest_that_ends_is_forgotten);

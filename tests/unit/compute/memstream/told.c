@@ -3,6 +3,7 @@
 #include "../../harness.h"
 
 #include <time.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "compute/memstream/hash.h"
@@ -192,6 +193,76 @@ START_TEST(with_hashes_that_collide_nothing_wrong_comes_out)
 	}
 	run(&p, &o, &r);
 	ck_assert_uint_gt(r.src.refused, 100);
+	place_free(&p);
+}
+END_TEST
+
+/* ---- a read that hangs ---- */
+
+static int hang[2];
+static unsigned hanging, users; /* atomic */
+
+static int read_hangs(void *ctx, uint64_t token, void *page)
+{
+	char c;
+
+	ck_assert_uint_gt(__atomic_load_n(&users, __ATOMIC_SEQ_CST), 0);
+	__atomic_add_fetch(&hanging, 1, __ATOMIC_SEQ_CST);
+	ck_assert_int_eq(read(hang[0], &c, 1), 1);
+	__atomic_sub_fetch(&hanging, 1, __ATOMIC_SEQ_CST);
+	return read_page(ctx, token, page);
+}
+
+static void keep(void *ctx, bool on)
+{
+	(void)ctx;
+	__atomic_add_fetch(&users, on ? 1 : -1u, __ATOMIC_SEQ_CST);
+}
+
+/* The stream breaks when both workers hang. */
+static bool breaks(void *ctx, bool back, struct mst_msg **m)
+{
+	(void)ctx;
+	if (!back && __atomic_load_n(&hanging, __ATOMIC_SEQ_CST) == 2)
+		(*m)->data[0] = 0xff;
+	return true;
+}
+
+static void wait_until_none(const unsigned *n)
+{
+	for (unsigned i = 0; i < 20000 && __atomic_load_n(n, __ATOMIC_SEQ_CST); i++)
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	ck_assert_uint_eq(__atomic_load_n(n, __ATOMIC_SEQ_CST), 0);
+}
+
+START_TEST(a_worker_that_hangs_in_a_page_is_left_alone)
+{
+	struct pair_opts o = { .threads = true, .meddle = breaks, .dst = { .workers = 2 } };
+	struct pair_result r;
+	struct place p;
+	struct gen g;
+
+	ck_assert(!pipe(hang));
+	place_init(&p, 1 << 20);
+	p.dst.read = read_hangs;
+	p.dst.keep = keep;
+	stream(&g);
+	o.seed = 3;
+	o.src.n_providers = o.dst.n_providers = 1;
+	o.src.providers = &p.src;
+	o.dst.providers = &p.dst;
+	o.src.batch = 64 << 10;
+	pair_run(g.b.data, g.b.len, &o, &r);
+	ck_assert_int_ne(r.rc, 0);
+	/* The decoder is gone for its owner; what its workers use is not. */
+	ck_assert_uint_ge(hanging, 1);
+	ck_assert_uint_eq(users, 1);
+	ck_assert_int_eq(write(hang[1], "xx", 2), 2);
+	wait_until_none(&hanging);
+	wait_until_none(&users);
+	close(hang[0]);
+	close(hang[1]);
+	buf_free(&g.b);
 	place_free(&p);
 }
 END_TEST
@@ -524,6 +595,7 @@ static Suite *suite(void)
 	tcase_add_test(t, what_has_changed_since_is_asked_for);
 	tcase_add_test(t, a_source_keeps_so_many_and_asks_for_no_more);
 	tcase_add_test(t, with_hashes_that_collide_nothing_wrong_comes_out);
+	tcase_add_test(t, a_worker_that_hangs_in_a_page_is_left_alone);
 	tcase_add_test(t, a_million_are_found_again);
 	tcase_add_test(t, chosen_halves_take_no_longer_than_others);
 	tcase_add_test(t, an_index_keeps_what_is_alive);
