@@ -105,7 +105,8 @@ HCI_API int hci_node_activate(hci_cluster *c, const char *name, struct hci_error
 /** What a node may spend on VMs that leave it, and how many may come: hci_node_limit(). */
 struct hci_node_limits {
 	uint32_t size;              /**< sizeof(struct hci_node_limits) */
-	uint32_t migrations;        /**< live migrations at a time, at most 64; others wait in order; 0: 4. As many VMs may be arriving. */
+	uint32_t migrations;        /**< VMs that leave live at a time, at most 64; 0: 4. As many others may be arriving. More wait, in order; who
+				     * waits for a destination that takes no more is passed by those that go elsewhere. */
 	uint64_t migrate_bandwidth; /**< bytes a second for all of them together, in equal shares; 0: no limit */
 };
 #define HCI_NODE_LIMITS_INIT { (uint32_t)sizeof(struct hci_node_limits), 0, 0 }

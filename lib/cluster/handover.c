@@ -107,22 +107,20 @@ static bool may_be_starting(int rc, uint64_t for_ns)
 					 (rc == HCI_E_UNAVAILABLE || rc == HCI_E_CLOSED) && for_ns < RESTART_TIME;
 }
 
-/* Asks until the destination takes it, or says no. */
+/* Asks until the destination takes it, or says no, maybe as it takes no more at present. */
 static int ask_again(struct nvm *m, struct handover_out *o, struct core_job *j, struct hci_error *err)
 {
 	uint64_t start = env_now(m->n->e);
 	int rc = ask(m, o, j->rec->id, err);
 
 	turns_rest(&m->n->vms->leaving, true); /* nothing of it is sent meanwhile */
-	while ((rc == HCI_E_BUSY || may_be_starting(rc, env_now(m->n->e) - start)) && !m->cancel && !m->n->stopping &&
-	       !core_job_progress(j, 0, 0, rc == HCI_E_BUSY ? "waiting for its turn at the destination" :
-							      "waiting for the destination's service")) {
-		/* From the last one that is too much on, not from its first refusal. */
-		start = rc == HCI_E_BUSY ? env_now(m->n->e) : start;
+	while (may_be_starting(rc, env_now(m->n->e) - start) && !m->cancel && !m->n->stopping &&
+	       !core_job_progress(j, 0, 0, "waiting for the destination's service")) {
 		fiber_sleep(m->n->e, AGAIN);
 		rc = ask(m, o, j->rec->id, err);
 	}
 	turns_rest(&m->n->vms->leaving, false);
+	o->no_room = rc == HCI_E_BUSY;
 	return rc;
 }
 
@@ -362,8 +360,11 @@ static int run(struct nvm *m, struct handover_out *o, struct core_job *j, struct
 
 	env_random(m->n->e, &o->id, sizeof(o->id));
 	snprintf(j->rec->unit, sizeof(j->rec->unit), "bytes");
-	(void)core_job_progress(j, 0, 0, "preparing");
+	if (!o->opts->waited)
+		(void)core_job_progress(j, 0, 0, "preparing");
 	rc = prepare(m, o, j, err);
+	if (!rc)
+		o->opts->taken(o->opts->arg);
 	/* From now on there is nothing at the destination that could be of before what a first try noted. */
 	if (!rc && o->stays)
 		rc = core_job_note(j, NOTE_STAYS, "", err);
@@ -432,17 +433,20 @@ static int run_twice(struct nvm *m, struct handover_out *o, struct core_job *j, 
 	return run(m, o, j, f, err);
 }
 
-int handover_run(struct nvm *m, const struct handover_opts *opts, struct core_job *j, char *result, size_t cap,
+int handover_run(struct nvm *m, const struct handover_opts *opts, struct core_job *j, char *result, size_t cap, bool *no_room,
 		 struct hci_error *err)
 {
 	struct finished f = { 0 };
 	struct handover_out *o;
 	char machine[BOOT_ID];
+	const char *stays;
 	int rc = check(m, opts, err);
 
+	*no_room = false;
 	if (!rc)
 		rc = m->n->o.hypervisor->machine(m->n->o.compute, machine, err);
-	if (!rc)
+	/* One that has waited says it already. */
+	if (!rc && !opts->waited)
 		rc = core_job_note(j, NOTE_MACHINE, machine, err);
 	if (rc)
 		return rc;
@@ -454,6 +458,9 @@ int handover_run(struct nvm *m, const struct handover_opts *opts, struct core_jo
 	o->vm = m;
 	o->job = j;
 	o->to = opts->to;
+	o->opts = opts;
+	stays = core_job_arg(j, NOTE_STAYS); /* of a try before it had to wait */
+	o->stays = stays && *stays;
 	o->bandwidth = opts->bandwidth;
 	o->inflight_ns = opts->inflight_ns;
 	o->hypervisor = m->n->o.hypervisor;
@@ -475,6 +482,7 @@ int handover_run(struct nvm *m, const struct handover_opts *opts, struct core_jo
 			ho_out_stat(o->path, &o->stat);
 		handover_result(&f, &o->stat, result, cap);
 	}
+	*no_room = rc && o->no_room;
 	ho_out_close(o->path, rc ? err : NULL);
 	while (o->users)
 		fiber_sleep(m->n->e, NS_PER_MS);

@@ -42,9 +42,12 @@ struct handover_opts {
 	uint64_t bandwidth, timeout_ns, postcopy_ns, inflight_ns; /* 0: none, respectively the default */
 	uint32_t max_downtime_ms, postcopy_passes;
 	bool no_auto_converge;
+	bool waited; /* the destination had no room for it before */
+	void (*taken)(void *arg); /* it takes it now */
+	void *arg;
 };
-/* From the fiber of a job, with the VM's lock held. result: JSON. */
-int handover_run(struct nvm *m, const struct handover_opts *o, struct core_job *j, char *result, size_t cap,
+/* From the fiber of a job, with the VM's lock held. result: JSON. no_room: the destination takes no more at present, and nothing was done. */
+int handover_run(struct nvm *m, const struct handover_opts *o, struct core_job *j, char *result, size_t cap, bool *no_room,
 		 struct hci_error *err);
 /* The same job, found running after a restart of the node service: sees what became of it. */
 int handover_recover(struct nvm *m, const char *to, struct core_job *j, char *result, size_t cap, struct hci_error *err);

@@ -14,11 +14,13 @@ struct handover_out {
 	struct nvm *vm;
 	struct core_job *job;
 	const char *to;
+	const struct handover_opts *opts;
 	uint64_t id; /* tells two of them apart after parking */
 	uint64_t bandwidth;
 	uint64_t inflight_ns;
 	uint64_t limit; /* of its time */
 	struct fiber_mutex lock;
+	bool no_room;  /* at the destination */
 	bool released; /* the volumes are detached */
 	uint64_t generations[REC_VM_DISKS_MAX]; /* that they had then; 0: it had not even one */
 	bool memory_left; /* all of it */

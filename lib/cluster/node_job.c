@@ -99,46 +99,12 @@ void vm_migrate_opts(const struct core_job *j, struct handover_opts *o)
 	};
 }
 
-static int run_migrate(struct nvm *m, struct core_job *j, bool again, char *result, size_t cap, struct hci_error *err)
-{
-	struct handover_opts o;
-
-	vm_migrate_opts(j, &o);
-	if (!o.to)
-		return err_set(err, HCI_E_INVAL, "VM %s: the job does not say where to migrate to", m->name);
-	if (again && (m->n->o.mutate & HO_MUTATE_NO_JOB_LOOK))
-		return err_set(err, HCI_E_CLOSED, "VM %s: not looked into", m->name);
-	return again ? handover_recover(m, o.to, j, result, cap, err) : handover_run(m, &o, j, result, cap, err);
-}
-
 uint32_t vm_migrations(void *arg)
 {
 	const struct node *n = arg;
 	const struct rec_node *r = core_node(n->core, n->name);
 
 	return r && r->migrations ? r->migrations : MIGRATIONS;
-}
-
-struct waiting {
-	struct nvm *m;
-	struct core_job *j;
-};
-
-static bool wants_out(void *arg)
-{
-	struct waiting *w = arg;
-
-	return w->m->n->stopping || w->m->stops || core_job_progress(w->j, 0, 0, "waiting for its turn");
-}
-
-/* Cancelled while it waits: nothing was done. */
-static int turn_begin(struct nvm *m, struct core_job *j, struct hci_error *err)
-{
-	struct waiting w = { m, j };
-
-	return turns_begin(&m->n->vms->leaving, wants_out, &w) ?
-		       0 :
-		       err_set(err, HCI_E_CANCELLED, "VM %s: %s before its migration began", m->name, m->stops ? "stopped" : "cancelled");
 }
 
 static bool is_move(const struct rec_job *r)
@@ -168,7 +134,9 @@ struct executor {
 	struct list link; /* node_vm_state.jobs */
 	struct node *n;
 	bool again;
-	bool moves; /* migrates it, and is not over with that */
+	bool moves;       /* migrates it, and is not over with that */
+	bool no_room;     /* where it is to go: it waits for its turn anew */
+	struct turn turn; /* of one that moves */
 	char id[HCI_NAME_MAX], vm[HCI_NAME_MAX];
 	char on[HCI_NAME_MAX]; /* "": done here; else this node is to do it instead */
 	char result[512];
@@ -188,6 +156,33 @@ static int move_alone(const struct executor *x, struct hci_error *err)
 	return 0;
 }
 
+struct waiting {
+	struct nvm *m;
+	struct core_job *j;
+};
+
+static bool wants_out(void *arg, bool there)
+{
+	struct waiting *w = arg;
+
+	return w->m->n->stopping || w->m->stops ||
+	       core_job_progress(w->j, 0, 0, there ? "waiting for its turn at the destination" : "waiting for its turn");
+}
+
+/* Cancelled while it waits: nothing was done. */
+static int turn_begin(struct executor *x, struct nvm *m, struct core_job *j, struct hci_error *err)
+{
+	struct turns *t = &x->n->vms->leaving;
+	struct waiting w = { m, j };
+
+	x->turn.to = core_job_arg(j, "to");
+	if (!x->turn.to)
+		return err_set(err, HCI_E_INVAL, "VM %s: the job does not say where to migrate to", m->name);
+	if (x->no_room ? turns_refused(t, &x->turn, wants_out, &w) : turns_begin(t, &x->turn, wants_out, &w))
+		return 0;
+	return err_set(err, HCI_E_CANCELLED, "VM %s: %s before its migration began", m->name, m->stops ? "stopped" : "cancelled");
+}
+
 /* May it have the VM's lock now? A migration that is to begin needs its turn, which it has then. */
 static int get_ready(struct executor *x, struct nvm *m, struct core_job *j, struct hci_error *err)
 {
@@ -199,8 +194,32 @@ static int get_ready(struct executor *x, struct nvm *m, struct core_job *j, stru
 	if (!rc && begins)
 		rc = move_alone(x, err);
 	if (!rc && begins)
-		rc = turn_begin(m, j, err);
+		rc = turn_begin(x, m, j, err);
 	return rc;
+}
+
+static void on_taken(void *arg)
+{
+	struct executor *x = arg;
+
+	turns_taken(&x->n->vms->leaving, &x->turn);
+}
+
+static int run_migrate(struct executor *x, struct nvm *m, struct core_job *j, struct hci_error *err)
+{
+	struct handover_opts o;
+
+	vm_migrate_opts(j, &o);
+	if (!o.to)
+		return err_set(err, HCI_E_INVAL, "VM %s: the job does not say where to migrate to", m->name);
+	if (x->again && (m->n->o.mutate & HO_MUTATE_NO_JOB_LOOK))
+		return err_set(err, HCI_E_CLOSED, "VM %s: not looked into", m->name);
+	if (x->again)
+		return handover_recover(m, o.to, j, x->result, sizeof(x->result), err);
+	o.waited = x->no_room;
+	o.taken = on_taken;
+	o.arg = x;
+	return handover_run(m, &o, j, x->result, sizeof(x->result), &x->no_room, err);
 }
 
 static int run(struct executor *x, struct nvm *m, struct core_job *j, struct hci_error *err)
@@ -211,7 +230,15 @@ static int run(struct executor *x, struct nvm *m, struct core_job *j, struct hci
 		return run_start(m, j, err);
 	if (m->stops && !x->again)
 		return err_set(err, HCI_E_CANCELLED, "VM %s: stopped before its migration began", m->name);
-	return run_migrate(m, j, x->again, x->result, sizeof(x->result), err);
+	return run_migrate(x, m, j, err);
+}
+
+static int lock_and_run(struct executor *x, struct nvm *m, struct core_job *j, struct hci_error *err)
+{
+	nvm_lock(m);
+	m->cancel = false;
+	m->retry_at = 0;
+	return run(x, m, j, err);
 }
 
 static int with_lock(struct executor *x, struct nvm *m, struct core_job *j, struct rec_vm **storage, struct hci_error *err)
@@ -221,10 +248,15 @@ static int with_lock(struct executor *x, struct nvm *m, struct core_job *j, stru
 
 	if (rc)
 		return rc;
-	nvm_lock(m);
-	m->cancel = false;
-	m->retry_at = 0;
-	rc = run(x, m, j, err);
+	rc = lock_and_run(x, m, j, err);
+	/* Neither the VM nor a place among those that leave is kept from others while it waits. */
+	while (rc && x->no_room) {
+		nvm_unlock(m);
+		rc = turn_begin(x, m, j, err);
+		if (rc)
+			return rc;
+		rc = lock_and_run(x, m, j, err);
+	}
 	if (!rc && arg_u64(j, "storage")) {
 		*storage = MEM_NEW(struct rec_vm);
 		rc = *storage ? 0 : err_set(err, HCI_E_NOMEM, "VM %s: it has moved, its disks have not: out of memory", m->name);
@@ -234,7 +266,7 @@ static int with_lock(struct executor *x, struct nvm *m, struct core_job *j, stru
 	x->moves = false;
 	nvm_unlock(m);
 	if (turn)
-		turns_end(&x->n->vms->leaving);
+		turns_end(&x->n->vms->leaving, &x->turn);
 	return rc;
 }
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # What a migration's options promise, with guests that have no disks:
 #   turns      a destination takes so many at a time, the others wait and then come, too
+#   passing    one that waits for its destination does not keep another from a free one
 #   passes     post-copy after so many vain passes over the memory, and only then
 #   converge   a guest that is too fast is slowed down, unless that was forbidden
 #   inflight   on a slow link so much is under way as was set
@@ -70,6 +71,35 @@ turns() {
 	check "nothing of the path is left" no_path
 	for vm in $vms; do ctl stop $vm destroy >/dev/null; done
 	hci node limit n1 --migrations 0 --migrate-bandwidth 0 >/dev/null
+	hci node limit n2 --migrations 0 >/dev/null
+}
+
+passing() {
+	echo "# n2 takes one at a time, and one is slow; one goes to n3"
+	node_start n3
+	wait_for 60 service_up n3 || exit 1
+	hci node limit n1 --migrations 2 >/dev/null
+	hci node limit n2 --migrations 1 >/dev/null
+	for vm in q1 q2 q3; do check "$vm lives" eval "guest $vm && lives $vm"; done
+	ctl migrate q1 n2 20000 60000 >/dev/null 2>&1 &
+	slow_one=$!
+	wait_for 20 eval '[ "$(arriving)" = 1 ]'
+	ctl migrate q2 n2 0 0 >"$result" 2>&1 &
+	waits=$!
+	told_wait() { ctl jobs | grep ' vm-migrate q2 ' | grep -q 'phase=waiting for its turn at the destination'; }
+	check "the second says that it waits for n2" wait_for 20 told_wait
+	check "the third moves to n3" ctl migrate q3 n3 0 0 >/dev/null
+	check "while the first is under way" kill -0 $slow_one
+	check "and the second waits" told_wait
+	check "is on n3" is_on q3 n3
+	wait $slow_one
+	check "the first is cancelled" [ $? = 3 ]
+	wait $waits
+	check "the second moves then" [ $? = 0 ] || cat "$result"
+	check "is on n2" is_on q2 n2
+	for vm in q1 q2; do check "$vm lives" lives $vm; done
+	for vm in q1 q2 q3; do ctl stop $vm destroy >/dev/null; done
+	hci node limit n1 --migrations 0 >/dev/null
 	hci node limit n2 --migrations 0 >/dev/null
 }
 
@@ -170,7 +200,9 @@ inflight() {
 	ctl stop i1 destroy >/dev/null
 }
 
+parts=${5:-turns passing passes converge inflight}
+[[ " $parts " != *" passing "* ]] || nodes=3
 bed_up
 make_initrd
-for part in ${5:-turns passes converge inflight}; do "$part"; done
+for part in $parts; do "$part"; done
 finish
