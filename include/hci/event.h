@@ -19,7 +19,8 @@ HCI_BEGIN_DECLS
 #define HCI_EVENT_VOLUME_HEALTHY 5  /**< a degraded volume is whole again: each segment has all its copies in sync, none is being made */
 #define HCI_EVENT_VOLUME_ATTACHED 6
 #define HCI_EVENT_VOLUME_DETACHED 7
-#define HCI_EVENT_VM_STATE 8        /**< text: the new state */
+#define HCI_EVENT_VM_STATE 8        /**< text: "running" (also: on another node now), "paused", "crashed", "stopped"; "stopped" comes after
+					 "crashed", too: hci_vm_list() tells which it is */
 #define HCI_EVENT_JOB 9             /**< a job began or ended; text: its state */
 #define HCI_EVENT_OVERFLOW 10       /**< the program was too slow: events were left out, list anew */
 #define HCI_EVENT_DISK_FULL 11      /**< object: UUID; writes to volumes with segments there wait or fail; that it has room again is a

@@ -224,8 +224,11 @@ HCI_API int hci_vm_check_migrate(hci_cluster *c, const char *name, const struct 
 
 #define HCI_VM_STOPPED 0
 #define HCI_VM_RUNNING 1
-#define HCI_VM_PAUSED 2
-#define HCI_VM_CRASHED 3
+#define HCI_VM_PAUSED 2  /**< its processors stand: somebody had libvirt suspend it (virsh resume lets it go on), or its disks fail again and
+			  * again. Not for the moment that a migration takes, or an error of a disk that is over soon. */
+#define HCI_VM_CRASHED 3 /**< it does not run, and nobody wanted that: its QEMU was killed or failed. hci_vm_start() starts it again. Only known
+			  * of VMs with volumes, and if its node's service was there then: without volumes it counts as
+			  * STOPPED; a service that finds it gone when it starts, starts it again. */
 #define HCI_VM_UNKNOWN 4 /**< its node does not answer */
 
 struct hci_vm_info {
@@ -235,8 +238,8 @@ struct hci_vm_info {
 	char node[HCI_NAME_MAX];        /**< where it runs, or is to run */
 	char console_log[256];          /**< file on that node */
 	int32_t wanted;                 /**< HCI_VM_STOPPED or HCI_VM_RUNNING */
-	int32_t state;                  /**< HCI_VM_STOPPED, HCI_VM_RUNNING (also when it is paused) or HCI_VM_UNKNOWN; STOPPED while
-					     RUNNING is wanted: it waits for its node */
+	int32_t state;                  /**< HCI_VM_*, as its node saw it some two seconds ago at most; STOPPED while RUNNING is wanted: it
+					     waits for its node */
 	uint32_t vcpus;
 	uint32_t nvolumes;
 	uint64_t memory_bytes;

@@ -110,8 +110,20 @@ static bool of_vm(struct hci_event *ev, const char *name, const void *value, siz
 
 	if (value && rec_vmrun_decode(value, len, &r, NULL))
 		return false;
-	set(ev, HCI_EVENT_VM_STATE, name, value ? r.node : "", value ? "running" : "stopped");
+	set(ev, HCI_EVENT_VM_STATE, name, value ? r.node : "", value ? rec_vm_runs_name(r.runs) : "stopped");
 	return true;
+}
+
+/* That it does not run its other record tells, by its end. */
+static bool of_crash(struct hci_event *ev, const char *name, const void *value, size_t len)
+{
+	struct rec_vm *r = MEM_NEW(struct rec_vm);
+	bool told = r && value && !rec_vm_decode(value, len, r, NULL) && r->crashed;
+
+	if (told)
+		set(ev, HCI_EVENT_VM_STATE, name, r->node, "crashed");
+	mem_free(r);
+	return told;
 }
 
 static bool translate(struct hci_event *ev, const char *key, const void *value, size_t len)
@@ -130,6 +142,8 @@ static bool translate(struct hci_event *ev, const char *key, const void *value, 
 		return of_attach(ev, t, value, len);
 	if ((t = key_tail(key, PREFIX_VMRUN)))
 		return of_vm(ev, t, value, len);
+	if ((t = key_tail(key, PREFIX_VM)))
+		return of_crash(ev, t, value, len);
 	return false;
 }
 

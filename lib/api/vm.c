@@ -469,6 +469,7 @@ static int list_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	if (rc)
 		return rc;
 	for (size_t k = 0; !rc && k < vms.n; k++) {
+		static const int32_t states[] = { [REC_VM_RUNS] = HCI_VM_RUNNING, [REC_VM_PAUSED] = HCI_VM_PAUSED, [REC_VM_CRASHED] = HCI_VM_CRASHED };
 		const struct rec_vm *r = REC_AT(&vms, k, struct rec_vm);
 		struct hci_vm_info i = { 0 };
 		struct rec_vmrun run;
@@ -486,10 +487,11 @@ static int list_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 		i.nusb = r->nusb;
 		for (uint32_t d = 0; d < r->ndisks; d++)
 			API_TEXT(i.volumes[d], r->disks[d].volume);
+		i.state = r->crashed && r->wanted == REC_VM_STOPPED ? HCI_VM_CRASHED : HCI_VM_STOPPED;
 		key_vmrun(key, r->name);
 		if (!rec_vmrun_get(c->store, key, &run, NULL, NULL)) {
 			API_TEXT(i.node, run.node);
-			i.state = core_alive(c->core, run.node) ? HCI_VM_RUNNING : HCI_VM_UNKNOWN;
+			i.state = core_alive(c->core, run.node) ? states[run.runs] : HCI_VM_UNKNOWN;
 		}
 		rc = api_list_add(l, &i, sizeof(i), err);
 	}

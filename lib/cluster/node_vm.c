@@ -195,18 +195,26 @@ static void act_up(void *arg)
 	act_end(m, rc, &err);
 }
 
-/* The domain ended without our doing: the guest was shut down inside, or QEMU died. */
+/*
+ * The domain ended without our doing: the guest was shut down inside, somebody had libvirt end it, or QEMU died. libvirt does not remember
+ * which, but the disks do: a QEMU that ends, of itself or by a signal that asks it to, takes its leave of them first.
+ */
 static void act_ended(void *arg)
 {
 	struct compute_state st;
 	struct hci_error err;
 	struct nvm *m = arg;
+	bool crashed;
 	int rc = 0;
 
 	nvm_lock(m);
 	if (m->owned && m->running && vm_compute_find(m->n, m->name, &st, &err) == HCI_E_NOTFOUND) {
-		log_info(env_log(m->n->e), "VM %s: it has ended", m->name);
-		rc = nvm_write(m, REC_VM_STOPPED, NULL, NULL, &err);
+		crashed = nvm_cut(m);
+		if (crashed)
+			log_warn(env_log(m->n->e), "VM %s: its QEMU is gone without having been told to end", m->name);
+		else
+			log_info(env_log(m->n->e), "VM %s: it has ended", m->name);
+		rc = nvm_ended(m, crashed, &err);
 		if (!rc || rc == HCI_E_NOTFOUND) {
 			nvm_release(m);
 			rc = 0;
@@ -262,7 +270,31 @@ static void act_resume(void *arg)
 		rc = vm_compute_resume(m->n, m->name, &err);
 	if (!rc)
 		log_info(env_log(m->n->e), "VM %s: goes on", m->name);
+	/* Not at first: it takes a moment, and the store may be away. */
+	if (m->io_errors > 1 && m->owned && m->told != REC_VM_PAUSED)
+		(void)nvm_tell(m, REC_VM_PAUSED, NULL);
 	act_end(m, rc == HCI_E_NOTFOUND ? 0 : rc, &err);
+}
+
+/* As others are to see it. False: it is not for us to say, or between two states. */
+static bool runs_how(const struct compute_state *st, enum rec_vm_runs *out)
+{
+	*out = st->state == HCI_VM_PAUSED ? REC_VM_PAUSED : st->state == HCI_VM_CRASHED ? REC_VM_CRASHED : REC_VM_RUNS;
+	return !st->migrating && !st->postcopy && st->state != HCI_VM_STOPPED;
+}
+
+static void act_tell(void *arg)
+{
+	enum rec_vm_runs runs;
+	struct compute_state st;
+	struct hci_error err;
+	struct nvm *m = arg;
+	int rc = 0;
+
+	nvm_lock(m);
+	if (m->owned && m->running && !vm_compute_find(m->n, m->name, &st, &err) && runs_how(&st, &runs) && runs != m->told)
+		rc = nvm_tell(m, runs, &err);
+	act_end(m, rc == HCI_E_CONFLICT ? 0 : rc, &err);
 }
 
 static void act_anew(void *arg)
@@ -308,8 +340,10 @@ static void (*for_domain(struct nvm *m, const struct rec_vm *r, const struct com
 	struct node *n = m->n;
 	char runner[HCI_NAME_MAX];
 	uint64_t patience = STRAY;
+	enum rec_vm_runs runs;
 	int rc;
 
+	m->io_errors = st->io_error ? m->io_errors + 1 : 0;
 	if (m->owned && m->running) {
 		if (st->broken)
 			return act_anew;
@@ -317,7 +351,7 @@ static void (*for_domain(struct nvm *m, const struct rec_vm *r, const struct com
 			return act_refence;
 		if (m->suspended ? lease_holds(n) && m->run_lease == n->vms->lease : st->io_error || is_left_paused(m, st))
 			return act_resume;
-		return NULL;
+		return !m->suspended && runs_how(st, &runs) && runs != m->told ? act_tell : NULL;
 	}
 	rc = nvm_runner(m, runner, NULL);
 	/*

@@ -285,6 +285,16 @@ void nvm_unexport(struct nvm *m)
 	m->ndisks = 0;
 }
 
+bool nvm_cut(const struct nvm *m)
+{
+	struct nbd_stats s = { 0 };
+
+	for (uint32_t i = 0; i < m->ndisks && !s.cut; i++)
+		if (m->disks[i].x)
+			nbd_export_stats(m->disks[i].x, &s);
+	return s.cut;
+}
+
 bool nvm_waits(const struct nvm *m)
 {
 	for (uint32_t i = 0; i < m->ndisks; i++)

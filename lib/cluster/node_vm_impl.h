@@ -65,6 +65,8 @@ struct nvm {
 	struct fiber_mutex lock; /* one operation at a time */
 	bool owned;              /* vmrun/<name> is ours */
 	uint64_t run_lease;      /* that it hangs on then, as far as we were told */
+	enum rec_vm_runs told;   /* of its domain, with that key */
+	uint32_t io_errors;      /* rounds in a row that found it paused by one */
 	bool running;            /* its domain was started or found here */
 	bool suspended;          /* by us, as our lease was about to end */
 	bool unsettled;          /* a migration has failed: should libvirt, then or later, leave it paused, it goes on all the same */
@@ -131,6 +133,8 @@ void nvm_release(struct nvm *m);
 int nvm_read(struct nvm *m, struct hci_error *err);
 /* Writes what is wanted; node and console NULL: as they are. */
 int nvm_write(struct nvm *m, enum rec_vm_wanted wanted, const char *node, const char *console, struct hci_error *err);
+/* It has ended by itself: wanted is stopped from now on. crashed: so has its QEMU, without being told to. */
+int nvm_ended(struct nvm *m, bool crashed, struct hci_error *err);
 
 /* ---- node_vm_right.c; all from a fiber ---- */
 
@@ -142,6 +146,8 @@ void nvm_drop_run(struct nvm *m);
  * given up at the same moment: then it stays so. HCI_E_BUSY: another node has it.
  */
 int nvm_keep_run(struct nvm *m, struct hci_error *err);
+/* Ours: its domain is like this. With the VM's lock held; a key that changes at the same moment is told the next time. */
+int nvm_tell(struct nvm *m, enum rec_vm_runs runs, struct hci_error *err);
 /* HCI_E_NOTFOUND when nobody runs it. */
 int nvm_runner(struct nvm *m, char node[HCI_NAME_MAX], struct hci_error *err);
 /* A guest came here: nvm_take_run(), and its record says that it is wanted running, here. Both or nothing. */
@@ -165,6 +171,8 @@ void nvm_hold_writes(struct nvm *m, bool hold);
 void nvm_detach(struct nvm *m);
 /* Closes exports and USB devices, detaches. */
 void nvm_unexport(struct nvm *m);
+/* Some disk's last connection was one of a QEMU that did not take its leave. */
+bool nvm_cut(const struct nvm *m);
 /* Some disk has lost its volume, or has none. */
 bool nvm_waits(const struct nvm *m);
 

@@ -47,6 +47,7 @@ static void is_ours(struct nvm *m, uint64_t lease)
 {
 	m->owned = true;
 	m->run_lease = lease;
+	m->told = REC_VM_RUNS;
 }
 
 int nvm_take_run(struct nvm *m, const char *from, struct hci_error *err)
@@ -92,6 +93,26 @@ int nvm_keep_run(struct nvm *m, struct hci_error *err)
 	else if (!rc) /* given up meanwhile; whoever has taken it since has another revision */
 		(void)rec_delete(core_store(m->n->core), key, rev, NULL, NULL);
 	return m->owned ? rc : 0;
+}
+
+int nvm_tell(struct nvm *m, enum rec_vm_runs runs, struct hci_error *err)
+{
+	uint64_t lease = m->n->vms->lease, rev;
+	struct rec_vmrun r;
+	char key[REC_KEY];
+	int rc = look(m, NULL, &r, &rev, err);
+
+	if (!rc && (!rev || !m->owned))
+		return 0; /* who takes it anew begins with what a domain is as a rule */
+	key_vmrun(key, m->name);
+	r.runs = runs;
+	if (!rc)
+		rc = rec_vmrun_put(core_store(m->n->core), key, &r, rev, lease, NULL, err);
+	if (rc || !m->owned)
+		return rc;
+	is_ours(m, lease);
+	m->told = runs;
+	return 0;
 }
 
 void nvm_drop_run(struct nvm *m)

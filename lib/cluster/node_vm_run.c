@@ -19,7 +19,8 @@ int nvm_read(struct nvm *m, struct hci_error *err)
 	return rc == HCI_E_NOTFOUND ? err_set(err, rc, "VM %s: there is none of this name", m->name) : rc;
 }
 
-int nvm_write(struct nvm *m, enum rec_vm_wanted wanted, const char *node, const char *console, struct hci_error *err)
+static int write_record(struct nvm *m, enum rec_vm_wanted wanted, bool crashed, const char *node, const char *console,
+			struct hci_error *err)
 {
 	char key[REC_KEY];
 	uint64_t rev;
@@ -30,10 +31,11 @@ int nvm_write(struct nvm *m, enum rec_vm_wanted wanted, const char *node, const 
 		rc = rec_vm_get(core_store(m->n->core), key, &m->rec, &rev, err);
 		if (rc)
 			return rc;
-		if (m->rec.wanted == wanted && (!node || !strcmp(node, m->rec.node)) &&
+		if (m->rec.wanted == wanted && m->rec.crashed == crashed && (!node || !strcmp(node, m->rec.node)) &&
 		    (!console || !strcmp(console, m->rec.console_log)))
 			return 0;
 		m->rec.wanted = wanted;
+		m->rec.crashed = crashed;
 		if (node)
 			snprintf(m->rec.node, sizeof(m->rec.node), "%s", node);
 		if (console)
@@ -41,6 +43,16 @@ int nvm_write(struct nvm *m, enum rec_vm_wanted wanted, const char *node, const 
 		rc = rec_vm_put(core_store(m->n->core), key, &m->rec, rev, 0, NULL, err);
 	} while (rc == HCI_E_CONFLICT);
 	return rc;
+}
+
+int nvm_write(struct nvm *m, enum rec_vm_wanted wanted, const char *node, const char *console, struct hci_error *err)
+{
+	return write_record(m, wanted, false, node, console, err);
+}
+
+int nvm_ended(struct nvm *m, bool crashed, struct hci_error *err)
+{
+	return write_record(m, REC_VM_STOPPED, crashed, NULL, NULL, err);
 }
 
 /* ---- up ---- */

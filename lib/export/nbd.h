@@ -164,6 +164,7 @@ void nbd_export_fail_held(struct nbd_export *x, int status);
 struct nbd_stats {
 	uint32_t conns, parked, inflight; /* now; inflight: at the backend */
 	bool held, writes_held;
+	bool cut; /* the last client to go did so without a word (NBD_CMD_DISC), as one that was killed; not if the export let go of it */
 	uint64_t conns_total, requests, reads, writes, flushes, trims, zeroes, queries, errors;
 	uint64_t read_bytes, write_bytes;
 	uint64_t rmw; /* writes that had to read first */

@@ -45,7 +45,7 @@ static void on_closed(void *arg, const struct hci_error *err)
 {
 	struct nbd_conn *c = arg;
 
-	nbd_conn_kill(c, c->rx == NBD_RX_TLS && err ? err->message : NULL);
+	nbd_conn_lost(c, c->rx == NBD_RX_TLS && err ? err->message : NULL);
 }
 
 static const struct env_conn_ops conn_ops = {
@@ -176,6 +176,13 @@ void nbd_conn_kill(struct nbd_conn *c, const char *why)
 	env_defer(c->server->env, &c->end);
 }
 
+void nbd_conn_lost(struct nbd_conn *c, const char *why)
+{
+	if (!nbd_conn_dead(c) && c->export && c->rx != NBD_RX_STOP)
+		c->export->stats.cut = true;
+	nbd_conn_kill(c, why);
+}
+
 void nbd_conn_finish(struct nbd_conn *c)
 {
 	if (nbd_conn_dead(c))
@@ -250,6 +257,7 @@ static void enter_transmission(struct nbd_conn *c)
 	list_push(&x->conns, &c->xlink);
 	x->nconns++;
 	x->stats.conns_total++;
+	x->stats.cut = false;
 	metric_set(x->m[NBD_M_CONNS], x->nconns);
 	c->rx = NBD_RX_HEAD;
 	log_debug(env_log(c->server->env), "export %s: client connected (%u now)%s%s", x->name,

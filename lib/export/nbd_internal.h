@@ -207,6 +207,8 @@ static inline bool nbd_conn_dead(const struct nbd_conn *c)
 {
 	return !c->conn;
 }
+/* The same, as the client is gone. */
+void nbd_conn_lost(struct nbd_conn *c, const char *why);
 /* No more requests: answer what is there, then close. */
 void nbd_conn_finish(struct nbd_conn *c);
 /* A request was freed: maybe the end, maybe room for the next. */

@@ -22,7 +22,7 @@ static enum got receive(struct nbd_conn *c, void *buf, size_t len, size_t *n)
 	if (k == HCI_E_AGAIN)
 		return GOT_NONE;
 	if (k <= 0) {
-		nbd_conn_kill(c, NULL);
+		nbd_conn_lost(c, NULL);
 		return GOT_NONE;
 	}
 	*n = (size_t)k;
@@ -87,6 +87,7 @@ static bool step_head(struct nbd_conn *c)
 		return false;
 	}
 	if (c->h.type == NBD_CMD_DISC) {
+		c->export->stats.cut = false;
 		nbd_conn_finish(c);
 		return false;
 	}

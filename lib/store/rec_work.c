@@ -6,6 +6,7 @@
 
 static const char *const job_state[] = { "pending", "running", "done", "failed", "cancelled" };
 static const char *const vm_wanted[] = { "stopped", "running" };
+static const char *const vm_runs[] = { "running", "paused", "crashed" };
 static const char *const nic_model[] = { "virtio", "e1000e" };
 
 static const struct rec_field arg_fields[] = {
@@ -56,6 +57,7 @@ static const struct rec_field vm_fields[] = {
 	FIELD_UUID(struct rec_vm, uuid, "uuid"),
 	FIELD_NAME_OPT(struct rec_vm, node, "node"),
 	FIELD_ENUM(struct rec_vm, wanted, "wanted", vm_wanted),
+	FIELD_BOOL(struct rec_vm, crashed, "crashed"),
 	FIELD_U32(struct rec_vm, vcpus, "vcpus", 0, 0),
 	FIELD_U64(struct rec_vm, memory_bytes, "memory", 0, 0),
 	FIELD_STR(struct rec_vm, kernel, "kernel"),
@@ -113,6 +115,7 @@ REC_TYPE(vm, vm_fields, vm_check);
 static const struct rec_field vmrun_fields[] = {
 	FIELD_NAME(struct rec_vmrun, node, "node"),
 	FIELD_U64(struct rec_vmrun, since, "since", 0, 0),
+	FIELD_ENUM(struct rec_vmrun, runs, "runs", vm_runs),
 };
 REC_TYPE(vmrun, vmrun_fields, NULL);
 
@@ -135,4 +138,9 @@ const char *rec_job_state_name(enum rec_job_state v)
 const char *rec_vm_wanted_name(enum rec_vm_wanted v)
 {
 	return rec_enum_name(vm_wanted, ARRAY_SIZE(vm_wanted), v);
+}
+
+const char *rec_vm_runs_name(enum rec_vm_runs v)
+{
+	return rec_enum_name(vm_runs, ARRAY_SIZE(vm_runs), v);
 }

@@ -251,6 +251,7 @@ struct rec_job { /* job/<id> */
 };
 
 enum rec_vm_wanted { REC_VM_STOPPED, REC_VM_RUNNING };
+enum rec_vm_runs { REC_VM_RUNS, REC_VM_PAUSED, REC_VM_CRASHED };
 
 struct rec_vm_disk {
 	char volume[HCI_NAME_MAX]; /* name or UUID */
@@ -274,6 +275,7 @@ struct rec_vm { /* vm/<name> */
 	struct uuid uuid;
 	char node[HCI_NAME_MAX]; /* where it is to run; "": to be chosen */
 	enum rec_vm_wanted wanted;
+	bool crashed; /* stopped, and not because anybody wanted so: its QEMU was gone */
 	uint32_t vcpus;
 	uint64_t memory_bytes;
 	char kernel[REC_PATH_MAX], initrd[REC_PATH_MAX]; /* "": boots from its first disk */
@@ -291,6 +293,7 @@ struct rec_vm { /* vm/<name> */
 struct rec_vmrun { /* vmrun/<name>, leased: where it runs */
 	char node[HCI_NAME_MAX];
 	uint64_t since;
+	enum rec_vm_runs runs; /* how its domain is, as that node saw it last */
 };
 
 struct rec_bridge {
@@ -385,6 +388,7 @@ const char *rec_job_state_name(enum rec_job_state v);
 /* "tcp:HOST:PORT" with a port, or "unix:/path". */
 bool rec_usb_server(const char *s);
 const char *rec_vm_wanted_name(enum rec_vm_wanted v);
+const char *rec_vm_runs_name(enum rec_vm_runs v);
 int rec_disk_role_parse(const char *s);
 int rec_disk_class_parse(const char *s);
 int rec_on_full_parse(const char *s);

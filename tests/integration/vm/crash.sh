@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# What becomes of a VM when the node service dies, freezes past its leases, or the whole node dies.
+# What becomes of a VM when the node service dies, freezes past its leases, or the whole node dies; and what is told of one that
+# somebody else has paused or ended.
 #
 # usage: crash.sh VMCTL HCI-NODE PLUGIN-DIR
 # shellcheck source=lib.sh
@@ -27,6 +28,31 @@ check "runs again" wait_for 60 running_on n1
 check "the guest writes" writes
 check "one boot so far" [ "$(grep -ac '^HCI-BOOT' "$(console n1)")" = 1 ]
 
+echo "# somebody suspends it"
+told() { ctl vms | grep -q "^v1 node=n1 wanted=$1 state=$2 "; } # WANTED STATE
+tb exec n1 virsh -q suspend v1 >/dev/null
+check "is told to be paused" wait_for 10 told 1 2
+sleep 3
+check "and stays so" told 1 2
+check "is not let go on" [ "$(tb exec n1 virsh -q domstate v1 | head -n 1)" = paused ]
+tb exec n1 virsh -q resume v1 >/dev/null
+check "is told to run" wait_for 10 told 1 1
+check "the guest writes" writes
+
+echo "# its QEMU is killed"
+tb exec n1 pkill -KILL -f guest=v1
+check "is told to have crashed" wait_for 20 told 0 3
+check "its volume is free" wait_for 10 volume_is_on ""
+check "starts again" ctl start v1
+check "is told to run" told 1 1
+check "the guest writes" writes
+
+echo "# somebody ends it"
+tb exec n1 virsh -q destroy v1 >/dev/null
+check "is told to be stopped" wait_for 20 told 0 0
+check "starts again" ctl start v1
+check "the guest writes" writes
+
 echo "# the guest is shut down from inside, as it were"
 tb exec n1 virsh -q shutdown v1 >/dev/null
 stopped() { ctl vms | grep -q '^v1 node=n1 wanted=0 state=0'; }
@@ -41,8 +67,8 @@ tb kill n1
 tb restart n1 >/dev/null
 node_start n1
 check "the VM is started again" wait_for 60 running_on n1
-two_boots() { [ "$(grep -ac '^HCI-BOOT' "$(console n1)")" = 3 ]; }
-check "boots" wait_for 180 two_boots
+five_boots() { [ "$(grep -ac '^HCI-BOOT' "$(console n1)")" = 5 ]; }
+check "boots" wait_for 180 five_boots
 check "the guest writes" writes
 check "is stopped" ctl stop v1 destroy
 check "the replicas are equal" ctl compare vol

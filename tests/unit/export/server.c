@@ -233,6 +233,34 @@ static bool no_conns(const struct nbd_stats *s)
 	return s->conns == 0;
 }
 
+START_TEST(a_client_that_goes_without_a_word_is_noted)
+{
+	struct nbd_stats s;
+	int fd = cl_open("", CL_STRUCTURED);
+
+	cl_request(fd, NBD_CMD_DISC, 0, 0, 0, 0);
+	ck_assert(cl_closed(fd));
+	close(fd);
+	ck_assert(rig_until(no_conns));
+	rig_stats(&s);
+	ck_assert(!s.cut);
+	close(cl_open("", CL_STRUCTURED));
+	ck_assert(rig_until(no_conns));
+	rig_stats(&s);
+	ck_assert(s.cut);
+	/* What was before the last one does not count. */
+	fd = cl_open("", CL_STRUCTURED);
+	rig_stats(&s);
+	ck_assert(!s.cut);
+	cl_request(fd, NBD_CMD_DISC, 0, 0, 0, 0);
+	ck_assert(cl_closed(fd));
+	close(fd);
+	ck_assert(rig_until(no_conns));
+	rig_stats(&s);
+	ck_assert(!s.cut);
+}
+END_TEST
+
 START_TEST(client_gone_with_requests_under_way)
 {
 	struct nbd_stats s;
@@ -568,6 +596,7 @@ static Suite *suite(void)
 	tcase_add_test(t, a_large_write_past_the_end_is_skipped);
 	tcase_add_loop_test(t, backend_errors_reach_the_client, 0, 2);
 	tcase_add_test(t, disconnect_waits_for_what_is_under_way);
+	tcase_add_test(t, a_client_that_goes_without_a_word_is_noted);
 	tcase_add_test(t, client_gone_with_requests_under_way);
 	tcase_add_test(t, two_exports_one_closes);
 	tcase_add_test(t, metrics_tell);

@@ -213,6 +213,7 @@ static void fill_vm(struct rec_vm *r, int full)
 	r->uuid = id(5);
 	TEXT(r->node, "n1");
 	r->wanted = full ? REC_VM_RUNNING : REC_VM_STOPPED;
+	r->crashed = full;
 	r->vcpus = full ? UINT32_MAX : 2;
 	r->memory_bytes = NUMBER(1 << 28);
 	TEXT(r->kernel, "/boot/vmlinuz");
@@ -281,6 +282,7 @@ void sample_fill(const struct rec_type *t, void *rec, int full)
 	else if (t == &rec_vmrun_type) {
 		TEXT(((struct rec_vmrun *)rec)->node, "n1");
 		((struct rec_vmrun *)rec)->since = NUMBER(1);
+		((struct rec_vmrun *)rec)->runs = full ? REC_VM_CRASHED : REC_VM_RUNS;
 	} else if (t == &rec_nodenet_type) {
 		struct rec_nodenet *r = rec;
 
