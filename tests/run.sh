@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Every test that needs no hours. See --help.
+# Every test that does not take long for what it says. See --help.
 set -euo pipefail
 
 usage() {
@@ -14,7 +14,8 @@ the unit tests under TSan.
   --quick           preset dev only, without integration tests and examples
   --asan, --tsan    only that build's tests (both may be given)
   --fuzz-seconds N  after the rest: each fuzz target for N seconds with libFuzzer (clang)
-  --long            also the soak tests, which take hours
+  --long            also what has the label `long`: soak tests, more rounds of faults and migrations, the options of
+                    migrations. Takes hours
   -h, --help        this text
 
 Needs root: test nodes live in network, mount, PID and UTS namespaces on loop-mounted disks. What is
