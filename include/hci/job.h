@@ -30,7 +30,7 @@ struct hci_job_info {
 	int32_t state;            /**< HCI_JOB_* */
 	int32_t error;            /**< HCI_E_* when failed */
 	uint64_t done, total;     /**< total 0: not known */
-	uint64_t created, updated; /**< ns since 1970 */
+	uint64_t created, updated; /**< ns since 1970; updated: its record was last written, which is no sign of life: some are at work for long without it */
 };
 
 /** Find a job. @param out set to a handle, hci_job_unref() it. @return 0, HCI_E_NOTFOUND. Threads: any. Blocks for store I/O. Since 0.1. */
@@ -48,7 +48,8 @@ HCI_API int hci_job_info(hci_job *job, struct hci_job_info *out, uint64_t info_s
  * @param job         the job
  * @param timeout_ms  -1: for ever
  * @param err         NULL, or filled in: also with the job's own error
- * @return 0: done. The job's HCI_E_* when it failed, HCI_E_CANCELLED, HCI_E_TIMEOUT (it goes on). Threads: any. Blocks. Since 0.1.
+ * @return 0: done. The job's HCI_E_* when it failed, HCI_E_CANCELLED, HCI_E_TIMEOUT (it goes on; or it failed with that, as a migration does by
+ *   its time limit: hci_job_info() has its state). HCI_E_NOTFOUND, HCI_E_UNAVAILABLE. Threads: any. Blocks. Since 0.1.
  */
 HCI_API int hci_job_wait(hci_job *job, int64_t timeout_ms, struct hci_error *err);
 

@@ -56,13 +56,14 @@ struct hci_vm_usb_opts {
 /** Options of hci_vm_define(). */
 struct hci_vm_opts {
 	uint32_t size;            /**< sizeof(struct hci_vm_opts) */
-	uint32_t vcpus;           /**< 0: 1 */
+	uint32_t vcpus;           /**< at most 256; 0: 1 */
 	const char *name;         /**< required */
-	const char *node;         /**< where it is to run; NULL: the scheduler policy chooses at start */
-	uint64_t memory_bytes;    /**< 0: 256 MiB */
-	const char *kernel;       /**< direct boot: path of a kernel on every node; NULL: boots from its first disk */
-	const char *initrd;       /**< with kernel only; NULL: none */
-	const char *cmdline;      /**< likewise */
+	const char *node;         /**< where it is to run; NULL: the scheduler policy chooses at its first start. It stays there until it is
+				   * migrated, or started elsewhere by hci_vm_start_on(). */
+	uint64_t memory_bytes;    /**< 16 MiB to 16 TiB; 0: 256 MiB */
+	const char *kernel;       /**< direct boot: absolute path of a kernel on every node; NULL: boots from its first disk */
+	const char *initrd;       /**< likewise, with kernel only; NULL: none */
+	const char *cmdline;      /**< with kernel only, at most 511 bytes; NULL: none */
 	const char *volumes[HCI_VM_DISKS_MAX]; /**< names of volumes: virtio disks vda, vdb, ... */
 	uint32_t nvolumes;
 	uint32_t nnics;                      /**< 0..HCI_VM_NICS_MAX */
@@ -82,7 +83,12 @@ struct hci_vm_opts {
  */
 HCI_API int hci_vm_define(hci_cluster *c, const struct hci_vm_opts *opts, struct hci_error *err);
 
-/** Forget a stopped VM; its volumes stay. @return 0, HCI_E_NOTFOUND, HCI_E_STATE (it runs). Threads: any. Blocks. Since 0.1. */
+/**
+ * Forget a stopped VM; its volumes stay.
+ *
+ * @return 0, HCI_E_NOTFOUND, HCI_E_STATE (it runs, or is to run: also on a node that is down, where its guest may run on), HCI_E_CONFLICT
+ *   (changed by somebody else at that moment), HCI_E_UNAVAILABLE. Threads: any. Blocks for store I/O. Since 0.1.
+ */
 HCI_API int hci_vm_undefine(hci_cluster *c, const char *name, struct hci_error *err);
 
 /** Start it. @param job set to the job, hci_job_unref() it; NULL: wait for the end here. @return 0, HCI_E_NOTFOUND, HCI_E_STATE (it runs),
@@ -161,7 +167,8 @@ struct hci_migrate_opts {
  * source as before (but see postcopy_ms). As hci_vm_start(), and HCI_E_BUSY: a job migrates it already, or is to, which the message
  * names (not one that has moved it and copies its volumes now). hci_vm_stop() ends it.
  *
- * While it runs the job's message is JSON of whole numbers, renewed about every 300 ms; "" before the first:
+ * A job that has to wait for its turn (hci_node_limit()) says so as its phase. While its memory is copied the job's message is JSON of whole
+ * numbers, renewed about every 300 ms; "" before the first:
  *
  * - "pass": over the guest's memory, the first is 1
  * - "remaining": bytes of it that are left to send in this pass
@@ -209,7 +216,7 @@ struct hci_migrate_problem {
  *
  * @param c          the cluster
  * @param name       the VM
- * @param opts       as for hci_vm_migrate(); of it @c to and @c postcopy_ms (and later members that ask for post-copy) count
+ * @param opts       as for hci_vm_migrate(), all of it is checked; what is asked for is said by @c to, @c postcopy_ms and @c postcopy_passes
  * @param out        set to an array, hci_list_free() it; NULL when there is nothing: it may begin
  * @param n          set to its length
  * @param info_size  sizeof(struct hci_migrate_problem)

@@ -124,6 +124,22 @@ int api_vm_get(hci_cluster *c, const char *name, struct rec_vm *r, uint64_t *rev
 	return rc == HCI_E_NOTFOUND ? api_none("VM", "vm", name, err) : rc;
 }
 
+/*
+ * Without vmrun it may run all the same: its node's service is away for a moment, or for longer, and the guest is not. A domain that has no
+ * record is nobody's, so it is kept until somebody has stopped it, or its node is not one of ours any more.
+ */
+static int is_to_run(hci_cluster *c, const struct rec_vm *r, struct hci_error *err)
+{
+	if (r->wanted != REC_VM_RUNNING || !core_node(c->core, r->node))
+		return 0;
+	if (core_alive(c->core, r->node))
+		return err_set(err, HCI_E_STATE, "VM %s: it is to run on node %s: hcictl vm stop %s first", r->name, r->node, r->name);
+	return err_set(err, HCI_E_STATE,
+		       "VM %s: it may run on node %s, which is down: start the node service there, or the VM elsewhere, and stop it; or "
+		       "hcictl node remove %s",
+		       r->name, r->node, r->node);
+}
+
 static int undefine_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 {
 	const char *name = arg;
@@ -140,6 +156,8 @@ static int undefine_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	rc = api_vm_get(c, name, r, &rev, err);
 	if (!rc && !rec_vmrun_get(c->store, runkey, &run, NULL, NULL))
 		rc = err_set(err, HCI_E_STATE, "VM %s: it runs on node %s: stop it first", name, run.node);
+	if (!rc)
+		rc = is_to_run(c, r, err);
 	if (!rc)
 		rc = rec_delete(c->store, key, rev, NULL, err);
 	mem_free(r);

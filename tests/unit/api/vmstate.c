@@ -156,6 +156,21 @@ START_TEST(one_that_crashed_is_told_so_until_it_is_started_again)
 }
 END_TEST
 
+/* A guest outlives its node's service, which would leave a domain alone that has no record. */
+START_TEST(one_that_is_to_run_is_not_forgotten_while_its_service_is_away)
+{
+	up();
+	world_node_stop(&w, 0);
+	ck_assert_int_eq(hci_vm_undefine(w.client, "v1", &w.err), HCI_E_STATE);
+	ck_assert_msg(strstr(w.err.message, "node n1") && strstr(w.err.message, "hcictl node remove"), "%s", w.err.message);
+	world_node_start(&w, 0);
+	ok(hci_vm_stop(w.client, "v1", HCI_VM_STOP_DESTROY, NULL, &w.err));
+	ok(hci_vm_undefine(w.client, "v1", &w.err));
+	virConnectClose(conn);
+	world_down(&w);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *s = suite_create("api_vmstate");
@@ -165,6 +180,7 @@ static Suite *make_suite(void)
 	tcase_add_test(tc, one_that_somebody_pauses_is_told_to_be_paused);
 	tcase_add_test(tc, one_that_somebody_ends_is_stopped);
 	tcase_add_test(tc, one_that_crashed_is_told_so_until_it_is_started_again);
+	tcase_add_test(tc, one_that_is_to_run_is_not_forgotten_while_its_service_is_away);
 	suite_add_tcase(s, tc);
 	return s;
 }
