@@ -30,7 +30,8 @@ struct hci_job_info {
 	int32_t state;            /**< HCI_JOB_* */
 	int32_t error;            /**< HCI_E_* when failed */
 	uint64_t done, total;     /**< total 0: not known */
-	uint64_t created, updated; /**< ns since 1970; updated: its record was last written, which is no sign of life: some are at work for long without it */
+	uint64_t created;         /**< ns since 1970 */
+	uint64_t updated;         /**< likewise, when its record was last written: no sign of life, as some are at work for long without that */
 };
 
 /** Find a job. @param out set to a handle, hci_job_unref() it. @return 0, HCI_E_NOTFOUND. Threads: any. Blocks for store I/O. Since 0.1. */

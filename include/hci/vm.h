@@ -127,7 +127,12 @@ HCI_API int hci_vm_start_on(hci_cluster *c, const char *name, const struct hci_v
 
 /**
  * Stop it. A migration of it under way is cancelled, one that waits for its turn is, too; if one can no more be the VM is stopped at the
- * node that it has come to. When the job is done it does not run anywhere. As hci_vm_start(). Since 0.1.
+ * node that it has come to. When the job is done it does not run anywhere.
+ *
+ * @param how  HCI_VM_STOP_*
+ * @param job  as of hci_vm_start()
+ * @return 0, HCI_E_INVAL, HCI_E_NOTFOUND, HCI_E_STATE (it does not run), HCI_E_UNAVAILABLE (its node is down: its guest may run on there), and
+ *   when waiting the job's error. Threads: any. Blocks for store I/O. Since 0.1.
  */
 HCI_API int hci_vm_stop(hci_cluster *c, const char *name, uint32_t how, hci_job **job, struct hci_error *err);
 
@@ -164,8 +169,14 @@ struct hci_migrate_opts {
 
 /**
  * Move a running VM live to another node, its disks' attachment with it. If it fails at any point the VM runs on at the
- * source as before (but see postcopy_ms). As hci_vm_start(), and HCI_E_BUSY: a job migrates it already, or is to, which the message
- * names (not one that has moved it and copies its volumes now). hci_vm_stop() ends it.
+ * source as before (but see postcopy_ms). hci_job_cancel() and hci_vm_stop() end it.
+ *
+ * @param job  as of hci_vm_start()
+ * @return 0, HCI_E_INVAL (options; it is on that node already), HCI_E_NOTFOUND (the VM, the node), HCI_E_STATE (it does not run),
+ *   HCI_E_UNAVAILABLE (its node is down, or the other one), HCI_E_BUSY (a job migrates it already, or is to, which the message
+ *   names; not one that has moved it and copies its volumes now), and when waiting the job's error: among them that of the problems of
+ *   hci_vm_check_migrate() (HCI_E_STATE if they differ), HCI_E_TIMEOUT (timeout_ms), HCI_E_CANCELLED. Threads: any. Blocks for store I/O.
+ *   Since 0.1.
  *
  * A job that has to wait for its turn (hci_node_limit()) says so as its phase. While its memory is copied the job's message is JSON of whole
  * numbers, renewed about every 300 ms; "" before the first:
@@ -196,8 +207,6 @@ struct hci_migrate_opts {
  * - "aside": two numbers: messages that went lightly compressed, and plain, as the link was faster than the codec
  * - "pages": how many pages of the stream were of each class, an object: names as in "saved"
  * - "refs": of those of the class "ref", as above
- *
- * Since 0.1.
  */
 HCI_API int hci_vm_migrate(hci_cluster *c, const char *name, const struct hci_migrate_opts *opts, hci_job **job,
 			   struct hci_error *err);
@@ -207,7 +216,7 @@ struct hci_migrate_problem {
 	char what[HCI_NAME_MAX]; /**< the object: "memory", "CPU", "kernel", "volume web1-root", "node n2", ... */
 	char why[256];           /**< what is wrong with it, on which node */
 	char cure[188];          /**< what to do about it */
-	int32_t code;            /**< HCI_E_* that hci_vm_migrate()'s job would end with if it were the only one */
+	int32_t code;            /**< HCI_E_* that hci_vm_migrate()'s job would end with if it were the only one; of several that differ: HCI_E_STATE */
 };
 
 /**

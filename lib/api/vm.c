@@ -487,7 +487,9 @@ static int list_on_loop(hci_cluster *c, void *arg, struct hci_error *err)
 	if (rc)
 		return rc;
 	for (size_t k = 0; !rc && k < vms.n; k++) {
-		static const int32_t states[] = { [REC_VM_RUNS] = HCI_VM_RUNNING, [REC_VM_PAUSED] = HCI_VM_PAUSED, [REC_VM_CRASHED] = HCI_VM_CRASHED };
+		static const int32_t states[] = { [REC_VM_RUNS] = HCI_VM_RUNNING,
+						  [REC_VM_PAUSED] = HCI_VM_PAUSED,
+						  [REC_VM_CRASHED] = HCI_VM_CRASHED };
 		const struct rec_vm *r = REC_AT(&vms, k, struct rec_vm);
 		struct hci_vm_info i = { 0 };
 		struct rec_vmrun run;

@@ -88,7 +88,7 @@ passing() {
 	waits=$!
 	told_wait() { ctl jobs | grep ' vm-migrate q2 ' | grep -q 'phase=waiting for its turn at the destination'; }
 	check "the second says that it waits for n2" wait_for 20 told_wait
-	check "the third moves to n3" ctl migrate q3 n3 0 0 >/dev/null
+	check "the third moves to n3" eval "ctl migrate q3 n3 0 0 >/dev/null"
 	check "while the first is under way" kill -0 $slow_one
 	check "and the second waits" told_wait
 	check "is on n3" is_on q3 n3
