@@ -30,6 +30,7 @@ struct metric {
 	struct family *family;
 	char *labels;
 	unsigned users; /* registrations not yet removed */
+	bool forget;    /* its last user takes it along, even if he only rests */
 	_Atomic uint64_t value;
 	struct histogram *h;
 };
@@ -165,10 +166,12 @@ static struct metric *add(struct metrics *m, enum kind kind, const char *name, c
 	f = family_get(m, kind, name, help ? help : "");
 	if (f) {
 		x = metric_get(f, labels ? labels : "");
-		if (x)
+		if (x) {
 			x->users++;
-		else
+			x->forget = false;
+		} else {
 			family_drop_empty(f);
+		}
 	}
 	pthread_mutex_unlock(&m->lock);
 	return x;
@@ -192,18 +195,60 @@ struct metric *metrics_histogram(struct metrics *m, const char *name, const char
 	return add(m, HISTOGRAM, name, help, labels);
 }
 
-void metrics_remove(struct metrics *m, struct metric *x)
+static void drop(struct metric *x)
+{
+	struct family *f = x->family;
+
+	list_del(&x->node);
+	metric_free(x);
+	family_drop_empty(f);
+}
+
+static void leave(struct metrics *m, struct metric *x, bool rest)
 {
 	if (!m || !x)
 		return;
 	pthread_mutex_lock(&m->lock);
-	if (!--x->users) {
-		struct family *f = x->family;
+	if (!--x->users && (!rest || x->forget))
+		drop(x);
+	pthread_mutex_unlock(&m->lock);
+}
 
+void metrics_remove(struct metrics *m, struct metric *x)
+{
+	leave(m, x, false);
+}
+
+void metrics_rest(struct metrics *m, struct metric *x)
+{
+	leave(m, x, true);
+}
+
+static void forget(struct family *f, const char *labels)
+{
+	struct metric *x, *tmp;
+
+	list_for_each_safe(x, tmp, &f->metrics, node) {
+		if (labels && strcmp(x->labels, labels) != 0)
+			continue;
+		x->forget = labels;
+		if (x->users)
+			continue;
 		list_del(&x->node);
 		metric_free(x);
-		family_drop_empty(f);
 	}
+	family_drop_empty(f);
+}
+
+void metrics_forget(struct metrics *m, const char *labels)
+{
+	struct family *f, *tmp;
+
+	if (!m)
+		return;
+	pthread_mutex_lock(&m->lock);
+	list_for_each_safe(f, tmp, &m->families, node)
+		forget(f, labels);
 	pthread_mutex_unlock(&m->lock);
 }
 
@@ -287,10 +332,10 @@ void metrics_escape(struct buf *out, const char *value)
 }
 
 /* In a help text a quote stays as it is. */
-static void print_help(const struct family *f, struct buf *out)
+static void print_head(struct buf *out, const char *name, const char *help, enum kind kind)
 {
-	buf_printf(out, "# HELP %s ", f->name);
-	for (const char *c = f->help; *c; c++) {
+	buf_printf(out, "# HELP %s ", name);
+	for (const char *c = help; *c; c++) {
 		if (*c == '\n')
 			buf_append(out, "\\n", 2);
 		else if (*c == '\\')
@@ -298,20 +343,37 @@ static void print_help(const struct family *f, struct buf *out)
 		else
 			buf_append(out, c, 1);
 	}
-	buf_printf(out, "\n# TYPE %s %s\n", f->name, kind_names[f->kind]);
+	buf_printf(out, "\n# TYPE %s %s\n", name, kind_names[kind]);
+}
+
+static void print_name(struct buf *out, const char *name, const char *labels)
+{
+	bool braces = labels[0];
+
+	buf_printf(out, "%s%s%s%s ", name, braces ? "{" : "", labels, braces ? "}" : "");
+}
+
+void metrics_print_head(struct buf *out, const char *name, const char *help)
+{
+	print_head(out, name, help, GAUGE);
+}
+
+void metrics_print_gauge(struct buf *out, const char *name, const char *labels, int64_t v)
+{
+	print_name(out, name, labels);
+	buf_printf(out, "%" PRId64 "\n", v);
 }
 
 static void print_simple(const struct metric *x, struct buf *out)
 {
 	uint64_t v = metric_value(x);
-	bool braces = x->labels[0];
 
-	buf_printf(out, "%s%s%s%s ", x->family->name, braces ? "{" : "", x->labels,
-		   braces ? "}" : "");
-	if (x->family->kind == GAUGE)
-		buf_printf(out, "%" PRId64 "\n", (int64_t)v);
-	else
-		buf_printf(out, "%" PRIu64 "\n", v);
+	if (x->family->kind == GAUGE) {
+		metrics_print_gauge(out, x->family->name, x->labels, (int64_t)v);
+		return;
+	}
+	print_name(out, x->family->name, x->labels);
+	buf_printf(out, "%" PRIu64 "\n", v);
 }
 
 /* Numbers with a point are put together from integers: printf follows the program's locale. */
@@ -344,7 +406,7 @@ void metrics_print(struct metrics *m, struct buf *out)
 		return;
 	pthread_mutex_lock(&m->lock);
 	list_for_each(f, &m->families, node) {
-		print_help(f, out);
+		print_head(out, f->name, f->help, f->kind);
 		list_for_each(x, &f->metrics, node) {
 			if (f->kind == HISTOGRAM)
 				print_histogram(x, out);

@@ -2,7 +2,8 @@
 /*
  * Metrics registry: counters, gauges and histograms with labels, printed in the Prometheus text
  * format 0.0.4. Values are updated without a lock (relaxed atomics) from any thread; a metric is
- * registered once and lives as long as its registry unless removed.
+ * registered once and lives as long as its registry unless removed. Who knows a number only when it is
+ * asked for prints it itself, and registers nothing.
  */
 #ifndef BASE_METRICS_H
 #define BASE_METRICS_H
@@ -26,6 +27,10 @@ struct metric *metrics_gauge(struct metrics *m, const char *name, const char *he
 struct metric *metrics_histogram(struct metrics *m, const char *name, const char *help,
 				 const char *labels);
 void metrics_remove(struct metrics *m, struct metric *x);
+/* As that, but what was counted stays to be read, and counting goes on from there when it is registered anew. */
+void metrics_rest(struct metrics *m, struct metric *x);
+/* What these labels name is no more: their metrics go, those in use with their last user. NULL: all that rest. */
+void metrics_forget(struct metrics *m, const char *labels);
 
 void metric_add(struct metric *x, uint64_t n);
 void metric_set(struct metric *x, int64_t v);
@@ -37,5 +42,8 @@ uint64_t metric_quantile_ns(const struct metric *x, double q);
 /* A label's value with what the format wants escaped: \\, " and newline. */
 void metrics_escape(struct buf *out, const char *value);
 void metrics_print(struct metrics *m, struct buf *out);
+/* A gauge that is in no registry: its head once, then a line for each of its labels. */
+void metrics_print_head(struct buf *out, const char *name, const char *help);
+void metrics_print_gauge(struct buf *out, const char *name, const char *labels, int64_t v);
 
 #endif

@@ -6,6 +6,7 @@
  */
 #include "cluster/core_impl.h"
 #include "store/store_move.h"
+#include "volume/vol_metrics.h"
 
 /* ---- tables: sorted by key ---- */
 
@@ -238,6 +239,8 @@ static void on_events(void *arg, const struct store_event *ev, size_t n, uint64_
 	c->lost |= !ev;
 	if (c->lost)
 		reload(c);
+	if (!ev)
+		vol_metrics_forget(c->o.env, NULL);
 	for (size_t i = 0; ev && i < n; i++) {
 		const struct store_kv *kv = &ev[i].kv;
 		struct table *t = table_of(c, kv->key);
@@ -247,6 +250,8 @@ static void on_events(void *arg, const struct store_event *ev, size_t n, uint64_
 			log_warn(env_log(c->o.env), "%s is left as it was: %s", kv->key, err.message);
 		if (job)
 			core_job_changed(c, job, ev[i].deleted ? NULL : kv->value, kv->value_len, revision);
+		if (ev[i].deleted && !strncmp(kv->key, PREFIX_VOLNAME, strlen(PREFIX_VOLNAME)))
+			vol_metrics_forget(c->o.env, kv->key + strlen(PREFIX_VOLNAME));
 		tell(c, kv->key, ev[i].deleted ? NULL : kv->value, kv->value_len, revision);
 	}
 }

@@ -260,8 +260,19 @@ static void free_vols(struct repl_disk *d)
 	}
 }
 
+/* What is not open is not measured; its counters begin anew when it is. */
+static void unregister_metrics(struct repl_disk *d)
+{
+	struct metric *all[] = { d->m_writes,  d->m_reads, d->m_batches, d->m_wb,   d->m_corrupt,
+				 d->m_sums_read, d->m_paced, d->m_log,     d->m_level };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(all); i++)
+		metrics_remove(env_metrics(d->e), all[i]);
+}
+
 static void disk_end(struct repl_disk *d)
 {
+	unregister_metrics(d);
 	free_vols(d);
 	wb_free(d->pass);
 	scrub_fini(d);

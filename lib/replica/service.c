@@ -486,7 +486,7 @@ void repl_service_share(struct repl_service *s, uint32_t busy)
 	s->lane_busy = busy;
 }
 
-static void tell_share(struct repl_service *s, const struct svc_disk *x)
+static void tell_share(struct repl_service *s, struct svc_disk *x)
 {
 	struct metrics *m = env_metrics(s->e);
 	char label[64], id[HCI_UUID_STR];
@@ -495,9 +495,9 @@ static void tell_share(struct repl_service *s, const struct svc_disk *x)
 		return;
 	uuid_print(&x->uuid, id);
 	snprintf(label, sizeof(label), "disk=\"%s\"", id);
-	metric_set(metrics_gauge(m, "hci_replica_copy_depth",
-				 "Requests of rebuilds that a disk works on at a time while users have some.", label),
-		   lane_share(x->lane));
+	x->m_depth = metrics_gauge(m, "hci_replica_copy_depth",
+				   "Requests of rebuilds that a disk works on at a time while users have some.", label);
+	metric_set(x->m_depth, lane_share(x->lane));
 }
 
 int repl_service_add(struct repl_service *s, struct repl_disk *d)
@@ -534,6 +534,7 @@ void repl_service_remove(struct repl_service *s, struct repl_disk *d)
 			continue;
 		list_del(&x->link);
 		lane_close(x->lane);
+		metrics_remove(env_metrics(s->e), x->m_depth);
 		mem_free(x);
 	}
 	list_for_each(h, &s->handles, link) {

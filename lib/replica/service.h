@@ -17,6 +17,7 @@ struct svc_disk {
 	struct repl_disk *d;
 	struct uuid uuid;
 	struct lane *lane;
+	struct metric *m_depth;
 };
 
 /* One opening, made by one connection. */

@@ -14,6 +14,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "volume/vol_metrics.h"
 
 #define ATTACH_WAIT (10 * NS_PER_S) /* for replicas */
 #define DRAIN_WAIT (30 * NS_PER_S)
@@ -36,6 +37,7 @@ const struct rec_volume *vol_record(const struct vol *v)
 
 static void vol_free(struct vol *v)
 {
+	vol_metrics_end(v);
 	io_fini(v);
 	mend_fini(v);
 	cache_detach(v->cache);
@@ -48,17 +50,6 @@ static void vol_free(struct vol *v)
 	stray_fini(v);
 	sched_put(v->sched);
 	mem_free(v);
-}
-
-static struct metric *vol_metric(struct vol *v, const char *name, const char *help, bool histogram)
-{
-	char labels[HCI_NAME_MAX + 16];
-	struct metrics *m = env_metrics(v->e);
-
-	if (!m)
-		return NULL;
-	snprintf(labels, sizeof(labels), "volume=\"%s\"", v->rec.name);
-	return histogram ? metrics_histogram(m, name, help, labels) : metrics_counter(m, name, help, labels);
 }
 
 static struct vol *vol_alloc(struct vol_ctx *x, const struct vol_attach_opts *o)
@@ -432,15 +423,7 @@ int vol_attach(struct vol_ctx *x, const struct uuid *id, const struct vol_attach
 	settings_refresh(v);
 	if (!o->lease_ttl_ns && v->rec.lease_ns)
 		v->lease_ttl = v->rec.lease_ns;
-	v->m_read = vol_metric(v, "hci_volume_read_seconds", "Time of reads.", true);
-	v->m_write = vol_metric(v, "hci_volume_write_seconds", "Time of writes.", true);
-	v->m_resync = vol_metric(v, "hci_volume_resync_bytes_total", "Bytes copied to replicas.", false);
-	v->m_mended = vol_metric(v, "hci_volume_mended_blocks_total",
-				 "Blocks that a replica had damaged, repaired in place.", false);
-	v->m_lost = vol_metric(v, "hci_volume_lost_blocks_total",
-			       "Blocks that were read and are damaged on every replica in sync.", false);
-	v->m_hedged = vol_metric(v, "hci_volume_hedged_reads_total",
-				 "Reads asked of a second replica, as the first had not answered in time.", false);
+	vol_metrics_begin(v);
 	rc = take_lease(v, err);
 	if (rc) {
 		vol_free(v);

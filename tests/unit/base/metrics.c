@@ -65,6 +65,39 @@ START_TEST(same_name_same_metric)
 }
 END_TEST
 
+START_TEST(resting_until_forgotten)
+{
+	struct metrics *m = metrics_new();
+	struct metric *a = metrics_counter(m, "x", "h", "l=\"1\""), *b = metrics_counter(m, "x", "h", "l=\"2\"");
+	struct metric *c = metrics_counter(m, "y", "h", "l=\"1\"");
+	char *s;
+
+	metric_add(a, 3);
+	metrics_rest(m, a);
+	a = metrics_counter(m, "x", "h", "l=\"1\"");
+	ck_assert_uint_eq(metric_value(a), 3);
+	metrics_rest(m, a);
+	metrics_rest(m, b);
+	/* Of two that have these labels one is in use. */
+	metrics_forget(m, "l=\"1\"");
+	s = printed(m);
+	ck_assert_str_eq(s, "# HELP x h\n# TYPE x counter\nx{l=\"2\"} 0\n# HELP y h\n# TYPE y counter\ny{l=\"1\"} 0\n");
+	free(s);
+	metrics_rest(m, c);
+	s = printed(m);
+	ck_assert_str_eq(s, "# HELP x h\n# TYPE x counter\nx{l=\"2\"} 0\n");
+	free(s);
+	/* All that rest; what is in use stays, and may rest again. */
+	c = metrics_counter(m, "y", "h", "l=\"1\"");
+	metrics_forget(m, NULL);
+	metrics_rest(m, c);
+	s = printed(m);
+	ck_assert_str_eq(s, "# HELP y h\n# TYPE y counter\ny{l=\"1\"} 0\n");
+	free(s);
+	metrics_free(m);
+}
+END_TEST
+
 START_TEST(null_is_fine)
 {
 	struct buf b = BUF_INIT;
@@ -76,6 +109,8 @@ START_TEST(null_is_fine)
 	ck_assert_uint_eq(metric_value(NULL), 0);
 	ck_assert_uint_eq(metric_quantile_ns(NULL, 0.5), 0);
 	metrics_remove(NULL, NULL);
+	metrics_rest(NULL, NULL);
+	metrics_forget(NULL, NULL);
 	metrics_print(NULL, &b);
 	metrics_free(NULL);
 	buf_free(&b);
@@ -245,6 +280,7 @@ static Suite *suite(void)
 
 	tcase_add_test(t, counters_and_gauges);
 	tcase_add_test(t, same_name_same_metric);
+	tcase_add_test(t, resting_until_forgotten);
 	tcase_add_test(t, null_is_fine);
 	tcase_add_test(t, bucket_edges);
 	tcase_add_test(t, quantiles);
