@@ -467,7 +467,7 @@ static void forget_load(struct node *n, const struct node_disk *d)
 
 /*
  * The log of a disk that was evacuated and removed while it was open here: its file only takes room from other logs. That of a
- * disk that was away, or failed, stays: nobody knows what is in it.
+ * disk that was away, or failed, stays for now: somebody may still count on what is in it (lib/volume/disk_logs.c).
  */
 static void drop_log(struct node_disk *d)
 {

@@ -69,7 +69,7 @@ struct look {
 	struct rec_volsync *sync;
 };
 
-/* 0, HCI_E_BUSY: v has it in its set, or an error of the store. */
+/* 0, HCI_E_BUSY: v has it in its set (nothing is in err), or an error of the store. */
 static int volume_needs(struct look *x, const struct rec_volume *v, struct hci_error *err)
 {
 	uint32_t nseg = (uint32_t)((v->size + v->segment_size - 1) / v->segment_size);
@@ -86,30 +86,44 @@ static int volume_needs(struct look *x, const struct rec_volume *v, struct hci_e
 		key_volsync(key, &v->uuid);
 		rc = rec_volsync_get(x->store, key, x->sync, NULL, err);
 		if (!rc && !is_out(x->sync, x->disk))
-			return err_set(err, HCI_E_BUSY,
-				       "its write log is lost, but volume %s still counts on what it holds: bring back another "
-				       "disk of that volume, or this one's log",
-				       v->name);
+			return HCI_E_BUSY;
 	}
 	/* Of a volume that is being made or deleted just now. */
 	return rc == HCI_E_NOTFOUND ? 0 : rc;
 }
 
-static int anybody_needs(const struct disk_keep_how *h, struct hci_error *err)
+int disk_keep_needed(const struct disk_keep_how *h, const struct uuid *disk, char volume[HCI_NAME_MAX], struct hci_error *err)
 {
 	struct rec_list vols = { 0 };
-	struct look x = { .store = h->store, .disk = &h->rec->uuid, .map = MEM_NEW(struct rec_volmap),
-			  .sync = MEM_NEW(struct rec_volsync) };
+	struct look x = { .store = h->store, .disk = disk, .map = MEM_NEW(struct rec_volmap), .sync = MEM_NEW(struct rec_volsync) };
 	int rc = x.map && x.sync ? rec_volume_list(h->store, PREFIX_VOLUME, &vols, err)
 				 : err_set(err, HCI_E_NOMEM, "disk %s: out of memory", h->rec->path);
 
-	for (size_t i = 0; !rc && i < vols.n && !*h->stopping; i++)
-		rc = volume_needs(&x, REC_AT(&vols, i, struct rec_volume), err);
+	for (size_t i = 0; !rc && i < vols.n && !*h->stopping; i++) {
+		const struct rec_volume *v = REC_AT(&vols, i, struct rec_volume);
+
+		rc = volume_needs(&x, v, err);
+		if (rc == HCI_E_BUSY)
+			snprintf(volume, HCI_NAME_MAX, "%s", v->name);
+	}
 	if (!rc && *h->stopping)
 		rc = HCI_E_CLOSED; /* not all of them were asked */
 	rec_list_free(&vols);
 	mem_free(x.map);
 	mem_free(x.sync);
+	return rc;
+}
+
+static int anybody_needs(const struct disk_keep_how *h, struct hci_error *err)
+{
+	char volume[HCI_NAME_MAX];
+	int rc = disk_keep_needed(h, &h->rec->uuid, volume, err);
+
+	if (rc == HCI_E_BUSY)
+		err_set(err, rc,
+			"its write log is lost, but volume %s still counts on what it holds: bring back another disk of that volume, or "
+			"this one's log",
+			volume);
 	return rc;
 }
 
@@ -220,6 +234,23 @@ static void as_recorded(const struct disk_keep *k, const struct disk_keep_how *h
 	o->replaces = r->replaces;
 }
 
+/* What was given up, or removed, long ago may still have its log there: its file comes and goes with the SSD, not with the disk. */
+static void make_room(struct disk_keep *k, const struct disk_keep_how *h)
+{
+	if (!h->rec->log[0] || env_now(h->env) < k->logs_at)
+		return;
+	k->logs_at = env_now(h->env) + LOOK_AGAIN;
+	disk_logs_drop(h, &k->logs);
+}
+
+static int not_formatted(const struct disk_keep *k, const struct hci_error *why, struct hci_error *err)
+{
+	if (why->code != HCI_E_NOSPACE || !k->logs.n)
+		return err_copy(err, why, why->code);
+	return err_set(err, why->code, "%.240s; %u file%s there of disks that are no more%s: %s", why->message, k->logs.n,
+		       k->logs.n == 1 ? " is" : "s are", k->logs.n == 1 ? "" : ", one of them", k->logs.first);
+}
+
 static int format_and_open(struct disk_keep *k, const struct disk_keep_how *h, const struct repl_disk_opts *o, struct repl_disk **out,
 			   struct hci_error *err)
 {
@@ -227,10 +258,11 @@ static int format_and_open(struct disk_keep *k, const struct disk_keep_how *h, c
 	int rc, formatted = 0;
 
 	if (disk_keep_fresh(h->rec) && !k->opened) {
+		make_room(k, h);
 		formatted = repl_disk_format(h->env, h->rec->path, o, &taken);
 		/* Formatted by us before a crash that kept the store from knowing: opening tells, by the UUID. */
 		if (formatted && formatted != HCI_E_EXISTS)
-			return err_copy(err, &taken, formatted);
+			return not_formatted(k, &taken, err);
 	}
 	rc = repl_disk_open(h->env, h->rec->path, o, out, err);
 	if (rc == HCI_E_NOTFOUND && formatted)

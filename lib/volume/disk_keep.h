@@ -26,6 +26,11 @@ struct disk_keep {
 	struct since away_for;   /* for so long */
 	uint64_t look_at;        /* when to look again whether its lost content may be given up */
 	struct hci_error needed; /* why not; code 0: it could */
+	uint64_t logs_at;        /* when to look again for logs that nobody needs, where its own is to be made */
+	struct disk_logs {
+		unsigned n;       /* files that take room there, of no disk in use, and may be needed */
+		char first[160];  /* one of them, and why it stays */
+	} logs;
 };
 
 struct disk_keep_how {
@@ -36,6 +41,14 @@ struct disk_keep_how {
 	const bool *stopping;        /* the node's service ends */
 	uint32_t mutate;             /* 0, or VOL_MUTATE_* */
 };
+
+/* From a fiber: 0: nobody. HCI_E_BUSY: that volume has it in its in-sync set; or nobody knows: an error of the store, HCI_E_CLOSED. */
+int disk_keep_needed(const struct disk_keep_how *h, const struct uuid *disk, char volume[HCI_NAME_MAX], struct hci_error *err);
+/*
+ * From a fiber: removes from the directory that h->rec's log is to be in the logs of its node's removed disks that no volume
+ * counts on (disk_logs.c), and tells what it leaves.
+ */
+void disk_logs_drop(const struct disk_keep_how *h, struct disk_logs *left);
 
 /* Will opening it format it, if it is not yet? */
 bool disk_keep_fresh(const struct rec_disk *r);

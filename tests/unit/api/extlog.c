@@ -291,6 +291,39 @@ START_TEST(the_log_of_a_disk_that_was_emptied_and_removed_goes)
 }
 END_TEST
 
+/* Its directory is lost, and it is removed then. Who counts on its log has it while he does. */
+START_TEST(the_log_of_a_disk_that_failed_makes_room_when_nobody_counts_on_it)
+{
+	struct hci_disk_opts o = HCI_DISK_OPTS_INIT;
+	char dir[96], away[104], log[160], other[160], logs[96], path[112];
+	struct hci_disk_info d;
+
+	up(2, 2);
+	log_of(0, log, sizeof(log));
+	log_of(1, other, sizeof(other));
+	snprintf(dir, sizeof(dir), "%s/n1-disk", w.dir);
+	snprintf(away, sizeof(away), "%s.away", dir);
+	ck_assert_int_eq(rename(dir, away), 0);
+	wait_state(0, HCI_DISK_FAILED, &d);
+	ok(hci_disk_remove(w.client, uuid[0], &w.err));
+	ok(hci_volume_delete(w.client, "v", &w.err));
+	ck_assert(!access(log, F_OK));
+	snprintf(logs, sizeof(logs), "%s/logs", w.dir);
+	snprintf(path, sizeof(path), "%s/n1-next", w.dir);
+	mkdir(path, 0700);
+	o.node = "n1";
+	o.path = path;
+	o.pool = "p";
+	o.log = logs;
+	o.log_size = 16 * MiB;
+	o.timeout_ms = 20000;
+	ok(hci_disk_add(w.client, &o, NULL, &w.err));
+	ck_assert_msg(access(log, F_OK), "%s is still there", log);
+	ck_assert_msg(!access(other, F_OK), "%s is gone", other);
+	down();
+}
+END_TEST
+
 START_TEST(a_log_in_the_disk_s_own_directory_is_refused)
 {
 	struct hci_disk_opts o = HCI_DISK_OPTS_INIT;
@@ -330,6 +363,7 @@ static Suite *suite(void)
 	tcase_add_test(t, the_new_disk_is_not_made_anew_when_its_directory_is_empty);
 	tcase_add_test(t, the_last_copy_waits_for_its_log);
 	tcase_add_test(t, the_log_of_a_disk_that_was_emptied_and_removed_goes);
+	tcase_add_test(t, the_log_of_a_disk_that_failed_makes_room_when_nobody_counts_on_it);
 	tcase_add_test(t, a_log_in_the_disk_s_own_directory_is_refused);
 	suite_add_tcase(s, t);
 	return s;

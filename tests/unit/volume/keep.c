@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A disk that lost its write log is given up, unless somebody counts on it, or nobody knows. */
 #include "base/mem.h"
+#include "base/uuid.h"
 #include "store/store_sim.h"
 #include "unit/replica/world.h"
 #include "volume/disk_keep.h"
@@ -178,6 +179,123 @@ START_TEST(a_disk_that_was_open_is_not_formatted_again)
 }
 END_TEST
 
+/* ---- what others left on the SSD ---- */
+
+#define SSD (32 * MiB)
+
+enum old { GIVEN_UP, COUNTED_ON, WAITS, ELSEWHERE, FOREIGN, OLDS };
+
+static struct uuid old_uuid(enum old which)
+{
+	return vol_uuid(50 + (unsigned)which);
+}
+
+static char *old_log(enum old which)
+{
+	struct uuid u = old_uuid(which);
+	char id[HCI_UUID_STR];
+
+	uuid_print(&u, id);
+	return mem_printf("/ssd/hci-%s.log", id);
+}
+
+/* One of them has a volume that counts on it: the other copy of its segment is out. */
+static void put_old(struct t *t, enum old which, bool waits)
+{
+	struct rec_disk r = t->rec;
+	struct rec_volmap *m = MEM_NEW(struct rec_volmap);
+	struct uuid v = vol_uuid(1);
+	char key[REC_KEY];
+
+	r.uuid = old_uuid(which);
+	r.state = waits ? REC_DISK_OFFLINE : REC_DISK_REMOVED;
+	r.replaces = (struct uuid){ 0 };
+	snprintf(r.node, sizeof(r.node), "%s", which == ELSEWHERE ? "m" : "n");
+	key_disk(key, &r.uuid);
+	if (which != FOREIGN)
+		PUT(disk, key, &r);
+	if (which == COUNTED_ON) {
+		key_volmap(key, &v, 0);
+		ck_assert_int_eq(rec_volmap_get(t->store, key, m, NULL, NULL), 0);
+		m->seg[0].r[1].disk = r.uuid;
+		PUT(volmap, key, m);
+	}
+	mem_free(m);
+}
+
+static void make_old_log(struct env *e, enum old which, uint64_t bytes)
+{
+	char *path = old_log(which);
+	struct env_file *f;
+
+	ck_assert_int_eq(env_open(e, path, ENV_O_DIRECT | ENV_O_CREATE, &f), 0);
+	ck_assert_int_eq(fiber_falloc(e, f, 0, bytes), 0);
+	env_close(e, f);
+	mem_free(path);
+}
+
+static bool has_old_log(struct env *e, enum old which)
+{
+	char *path = old_log(which);
+	struct env_file *f;
+	int rc = env_open(e, path, 0, &f);
+
+	if (!rc)
+		env_close(e, f);
+	mem_free(path);
+	return !rc;
+}
+
+static void left_body(struct env *e, void *arg)
+{
+	struct t *t = arg;
+	bool stopping = false;
+	struct disk_keep_how how = { .env = e, .rec = &t->rec, .stopping = &stopping };
+	struct disk_keep k = { 0 };
+	enum rec_disk_state then;
+	struct repl_disk *d;
+	struct hci_error err;
+
+	ck_assert_int_eq(simstore_open(t->ss, e, &t->store), 0);
+	how.store = t->store;
+	how.base.cluster = cluster_uuid;
+	how.base.reserve = MiB;
+	put_records(t);
+	t->rec.state = REC_DISK_NEW;
+	t->rec.log_size = 10 * MiB;
+	for (enum old i = 0; i < OLDS; i++) {
+		put_old(t, i, i == GIVEN_UP || i == WAITS);
+		make_old_log(e, i, 5 * MiB);
+	}
+	/* The one that will be of no use is waited for yet. */
+	ck_assert_int_eq(disk_keep_open(&k, &how, &d, &then, &err), HCI_E_NOSPACE);
+	for (enum old i = 0; i < OLDS; i++)
+		ck_assert_msg(has_old_log(e, i), "log %d is gone", (int)i);
+	ck_assert_msg(strstr(err.message, "2 files") != NULL && strstr(err.message, "larger device") != NULL, "%s", err.message);
+	/* Which is named depends on their order in the directory. */
+	ck_assert_msg(strstr(err.message, "counted on by volume v") || strstr(err.message, "no disk of this cluster"), "%s", err.message);
+	put_old(t, GIVEN_UP, false);
+	fiber_sleep(e, 20 * NS_PER_S);
+	ck_assert_msg(!disk_keep_open(&k, &how, &d, &then, &err), "%s", err.message);
+	for (enum old i = 0; i < OLDS; i++)
+		ck_assert_msg(has_old_log(e, i) == (i != GIVEN_UP), "log %d", (int)i);
+	repl_disk_close(d, false);
+	store_close(t->store);
+}
+
+START_TEST(logs_that_nobody_needs_make_room_for_a_new_one)
+{
+	struct t t = { .who = SOMEBODY };
+
+	simw_begin(&t.w, 1, 64 * MiB);
+	sim_disk_new(t.w.node, "/ssd", SSD);
+	t.ss = simstore_new(t.w.sim);
+	ck_assert(simw_run(&t.w, left_body, &t));
+	simstore_free(t.ss);
+	simw_end(&t.w);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("volume keep");
@@ -185,6 +303,7 @@ static Suite *suite(void)
 
 	tcase_add_loop_test(t, a_disk_without_its_log_is_given_up_only_when_all_were_asked, 0, 3);
 	tcase_add_test(t, a_disk_that_was_open_is_not_formatted_again);
+	tcase_add_test(t, logs_that_nobody_needs_make_room_for_a_new_one);
 	suite_add_tcase(s, t);
 	return s;
 }
