@@ -34,7 +34,7 @@ struct hci_store_copy_info {
  *
  * @return 0, HCI_E_INVAL (URLs), HCI_E_NOTFOUND (no cluster in the source), HCI_E_BUSY (a lease lives: somebody runs, or died a
  *   moment ago), HCI_E_EXISTS (the target is not empty), HCI_E_STATE (the source was moved elsewhere), HCI_E_CONFLICT (the
- *   source was changed meanwhile), HCI_E_UNAVAILABLE, HCI_E_NOSPACE, HCI_E_CORRUPT, HCI_E_VERSION, HCI_E_NOMEM.
+ *   source was changed meanwhile, or somebody else copies to the same target), HCI_E_UNAVAILABLE, HCI_E_NOSPACE, HCI_E_CORRUPT, HCI_E_VERSION, HCI_E_NOMEM.
  * Threads: any. Blocks for store I/O: some seconds for 100,000 keys. Since 0.1.
  */
 HCI_API int hci_store_copy(const char *from_url, const char *to_url, struct hci_store_copy_info *out, uint64_t info_size,

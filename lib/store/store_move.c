@@ -9,7 +9,9 @@
  *      is taken back;
  *   4. target: meta/cluster comes, meta/copying goes, in one transaction: from here on it is the cluster's store.
  *
- * Whatever happens in between, the same call begins again: a target with meta/copying of this source is ours to clear.
+ * Whatever happens in between, the same call begins again: a target with meta/copying of this source is ours to clear. So two may be
+ * at it at a time, and each goes by the revisions of the marks that it has put itself: who clears the target puts a new
+ * meta/copying, and what the one before writes there is refused from then on; meta/moved is only taken back by who has put it last.
  * Revisions are the store's own and are not copied; no record holds any.
  */
 #include "store/store_move.h"
@@ -72,33 +74,34 @@ static void walk_free(struct walk *w)
 /* ---- the markers ---- */
 
 /* url "": there is none. */
-static int marker_get(struct store *s, const char *key, struct rec_moved *out, struct hci_error *err)
+static int marker_get(struct store *s, const char *key, struct rec_moved *out, uint64_t *rev, struct hci_error *err)
 {
-	int rc = rec_moved_get(s, key, out, NULL, err);
+	int rc = rec_moved_get(s, key, out, rev, err);
 
 	if (rc != HCI_E_NOTFOUND)
 		return rc;
 	memset(out, 0, sizeof(*out));
+	*rev = 0;
 	return 0;
 }
 
-static int marker_put(struct store *s, const char *key, const char *url, struct hci_error *err)
+static int somebody_else(const struct store_move *m, int rc, struct hci_error *err)
 {
-	struct rec_moved m = { 0 };
-
-	snprintf(m.url, sizeof(m.url), "%s", url);
-	return rec_moved_put(s, key, &m, 0, 0, NULL, err);
+	return rc != HCI_E_CONFLICT ? rc
+				    : err_set(err, rc, "store %.150s: somebody else is copying to %.200s, too: let one of them do it", m->from_url,
+					      m->to_url);
 }
 
 int store_check_moved(struct store *s, const char *url, struct hci_error *err)
 {
 	struct rec_moved m;
-	int rc = marker_get(s, KEY_MOVED, &m, err);
+	uint64_t rev;
+	int rc = marker_get(s, KEY_MOVED, &m, &rev, err);
 
 	if (!rc && m.url[0])
 		return err_set(err, HCI_E_STATE, "store %.150s: the cluster was moved from here to %.250s: use that one", url, m.url);
 	if (!rc)
-		rc = marker_get(s, KEY_COPYING, &m, err);
+		rc = marker_get(s, KEY_COPYING, &m, &rev, err);
 	if (!rc && m.url[0])
 		return err_set(err, HCI_E_STATE,
 			       "store %.150s: a cluster is being moved to here from %.200s: let hci_store_copy() (hcictl store copy) end it, or "
@@ -109,13 +112,18 @@ int store_check_moved(struct store *s, const char *url, struct hci_error *err)
 
 /* ---- steps ---- */
 
-/* *resume: an earlier move got as far as leaving the source. */
-static int check_source(struct store_move *m, bool *resume, struct rec_cluster *cluster, struct hci_error *err)
+/* The revisions of the marks; 0: there is none. */
+struct marks {
+	uint64_t moved, copying;
+};
+
+/* is->moved: an earlier move got as far as leaving the source. */
+static int check_source(struct store_move *m, struct marks *is, struct rec_cluster *cluster, struct hci_error *err)
 {
 	struct rec_moved mark;
 	struct walk w = { .s = m->from };
 	const struct store_kv *kv;
-	int rc = marker_get(m->from, KEY_COPYING, &mark, err);
+	int rc = marker_get(m->from, KEY_COPYING, &mark, &is->copying, err);
 
 	if (!rc && mark.url[0])
 		return store_check_moved(m->from, m->from_url, err);
@@ -124,10 +132,9 @@ static int check_source(struct store_move *m, bool *resume, struct rec_cluster *
 	if (rc == HCI_E_NOTFOUND)
 		return err_set(err, rc, "store %s: holds no cluster", m->from_url);
 	if (!rc)
-		rc = marker_get(m->from, KEY_MOVED, &mark, err);
+		rc = marker_get(m->from, KEY_MOVED, &mark, &is->moved, err);
 	if (!rc && mark.url[0] && strcmp(mark.url, m->to_url) != 0)
 		return store_check_moved(m->from, m->from_url, err);
-	*resume = mark.url[0];
 	while (!rc && !(rc = walk_next(&w, &kv, err)) && kv)
 		if (kv->lease)
 			rc = err_set(err, HCI_E_BUSY,
@@ -138,24 +145,46 @@ static int check_source(struct store_move *m, bool *resume, struct rec_cluster *
 	return rc;
 }
 
+/* The target's: where a cluster is by now, whoever has finished it, is neither cleared nor marked. */
+static int begin_target(struct store_move *m, struct marks *is, struct hci_error *err)
+{
+	struct store_cmp cmps[] = { { STORE_CMP_MOD_REV, KEY_COPYING, is->copying }, { STORE_CMP_MOD_REV, KEY_CLUSTER, 0 } };
+	struct store_op clear = { .kind = STORE_DELETE_PREFIX, .key = "" };
+	struct rec_moved mark = { 0 };
+	struct buf b = BUF_INIT;
+	int rc = 0;
+
+	snprintf(mark.url, sizeof(mark.url), "%s", m->from_url);
+	if (rec_moved_encode(&mark, &b))
+		rc = err_set(err, HCI_E_NOMEM, "store %s: out of memory", m->to_url);
+	if (!rc && is->copying) {
+		rc = store_txn(m->to, cmps, 2, &clear, 1, NULL, err);
+		cmps[0].rev = 0;
+	}
+	if (!rc) {
+		struct store_op put = { STORE_PUT, KEY_COPYING, b.data, (uint32_t)b.len, 0 };
+
+		rc = store_txn(m->to, cmps, 2, &put, 1, &is->copying, err);
+	}
+	buf_free(&b);
+	return somebody_else(m, rc, err);
+}
+
 /* Empty, or with what an earlier attempt has left, which goes. *done: it has been the cluster's store for long. */
-static int prepare_target(struct store_move *m, bool resume, const struct rec_cluster *cluster, bool *done,
+static int prepare_target(struct store_move *m, struct marks *is, const struct rec_cluster *cluster, bool *done,
 			  struct hci_error *err)
 {
-	struct store_op clear = { .kind = STORE_DELETE_PREFIX, .key = "" };
 	struct store_result r;
 	struct rec_cluster there;
 	struct rec_moved mark;
-	int rc = marker_get(m->to, KEY_COPYING, &mark, err);
+	int rc = marker_get(m->to, KEY_COPYING, &mark, &is->copying, err);
 
 	*done = false;
 	if (rc)
 		return rc;
-	if (mark.url[0] && !strcmp(mark.url, m->from_url)) {
-		rc = store_txn(m->to, NULL, 0, &clear, 1, NULL, err);
-		return rc ? rc : marker_put(m->to, KEY_COPYING, m->from_url, err);
-	}
-	if (resume && !rec_cluster_get(m->to, KEY_CLUSTER, &there, NULL, NULL) &&
+	if (mark.url[0] && !strcmp(mark.url, m->from_url))
+		return begin_target(m, is, err);
+	if (is->moved && !rec_cluster_get(m->to, KEY_CLUSTER, &there, NULL, NULL) &&
 	    uuid_eq(&there.uuid, &cluster->uuid)) {
 		*done = true;
 		return 0;
@@ -168,10 +197,11 @@ static int prepare_target(struct store_move *m, bool resume, const struct rec_cl
 			     "store %s: not empty, it has %s: give an empty one (another file, or another prefix)", m->to_url,
 			     r.kvs[0].key);
 	store_result_free(&r);
-	return rc ? rc : marker_put(m->to, KEY_COPYING, m->from_url, err);
+	return rc ? rc : begin_target(m, is, err);
 }
 
 struct batch {
+	uint64_t copying; /* as we have put it */
 	struct store_op ops[BATCH_OPS];
 	size_t n, bytes;
 };
@@ -187,10 +217,11 @@ static void batch_clear(struct batch *b)
 
 static int batch_put(struct store_move *m, struct batch *b, struct hci_error *err)
 {
-	int rc = b->n ? store_txn(m->to, NULL, 0, b->ops, b->n, NULL, err) : 0;
+	struct store_cmp ours = { STORE_CMP_MOD_REV, KEY_COPYING, b->copying };
+	int rc = b->n ? store_txn(m->to, &ours, 1, b->ops, b->n, NULL, err) : 0;
 
 	batch_clear(b);
-	return rc;
+	return somebody_else(m, rc, err);
 }
 
 static int batch_add(struct store_move *m, struct batch *b, const struct store_kv *kv, struct hci_error *err)
@@ -212,7 +243,7 @@ static int batch_add(struct store_move *m, struct batch *b, const struct store_k
 }
 
 /* What a failure leaves in the target the next attempt clears. */
-static int copy_all(struct store_move *m, struct hci_error *err)
+static int copy_all(struct store_move *m, const struct marks *is, struct hci_error *err)
 {
 	struct batch *b = MEM_NEW(struct batch);
 	struct walk w = { .s = m->from };
@@ -221,6 +252,7 @@ static int copy_all(struct store_move *m, struct hci_error *err)
 
 	if (!b)
 		return err_set(err, HCI_E_NOMEM, "store %s: out of memory", m->to_url);
+	b->copying = is->copying;
 	while (!rc && !(rc = walk_next(&w, &kv, err)) && kv)
 		rc = batch_add(m, b, kv, err);
 	if (!rc)
@@ -229,6 +261,15 @@ static int copy_all(struct store_move *m, struct hci_error *err)
 	mem_free(b);
 	walk_free(&w);
 	return rc;
+}
+
+/* The mark of an earlier move becomes ours. */
+static int leave_source(struct store_move *m, struct marks *is, struct hci_error *err)
+{
+	struct rec_moved mark = { 0 };
+
+	snprintf(mark.url, sizeof(mark.url), "%s", m->to_url);
+	return somebody_else(m, rec_moved_put(m->from, KEY_MOVED, &mark, is->moved, 0, &is->moved, err), err);
 }
 
 static int compare_all(struct store_move *m, struct hci_error *err)
@@ -255,10 +296,10 @@ static int compare_all(struct store_move *m, struct hci_error *err)
 	return rc;
 }
 
-static int finish_target(struct store_move *m, const struct rec_cluster *cluster, struct hci_error *err)
+static int finish_target(struct store_move *m, const struct marks *is, const struct rec_cluster *cluster, struct hci_error *err)
 {
 	struct buf b = BUF_INIT;
-	struct store_cmp cmps[] = { { STORE_CMP_EXISTS, KEY_COPYING, 0 }, { STORE_CMP_MOD_REV, KEY_CLUSTER, 0 } };
+	struct store_cmp cmps[] = { { STORE_CMP_MOD_REV, KEY_COPYING, is->copying }, { STORE_CMP_MOD_REV, KEY_CLUSTER, 0 } };
 	int rc = rec_cluster_encode(cluster, &b) ? err_set(err, HCI_E_NOMEM, "store %s: out of memory", m->to_url) : 0;
 
 	if (!rc) {
@@ -268,13 +309,14 @@ static int finish_target(struct store_move *m, const struct rec_cluster *cluster
 		rc = store_txn(m->to, cmps, 2, ops, 2, NULL, err);
 	}
 	buf_free(&b);
-	return rc;
+	return somebody_else(m, rc, err);
 }
 
 int store_move(struct store_move *m, struct hci_error *err)
 {
 	struct rec_cluster cluster;
-	bool resume = false, done;
+	struct marks is = { 0 };
+	bool done;
 	int rc;
 
 	m->keys = m->bytes = 0;
@@ -282,21 +324,21 @@ int store_move(struct store_move *m, struct hci_error *err)
 		return err_set(err, HCI_E_INVAL, "store: a URL has more than %u bytes", REC_URL_MAX - 1);
 	if (!strcmp(m->from_url, m->to_url))
 		return err_set(err, HCI_E_INVAL, "store %s: source and target are the same", m->from_url);
-	rc = check_source(m, &resume, &cluster, err);
+	rc = check_source(m, &is, &cluster, err);
 	if (!rc)
-		rc = prepare_target(m, resume, &cluster, &done, err);
+		rc = prepare_target(m, &is, &cluster, &done, err);
 	if (rc || done)
 		return rc;
-	rc = copy_all(m, err);
-	if (!rc && !resume)
-		rc = marker_put(m->from, KEY_MOVED, m->to_url, err);
+	rc = copy_all(m, &is, err);
+	if (!rc)
+		rc = leave_source(m, &is, err);
 	if (rc)
 		return rc;
 	rc = compare_all(m, err);
 	if (rc) {
-		(void)rec_delete(m->from, KEY_MOVED, REC_REV_ANY, NULL, NULL);
+		(void)rec_delete(m->from, KEY_MOVED, is.moved, NULL, NULL);
 		return rc;
 	}
 	m->keys++; /* the cluster itself */
-	return finish_target(m, &cluster, err);
+	return finish_target(m, &is, &cluster, err);
 }

@@ -15,7 +15,7 @@ struct store_move {
  * From a fiber. 0: `to` has all that `from` had and is the cluster's store, `from` says where it went and is
  * refused from now on. A move that was interrupted is taken up again by the same call. HCI_E_NOTFOUND (no cluster in from),
  * HCI_E_STATE (it was moved elsewhere), HCI_E_BUSY (a lease lives: somebody runs), HCI_E_EXISTS (to is not empty),
- * HCI_E_CONFLICT (from changed meanwhile; it stays the cluster's store).
+ * HCI_E_CONFLICT (from changed meanwhile; it stays the cluster's store. Or somebody else copies to the same place).
  */
 int store_move(struct store_move *m, struct hci_error *err);
 
