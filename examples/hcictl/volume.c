@@ -61,6 +61,7 @@ static void cells(struct cli *cli, struct table *t, const struct hci_volume_info
 	cell_text(t, "ATTACHED BY", "%s", v->attached_by);
 	cell_size(t, "SEGMENT", v->segment_bytes);
 	cell_number(t, "GENERATION", v->generation);
+	cell_text(t, "REASON", "%s", v->reason);
 }
 
 static int list(struct cli *cli)

@@ -159,6 +159,7 @@ struct hci_volume_info {
 	uint32_t lease_ms;
 	uint32_t on_full;          /**< HCI_VOLUME_FULL_* */
 	uint32_t of_pool;          /**< HCI_VOLUME_OF_POOL_*: these are the pool's */
+	char reason[256];          /**< what keeps it from taking writes, for people: full disks; "" when nothing does */
 };
 #define HCI_VOLUME_OF_POOL_DELAY 1u
 #define HCI_VOLUME_OF_POOL_IMPACT 2u

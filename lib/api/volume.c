@@ -133,8 +133,32 @@ static int each_chunk(hci_cluster *c, const struct rec_volume *v, int (*fn)(void
 }
 
 struct lacking {
+	hci_cluster *c;
+	const struct rec_volsync *sync;
 	uint32_t replicas, n;
+	uint32_t full; /* segments with a copy in the set on a full disk, */
+	char disk[168]; /* such as this one */
 };
+
+static bool in_set(const struct rec_volsync *s, const struct uuid *disk)
+{
+	for (uint32_t i = 0; i < s->n; i++)
+		if (uuid_eq(&s->out[i].disk, disk))
+			return false;
+	return true;
+}
+
+/* A disk that is away keeps its writers waiting for itself, not for room. */
+static bool is_full(struct lacking *l, const struct rec_replica *r)
+{
+	const struct rec_disk *d = r->joining ? NULL : core_disk(l->c->core, &r->disk);
+
+	if (!d || d->why != HCI_E_NOSPACE || d->state != REC_DISK_ONLINE || !core_alive(l->c->core, d->node) || !in_set(l->sync, &r->disk))
+		return false;
+	if (!l->full)
+		snprintf(l->disk, sizeof(l->disk), "%.90s of node %s", d->path, d->node);
+	return true;
+}
 
 static int count_lacking(void *arg, uint32_t first, const struct rec_volmap *m)
 {
@@ -143,10 +167,14 @@ static int count_lacking(void *arg, uint32_t first, const struct rec_volmap *m)
 	(void)first;
 	for (uint32_t i = 0; i < m->n; i++) {
 		uint32_t joining = 0;
+		bool full = false;
 
-		for (uint32_t k = 0; k < m->seg[i].n; k++)
+		for (uint32_t k = 0; k < m->seg[i].n; k++) {
 			joining += m->seg[i].r[k].joining;
+			full |= is_full(l, &m->seg[i].r[k]);
+		}
 		l->n += joining || m->seg[i].n < l->replicas;
+		l->full += full;
 	}
 	return 0;
 }
@@ -189,14 +217,17 @@ static int describe(hci_cluster *c, const struct rec_volume *v, struct hci_volum
 	} else if (rc == HCI_E_NOTFOUND) {
 		rc = 0; /* deleted since it was listed */
 	}
-	mem_free(s);
 	if (!rc && v->state == REC_VOLUME_READY) {
-		struct lacking l = { .replicas = v->replicas };
+		struct lacking l = { .c = c, .sync = s, .replicas = v->replicas };
 
 		rc = each_chunk(c, v, count_lacking, &l, err);
 		rc = rc == HCI_E_NOTFOUND ? 0 : rc;
 		i->rebuilding = l.n;
+		if (l.full)
+			snprintf(i->reason, sizeof(i->reason), "full: new data %s in %u of its segments: disk %s is full",
+				 v->on_full == REC_FULL_FAIL ? "fails" : "waits", l.full, l.disk);
 	}
+	mem_free(s);
 	return rc;
 }
 

@@ -535,7 +535,8 @@ AT(struct hci_volume_info, write_timeout_ms, 352);
 AT(struct hci_volume_info, lease_ms, 356);
 AT(struct hci_volume_info, on_full, 360);
 AT(struct hci_volume_info, of_pool, 364);
-SIZE(struct hci_volume_info, 368);
+AT(struct hci_volume_info, reason, 368);
+SIZE(struct hci_volume_info, 624);
 
 AT(struct hci_replica_info, segment, 0);
 AT(struct hci_replica_info, state, 4);

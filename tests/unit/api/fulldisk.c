@@ -193,6 +193,18 @@ static int metric_of(const char *uuid)
 	return value;
 }
 
+static void volume_reason(char out[256])
+{
+	struct hci_volume_info *v;
+	uint64_t n;
+
+	ok(hci_volume_list(w.client, &v, &n, sizeof(*v), &w.err));
+	for (uint64_t i = 0; i < n; i++)
+		if (!strcmp(v[i].name, "v"))
+			snprintf(out, 256, "%s", v[i].reason);
+	hci_list_free(v);
+}
+
 START_TEST(writes_fail_when_so_configured)
 {
 	hci_volume *v = small_up(HCI_VOLUME_FULL_FAIL);
@@ -255,6 +267,8 @@ START_TEST(writes_wait_when_so_configured)
 	wait_event(HCI_EVENT_DISK_FULL, 20, uuid);
 	reason_of(uuid, reason);
 	ck_assert_msg(!strncmp(reason, "full: ", 6), "%s", reason);
+	volume_reason(reason);
+	ck_assert_msg(strstr(reason, "new data waits in ") && strstr(reason, "-small of node n"), "%s", reason);
 	ck_assert_int_eq(metric_of(uuid), 1);
 	ok(hci_volume_zero(v, n / 2 * MiB, 0, &w.err));
 	ck_assert_msg(hci_queue_reap(q, &done, 1, 20000) == 1, "the write waits although half was given back");
@@ -262,6 +276,12 @@ START_TEST(writes_wait_when_so_configured)
 	check_all_readable(v, n / 2, n + 1);
 	wait_event(HCI_EVENT_DISK_STATE, 30, uuid);
 	reason_of(uuid, reason);
+	ck_assert_str_eq(reason, "");
+	for (int i = 0; i < 300; i++, usleep(100000)) { /* the other disk's a little later, perhaps */
+		volume_reason(reason);
+		if (!*reason)
+			break;
+	}
 	ck_assert_str_eq(reason, "");
 	ck_assert_int_eq(metric_of(uuid), 0);
 	hci_volume_unref(v);
