@@ -218,6 +218,8 @@ void handover_restore(struct nvm *m, struct handover_out *o)
 			log_warn(env_log(m->n->e), "VM %s: its disks wait: %s", m->name, err.message);
 	}
 	handover_stays(m, o);
+	if (m->owned)
+		nvm_usb_try_open(m);
 }
 
 int handover_lost(struct nvm *m, struct handover_out *o, struct hci_error *err)

@@ -40,6 +40,7 @@ static int take_over(struct nvm *m, const char *from, uint64_t *pause_ms, struct
 	else
 		handover_in_free(m);
 	log_info(env_log(m->n->e), "VM %s: runs here now", m->name);
+	nvm_usb_try_open(m);
 	return 0;
 }
 

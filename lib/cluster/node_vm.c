@@ -297,6 +297,18 @@ static void act_tell(void *arg)
 	act_end(m, rc == HCI_E_CONFLICT ? 0 : rc, &err);
 }
 
+/* Of its USB devices' sockets some could not be opened yet. */
+static void act_usb(void *arg)
+{
+	struct hci_error err;
+	struct nvm *m = arg;
+	int rc;
+
+	nvm_lock(m);
+	rc = m->owned && m->running ? nvm_usb_open(m, &err) : 0;
+	act_end(m, rc, &err);
+}
+
 static void act_anew(void *arg)
 {
 	struct nvm *m = arg;
@@ -351,7 +363,9 @@ static void (*for_domain(struct nvm *m, const struct rec_vm *r, const struct com
 			return act_refence;
 		if (m->suspended ? lease_holds(n) && m->run_lease == n->vms->lease : st->io_error || is_left_paused(m, st))
 			return act_resume;
-		return !m->suspended && runs_how(st, &runs) && runs != m->told ? act_tell : NULL;
+		if (!m->suspended && runs_how(st, &runs) && runs != m->told)
+			return act_tell;
+		return nvm_usb_waits(m) ? act_usb : NULL;
 	}
 	rc = nvm_runner(m, runner, NULL);
 	/*

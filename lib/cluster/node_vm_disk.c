@@ -165,7 +165,6 @@ int nvm_attach(struct nvm *m, uint32_t purpose, struct hci_error *err)
 
 int nvm_resume_io(struct nvm *m, struct hci_error *err)
 {
-	struct hci_error usb;
 	int rc = 0;
 
 	for (uint32_t i = 0; i < m->ndisks && !rc; i++) {
@@ -180,9 +179,6 @@ int nvm_resume_io(struct nvm *m, struct hci_error *err)
 		rc = d->backend ? nbd_export_resume(d->x, &b, err)
 				: err_set(err, HCI_E_NOMEM, "VM %s: out of memory", m->name);
 	}
-	/* No reason to hold its disks up. */
-	if (!rc && nvm_usb_open(m, &usb))
-		log_warn(env_log(m->n->e), "%s", usb.message);
 	return rc;
 }
 

@@ -44,7 +44,7 @@ struct nvm_disk {
 /* A USB device of a VM that runs here: where its QEMU connects, and what carries that to the device's node. node_vm_usb.c */
 struct nvm_usb {
 	struct nvm *vm;
-	uint32_t i; /* in the VM's record */
+	struct rec_vm_usb rec;         /* as it was when it was opened */
 	struct env_listener *listener; /* NULL: not open */
 	struct rpc_relay *relay;       /* to another node; NULL: QEMU is not connected */
 	struct rpc_join *join;         /* the same to a server of this one */
@@ -163,7 +163,7 @@ int nvm_socket_path(const struct nvm *m, const char *what, char path[NVM_SOCKET]
 int nvm_export(struct nvm *m, void (*first_io)(void *arg, struct nbd_export *x, int status), struct hci_error *err);
 /* Attaches those that are not. */
 int nvm_attach(struct nvm *m, uint32_t purpose, struct hci_error *err);
-/* Lets the exports go on with what is attached, and opens the USB devices. */
+/* Lets the exports go on with what is attached. */
 int nvm_resume_io(struct nvm *m, struct hci_error *err);
 /* What the guest writes waits in its exports, whatever else is done with them, or not any more. Does not park. */
 void nvm_hold_writes(struct nvm *m, bool hold);
@@ -180,8 +180,15 @@ bool nvm_waits(const struct nvm *m);
 
 /* What the domain's i-th USB device is connected to. */
 int nvm_usb_socket(const struct nvm *m, uint32_t i, char path[NVM_SOCKET], struct hci_error *err);
-/* QEMU may connect, where it could not yet. The VM runs here: for others the devices' nodes refuse. From a fiber, with the VM's lock held. */
+/*
+ * QEMU may connect, where it could not yet. The VM runs here: for others the devices' nodes refuse. From a fiber, with the VM's lock held.
+ * It asks libvirt, so not before the guest's disks go on; a round does it again where it failed.
+ */
 int nvm_usb_open(struct nvm *m, struct hci_error *err);
+/* The same of a guest that goes on in any case: a failure is logged. */
+void nvm_usb_try_open(struct nvm *m);
+/* Some of its devices' sockets are not open. */
+bool nvm_usb_waits(const struct nvm *m);
 /* The guest sees its devices unplugged. Does not park. */
 void nvm_usb_close(struct nvm *m);
 /* Streams from VMs of any node to devices of this one. */

@@ -143,9 +143,7 @@ static int open_disks(struct nvm *m, struct hci_error *err)
 
 	if (!rc)
 		rc = nvm_attach(m, REC_ATT_USER, err);
-	if (!rc)
-		rc = nvm_resume_io(m, err);
-	return rc ? rc : nvm_usb_open(m, err);
+	return rc ? rc : nvm_resume_io(m, err);
 }
 
 int nvm_up(struct nvm *m, struct hci_error *err)
@@ -175,6 +173,8 @@ int nvm_up(struct nvm *m, struct hci_error *err)
 	if (!rc && found)
 		rc = take_over(m, &st, err);
 	else if (!rc)
+		rc = nvm_usb_open(m, err);
+	if (!rc && !found)
 		rc = start_domain(m, err);
 	if (!rc) {
 		m->running = true;
@@ -182,6 +182,8 @@ int nvm_up(struct nvm *m, struct hci_error *err)
 		if (rc && !found)
 			(void)vm_compute_stop(m->n, m->name, HCI_VM_STOP_DESTROY, NULL);
 	}
+	if (!rc && found)
+		nvm_usb_try_open(m);
 	/* A domain that was there stays ours, without disks for now: the next round tries again. */
 	if (rc && found)
 		m->running = false;

@@ -7,7 +7,9 @@
  * and without the stream where the device is at this node. The socket is there only while the VM runs here, with its disks: at a migration's
  * end the source closes it and the destination opens its own. QEMU tries to connect once a second, and tells the guest that the device
  * was unplugged and plugged in again. The device's node looks up for each stream whether the VM runs where it comes from, and whether the
- * device is that VM's; so nobody else's service gets at it, and a node that lost the VM without knowing is cut off by the next one's stream.
+ * device is that VM's; so nobody else's service gets at it. A server has one client at a time, and a node that lost the VM without knowing
+ * keeps its line: so the next one's, a stream or the device's node's own QEMU, ends those before it; and while a node's right to the VM is
+ * in doubt its QEMU gets no line at all.
  */
 #include "base/names.h"
 #include "cluster/node_vm_impl.h"
@@ -15,12 +17,10 @@
 #define SERVICE "usb"
 #define LINES_MAX 256u /* to devices of one node */
 
-/* ---- at the VM's node ---- */
+struct usb_line;
+static void end_lines(struct node *n, const char *vm, const char *usb, const struct usb_line *but, const char *peer);
 
-static const struct rec_vm_usb *rec(const struct nvm_usb *u)
-{
-	return &u->vm->rec.usb[u->i];
-}
+/* ---- at the VM's node ---- */
 
 int nvm_usb_socket(const struct nvm *m, uint32_t i, char path[NVM_SOCKET], struct hci_error *err)
 {
@@ -45,11 +45,11 @@ static void line_over(struct nvm_usb *u, const struct hci_error *err)
 	struct env *e = u->vm->n->e;
 
 	if (u->connected)
-		log_info(env_log(e), "VM %s: USB device %s is not connected any more%s%s", u->vm->name, rec(u)->name, err->code ? ": " : "",
+		log_info(env_log(e), "VM %s: USB device %s is not connected any more%s%s", u->vm->name, u->rec.name, err->code ? ": " : "",
 			 err->code ? err->message : "");
 	else if (!u->told)
-		log_warn(env_log(e), "VM %s: USB device %s: its server at node %s does not answer, is asked again each second: %s", u->vm->name,
-			 rec(u)->name, rec(u)->node, err->code ? err->message : "it ended the connection");
+		log_warn(env_log(e), "VM %s: USB device %s of node %s is not connected, it is tried again each second: %s", u->vm->name,
+			 u->rec.name, u->rec.node, err->code ? err->message : "its server ended the connection");
 	u->told = true;
 	unplugged(u);
 }
@@ -75,7 +75,7 @@ static void before(void *arg, bool to_socket)
 	u->connected = true;
 	u->told = false;
 	metric_set(u->m_connected, 1);
-	log_info(env_log(u->vm->n->e), "VM %s: USB device %s at node %s is connected", u->vm->name, rec(u)->name, rec(u)->node);
+	log_info(env_log(u->vm->n->e), "VM %s: USB device %s at node %s is connected", u->vm->name, u->rec.name, u->rec.node);
 }
 
 static void end_line(struct nvm_usb *u)
@@ -89,7 +89,7 @@ static struct rpc_relay *to_node(struct nvm_usb *u, struct env_conn *sock, struc
 {
 	struct node *n = u->vm->n;
 	struct rpc_relay_opts o = { .before = before, .on_over = on_relay_over, .arg = u };
-	struct rpc_conn *conn = rpc_peers_connect(core_peers(n->core), rec(u)->node, err);
+	struct rpc_conn *conn = rpc_peers_connect(core_peers(n->core), u->rec.node, err);
 	struct rpc_stream_opts so = { .service = SERVICE };
 	struct buf args = BUF_INIT;
 	struct rpc_relay *y;
@@ -100,26 +100,38 @@ static struct rpc_relay *to_node(struct nvm_usb *u, struct env_conn *sock, struc
 	}
 	pk_map(&args, 2);
 	pk_kv_str(&args, "vm", u->vm->name);
-	pk_kv_str(&args, "usb", rec(u)->name);
+	pk_kv_str(&args, "usb", u->rec.name);
 	so.args = &args;
 	y = rpc_relay_out(n->e, sock, conn, &so, &o, err);
 	buf_free(&args);
 	return y;
 }
 
+static struct rpc_join *to_server(struct nvm_usb *u, struct env_conn *sock, struct hci_error *err)
+{
+	struct node *n = u->vm->n;
+
+	end_lines(n, u->vm->name, u->rec.name, NULL, n->name);
+	return rpc_join_new(n->e, sock, u->rec.server,
+			    &(struct rpc_join_opts){ .before = before, .on_over = on_join_over, .arg = u }, err);
+}
+
 /* A QEMU that was started anew may connect before the end of its predecessor was seen. */
 static void on_qemu(void *arg, struct env_conn *sock)
 {
 	struct nvm_usb *u = arg;
-	struct node *n = u->vm->n;
+	const struct nvm *m = u->vm;
 	struct hci_error err = { 0 };
 
 	end_line(u);
-	if (strcmp(rec(u)->node, n->name))
+	if (!m->owned || m->suspended) {
+		env_conn_close(sock, true);
+		err_set(&err, HCI_E_STATE, "the right of node %s to run the VM is in doubt", m->n->name);
+	} else if (strcmp(u->rec.node, m->n->name)) {
 		u->relay = to_node(u, sock, &err);
-	else
-		u->join = rpc_join_new(n->e, sock, rec(u)->server,
-				       &(struct rpc_join_opts){ .before = before, .on_over = on_join_over, .arg = u }, &err);
+	} else {
+		u->join = to_server(u, sock, &err);
+	}
 	if (!u->relay && !u->join)
 		line_over(u, &err);
 }
@@ -130,7 +142,7 @@ static void metric_begin(struct nvm_usb *u)
 
 	if (u->m_connected || !env_metrics(u->vm->n->e))
 		return;
-	snprintf(labels, sizeof(labels), "vm=\"%s\",usb=\"%s\"", u->vm->name, rec(u)->name);
+	snprintf(labels, sizeof(labels), "vm=\"%s\",usb=\"%s\"", u->vm->name, u->rec.name);
 	u->m_connected = metrics_gauge(env_metrics(u->vm->n->e), "hci_vm_usb_connected", "1: a VM's USB device is connected to its server.",
 				       labels);
 }
@@ -154,17 +166,17 @@ static int open_one(struct nvm *m, uint32_t i, struct hci_error *err)
 
 	if (rc || u->listener)
 		return rc;
-	*u = (struct nvm_usb){ .vm = m, .i = i };
+	*u = (struct nvm_usb){ .vm = m, .rec = m->rec.usb[i] };
 	snprintf(addr, sizeof(addr), "unix:%s", path);
 	u->listener = env_listen(m->n->e, addr, NULL, on_qemu, u, err);
 	if (!u->listener)
-		return err_prefix(err, "VM %s: USB device %s", m->name, rec(u)->name);
+		return err_prefix(err, "VM %s: USB device %s", m->name, u->rec.name);
 	metric_begin(u);
 	metric_set(u->m_connected, 0);
 	rc = vm_compute_socket_give(m->n, path, err);
 	if (rc) {
 		close_one(u);
-		err_prefix(err, "VM %s: USB device %s", m->name, rec(u)->name);
+		err_prefix(err, "VM %s: USB device %s", m->name, u->rec.name);
 	}
 	return rc;
 }
@@ -176,6 +188,22 @@ int nvm_usb_open(struct nvm *m, struct hci_error *err)
 	for (uint32_t i = 0; i < m->rec.nusb && !rc; i++)
 		rc = open_one(m, i, err);
 	return rc;
+}
+
+void nvm_usb_try_open(struct nvm *m)
+{
+	struct hci_error err;
+
+	if (nvm_usb_open(m, &err))
+		log_warn(env_log(m->n->e), "%s", err.message);
+}
+
+bool nvm_usb_waits(const struct nvm *m)
+{
+	for (uint32_t i = 0; i < m->rec.nusb; i++)
+		if (!m->usb[i].listener)
+			return true;
+	return false;
 }
 
 void nvm_usb_close(struct nvm *m)
@@ -226,6 +254,8 @@ static int look_up(const struct usb_line *l, char server[REC_PATH_MAX], struct h
 		return err_set(err, HCI_E_NOMEM, "VM %s: out of memory", l->vm);
 	key_vm(key, l->vm);
 	rc = rec_vm_get(core_store(l->n->core), key, vm, NULL, err);
+	if (rc == HCI_E_NOTFOUND)
+		err_set(err, rc, "VM %s: there is none of this name", l->vm);
 	for (uint32_t i = 0; !rc && i < vm->nusb; i++)
 		if (!strcmp(vm->usb[i].name, l->usb) && !strcmp(vm->usb[i].node, l->n->name))
 			u = &vm->usb[i];
@@ -237,21 +267,35 @@ static int look_up(const struct usb_line *l, char server[REC_PATH_MAX], struct h
 	key_vmrun(key, l->vm);
 	if (!rc)
 		rc = rec_vmrun_get(core_store(l->n->core), key, &run, NULL, err);
+	if (rc == HCI_E_NOTFOUND && u)
+		rc = err_set(err, HCI_E_STATE, "VM %s: it runs on no node", l->vm);
 	if (!rc && strcmp(run.node, l->peer))
 		rc = err_set(err, HCI_E_STATE, "VM %s: it runs on node %s, not on %s", l->vm, run.node, l->peer);
 	return rc;
 }
 
-/* Whoever had it before this VM's node now, or that node itself with an earlier QEMU. */
-static void end_others(struct usb_line *l)
+/* Whoever had it before node peer; also that node itself, with an earlier QEMU. */
+static void end_lines(struct node *n, const char *vm, const char *usb, const struct usb_line *but, const char *peer)
 {
 	struct usb_line *o, *next;
 	struct hci_error why;
 
-	err_set(&why, HCI_E_STATE, "VM %s: USB device %s is used by node %s now", l->vm, l->usb, l->peer);
-	list_for_each_safe(o, next, &l->n->vms->usb_lines, link)
-		if (o != l && o->relay && !strcmp(o->vm, l->vm) && !strcmp(o->usb, l->usb))
+	err_set(&why, HCI_E_STATE, "VM %s: USB device %s is used by node %s now", vm, usb, peer);
+	list_for_each_safe(o, next, &n->vms->usb_lines, link)
+		if (o != but && o->relay && !strcmp(o->vm, vm) && !strcmp(o->usb, usb))
 			line_free(o, &why);
+}
+
+/* The VM runs elsewhere, and this node may not know yet. */
+static void end_own(struct node *n, const char *vm, const char *usb)
+{
+	struct nvm *m = nvm_find(n, vm);
+
+	for (uint32_t i = 0; m && i < ARRAY_SIZE(m->usb); i++)
+		if (m->usb[i].join && !strcmp(m->usb[i].rec.name, usb)) {
+			log_info(env_log(n->e), "VM %s: USB device %s is used by another node now", vm, usb);
+			end_line(&m->usb[i]);
+		}
 }
 
 static void line_fiber(void *arg)
@@ -267,7 +311,8 @@ static void line_fiber(void *arg)
 	if (rc) {
 		rpc_stream_refuse(l->s, rc, err.message);
 	} else {
-		end_others(l);
+		end_lines(n, l->vm, l->usb, l, l->peer);
+		end_own(n, l->vm, l->usb);
 		l->relay = rpc_relay_in(n->e, l->s, server, &(struct rpc_relay_opts){ .on_over = on_line_over, .arg = l });
 	}
 	l->s = NULL;
@@ -296,10 +341,11 @@ static bool read_args(struct usb_line *l, struct rd *r)
 static void on_stream(void *arg, struct rpc_stream *s, struct rd *args)
 {
 	struct node_vm_state *vms = arg;
-	struct usb_line *l = vms->n_usb_lines < LINES_MAX ? MEM_NEW(struct usb_line) : NULL;
+	bool room = vms->n_usb_lines < LINES_MAX;
+	struct usb_line *l = room ? MEM_NEW(struct usb_line) : NULL;
 
 	if (!l) {
-		rpc_stream_refuse(s, HCI_E_BUSY, "too many USB devices of this node are in use");
+		rpc_stream_refuse(s, room ? HCI_E_NOMEM : HCI_E_BUSY, room ? "out of memory" : "too many USB devices of this node are in use");
 		return;
 	}
 	l->n = vms->n;
