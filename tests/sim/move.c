@@ -172,6 +172,10 @@ static void put_vm(struct move *m)
 	r->memory_bytes = 64 * MiB;
 	r->ndisks = 1;
 	snprintf(r->disks[0].volume, sizeof(r->disks[0].volume), MOVE_VOLUME);
+	r->nusb = 1;
+	snprintf(r->usb[0].name, sizeof(r->usb[0].name), MOVE_USB);
+	snprintf(r->usb[0].node, sizeof(r->usb[0].node), "%s", m->v.host[VMM_HOSTS - 1].name);
+	snprintf(r->usb[0].server, sizeof(r->usb[0].server), "unix:/run/nobody");
 	key_vm(key, MOVE_VM);
 	MOVE_PUT(m, vm, key, r);
 	free(r);

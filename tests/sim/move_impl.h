@@ -10,6 +10,7 @@
 
 #define MOVE_VM "vm1"
 #define MOVE_VOLUME "vol"
+#define MOVE_USB "key"
 #define MOVE_JOB "m1"
 #define MOVE_STOP_JOB "s1"
 #define MOVE_FROM 0u

@@ -36,14 +36,24 @@ bool move_was_stopped(struct move *m)
 	return stopped;
 }
 
-/* Sockets: libvirtd's, the memory's meeting places, the exports. */
+/* Sockets: libvirtd's, the memory's meeting places, the exports, the USB device's, which is where the guest runs and nowhere else. */
 static void look_at_sockets(struct move *m, unsigned i, bool runs, char *why, size_t cap)
 {
+	bool disk = false, usb = false, *known;
 	const char *name;
 
-	for (unsigned k = 0; (name = sim_unix_name(m->v.host[i].service, k)); k++)
-		if (strcmp(name, VMM_LIBVIRT) && !(runs && !strcmp(name, "/run/" MOVE_VM "-" MOVE_VOLUME ".sock")))
+	for (unsigned k = 0; (name = sim_unix_name(m->v.host[i].service, k)); k++) {
+		if (!strcmp(name, VMM_LIBVIRT))
+			continue;
+		known = !runs ? NULL : !strcmp(name, "/run/" MOVE_VM "-" MOVE_VOLUME ".sock") ? &disk :
+			!strcmp(name, "/run/" MOVE_VM "-usb:" MOVE_USB ".sock") ? &usb : NULL;
+		if (known)
+			*known = true;
+		else
 			snprintf(why, cap, "the socket %.100s is left at n%u", name, i);
+	}
+	if (runs && (!disk || !usb))
+		snprintf(why, cap, "n%u has no socket for the guest's %s", i, disk ? "USB device" : "disk");
 }
 
 static void look_at_service(struct move *m, unsigned i, bool runs, char *why, size_t cap)

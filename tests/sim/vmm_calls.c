@@ -434,12 +434,13 @@ static void socket_remove(struct compute *c, const char *path)
 	sim_unix_unlink(host_of(c)->service, path);
 }
 
+/* libvirt says to whom. */
 static int socket_give(struct compute *c, const char *path, struct hci_error *err)
 {
-	(void)c;
+	struct host *h = host_of(c);
+
 	(void)path;
-	(void)err;
-	return 0;
+	return sim_node_up(h->libvirtd) ? 0 : err_set(err, HCI_E_LIBVIRT, "libvirt at %s cannot be reached", h->name);
 }
 
 static int socket_private(struct compute *c, const char *path, struct hci_error *err)
