@@ -6,6 +6,7 @@
  */
 #include "cluster/node_vm_impl.h"
 #include "env/sim.h"
+#include "sim/try.h"
 #include "store/store_sim.h"
 #include "unit/harness.h"
 
@@ -157,7 +158,7 @@ static const struct env_conn_ops caller_ops = { nothing, caller_readable, nothin
 
 static void on_caller(void *arg, struct env_conn *c)
 {
-	struct caller *x = MEM_NEW(struct caller);
+	struct caller *x = TRY_PTR(MEM_NEW(struct caller));
 	struct world *w = arg;
 
 	x->w = w;
@@ -515,6 +516,30 @@ START_TEST(a_socket_that_qemu_cannot_use_is_not_left)
 }
 END_TEST
 
+/* At either end: QEMU tries again. */
+START_TEST(it_comes_though_memory_ran_out_once)
+{
+	unsigned failed = 0;
+
+	for (unsigned i = 0; i < NODES; i += D) {
+		bool more = true;
+
+		for (uint64_t n = 1; more; n++, failed++) {
+			struct world w;
+
+			world_new(&w);
+			runs_on(&w, names[i]);
+			ck_assert_int_eq(opens(&w.side[i]), 0);
+			mem_fail_nth(n);
+			ck_assert_msg(sim_run_until(w.sim, has, &w.side[i], 60 * NS_PER_S), "%s, the %uth allocation", names[i], (unsigned)n);
+			more = mem_fail_nth(0) >= n;
+			world_free(&w);
+		}
+	}
+	ck_assert_uint_gt(failed, 20);
+}
+END_TEST
+
 START_TEST(it_ends_with_the_service_of_its_node)
 {
 	struct world w;
@@ -687,6 +712,7 @@ static Suite *suite(void)
 	tcase_add_test(t, not_while_the_right_is_in_doubt);
 	tcase_add_test(t, a_qemu_that_is_started_anew_gets_it_again);
 	tcase_add_test(t, a_socket_that_qemu_cannot_use_is_not_left);
+	tcase_add_test(t, it_comes_though_memory_ran_out_once);
 	tcase_add_test(t, it_ends_with_the_service_of_its_node);
 	tcase_add_test(t, what_is_not_theirs_is_refused);
 	tcase_add_test(t, no_flood_of_them_takes_more_than_so_much);
