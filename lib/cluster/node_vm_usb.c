@@ -158,6 +158,14 @@ static void close_one(struct nvm_usb *u)
 	u->m_connected = NULL;
 }
 
+/* The VM may have been defined anew since it was opened. */
+static bool is_old(const struct nvm *m, uint32_t i)
+{
+	const struct rec_vm_usb *a = &m->usb[i].rec, *b = &m->rec.usb[i];
+
+	return i >= m->rec.nusb || strcmp(a->name, b->name) || strcmp(a->node, b->node) || strcmp(a->server, b->server);
+}
+
 static int open_one(struct nvm *m, uint32_t i, struct hci_error *err)
 {
 	struct nvm_usb *u = &m->usb[i];
@@ -185,6 +193,9 @@ int nvm_usb_open(struct nvm *m, struct hci_error *err)
 {
 	int rc = 0;
 
+	for (uint32_t i = 0; i < ARRAY_SIZE(m->usb); i++)
+		if (m->usb[i].listener && is_old(m, i))
+			close_one(&m->usb[i]);
 	for (uint32_t i = 0; i < m->rec.nusb && !rc; i++)
 		rc = open_one(m, i, err);
 	return rc;

@@ -63,15 +63,18 @@ struct world {
 		buf_free(&b_);                                                                  \
 	} while (0)
 
-static void put_vm(struct world *w)
+/* other: its device has another server, and the two are the other way round. */
+static void put_vm(struct world *w, bool other)
 {
 	struct rec_vm *vm = MEM_NEW(struct rec_vm);
 	char key[REC_KEY];
 
 	*vm = (struct rec_vm){ .name = VM, .node = "a", .vcpus = 1, .memory_bytes = 64 * MiB, .wanted = REC_VM_RUNNING, .nusb = 2 };
 	vm->uuid.b[0] = 1;
-	vm->usb[0] = (struct rec_vm_usb){ USB, "d", SERVER };
-	vm->usb[1] = (struct rec_vm_usb){ "other", "b", "tcp:b:4000" };
+	vm->usb[other] = (struct rec_vm_usb){ USB, "d", SERVER };
+	vm->usb[!other] = (struct rec_vm_usb){ "other", "b", "tcp:b:4000" };
+	if (other)
+		snprintf(vm->usb[1].server, sizeof(vm->usb[1].server), "tcp:d:4001");
 	key_vm(key, VM);
 	PUT(w, vm, key, vm);
 	mem_free(vm);
@@ -102,7 +105,7 @@ static void put_records(struct world *w)
 		key_node(key, n.name);
 		PUT(w, node, key, &n);
 	}
-	put_vm(w);
+	put_vm(w, false);
 }
 
 /* ---- the device's server ---- */
@@ -309,6 +312,19 @@ static void spawn_open(struct env *e, void *arg)
 	ck_assert_int_eq(fiber_spawn(e, open_fiber, arg, "open"), 0);
 }
 
+/* With what is in its memory. */
+static void reopen_fiber(void *arg)
+{
+	struct side *x = arg;
+
+	x->rc = nvm_usb_open(&x->m, NULL);
+}
+
+static void spawn_reopen(struct env *e, void *arg)
+{
+	ck_assert_int_eq(fiber_spawn(e, reopen_fiber, arg, "reopen"), 0);
+}
+
 static bool is_opened(void *arg)
 {
 	return ((struct side *)arg)->opened;
@@ -497,6 +513,28 @@ START_TEST(a_qemu_that_is_started_anew_gets_it_again)
 		ck_assert_uint_eq(w.served, 2);
 		world_free(&w);
 	}
+}
+END_TEST
+
+START_TEST(what_a_vm_of_before_had_is_closed)
+{
+	struct side *x;
+	struct world w;
+
+	world_new(&w);
+	x = &w.side[A];
+	runs_on(&w, "a");
+	put_vm(&w, true);
+	ck_assert_int_eq(opens(x), 0);
+	ck_assert(gets_not(x)); /* its server is another one's */
+	put_vm(&w, false);
+	ck_assert_int_eq(opens(x), 0);
+	ck_assert(gets(x));
+	x->m.rec.nusb = 0;
+	sim_node_call(x->sn, spawn_reopen, x);
+	sim_run(w.sim, NS_PER_S);
+	ck_assert_ptr_null(sim_unix_name(x->sn, 0));
+	world_free(&w);
 }
 END_TEST
 
@@ -711,6 +749,7 @@ static Suite *suite(void)
 	tcase_add_test(t, the_next_one_takes_it_away);
 	tcase_add_test(t, not_while_the_right_is_in_doubt);
 	tcase_add_test(t, a_qemu_that_is_started_anew_gets_it_again);
+	tcase_add_test(t, what_a_vm_of_before_had_is_closed);
 	tcase_add_test(t, a_socket_that_qemu_cannot_use_is_not_left);
 	tcase_add_test(t, it_comes_though_memory_ran_out_once);
 	tcase_add_test(t, it_ends_with_the_service_of_its_node);
