@@ -103,6 +103,11 @@ static bool lease_holds(const struct node *n)
 	return env_now(n->e) < n->vms->lease_until;
 }
 
+bool nvm_has_right(const struct nvm *m)
+{
+	return m->owned && !m->suspended && lease_holds(m->n);
+}
+
 /* The lease is a new one, after the old one was lost: what is still ours hangs on it from now on. Tried again with each renewal. */
 static void keep_all(struct node *n)
 {

@@ -113,6 +113,8 @@ struct nvm *nvm_find(struct node *n, const char *name);
 /* Starts a fiber that node_vm_stop() waits for; it ends with vm_fiber_end(). */
 int vm_fiber(struct node *n, void (*fn)(void *arg), void *arg, const char *name);
 void vm_fiber_end(struct node *n);
+/* It is ours beyond doubt: also when we were stopped for long, and the guard of the lease has not had its turn yet. */
+bool nvm_has_right(const struct nvm *m);
 void nvm_lock(struct nvm *m);
 void nvm_unlock(struct nvm *m);
 

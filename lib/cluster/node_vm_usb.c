@@ -124,7 +124,7 @@ static void on_qemu(void *arg, struct env_conn *sock)
 	struct hci_error err = { 0 };
 
 	end_line(u);
-	if (!m->owned || m->suspended) {
+	if (!nvm_has_right(m)) {
 		env_conn_close(sock, true);
 		err_set(&err, HCI_E_STATE, "the right of node %s to run the VM is in doubt", m->n->name);
 	} else if (strcmp(u->rec.node, m->n->name)) {

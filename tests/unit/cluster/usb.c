@@ -259,6 +259,7 @@ static void boot(struct env *e, void *arg)
 	snprintf(x->n.name, sizeof(x->n.name), "%s", names[x->i]);
 	snprintf(x->n.run_dir, sizeof(x->n.run_dir), "/run");
 	x->s.n = &x->n;
+	x->s.lease_until = UINT64_MAX;
 	list_init(&x->s.vms);
 	list_init(&x->s.usb_lines);
 	fiber_cond_init(&x->s.wake);
@@ -484,6 +485,9 @@ START_TEST(not_while_the_right_is_in_doubt)
 		x->m.suspended = true;
 		ck_assert_msg(gets_not(x), "%s", x->n.name);
 		x->m.suspended = false;
+		x->s.lease_until = 0;
+		ck_assert_msg(gets_not(x), "%s", x->n.name);
+		x->s.lease_until = UINT64_MAX;
 		ck_assert_msg(gets(x), "%s", x->n.name);
 		world_free(&w);
 	}
