@@ -90,16 +90,24 @@ static void tick(struct env_timer *t)
 
 static void real_time_body(struct env *e)
 {
-	struct tick k = { .env = e };
-	uint64_t start = env_now(e), took;
+	unsigned tries = 0;
+	bool in_time;
 
-	env_timer_init(&k.timer, tick);
-	env_timer_arm(e, &k.timer, env_now(e));
-	fiber_sleep(e, 20 * NS_PER_MS + 300 * NS_PER_US);
-	took = env_now(e) - start;
-	ck_assert_uint_eq(k.n, 20);
-	ck_assert_uint_ge(took, 20 * NS_PER_MS + 300 * NS_PER_US);
-	ck_assert_uint_lt(took, 60 * NS_PER_MS);
+	/* Others may have the processor; not each time. */
+	do {
+		struct tick k = { .env = e };
+		uint64_t start = env_now(e), took;
+
+		env_timer_init(&k.timer, tick);
+		env_timer_arm(e, &k.timer, env_now(e));
+		fiber_sleep(e, 20 * NS_PER_MS + 300 * NS_PER_US);
+		took = env_now(e) - start;
+		ck_assert_uint_ge(took, 20 * NS_PER_MS + 300 * NS_PER_US);
+		in_time = took < 60 * NS_PER_MS && k.n == 20;
+		while (k.n < 20)
+			fiber_sleep(e, NS_PER_MS);
+	} while (!in_time && ++tries < 100);
+	ck_assert(in_time);
 }
 
 START_TEST(real_time_passes)

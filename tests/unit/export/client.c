@@ -3,6 +3,7 @@
 #include "unit/export/client.h"
 
 #include <check.h>
+#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -271,6 +272,8 @@ void cl_get(int fd, void *p, size_t n)
 	while (n) {
 		ssize_t k = recv(fd, s, n, 0);
 
+		if (k < 0 && errno == EINTR) /* stopped and continued within a recv with a limit */
+			continue;
 		ck_assert_int_gt(k, 0);
 		s += k;
 		n -= (size_t)k;
@@ -282,10 +285,18 @@ bool cl_closed(int fd)
 	struct pollfd pfd = { .fd = fd, .events = POLLIN };
 	char sink[65536];
 
-	while (poll(&pfd, 1, 5000) == 1)
-		if (recv(fd, sink, sizeof(sink), 0) <= 0)
+	for (;;) {
+		int n = poll(&pfd, 1, 5000);
+		ssize_t k;
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n != 1)
+			return false;
+		k = recv(fd, sink, sizeof(sink), 0);
+		if (!k || (k < 0 && errno != EINTR))
 			return true;
-	return false;
+	}
 }
 
 void cl_option(int fd, uint32_t opt, const void *data, uint32_t len)

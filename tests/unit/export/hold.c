@@ -71,6 +71,26 @@ static bool two_parked(const struct nbd_stats *s)
 	return s->parked == 2;
 }
 
+static bool one_at_backend(const struct nbd_stats *s)
+{
+	return s->inflight == 1;
+}
+
+static bool asked_twice(const struct nbd_stats *s)
+{
+	return s->reads + s->writes == 2;
+}
+
+static bool three_writes(const struct nbd_stats *s)
+{
+	return s->writes == 3;
+}
+
+static bool asked_six_times(const struct nbd_stats *s)
+{
+	return s->reads + s->writes == 6;
+}
+
 static uint8_t b[8192], got[8192];
 static struct cl_reply r;
 
@@ -177,7 +197,7 @@ START_TEST(other_backend_only_after_drain)
 
 	rig_call(stall, &rig);
 	cl_request(fd, NBD_CMD_READ, 0, 1, 0, 4096);
-	usleep(20000);
+	ck_assert(rig_until(one_at_backend));
 	rig_call(hold, NULL);
 	rig_call(resume, &rig.ram2);
 	ck_assert_int_eq(result, HCI_E_BUSY);
@@ -261,8 +281,8 @@ START_TEST(held_requests_can_be_failed)
 		cl_request(fd, NBD_CMD_WRITE, 0, i, 10, 100);
 		cl_put(fd, b, 100);
 	}
+	ck_assert(rig_until(three_writes));
 	ck_assert(rig_until(one_parked));
-	usleep(20000);
 	rig_call(fail_held, NULL);
 	for (int i = 0; i < 3; i++) {
 		cl_reply(fd, &r, 0);
@@ -289,7 +309,7 @@ START_TEST(client_gone_while_held)
 		cl_put(fd, b, 100);
 	}
 	cl_request(fd, NBD_CMD_READ, 0, 9, 0, 4096);
-	usleep(20000);
+	ck_assert(rig_until(asked_six_times));
 	close(fd);
 	ck_assert(rig_until(none));
 	rig_call(resume, NULL);
@@ -311,7 +331,7 @@ START_TEST(dropped_clients_get_no_answer)
 
 	rig_call(stall, &rig);
 	cl_request(fd, NBD_CMD_READ, 0, 1, 0, 4096); /* at the backend */
-	usleep(20000);
+	ck_assert(rig_until(one_at_backend));
 	rig_call(hold, NULL);
 	cl_request(fd, NBD_CMD_WRITE, 0, 2, 10, 100); /* parked */
 	cl_put(fd, b, 100);
@@ -336,7 +356,7 @@ START_TEST(closing_while_held)
 	cl_request(fd, NBD_CMD_WRITE, 0, 1, 10, 100);
 	cl_put(fd, b, 100);
 	cl_request(fd, NBD_CMD_READ, 0, 1, 0, 4096);
-	usleep(20000);
+	ck_assert(rig_until(asked_twice));
 	/* The teardown closes it; the client gets its answers from there. */
 	rig_teardown();
 	cl_reply(fd, &r, 4096);

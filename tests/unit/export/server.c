@@ -233,6 +233,21 @@ static bool no_conns(const struct nbd_stats *s)
 	return s->conns == 0;
 }
 
+static bool one_conn(const struct nbd_stats *s)
+{
+	return s->conns == 1;
+}
+
+static bool all_asked(const struct nbd_stats *s)
+{
+	return s->reads == 20 && s->writes == 20;
+}
+
+static bool as_many_as_allowed(const struct nbd_stats *s)
+{
+	return s->inflight == 128;
+}
+
 START_TEST(a_client_that_goes_without_a_word_is_noted)
 {
 	struct nbd_stats s;
@@ -274,7 +289,7 @@ START_TEST(client_gone_with_requests_under_way)
 		cl_put(fd, b, 512);
 	}
 	cl_request(fd, NBD_CMD_WRITE, 0, 9, 0, 1 << 20); /* and one that never comes */
-	usleep(20000);
+	ck_assert(rig_until(all_asked));
 	close(fd);
 	usleep(20000);
 	rig_call(knob_stall, NULL);
@@ -410,8 +425,7 @@ START_TEST(connections_are_limited)
 	cl_option(fd[2], NBD_OPT_GO, "\0\0\0\4disk\0\0", 10);
 	ck_assert_uint_eq(cl_option_reply(fd[2], NBD_OPT_GO, b, &len), NBD_REP_ERR_POLICY);
 	close(fd[0]);
-	ck_assert(true);
-	usleep(50000);
+	ck_assert(rig_until(one_conn));
 	cl_go(fd[2], "disk");
 	close(fd[1]);
 	close(fd[2]);
@@ -513,6 +527,7 @@ START_TEST(many_in_flight_are_bounded)
 	rig_call(knob_stall, &rig);
 	for (int i = 0; i < 300; i++)
 		cl_request(fd, NBD_CMD_READ, 0, (uint64_t)i, 0, 512);
+	ck_assert(rig_until(as_many_as_allowed));
 	usleep(50000);
 	ck_assert_uint_eq(rig_look().max_in_flight, 128);
 	rig_call(knob_stall, NULL);

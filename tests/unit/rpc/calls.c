@@ -280,9 +280,9 @@ BOTH(timeouts)
 		     *fine = tcall_new(w, M_LATE);
 	uint64_t start = env_now(w->e);
 
-	slow->call.timeout_ns = 90 * NS_PER_MS;
+	slow->call.timeout_ns = 90 * NS_PER_MS + world_late(w) / 2;
 	quick->call.timeout_ns = 40 * NS_PER_MS;
-	fine->call.timeout_ns = 500 * NS_PER_MS;
+	fine->call.timeout_ns = 500 * NS_PER_MS + world_late(w);
 	tcall_arg(fine, 150);
 	tcall_submit(c, slow);
 	tcall_submit(c, quick);

@@ -120,6 +120,11 @@ void world_serve(struct world *w, struct rpc *r)
 
 /* ---- the world ---- */
 
+uint64_t world_late(const struct world *w)
+{
+	return w->kind == WORLD_SIM ? 0 : 3 * NS_PER_S;
+}
+
 static void on_conn_closed(void *arg, struct rpc_conn *c)
 {
 	struct world *w = arg;

@@ -40,6 +40,8 @@ struct world {
 };
 
 void world_run(enum world_kind kind, void (*fn)(struct world *w));
+/* So much later than it should may something be on a clock that others share: nothing in the simulator. */
+uint64_t world_late(const struct world *w);
 /* Options of this cluster, for an rpc of one's own. */
 struct rpc_opts world_opts(struct world *w, const char *node);
 /* Registers the methods above. */

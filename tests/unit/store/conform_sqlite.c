@@ -33,7 +33,7 @@ static int open_client(struct conf *c, struct store **out, struct hci_error *err
 
 static Suite *make_suite(void)
 {
-	static const struct conf_driver d = { .name = "sqlite", .run = run, .open = open_client };
+	static const struct conf_driver d = { .name = "sqlite", .run = run, .open = open_client, .lease = 2 * NS_PER_S };
 	Suite *s = suite_create("store/sqlite conformance");
 
 	conf_add(s, &d);

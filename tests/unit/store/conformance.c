@@ -363,9 +363,15 @@ static uint64_t grant(struct store *s, uint64_t ttl)
 	return lease;
 }
 
+/* Long enough for a few requests, on a disk that others write to if it is a real one. */
+static uint64_t short_lease(const struct conf *c)
+{
+	return MAX(500 * MS, c->driver->lease);
+}
+
 static void lease_expires(struct conf *c)
 {
-	uint64_t lease = grant(c->s, 600 * MS), rev;
+	uint64_t lease = grant(c->s, short_lease(c) + 100 * MS), rev;
 	struct store_result r;
 	struct seen v;
 
@@ -392,7 +398,7 @@ static void lease_expires(struct conf *c)
 
 static void lease_lives_while_kept(struct conf *c)
 {
-	uint64_t ttl = 500 * MS + c->driver->lease_late, lease = grant(c->s, ttl);
+	uint64_t ttl = short_lease(c) + c->driver->lease_late, lease = grant(c->s, ttl);
 
 	must(c->s, PUT_LEASED("k", "x", lease));
 	for (int i = 0; i < 8; i++) {
@@ -497,6 +503,7 @@ static void watch_closed_by_its_own_callback(struct conf *c)
 
 static void watch_wakes_soon(struct conf *c)
 {
+	unsigned soon = 0;
 	struct seen v;
 
 	watch_start(&v, c, c->s2, "t/", 0);
@@ -505,9 +512,10 @@ static void watch_wakes_soon(struct conf *c)
 		uint64_t rev = must(c->s, PUT("t/1", "x")), start = env_now(c->env);
 
 		watch_wait(&v, rev);
-		ck_assert_uint_le(env_now(c->env) - start, MAX(50 * MS, c->driver->news_within));
+		soon += env_now(c->env) - start <= MAX(50 * MS, c->driver->news_within);
 		fiber_sleep(c->env, 20 * MS);
 	}
+	ck_assert_uint_ge(soon, 7); /* others may have the processor now and then */
 	store_watch_close(v.w);
 }
 
@@ -658,7 +666,8 @@ static void close_with_requests_under_way(struct conf *c)
 	/* Fibers that go on after the close must not touch the store: those of this test are in a
 	 * call. */
 	store_close(b.s);
-	fiber_sleep(c->env, 50 * MS);
+	for (int i = 0; i < 200 && b.ended < 8; i++)
+		fiber_sleep(c->env, 50 * MS);
 	ck_assert_int_eq(b.ended, 8);
 	ck_assert_uint_gt(v.batches, 0);
 	expect(c->s, "busy", "x");

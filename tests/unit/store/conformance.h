@@ -27,6 +27,7 @@ struct conf_driver {
 	int (*open)(struct conf *c, struct store **out, struct hci_error *err);
 	uint64_t lease_late;  /* a lease may live on for so long after its time */
 	uint64_t news_within; /* a watch hears of a change in this time; 0: 50 ms */
+	uint64_t lease;       /* the shortest of those that are waited for; 0: 500 ms */
 };
 
 void conf_add(Suite *suite, const struct conf_driver *d);

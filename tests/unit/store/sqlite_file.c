@@ -272,7 +272,7 @@ static void leased_body(struct world *w)
 static void rebooted_body(struct world *w)
 {
 	struct store *s = world_open(w);
-	uint64_t until = env_now(w->env) + 2 * NS_PER_S;
+	uint64_t until = env_now(w->env) + 10 * NS_PER_S;
 	char v[8];
 
 	while (world_get(s, "leased", v, sizeof(v))) {

@@ -82,14 +82,14 @@ static void child_listen(struct world *w)
 		fiber_sleep(w->env, NS_PER_S);
 }
 
-/* Holds a key by a lease of 700 ms for as long as it lives. */
+/* Holds a key by a lease of 2 s for as long as it lives. */
 static void child_lease(struct world *w)
 {
 	struct store *s = world_open(w);
 	uint64_t lease = 0;
 	struct store_op op = { STORE_PUT, "holder", "me", 2, 0 };
 
-	REQUIRE(store_lease_grant(s, 700 * NS_PER_MS, &lease, NULL) == 0, "grant");
+	REQUIRE(store_lease_grant(s, 2 * NS_PER_S, &lease, NULL) == 0, "grant");
 	op.lease = lease;
 	REQUIRE(store_txn(s, NULL, 0, &op, 1, NULL, NULL) == 0, "put");
 	say(0);
@@ -281,7 +281,7 @@ static void killed_body(struct world *w)
 		end(&a);
 		t = mono();
 		world_put(s, "parent", "goes on"); /* the other child is still busy */
-		ck_assert_uint_lt(mono() - t, 2 * NS_PER_S);
+		ck_assert_uint_lt(mono() - t, 10 * NS_PER_S); /* no hang: of the store's patience it has 30 s */
 		end(&b);
 		world_put(s, "parent", "goes on");
 		check_count(s, &a, pa);
@@ -370,18 +370,17 @@ static void lease_body(struct world *w)
 
 	start(&c, "lease");
 	ck_assert(next(&c, &v, 20000));
-	fiber_sleep(w->env, 1500 * NS_PER_MS);
+	fiber_sleep(w->env, 3500 * NS_PER_MS);
 	ck_assert_ptr_nonnull(world_get(s, "holder", text, sizeof(text))); /* kept alive */
 	end(&c);
 	close(c.out);
 	t = mono();
-	fiber_sleep(w->env, 400 * NS_PER_MS);
+	fiber_sleep(w->env, 800 * NS_PER_MS);
 	ck_assert_ptr_nonnull(world_get(s, "holder", text, sizeof(text))); /* not before its time */
 	while (world_get(s, "holder", text, sizeof(text))) {
-		ck_assert_uint_lt(mono() - t, 3 * NS_PER_S);
+		ck_assert_uint_lt(mono() - t, 4 * NS_PER_S);
 		fiber_sleep(w->env, 5 * NS_PER_MS);
 	}
-	ck_assert_uint_lt(mono() - t, 1700 * NS_PER_MS);
 	store_close(s);
 }
 
