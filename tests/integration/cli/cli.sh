@@ -85,7 +85,7 @@ node_up n1 "127.0.0.1:$((base_port + 9))"
 node_up n2
 node_up n3
 # On a busy machine a heartbeat may come late.
-until_true 10 all_alive || fail "three nodes are up and not alive"
+until_true 60 all_alive || fail "three nodes are up and not alive"
 refused 1 "alive" "$BIN_NODE" --store "$HCI_STORE" --name n1 --listen "tcp:127.0.0.1:$((base_port + 8))" \
 	--ca "$work/n1/ca.crt" --cert "$work/n1/node.crt" --key "$work/n1/node.key" --run-dir "$work/n1/run"
 check "metrics page" page $((base_port + 9)) /metrics
@@ -170,7 +170,7 @@ refused 1 "larger than volume" ctl volume import v "$work/big"
 # ---- export ----
 "$BIN_CTL" volume export v --listen "unix:$work/v.sock" --json >"$work/export.out" 2>"$work/export.log" &
 export_pid=$!
-until_true 10 test -s "$work/export.out" || fail "the export does not start"
+until_true 60 test -s "$work/export.out" || fail "the export does not start"
 uri=$(jq -r .uri "$work/export.out")
 check "attached by us" is "$(value .attached_by volume show v)" admin
 refused 1 "HCI_E_BUSY" ctl volume delete v
@@ -188,7 +188,7 @@ for f in ca.crt:ca-cert node.crt:client-cert node.key:client-key; do cp "$work/a
 "$BIN_CTL" volume export v --listen "tcp:127.0.0.1:$((base_port + 10))" --tls --cert-dir "$work/gate" --name gate --json \
 	>"$work/export.out" 2>"$work/export.log" &
 export_pid=$!
-until_true 10 test -s "$work/export.out" || fail "the export with TLS does not start"
+until_true 60 test -s "$work/export.out" || fail "the export with TLS does not start"
 check "libnbd with TLS" nbdinfo --size "$(jq -r .uri "$work/export.out")?tls-certificates=$work/nbd"
 check "QEMU with TLS" qemu-img info --object "tls-creds-x509,id=t,dir=$work/nbd,endpoint=client" \
 	--image-opts "driver=nbd,host=127.0.0.1,port=$((base_port + 10)),export=v,tls-creds=t"
@@ -210,7 +210,7 @@ check "an event says it is whole" jq -e '.type == "volume-healthy"' "$work/event
 until_true 30 value 'if .out + .rebuilding == 0 then 1 else error end' volume show v >/dev/null 2>&1 || fail "not whole after 30 s"
 check "compare after that" ctl volume compare v
 resync_job() { job=$(value '.[0].id // empty' job list --type resync) && [ -n "$job" ]; }
-until_true 5 resync_job || fail "the resync has no job"
+until_true 30 resync_job || fail "the resync has no job"
 check "job" ctl job show "$job"
 check "job's wait" ctl job wait "$job"
 refused 1 "HCI_E_STATE" ctl job cancel "$job"

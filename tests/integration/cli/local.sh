@@ -47,7 +47,7 @@ node_up() {
 		--ca "$work/$n/ca.crt" --cert "$work/$n/node.crt" --key "$work/$n/node.key" --heartbeat 500 \
 		${ext:+--metrics "$ext"} </dev/null >>"$work/$n.log" 2>&1 &
 	node_pid[$n]=$!
-	until_true 15 grep -qs "listening on" "$work/$n.log" || fail "$n does not start"
+	until_true 60 grep -qs "listening on" "$work/$n.log" || fail "$n does not start"
 }
 
 node_kill() {

@@ -56,6 +56,6 @@ wait_for 60 known n1
 check "goes to a node that has nothing" move n2
 check "and is told so" none
 check "lives there" lives
-check "nothing of the path is left" wait_for 5 no_path
+check "nothing of the path is left" wait_for 30 no_path
 check "is stopped" ctl stop v1 destroy
 finish

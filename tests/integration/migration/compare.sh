@@ -185,7 +185,7 @@ check "wrong references were refused" used ref refused
 for k in "${!before[@]}"; do sum[$k]=$((${sum[$k]:-0} + before[$k])); done
 check "each class was used" used zero same ref delta new raw
 check "writes" writes
-check "nothing of the path is left" wait_for 5 no_path
+check "nothing of the path is left" wait_for 30 no_path
 ctl stop v3 destroy
 check "is stopped" ctl stop v1 destroy
 check "the replicas are equal" ctl compare vol

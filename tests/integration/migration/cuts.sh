@@ -105,7 +105,7 @@ round() {
 	# shellcheck disable=SC2154
 	[ "$failed" = 0 ] || what_is_where # later rounds would only fail for this one's reason
 	check "$kind: the guest writes" writes
-	check "$kind: nothing is left at the other" wait_for 15 nothing_on "$to"
+	check "$kind: nothing is left at the other" wait_for 40 nothing_on "$to"
 }
 
 cluster_up

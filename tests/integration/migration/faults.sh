@@ -42,7 +42,7 @@ fails() { # MS
 says() { grep -qiE "$1" "$result"; }
 runs_here() { running_on n1 && vm_is_on n1 && volume_is_on n1; }
 as_before() {
-	check "$1: runs at n1, with its disk" wait_for 30 runs_here
+	check "$1: runs at n1, with its disk" wait_for 60 runs_here
 	check "$1: the guest writes" writes
 	check "$1: nothing is left at n2" wait_for 40 nothing_on n2
 }
@@ -93,7 +93,7 @@ begins() { tb exec n2 pgrep -f guest=v1 >/dev/null; }
 qemu_stops() { # WHEN WHAT
 	fails 8000 &
 	job=$!
-	wait_for 20 "$1"
+	wait_for 60 "$1"
 	tb exec n2 pkill -STOP -f guest=v1
 	wait "$job"
 	check "$2: the migration ends by its time limit" [ $? = 0 ]
@@ -113,13 +113,13 @@ service_silent() {
 	echo "# n2's service takes nothing any more"
 	fails 0 &
 	job=$!
-	wait_for 20 half_way
+	wait_for 60 half_way
 	sleep 0.5
 	pid=$(service_pid n2)
 	kill -STOP "$pid"
 	wait "$job"
 	check "the migration ends by its silence" [ $? = 0 ]
-	check "silent: runs at n1" wait_for 30 runs_here
+	check "silent: runs at n1" wait_for 60 runs_here
 	check "silent: the guest writes" writes
 	kill -CONT "$pid"
 	as_before silent

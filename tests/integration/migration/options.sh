@@ -129,7 +129,7 @@ passes() {
 	check "in the fourth pass (the last seen before: $pass)" [ "$pass" -ge 3 ]
 	check "is on n2" is_on p1 n2
 	check "lives" lives p1
-	check "and nothing of the path is left" wait_for 5 no_path
+	check "and nothing of the path is left" wait_for 30 no_path
 	for vm in p1 p2; do ctl stop $vm destroy >/dev/null; done
 }
 

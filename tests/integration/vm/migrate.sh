@@ -37,7 +37,7 @@ check "the guest writes" writes
 
 echo "# broken: QEMU dies at the destination"
 ctl migrate v1 n1 $slow 0 >/dev/null 2>&1 &
-wait_for 10 domain_on n1
+wait_for 60 domain_on n1
 sleep 1
 tb exec n1 pkill -9 qemu-system
 wait $!
@@ -50,7 +50,7 @@ echo "# broken: QEMU ends at the destination, and flushes its disks before"
 generation() { ctl volumes | sed -n 's/^vol .*generation=\([0-9]*\).*/\1/p'; }
 before=$(generation)
 ctl migrate v1 n1 $slow 0 >/dev/null 2>&1 &
-wait_for 10 domain_on n1
+wait_for 60 domain_on n1
 sleep 1
 tb exec n1 pkill -TERM qemu-system
 wait $!
@@ -66,7 +66,7 @@ check "the guest writes" writes
 
 echo "# the source's service is killed in the middle"
 ctl migrate v1 n2 $slow 0 >/dev/null 2>&1 &
-wait_for 10 domain_on n2
+wait_for 60 domain_on n2
 sleep 1
 service_kill n1
 check "the service starts again" node_start n1
@@ -87,7 +87,7 @@ check "migrates back" ctl migrate v1 n1 0 0 storage
 check "all copies are on n1" all_at n1
 check "two replicas again" ctl replicas vol 2
 
-check "nothing of the migration's path is left" wait_for 5 no_path
+check "nothing of the migration's path is left" wait_for 30 no_path
 check "shuts down" ctl stop v1 shutdown
 check "is gone" no_domain_on n1
 check "no record is lost or stale" verify

@@ -81,7 +81,7 @@ check "a second VM with its address is refused" eval '! hci vm define v2 --nic b
 check "the VM starts" ctl start v1
 check "the guest writes" writes
 check "was told address and MTU" grep -aq "^HCI-NET $address/24 mtu=1400 mac=$mac" "$(console n1)"
-check "answers" wait_for 20 answers
+check "answers" wait_for 60 answers
 check "its port is named after it" eval "tb exec n1 ip -o link show master br0 | grep -q $(hci --json vm nics v1 | sed -n 's/.*"port": "\([^"]*-0\)".*/\1/p')"
 
 echo "# n2 has no such bridge"
@@ -116,7 +116,7 @@ check "and says why" says 'VM v1: interface 0 .*: node n1 has no bridge br0: mak
 check "nothing is left of it" nothing_on n1
 hci vm define v2 --kernel "$image/vmlinuz" --volume vol --nic bridge=br0 >/dev/null
 placed_elsewhere() { hci policy explain balance --vm v2 >"$result" && says 'n1 .*it has no bridge br0' && ! says 'n2 .*it has no'; }
-check "the scheduler knows" wait_for 20 placed_elsewhere
+check "the scheduler knows" wait_for 60 placed_elsewhere
 bridge_up n1
 check "starts with it" ctl start v1
 check "answers" wait_for 60 answers

@@ -20,8 +20,8 @@ check "the guest writes" writes
 echo "# n1 -> n2"
 ctl migrate v1 n2 $slow 0 postcopy=2000 >"$bed/shared/result" &
 job=$!
-check "post-copy begins" wait_for 20 split n2
-check "it is at n2" wait_for 10 vm_is_on n2
+check "post-copy begins" wait_for 60 split n2
+check "it is at n2" wait_for 60 vm_is_on n2
 check "and its memory not yet" split n2
 check "the guest writes meanwhile" writes
 wait $job
@@ -32,7 +32,7 @@ check "has its volume there" volume_is_on n2
 check "is gone from n1" no_domain_on n1
 check "the guest writes" writes
 check "one boot so far" booted 1
-check "nothing is left of the path" wait_for 5 no_path
+check "nothing is left of the path" wait_for 30 no_path
 
 echo "# with time enough: as ever"
 check "migrates" ctl migrate v1 n1 0 0 postcopy=60000
@@ -42,18 +42,18 @@ check "one boot so far" booted 1
 echo "# the link is lost in post-copy"
 ctl migrate v1 n2 200000 0 postcopy=1000 2>/dev/null &
 job=$!
-check "post-copy begins" wait_for 20 split n2
-check "it is at n2" wait_for 10 vm_is_on n2
+check "post-copy begins" wait_for 60 split n2
+check "it is at n2" wait_for 60 vm_is_on n2
 tb partition n1 n2
 wait $job
 check "fails" [ $? = 1 ]
 tb heal
 check "boots" wait_for 120 booted 2
-check "one QEMU runs" wait_for 20 one_runs 01
+check "one QEMU runs" wait_for 60 one_runs 01
 check "at n2" vm_is_on n2
 check "is gone from n1" no_domain_on n1
 check "the guest writes" writes
-check "nothing is left of the path" wait_for 5 no_path
+check "nothing is left of the path" wait_for 30 no_path
 
 echo "# the link is lost in post-copy, and QEMU and libvirt say nothing of it"
 ctl migrate v1 n1 200000 0 postcopy=1000 2>/dev/null &

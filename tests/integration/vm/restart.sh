@@ -17,7 +17,7 @@ restart() {
 	for n in n1 n2; do tb stop "$n" node "$1"; done
 	for n in n1 n2; do : >"$bed/nodes/$n/log/node.log"; done
 	for n in n1 n2; do node_start "$n"; done
-	for n in n1 n2; do wait_for 20 listens "$n" 0 || return 1; done
+	for n in n1 n2; do wait_for 60 listens "$n" 0 || return 1; done
 }
 reports() { cat "$(run_dir n1)/$1.console" "$(run_dir n2)/$1.console" 2>/dev/null | grep -ac '^HCI-ACK'; }
 more_of() { [ "$(reports "$1")" -gt "$2" ]; }
@@ -36,7 +36,7 @@ check "the guests write" wait_for 120 more_of v2 0
 echo "# started anew, and moved some time after"
 asks v2 60
 restart TERM
-check "found again" wait_for 20 grep -q 'VM v2: found running' "$bed/nodes/n1/log/node.log"
+check "found again" wait_for 60 grep -q 'VM v2: found running' "$bed/nodes/n1/log/node.log"
 check "v2 migrates" ctl migrate v2 n2 $slow 0
 check "it was on its way for longer than it leaves its disk alone" asks v2 40
 check "v2 is on n2" is_on v2 n2
@@ -64,7 +64,7 @@ restart TERM
 now=$(newest)
 check "v1 goes on within seconds" wait_for 10 grown "$now"
 
-check "nothing of the migrations' path is left" wait_for 5 no_path
+check "nothing of the migrations' path is left" wait_for 30 no_path
 check "shuts down" ctl stop v1 shutdown
 check "shuts down" ctl stop v2 shutdown
 check "no record is lost or stale" verify

@@ -14,7 +14,7 @@ check "the guest writes" writes
 
 echo "# stopped amid a migration"
 ctl migrate v1 n2 $slow 0 >/dev/null 2>&1 &
-wait_for 10 domain_on n2
+wait_for 60 domain_on n2
 sleep 1
 refused() { ! why=$(ctl migrate v1 n2 0 0 2>&1) && [[ $why == *"migrates it already"* ]]; }
 check "a second migration is refused" refused || echo "$why"
@@ -24,7 +24,7 @@ check "and it is when the job says so" eval 'stopped && no_domain_on n1'
 wait $!
 check "the migration was cancelled" [ $? != 0 ]
 check "nothing is left on n2" wait_for 60 no_domain_on n2
-check "nothing of the migration's path is left" wait_for 5 no_path
+check "nothing of the migration's path is left" wait_for 30 no_path
 check "stays so" stopped
 check "its volume is free" volume_is_on ""
 
