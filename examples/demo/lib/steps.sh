@@ -13,7 +13,7 @@ bring_up() {
 	run "$bin/hcictl/hcictl" cluster create demo
 	from=$(now_ms)
 	for ((i = 1; i <= nodes; i++)); do start_node "n$i"; done
-	until_true 20 nodes_alive "$nodes" || die "not all nodes joined: see nodes/n1/log/hci-node.log"
+	until_true 60 nodes_alive "$nodes" || die "not all nodes joined: see nodes/n1/log/hci-node.log"
 	say "each with its own network, mount, PID and UTS namespace, disks, libvirtd and hci-node;"
 	say "all joined in $(($(now_ms) - from)) ms, TLS 1.3 with certificates of a CA made just now"
 	watch node list
@@ -21,6 +21,8 @@ bring_up() {
 }
 
 nodes_alive() { [ "$(ctl node list --json | jq '[.[] | select(.state == "alive")] | length')" = "$1" ]; }
+
+disks_online() { [ "$(ctl disk list --json | jq '[.[] | select(.state == "online")] | length')" = "$1" ]; }
 
 make_pool() {
 	local i d
@@ -37,8 +39,7 @@ make_pool() {
 	done
 	say "$((3 * nodes)) times hcictl disk add"
 	watch pool list
-	[ "$(ctl disk list --json | jq '[.[] | select(.state == "online")] | length')" = $((3 * nodes)) ] ||
-		die "not all disks are online: hcictl disk list"
+	until_true 30 disks_online $((3 * nodes)) || die "not all disks are online: hcictl disk list"
 	text "$((2 * nodes)) data disks, $nodes spares"
 }
 
@@ -114,7 +115,7 @@ move_vm() {
 	say "the disk moved with it: attached by $before before, by $after now"
 	[ "$after" = n2 ] || die "the volume is attached by '$after', not by n2"
 	[ "$(ctl vm list --json | jq -r ".[] | select(.name == \"$vm\") | .node")" = n2 ] || die "the VM is not on n2"
-	goes_on 200 30 "after the move"
+	goes_on 200 90 "after the move"
 	fact migration_total_ms "$total"
 	fact migration_downtime_ms "$down"
 	fact migration_bytes "$bytes"
@@ -164,16 +165,16 @@ fail_disk() {
 	say "disk $name of $node with $(jq .n <<<"$victim") segments fails: every I/O gives EIO from now on"
 	since=$(date +%s)
 	run "$testbed" disk "$node" "$name" fail
-	goes_on 100 30 "with a failed disk"
-	until_true 30 out_of_sync || die "nobody noticed that disk $name of $node failed"
+	until_true 60 out_of_sync || die "nobody noticed that disk $name of $node failed"
+	goes_on 100 90 "with a failed disk"
 	say "the guest goes on; after ${rebuild_delay} s the lost segments are rebuilt:"
 	until_true $((rebuild_delay + 90)) rebuilt || die "not rebuilt after $((rebuild_delay + 90)) s: hcictl volume show $volume --replicas"
-	until_true 10 resync_told "$since" || die "nothing was copied"
+	until_true 30 resync_told "$since" || die "nothing was copied"
 	read -r bytes ms < <(resync_since "$since")
 	rate=$((bytes / 1000 / (ms > 0 ? ms : 1)))
 	say "$((bytes >> 20)) MiB in $ms ms: $rate MB/s, it held back for the guest, which wrote all the while (rebuild_impact)"
 	ctl disk list | sed 's/^/      /' | cut -c1-150
-	goes_on 100 30 "after the rebuild"
+	goes_on 100 90 "after the rebuild"
 	fact rebuild_bytes "$bytes"
 	fact rebuild_mb_per_s "$rate"
 	fact raw_mb_per_s "$raw"
@@ -191,12 +192,12 @@ cut_node() {
 	before=$(acked)
 	run "$testbed" link "n$cut" down
 	say "the cable of n$cut is out; it holds $held segments of the volume"
-	until_true 30 out_of_sync || die "nobody noticed that n$cut is gone"
-	goes_on 300 30 "with n$cut cut off"
+	until_true 60 out_of_sync || die "nobody noticed that n$cut is gone"
+	goes_on 300 90 "with n$cut cut off"
 	run "$testbed" link "n$cut" up
 	until_true 60 whole || die "n$cut is not in sync 60 s after it was joined again: hcictl volume show $volume --replicas"
 	missed=$(($(acked) - before))
-	until_true 10 resync_told "$since" || die "nothing was copied to n$cut"
+	until_true 30 resync_told "$since" || die "nothing was copied to n$cut"
 	read -r bytes ms < <(resync_since "$since")
 	# A record of 4 KiB marks at most two 64 KiB regions as missed; and so does what the file system writes.
 	most=$(((missed + 500) * 2 * 65536))
@@ -204,7 +205,7 @@ cut_node() {
 	say "of $((held * segment_mib)) MiB that it holds"
 	[ "$bytes" -le $most ] || die "more was copied than was missed: $bytes bytes for $missed records"
 	[ "$bytes" -lt $((held * segment_mib << 20)) ] || die "everything was copied: $bytes bytes"
-	goes_on 100 30 "after n$cut returned"
+	goes_on 100 90 "after n$cut returned"
 	fact resync_bytes "$bytes"
 	fact resync_records_missed "$missed"
 	text "$missed records missed, $((bytes >> 10)) KiB copied"
