@@ -438,7 +438,7 @@ static void disk_is_lost(const struct hci_disk_info *d, const char *to)
 	world_node_stop(&w, d->node[1] - '1');
 	ck_assert_int_eq(rename(d->path, to), 0);
 	world_node_start(&w, d->node[1] - '1');
-	for (int k = 0; k < 100 && !told; k++) {
+	for (int k = 0; k < 300 && !told; k++) {
 		usleep(100000);
 		ok(hci_disk_list(w.client, &list, &n, sizeof(*list), &w.err));
 		for (uint64_t i = 0; i < n; i++)
@@ -457,11 +457,21 @@ START_TEST(directories_of_one_file_system_are_told)
 
 	world_up(&w, 0);
 	world_pool(&w, 0);
-	ok(hci_disk_list(w.client, &list, &n, sizeof(*list), &w.err));
-	for (uint64_t i = 0; i < n; i++)
-		told += list[i].state == HCI_DISK_ONLINE && strstr(list[i].reason, "same file system as disk /") != NULL;
+	/* At once, but for a node whose heartbeat is late on a busy machine: its disks are shown offline until it comes. */
+	for (int k = 0; k < 300; k++, usleep(100000)) {
+		uint64_t online = 0;
+
+		told = 0;
+		ok(hci_disk_list(w.client, &list, &n, sizeof(*list), &w.err));
+		for (uint64_t i = 0; i < n; i++) {
+			online += list[i].state == HCI_DISK_ONLINE;
+			told += list[i].state == HCI_DISK_ONLINE && strstr(list[i].reason, "same file system as disk /") != NULL;
+		}
+		hci_list_free(list);
+		if (online == n)
+			break;
+	}
 	ck_assert_uint_eq(told, n - WORLD_NODES); /* all but the first of each node */
-	hci_list_free(list);
 	world_down(&w);
 }
 END_TEST

@@ -50,13 +50,18 @@ static hci_volume *attach(hci_cluster *c)
 	return v;
 }
 
-static void read_all(hci_volume *v, unsigned written)
+static void read_first(hci_volume *v, unsigned n, unsigned written)
 {
-	for (unsigned b = 0; b < BLOCKS; b++) {
+	for (unsigned b = 0; b < n; b++) {
 		ok(hci_volume_pread(v, got, BLOCK, b * BLOCK, &w.err));
 		fill(buf, b, b < written);
 		ck_assert_msg(!memcmp(buf, got, BLOCK), "block %u is not what was written", b);
 	}
+}
+
+static void read_all(hci_volume *v, unsigned written)
+{
+	read_first(v, BLOCKS, written);
 }
 
 static void setup(void)
@@ -112,15 +117,18 @@ static unsigned hits_of_a_round(hci_cluster *c, hci_volume *v, unsigned changed,
 	return hits;
 }
 
-/* A hit takes less than the misses did, and that adds up: in the info, and in the metrics. */
+/*
+ * A hit in memory takes less than the misses did, and that adds up: in the info, and in the metrics. One on the SSD need not: the
+ * replicas are as near here, and may have it all in their memory still.
+ */
 static void saves_time(hci_cluster *c, hci_volume *v)
 {
 	struct hci_cache_info i = info(c);
 	const char *at;
 	char *text;
 
-	for (unsigned k = 0; k < 20 && !i.saved_ms; k++) {
-		read_all(v, 0);
+	for (unsigned k = 0; k < 5000 && !i.saved_ms; k++) {
+		read_first(v, 16, 0);
 		i = info(c);
 	}
 	ck_assert_msg(i.saved_ms, "%llu hits have saved no time", (unsigned long long)(i.hits_ram + i.hits_ssd));
