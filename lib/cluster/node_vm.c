@@ -386,7 +386,8 @@ static void (*for_domain(struct nvm *m, const struct rec_vm *r, const struct com
 		return vm_moves_left(n, m->name) && !(n->o.mutate & HO_MUTATE_UP_EARLY) ? NULL : act_up;
 	if (rc)
 		return NULL;
-	if (st->migrating)
+	/* It has got no memory yet, and nobody here waits for it: the domain alone is left of a libvirtd that ended as it made it. */
+	if (st->migrating && !st->starting)
 		patience = STRAY_ARRIVING;
 	/* It runs elsewhere by right. If that is a migration under way whose other end will tell, give it time. */
 	if (!m->stray_since)

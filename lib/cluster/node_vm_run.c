@@ -159,7 +159,8 @@ int nvm_up(struct nvm *m, struct hci_error *err)
 		return rc;
 	rc = vm_compute_find(m->n, m->name, &st, err);
 	found = !rc;
-	if (found && st.broken) {
+	/* Or libvirtd ended as it made it: there may be no process. If there is one, its guest has hardly begun. */
+	if (found && (st.broken || st.starting)) {
 		rc = vm_compute_stop(m->n, m->name, HCI_VM_STOP_DESTROY, err);
 		found = false;
 	}

@@ -72,6 +72,7 @@ struct compute_state {
 	struct uuid uuid;
 	int state;      /* HCI_VM_* */
 	bool migrating;    /* paused by a migration under way: its target, or its source at the end */
+	bool starting;     /* its process may not have begun; if libvirtd ended meanwhile it never does, and the domain stays until destroyed */
 	bool io_error;     /* paused because a disk did not answer: compute_resume() when it does again */
 	bool postcopy;     /* its memory is at two nodes: it runs at the other one, or here, and what it lacks is still coming */
 	bool broken;       /* and will not come any more: it can neither go on nor back */

@@ -38,8 +38,8 @@ static int state_of(virDomainPtr d, struct compute_state *out)
 	case VIR_DOMAIN_PAUSED:
 		out->state = HCI_VM_PAUSED;
 		out->io_error = reason == VIR_DOMAIN_PAUSED_IOERROR;
-		out->migrating = reason == VIR_DOMAIN_PAUSED_MIGRATION || reason == VIR_DOMAIN_PAUSED_STARTING_UP ||
-				 reason == VIR_DOMAIN_PAUSED_POSTCOPY;
+		out->starting = reason == VIR_DOMAIN_PAUSED_STARTING_UP;
+		out->migrating = out->starting || reason == VIR_DOMAIN_PAUSED_MIGRATION || reason == VIR_DOMAIN_PAUSED_POSTCOPY;
 		break;
 	case VIR_DOMAIN_PMSUSPENDED:
 		out->state = HCI_VM_PAUSED;

@@ -182,6 +182,7 @@ void move_strike(struct move *m, enum move_fault f)
 		kill_service(m, i, true);
 		vmm_kill_libvirtd(h);
 		vmm_kill_qemu(h);
+		h->half = false; /* what libvirtd knows of running domains is gone with the machine */
 		break;
 	case MOVE_LIBVIRTD_SRC:
 	case MOVE_LIBVIRTD_DST:

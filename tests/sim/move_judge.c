@@ -113,6 +113,8 @@ void move_whole(struct move *m, char *why, size_t cap)
 		if (q && i != at)
 			snprintf(why, cap, "there is a domain at n%d which %s", i,
 				 q->arriving ? "waits for its memory" : q->io_error ? "is paused by its disk" : "does not run");
+		if (m->v.host[i].half)
+			snprintf(why, cap, "there is a domain at n%d whose libvirtd ended as it was made", i);
 		look_at_sockets(m, (unsigned)i, i == at, why, cap);
 		look_at_service(m, (unsigned)i, i == at, why, cap);
 	}

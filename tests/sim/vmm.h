@@ -90,7 +90,9 @@ struct host {
 	char name[HCI_NAME_MAX];
 	unsigned index;
 	struct sim_node *service, *libvirtd, *qemu_node;
-	struct qemu *q; /* NULL: no domain */
+	struct qemu *q; /* NULL: no domain, but for what is half made */
+	bool half;      /* libvirtd ended before QEMU had begun: a domain without a process, until it is destroyed */
+	struct uuid half_uuid;
 	uint64_t lives;
 	uint64_t boots; /* of the machine */
 	struct env_listener *listener; /* libvirtd's */

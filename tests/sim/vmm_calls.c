@@ -58,7 +58,7 @@ static int call_start(struct compute *c, const struct compute_vm *vm, struct hci
 
 	if (rc)
 		return rc;
-	if (h->q)
+	if (h->q || h->half)
 		return err_set(err, HCI_E_EXISTS, "VM %s: it runs already", vm->name);
 	snprintf(s.socket, sizeof(s.socket), "%.100s", vm->disks[0].socket);
 	snprintf(s.export, sizeof(s.export), "%s", vm->disks[0].export_name);
@@ -77,6 +77,8 @@ static int call_stop(struct compute *c, const char *name, uint32_t how, uint64_t
 	int rc = reach(h, err);
 
 	(void)how;
+	if (!rc)
+		h->half = false;
 	if (rc || !h->q)
 		return rc;
 	life = h->q->life;
@@ -96,9 +98,16 @@ static void state_of(struct host *h, struct compute_state *st)
 
 	memset(st, 0, sizeof(*st));
 	snprintf(st->name, sizeof(st->name), "vm1");
+	if (!q) {
+		st->uuid = h->half_uuid;
+		st->state = HCI_VM_PAUSED;
+		st->migrating = st->starting = true;
+		return;
+	}
 	st->uuid = q->uuid;
 	st->state = q->run ? HCI_VM_RUNNING : HCI_VM_PAUSED;
 	st->migrating = q->arriving || (q->out.stopped && h->phase != MIG_NONE);
+	st->starting = !q->ready;
 	st->io_error = q->io_error;
 }
 
@@ -107,7 +116,7 @@ static int call_list(struct compute *c, struct compute_state **out, size_t *n, s
 	struct host *h = host_of(c);
 	int rc = reach(h, err);
 
-	if (rc || !h->q)
+	if (rc || (!h->q && !h->half))
 		return rc;
 	*out = MEM_NEW(struct compute_state);
 	if (!*out)
@@ -124,7 +133,7 @@ static int call_find(struct compute *c, const char *name, struct compute_state *
 
 	if (rc)
 		return rc;
-	if (!h->q)
+	if (!h->q && !h->half)
 		return not_here(name, err);
 	state_of(h, out);
 	return 0;

@@ -53,7 +53,7 @@ static int prepare(struct caller *c, const struct msg *m)
 	struct qemu_start s = { .h = h, .uuid = m->uuid };
 	uint64_t until = env_now(c->e) + START_TIME;
 
-	if (h->q)
+	if (h->q || h->half)
 		return -1;
 	memcpy(s.socket, m->socket, sizeof(s.socket));
 	memcpy(s.export, m->export, sizeof(s.export));
@@ -285,7 +285,16 @@ void vmm_boot_libvirtd(struct host *h)
 	sim_node_boot(h->libvirtd, live, h);
 }
 
+/*
+ * QEMU's process begins when libvirtd has prepared all: if that ends before, so does the process, and the domain was saved without one. The
+ * next life knows it and does nothing about it (qemuProcessReconnectHelper() of libvirt's src/qemu/qemu_process.c).
+ */
 void vmm_kill_libvirtd(struct host *h)
 {
+	if (sim_node_up(h->libvirtd) && h->q && !h->q->ready && !h->q->quitting && sim_rand_below(h->v->sim, 2)) {
+		h->half = true;
+		h->half_uuid = h->q->uuid;
+		vmm_kill_qemu(h);
+	}
 	sim_node_crash(h->libvirtd);
 }
