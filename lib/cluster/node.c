@@ -11,6 +11,7 @@
 #include "compute/hypervisor.h"
 
 #define HEARTBEAT (2 * NS_PER_S)
+#define LEASES 20 /* that may end before what is to hang on them is there, where the store is slow */
 
 int node_fiber(struct node *n, void (*fn)(void *arg), const char *name)
 {
@@ -56,26 +57,33 @@ static int next_record(struct node *n, struct rec_node *r, uint64_t *rev, bool *
 	return rc;
 }
 
-/* alive/<name>, which was at revision rev, and the record where it changes: both or neither. */
-static int write_alive(struct node *n, const struct rec_alive *a, uint64_t rev, uint64_t lease, struct hci_error *err)
+/* alive/<name>, which was at revision rev, under a new lease, and the record where it changes: both or neither. */
+static int write_alive(struct node *n, const struct rec_alive *a, uint64_t rev, struct hci_error *err)
 {
 	struct rec_node *r = MEM_NEW(struct rec_node);
 	struct buf ab = BUF_INIT, nb = BUF_INIT;
 	char akey[REC_KEY], nkey[REC_KEY];
 	bool changed = false;
-	uint64_t nrev = 0;
+	uint64_t nrev = 0, lease = 0;
 	int rc = r ? next_record(n, r, &nrev, &changed, err) : err_set(err, HCI_E_NOMEM, "node %s: out of memory", n->name);
 
 	key_alive(akey, n->name);
 	key_node(nkey, n->name);
 	if (!rc && (rec_alive_encode(a, &ab) || rec_node_encode(r, &nb)))
 		rc = err_set(err, HCI_E_NOMEM, "node %s: out of memory", n->name);
+	/* Last, as its time is running from here on. */
+	if (!rc)
+		rc = store_lease_grant(core_store(n->core), lease_ttl(n), &lease, err);
 	if (!rc) {
 		struct store_cmp cmp[] = { { STORE_CMP_MOD_REV, akey, rev }, { STORE_CMP_MOD_REV, nkey, nrev } };
 		struct store_op op[] = { { STORE_PUT, akey, ab.data, (uint32_t)ab.len, lease },
 					 { STORE_PUT, nkey, nb.data, (uint32_t)nb.len, 0 } };
 
 		rc = store_txn(core_store(n->core), cmp, changed ? 2 : 1, op, changed ? 2 : 1, NULL, err);
+		if (rc)
+			(void)store_lease_revoke(core_store(n->core), lease, NULL);
+		else
+			n->lease = lease;
 	}
 	buf_free(&ab);
 	buf_free(&nb);
@@ -91,7 +99,7 @@ static int join_once(struct node *n, struct hci_error *err)
 {
 	struct rec_alive a = { 0 }, old;
 	char key[REC_KEY];
-	uint64_t rev = 0, lease;
+	uint64_t rev = 0;
 	int rc;
 
 	snprintf(a.addr, sizeof(a.addr), "%s", node_address(n));
@@ -105,25 +113,18 @@ static int join_once(struct node *n, struct hci_error *err)
 			       n->name, old.addr);
 	if (rc && rc != HCI_E_NOTFOUND)
 		return rc;
-	rc = store_lease_grant(core_store(n->core), lease_ttl(n), &lease, err);
-	if (rc)
-		return rc;
-	rc = write_alive(n, &a, rev, lease, err);
-	if (rc)
-		(void)store_lease_revoke(core_store(n->core), lease, NULL);
-	else
-		n->lease = lease;
-	return rc;
+	return write_alive(n, &a, rev, err);
 }
 
-/* The lease of our last life may end between the look and the transaction. */
+/* The lease of our last life may end between the look and the transaction; or the new one before the transaction gets there. */
 static int join(struct node *n, struct hci_error *err)
 {
+	unsigned left = LEASES;
 	int rc;
 
 	do
 		rc = join_once(n, err);
-	while (rc == HCI_E_CONFLICT && !n->stopping);
+	while ((rc == HCI_E_CONFLICT || (rc == HCI_E_FENCED && --left)) && !n->stopping);
 	return rc;
 }
 
