@@ -115,6 +115,7 @@ void world_pool(struct world *w, uint32_t rebuild_delay_ms)
 			o.path = path;
 			o.pool = "p";
 			o.role = d == 2 ? HCI_DISK_SPARE : HCI_DISK_DATA;
+			o.timeout_ms = 100000; /* also under a sanitizer, beside others that write */
 			must(w, hci_disk_add(w->client, &o, NULL, &w->err), "disk");
 		}
 	}
