@@ -58,17 +58,17 @@ check "nothing is left of the path" wait_for 30 no_path
 echo "# the link is lost in post-copy, and QEMU and libvirt say nothing of it"
 ctl migrate v1 n1 200000 0 postcopy=1000 2>/dev/null &
 job=$!
-check "post-copy begins" wait_for 20 split n1
-check "it is at n1" wait_for 10 vm_is_on n1
+check "post-copy begins" wait_for 60 split n1
+check "it is at n1" wait_for 60 vm_is_on n1
 tb exec n1 pkill -STOP -f guest=v1
 tb partition n1 n2
 wait $job
 check "fails" [ $? = 1 ]
 tb heal
 check "boots" wait_for 120 booted 3
-check "one QEMU runs" wait_for 20 one_runs 10
+check "one QEMU runs" wait_for 60 one_runs 10
 check "the guest writes" writes
-check "nothing is left of the path" wait_for 5 no_path
+check "nothing is left of the path" wait_for 30 no_path
 
 check "shuts down" ctl stop v1 shutdown
 check "no record is lost or stale" verify
