@@ -106,9 +106,9 @@ part_up() {
 	check "own disks, seen inside" "$tb" exec n2 mountpoint -q "$(dir_of n2 d1)"
 	check "exec hands on the exit status" [ "$("$tb" exec n1 sh -c 'exit 37'; echo $?)" = 37 ]
 	check "two beds at a time" "$tb" --name second up --nodes 2 --disks 1 --disk-size 300M --owner $$
-	check "the second bed has its own network" "$tb" --name second exec n1 busybox ping -c 1 -W 1 n2
+	check "the second bed has its own network" wait_until 10 "$tb" --name second exec n1 busybox ping -c 1 -W 1 n2
 	check "the second bed goes" "$tb" --name second down
-	check "the first bed stays" pings n1 n3
+	check "the first bed stays" wait_until 10 pings n1 n3
 }
 
 part_daemon() {
@@ -128,13 +128,13 @@ part_network() {
 	check "cable out" "$tb" link n2 down
 	check "nothing reaches it" fails pings n1 n2
 	check "cable in" "$tb" link n2 up
-	check "it is reached again" wait_until 3 pings n1 n2
+	check "it is reached again" wait_until 10 pings n1 n2
 	check "partition n1,n2 | n3" "$tb" partition n1,n2 '|' n3
 	check "across the cut" fails pings n1 n3
 	check "across the cut, from the other side" fails pings n3 n2
-	check "within the part" pings n1 n2
+	check "within the part" wait_until 10 pings n1 n2
 	check "heal" "$tb" heal
-	check "whole again" wait_until 3 pings n1 n3
+	check "whole again" wait_until 10 pings n1 n3
 	check "one-way cut" "$tb" partition --one-way n1 n2
 	check "status shows the cut" field '.cut | map(join(">")) | join(" ")' "n1>n2"
 	check "what n1 sends does not reach n2, what n2 sends reaches n1" one_way
@@ -248,7 +248,7 @@ part_kill() {
 	check "it is not reached" fails pings n1 n2
 	check "exec names the cure" fails_with "restart n2" "$tb" exec n2 true
 	check "restart" under 3 "$tb" restart n2
-	check "it is reached again" wait_until 3 pings n1 n2
+	check "it is reached again" wait_until 10 pings n1 n2
 	check "its disks hold what they held" "$tb" exec n2 grep -qx lazy "$d/lazy"
 	"$tb" exec n2 sh -c "echo lazier >$d/lazier"
 	"$tb" disk n2 d2 fail
@@ -259,7 +259,7 @@ part_kill() {
 	check "until it returns" "$tb" disk n2 d2 return
 	check "all nodes lose power at once" "$tb" kill --power n1 n2 n3
 	check "all come back" under 5 "$tb" restart n1 n2 n3
-	check "and see each other" wait_until 3 pings n3 n1
+	check "and see each other" wait_until 10 pings n3 n1
 }
 
 part_down() {
@@ -368,7 +368,7 @@ part_leftovers() {
 	done
 	"$tb" up --nodes 2 --disks 1 --owner $$ >/dev/null
 	check "sweep leaves a bed whose owner lives" "$tb" sweep
-	check "it is still there" pings n1 n2
+	check "it is still there" wait_until 10 pings n1 n2
 	"$tb" down
 	bash -c "'$tb' up --nodes 2 --disks 1 && '$tb' start n1 busy sleep 1000 && echo \$\$ >'$scratch/pid' && sleep 1000" >/dev/null 2>&1 &
 	pid=$!
