@@ -55,6 +55,7 @@ void nvm_lock(struct nvm *m)
 
 void nvm_unlock(struct nvm *m)
 {
+	nvm_usb_settle(m);
 	m->changed_at = env_now(m->n->e);
 	fiber_mutex_unlock(m->n->e, &m->lock);
 }

@@ -50,6 +50,7 @@ struct nvm_usb {
 	struct rpc_join *join;         /* the same to a server of this one */
 	struct metric *m_connected;
 	bool connected, told;          /* it has answered; that it does not is in the log */
+	bool over;                     /* the line is, QEMU's connection is kept: the VM is moving */
 };
 
 /* A VM that this node has to do with. */
@@ -191,6 +192,8 @@ int nvm_usb_open(struct nvm *m, struct hci_error *err);
 void nvm_usb_try_open(struct nvm *m);
 /* Some of its devices' sockets are not open. */
 bool nvm_usb_waits(const struct nvm *m);
+/* It does not move any more: connections that have lost their lines meanwhile end. Does not park. */
+void nvm_usb_settle(struct nvm *m);
 /* The guest sees its devices unplugged. Does not park. */
 void nvm_usb_close(struct nvm *m);
 /* Streams from VMs of any node to devices of this one. */

@@ -31,12 +31,24 @@ int nvm_usb_socket(const struct nvm *m, uint32_t i, char path[NVM_SOCKET], struc
 	return nvm_socket_path(m, what, path, err);
 }
 
-static void unplugged(struct nvm_usb *u)
+static void end_line(struct nvm_usb *u)
 {
+	rpc_relay_free(u->relay, NULL);
+	rpc_join_free(u->join);
 	u->relay = NULL;
 	u->join = NULL;
-	u->connected = false;
+	u->connected = u->over = false;
 	metric_set(u->m_connected, 0);
+}
+
+/*
+ * Not while the VM moves: QEMU 7.2 at the destination dies of a device whose connection ended after the guest was stopped and before
+ * its state was saved ("usbredirparser_do_write", called for what the guest does next).
+ */
+static void settle(struct nvm_usb *u)
+{
+	if (u->over && !u->vm->out)
+		end_line(u);
 }
 
 /* QEMU connects again in a second, and again: the log has the first of each kind. */
@@ -50,20 +62,21 @@ static void line_over(struct nvm_usb *u, const struct hci_error *err)
 	else if (!u->told)
 		log_warn(env_log(e), "VM %s: USB device %s of node %s is not connected, it is tried again each second: %s", u->vm->name,
 			 u->rec.name, u->rec.node, err->code ? err->message : "its server ended the connection");
-	u->told = true;
-	unplugged(u);
+	u->told = u->over = true;
+	metric_set(u->m_connected, 0);
+	settle(u);
 }
 
 static void on_relay_over(void *arg, struct rpc_relay *y, const struct hci_error *err)
 {
+	(void)y;
 	line_over(arg, err);
-	rpc_relay_free(y, NULL);
 }
 
 static void on_join_over(void *arg, struct rpc_join *j, const struct hci_error *err)
 {
+	(void)j;
 	line_over(arg, err);
-	rpc_join_free(j);
 }
 
 static void before(void *arg, bool to_socket)
@@ -78,17 +91,10 @@ static void before(void *arg, bool to_socket)
 	log_info(env_log(u->vm->n->e), "VM %s: USB device %s at node %s is connected", u->vm->name, u->rec.name, u->rec.node);
 }
 
-static void end_line(struct nvm_usb *u)
-{
-	rpc_relay_free(u->relay, NULL);
-	rpc_join_free(u->join);
-	unplugged(u);
-}
-
 static struct rpc_relay *to_node(struct nvm_usb *u, struct env_conn *sock, struct hci_error *err)
 {
 	struct node *n = u->vm->n;
-	struct rpc_relay_opts o = { .before = before, .on_over = on_relay_over, .arg = u };
+	struct rpc_relay_opts o = { .before = before, .on_over = on_relay_over, .arg = u, .keep = true };
 	struct rpc_conn *conn = rpc_peers_connect(core_peers(n->core), u->rec.node, err);
 	struct rpc_stream_opts so = { .service = SERVICE };
 	struct buf args = BUF_INIT;
@@ -113,7 +119,7 @@ static struct rpc_join *to_server(struct nvm_usb *u, struct env_conn *sock, stru
 
 	end_lines(n, u->vm->name, u->rec.name, NULL, n->name);
 	return rpc_join_new(n->e, sock, u->rec.server,
-			    &(struct rpc_join_opts){ .before = before, .on_over = on_join_over, .arg = u }, err);
+			    &(struct rpc_join_opts){ .before = before, .on_over = on_join_over, .arg = u, .keep = true }, err);
 }
 
 /* A QEMU that was started anew may connect before the end of its predecessor was seen. */
@@ -215,6 +221,13 @@ bool nvm_usb_waits(const struct nvm *m)
 		if (!m->usb[i].listener)
 			return true;
 	return false;
+}
+
+void nvm_usb_settle(struct nvm *m)
+{
+	for (uint32_t i = 0; i < ARRAY_SIZE(m->usb); i++)
+		if (m->usb[i].listener)
+			settle(&m->usb[i]);
 }
 
 void nvm_usb_close(struct nvm *m)

@@ -50,8 +50,11 @@ static void over(struct rpc_join *j, const struct hci_error *err)
 	if (j->over)
 		return;
 	j->over = true;
-	close_end(&j->near, err->code != 0);
 	close_end(&j->far, err->code != 0);
+	if (j->o.keep)
+		pause_end(&j->near, true);
+	else
+		close_end(&j->near, err->code != 0);
 	j->o.on_over(j->o.arg, j, err);
 }
 
@@ -102,7 +105,7 @@ static void readable(void *arg)
 	struct end *a = arg;
 	uint32_t turn = 0;
 
-	if (a->j->opening || a->off < a->have)
+	if (a->j->over || a->j->opening || a->off < a->have)
 		return;
 	while (read_some(a, &turn))
 		;
@@ -112,7 +115,7 @@ static void writable(void *arg)
 {
 	struct end *b = arg, *a = other(b);
 
-	if (!a->j->opening && pass(a))
+	if (!a->j->over && !a->j->opening && pass(a))
 		pause_end(a, false);
 }
 
@@ -121,6 +124,10 @@ static void closed(void *arg, const struct hci_error *err)
 {
 	struct end *a = arg;
 
+	if (a->j->over) {
+		close_end(a, true);
+		return;
+	}
 	if (a->j->opening) {
 		over(a->j, err);
 		return;

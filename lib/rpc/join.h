@@ -13,6 +13,7 @@ struct rpc_join_opts {
 	/* The last callback; code 0: one of the two has ended it. Free it now or later. */
 	void (*on_over)(void *arg, struct rpc_join *j, const struct hci_error *err);
 	void *arg;
+	bool keep; /* whatever ends at the other side, the socket that was given stays open, silent, until this is freed */
 };
 
 /* A socket that was accepted here with the one at addr. Takes sock, also when it fails: out of memory, or the address is nonsense. */

@@ -141,8 +141,14 @@ static void write_all(struct rpc_relay *y)
 			rpc_stream_taken(y->s);
 		}
 	}
-	if (y->s && rpc_stream_at_end(y->s))
+	if (!y->s || !rpc_stream_at_end(y->s))
+		return;
+	if (y->sock && y->o.keep) {
+		pause_sock(y, true);
+		rpc_stream_end(y->s);
+	} else {
 		sock_over(y);
+	}
 }
 
 static void sock_writable(void *arg)
@@ -157,9 +163,12 @@ static void sock_writable(void *arg)
 
 static void over(struct rpc_relay *y, const struct hci_error *err)
 {
-	if (y->sock)
+	if (y->o.keep)
+		pause_sock(y, true);
+	else if (y->sock)
 		env_conn_close(y->sock, err->code != 0);
-	y->sock = NULL;
+	if (!y->o.keep)
+		y->sock = NULL;
 	y->o.on_over(y->o.arg, y, err);
 }
 

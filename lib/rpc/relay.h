@@ -18,6 +18,7 @@ struct rpc_relay_opts {
 	void (*on_over)(void *arg, struct rpc_relay *y, const struct hci_error *err);
 	void *arg;
 	uint64_t pace_ns; /* rpc_stream_pace() */
+	bool keep; /* whatever ends at the other side, the socket stays open, silent, until the relay is freed */
 };
 
 /* From a socket that was accepted here. Takes sock and conn, also when it fails. NULL: out of memory. */

@@ -520,6 +520,37 @@ START_TEST(a_qemu_that_is_started_anew_gets_it_again)
 }
 END_TEST
 
+/* The server hangs up on a VM that moves: its QEMU sees nothing of it before that is over. */
+START_TEST(a_line_lost_while_the_vm_moves_ends_later)
+{
+	static char out; /* is not looked into */
+	struct world w;
+
+	for (unsigned i = 0; i < NODES; i += D) {
+		struct side *x;
+
+		world_new(&w);
+		x = &w.side[i];
+		runs_on(&w, names[i]);
+		ck_assert_int_eq(opens(x), 0);
+		ck_assert(gets(x));
+		x->m.out = (struct handover_out *)(void *)&out;
+		caller_goes(list_first(&w.callers, struct caller, link));
+		sim_run(w.sim, 5 * NS_PER_S);
+		ck_assert_msg(x->qemu && x->tries == 1 && w.served == 1, "%s", x->n.name);
+		x->m.out = NULL;
+		nvm_usb_settle(&x->m);
+		sim_run(w.sim, 5 * NS_PER_S);
+		ck_assert_msg(has(x) && x->tries == 2 && w.served == 2, "%s", x->n.name);
+		/* ... and at once of one that does not. */
+		caller_goes(list_first(&w.callers, struct caller, link));
+		sim_run(w.sim, 5 * NS_PER_S);
+		ck_assert_msg(has(x) && w.served == 3, "%s", x->n.name);
+		world_free(&w);
+	}
+}
+END_TEST
+
 START_TEST(what_a_vm_of_before_had_is_closed)
 {
 	struct side *x;
@@ -753,6 +784,7 @@ static Suite *suite(void)
 	tcase_add_test(t, the_next_one_takes_it_away);
 	tcase_add_test(t, not_while_the_right_is_in_doubt);
 	tcase_add_test(t, a_qemu_that_is_started_anew_gets_it_again);
+	tcase_add_test(t, a_line_lost_while_the_vm_moves_ends_later);
 	tcase_add_test(t, what_a_vm_of_before_had_is_closed);
 	tcase_add_test(t, a_socket_that_qemu_cannot_use_is_not_left);
 	tcase_add_test(t, it_comes_though_memory_ran_out_once);

@@ -12,7 +12,7 @@ struct way {
 	struct rpc_join *j;
 	const char *to;
 	struct fiber_cond cond;
-	bool over;
+	bool over, keep;
 	struct hci_error err;
 	unsigned before_to, before_from;
 };
@@ -30,8 +30,10 @@ static void on_over(void *arg, struct rpc_join *j, const struct hci_error *err)
 
 	y->over = true;
 	y->err = *err;
-	rpc_join_free(j);
-	y->j = NULL;
+	if (!y->keep) {
+		rpc_join_free(j);
+		y->j = NULL;
+	}
 	fiber_cond_signal(y->w->e, &y->cond);
 }
 
@@ -40,7 +42,7 @@ static void on_accept(void *arg, struct env_conn *c)
 	struct way *y = arg;
 	struct hci_error err;
 
-	y->j = rpc_join_new(y->w->e, c, y->to, &(struct rpc_join_opts){ .before = before, .on_over = on_over, .arg = y }, &err);
+	y->j = rpc_join_new(y->w->e, c, y->to, &(struct rpc_join_opts){ .before = before, .on_over = on_over, .arg = y, .keep = y->keep }, &err);
 	ck_assert_msg(y->j || err.code == HCI_E_INVAL, "%s", err.message);
 	y->over |= !y->j;
 	fiber_cond_signal(y->w->e, &y->cond);
@@ -50,8 +52,7 @@ static void way_open(struct world *w, struct way *y, const char *to)
 {
 	struct hci_error err;
 
-	memset(y, 0, sizeof(*y));
-	y->w = w;
+	*y = (struct way){ .w = w, .keep = y->keep };
 	fiber_cond_init(&y->cond);
 	y->b = to ? NULL : raw_listen(w);
 	y->to = to ? to : env_listener_addr(y->b->listener);
@@ -81,7 +82,7 @@ static void way_close(struct way *y)
 
 BOTH(every_byte_arrives_both_ways)
 {
-	struct way y;
+	struct way y = { 0 };
 	struct raw_pump pa, pb;
 	uint8_t c;
 
@@ -104,7 +105,7 @@ BOTH(every_byte_arrives_both_ways)
 BOTH(what_was_sent_before_the_end_arrives)
 {
 	for (unsigned from = 0; from < 2; from++) {
-		struct way y;
+		struct way y = { 0 };
 		struct raw_pump p = { .n = 50 };
 		struct raw *other;
 		uint8_t c;
@@ -125,7 +126,7 @@ BOTH(what_was_sent_before_the_end_arrives)
 
 BOTH(a_slow_reader_holds_the_writer_back)
 {
-	struct way y;
+	struct way y = { 0 };
 	struct raw_pump p = { .n = 2000, .seed = 7 };
 
 	way_open(w, &y, NULL);
@@ -175,7 +176,7 @@ BOTH(nobody_there)
 {
 	struct raw *gone = raw_listen(w);
 	char addr[160];
-	struct way y;
+	struct way y = { 0 };
 
 	snprintf(addr, sizeof(addr), "%s", env_listener_addr(gone->listener));
 	raw_free(gone);
@@ -191,7 +192,7 @@ BOTH(nobody_there)
 
 BOTH(freed_amid_it)
 {
-	struct way y;
+	struct way y = { 0 };
 	struct raw_pump p = { .n = 500 };
 	uint8_t c;
 
@@ -209,6 +210,31 @@ BOTH(freed_amid_it)
 	way_close(&y);
 }
 
+BOTH(kept_until_it_is_freed)
+{
+	for (unsigned how = 0; how < 3; how++) {
+		struct way y = { .keep = true };
+		uint8_t c = 1;
+
+		way_open(w, &y, NULL);
+		ck_assert(raw_send(y.b, &c, 1));
+		ck_assert(raw_read(y.a, &c, 1));
+		raw_close(y.b, how == 1);
+		wait_over(&y);
+		fiber_sleep(w->e, 50 * NS_PER_MS);
+		ck_assert(!y.a->over);
+		if (how == 2) { /* its own end is its end */
+			raw_close(y.a, true);
+			fiber_sleep(w->e, 50 * NS_PER_MS);
+		}
+		rpc_join_free(y.j);
+		y.j = NULL;
+		if (how < 2)
+			ck_assert(!raw_read(y.a, &c, 1));
+		way_close(&y);
+	}
+}
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("joined sockets");
@@ -220,6 +246,7 @@ static Suite *suite(void)
 	add_both(tc, a_slow_reader_holds_the_writer_back);
 	add_both(tc, nobody_there);
 	add_both(tc, freed_amid_it);
+	add_both(tc, kept_until_it_is_freed);
 	suite_add_tcase(s, tc);
 	return s;
 }

@@ -24,6 +24,7 @@ struct way {
 	bool out_over, in_over;
 	struct hci_error out_err, in_err;
 	unsigned before_to, before_from;
+	bool keep; /* of the door's end */
 };
 
 static bool coded; /* of the test that runs; each has a process or at least a turn of its own */
@@ -112,7 +113,7 @@ static const char service[] = "relay";
 
 static struct rpc_relay_opts opts(struct way *y)
 {
-	return (struct rpc_relay_opts){ .before = before, .on_over = on_over, .arg = y, .pace_ns = 50 * NS_PER_MS };
+	return (struct rpc_relay_opts){ .before = before, .on_over = on_over, .arg = y, .pace_ns = 50 * NS_PER_MS, .keep = y->keep };
 }
 
 static void on_accept(void *arg, struct env_conn *c)
@@ -135,10 +136,10 @@ static void on_offer(void *arg, struct rpc_stream *s, struct rd *args)
 {
 	struct way *y = arg;
 	struct rpc_relay_opts o = opts(y);
-
 	struct memory_path_opts mo = memory_opts(y);
 
 	(void)args;
+	o.keep = false;
 	if (coded)
 		y->min = memory_path_in(y->w->e, s, y->to, &mo);
 	else
@@ -149,8 +150,7 @@ static void way_open(struct world *w, struct way *y)
 {
 	struct hci_error err;
 
-	memset(y, 0, sizeof(*y));
-	y->w = w;
+	*y = (struct way){ .w = w, .keep = y->keep };
 	fiber_cond_init(&y->cond);
 	y->bl = raw_listen(w);
 	y->to = env_listener_addr(y->bl->listener);
@@ -180,7 +180,7 @@ static void wait_over(struct way *y)
 
 WAYS(every_byte_arrives_both_ways)
 {
-	struct way y;
+	struct way y = { 0 };
 	struct raw_pump pa, pb;
 	uint64_t from, to;
 	uint8_t c;
@@ -208,7 +208,7 @@ WAYS(every_byte_arrives_both_ways)
 
 WAYS(what_was_sent_before_the_end_arrives)
 {
-	struct way y;
+	struct way y = { 0 };
 	struct raw_pump pa;
 	uint8_t c;
 
@@ -225,7 +225,7 @@ WAYS(what_was_sent_before_the_end_arrives)
 
 WAYS(a_reader_that_stands_still_stops_the_writer)
 {
-	struct way y;
+	struct way y = { 0 };
 	struct raw_pump pa;
 	uint64_t from, to;
 
@@ -246,7 +246,7 @@ WAYS(a_reader_that_stands_still_stops_the_writer)
 
 WAYS(nobody_listens_at_the_other_end)
 {
-	struct way y;
+	struct way y = { 0 };
 	uint8_t c;
 	struct hci_error err;
 
@@ -267,11 +267,37 @@ WAYS(nobody_listens_at_the_other_end)
 	env_listener_close(y.door);
 }
 
+/* The other program ends, or its node's link: this one sees nothing of it before the relay is freed. */
+BOTH(kept_until_it_is_freed)
+{
+	coded = false;
+	for (unsigned how = 0; how < 3; how++) {
+		struct hci_error why = { .code = HCI_E_CANCELLED, .message = "enough" };
+		struct way y = { .keep = true };
+		uint8_t c = 1;
+
+		way_open(w, &y);
+		ck_assert(raw_send(y.b, &c, 1));
+		ck_assert(raw_read(y.a, &c, 1));
+		if (how == 2)
+			free_in(&y, &why);
+		else
+			raw_close(y.b, how == 1);
+		while (!y.out_over)
+			fiber_cond_wait(w->e, &y.cond);
+		fiber_sleep(w->e, 50 * NS_PER_MS);
+		ck_assert(!y.a->over);
+		free_out(&y, NULL);
+		ck_assert(!raw_read(y.a, &c, 1));
+		way_close(&y);
+	}
+}
+
 WAYS(given_up_at_any_moment_both_programs_see_the_end)
 {
 	for (unsigned i = 0; i < 30; i++) {
 		struct hci_error why = { .code = HCI_E_CANCELLED, .message = "enough" };
-		struct way y;
+		struct way y = { 0 };
 		struct raw_pump pa;
 		uint8_t c[100];
 
@@ -303,7 +329,7 @@ WAYS(memory_that_runs_out_at_the_end_does_not_hang)
 	for (unsigned k = 1; k <= 40; k++) {
 		uint64_t until;
 		struct raw_pump pa;
-		struct way y;
+		struct way y = { 0 };
 
 		way_open(w, &y);
 		pa = (struct raw_pump){ .r = y.a, .n = 3 };
@@ -324,7 +350,7 @@ WAYS(memory_that_runs_out_at_the_end_does_not_hang)
 WAYS(a_limit_holds_and_may_be_changed)
 {
 	uint64_t start = env_now(w->e), limited;
-	struct way y;
+	struct way y = { 0 };
 	struct raw_pump pa;
 	struct mst_stats st;
 
@@ -370,7 +396,7 @@ WAYS(a_limit_that_changes_while_threads_work_loses_no_task)
 {
 	struct bystander s = { .ran = 0 };
 	struct raw_pump pa, pb;
-	struct way y;
+	struct way y = { 0 };
 
 	way_open(w, &y);
 	env_task_init(&s.task, bystander_runs);
@@ -405,6 +431,7 @@ static Suite *suite(void)
 	tcase_add_loop_test(tc, every_byte_arrives_both_ways, 0, 2 * WORLD_KINDS);
 	tcase_add_loop_test(tc, what_was_sent_before_the_end_arrives, 0, 2 * WORLD_KINDS);
 	tcase_add_loop_test(tc, a_reader_that_stands_still_stops_the_writer, WORLD_SIM, WORLD_KINDS);
+	add_both(tc, kept_until_it_is_freed);
 	tcase_add_loop_test(tc, a_reader_that_stands_still_stops_the_writer, WORLD_KINDS + WORLD_SIM, 2 * WORLD_KINDS);
 	tcase_add_loop_test(tc, a_limit_holds_and_may_be_changed, WORLD_KINDS + WORLD_SIM, 2 * WORLD_KINDS);
 	tcase_add_loop_test(tc, a_limit_that_changes_while_threads_work_loses_no_task, WORLD_KINDS + WORLD_REAL,
