@@ -88,12 +88,15 @@ static bool goes_away(struct trouble *t, struct cl_ssd *s)
 	return true;
 }
 
-/* Nobody is just making a log there. */
+/* Nobody is just making a log there, nor about to: of a disk that was given up its successor is. */
 static bool all_made(const struct cl_ssd *s)
 {
-	for (unsigned k = 0; k < s->n; k++)
-		if (!s->node->disks[k]->formatted && !s->node->disks[k]->dead)
+	for (unsigned k = 0; k < s->n; k++) {
+		const struct cl_disk *d = s->node->disks[k];
+
+		if (!d->dead && (!d->formatted || cluster_given_up(d)))
 			return false;
+	}
 	return true;
 }
 
