@@ -26,7 +26,7 @@ kill -CONT "$pid"
 check "has its volume again" wait_for 60 volume_is_on n1
 check "runs again" wait_for 60 running_on n1
 check "the guest writes" writes
-check "one boot so far" [ "$(grep -ac '^HCI-BOOT' "$(console n1)")" = 1 ]
+check "one boot so far" [ "$(boots_in "$(console n1)")" = 1 ]
 
 echo "# somebody suspends it"
 told() { ctl vms | grep -q "^v1 node=n1 wanted=$1 state=$2 "; } # WANTED STATE
@@ -67,7 +67,7 @@ tb kill n1
 tb restart n1 >/dev/null
 node_start n1
 check "the VM is started again" wait_for 60 running_on n1
-five_boots() { [ "$(grep -ac '^HCI-BOOT' "$(console n1)")" = 5 ]; }
+five_boots() { [ "$(boots_in "$(console n1)")" = 5 ]; }
 check "boots" wait_for 180 five_boots
 check "the guest writes" writes
 check "is stopped" ctl stop v1 destroy

@@ -97,6 +97,9 @@ cluster_up() {
 		"console=ttyS0 quiet panic=-1 hci.rate=200" vol || exit 1
 }
 
+# How often the guest has booted, by its consoles: anywhere in a line, as a guest that is killed leaves half of one.
+boots_in() { cat "$@" 2>/dev/null | grep -ao 'HCI-BOOT' | wc -l; }
+
 # Sockets that libvirt's and QEMU's bytes leave and arrive through.
 no_path() { [ -z "$(ls "$(run_dir n1)" "$(run_dir n2)" "$bed"/nodes/n[12]/data/run | grep '^mig-')" ]; }
 # Neither domain nor process nor socket of the VM, and nothing that a migration takes.

@@ -8,7 +8,7 @@
 . "$(dirname "$0")/lib.sh"
 
 slow=1000000 # bytes/s
-boots() { cat "$(run_dir n1)/v1.console" "$(run_dir n2)/v1.console" 2>/dev/null | grep -ac '^HCI-BOOT'; }
+boots() { boots_in "$(run_dir n1)/v1.console" "$(run_dir n2)/v1.console"; }
 booted() { [ "$(boots)" = "$1" ]; }
 one_runs() { [ "$(tb exec n1 pgrep -c qemu-system)$(tb exec n2 pgrep -c qemu-system)" = "$1" ]; }
 split() { [[ $(tb exec "$1" virsh -q domstate --reason v1 2>/dev/null) == *post-copy* ]]; }
