@@ -140,20 +140,12 @@ struct lacking {
 	char disk[168]; /* such as this one */
 };
 
-static bool in_set(const struct rec_volsync *s, const struct uuid *disk)
-{
-	for (uint32_t i = 0; i < s->n; i++)
-		if (uuid_eq(&s->out[i].disk, disk))
-			return false;
-	return true;
-}
-
 /* A disk that is away keeps its writers waiting for itself, not for room. */
 static bool is_full(struct lacking *l, const struct rec_replica *r)
 {
 	const struct rec_disk *d = r->joining ? NULL : core_disk(l->c->core, &r->disk);
 
-	if (!d || d->why != HCI_E_NOSPACE || d->state != REC_DISK_ONLINE || !core_alive(l->c->core, d->node) || !in_set(l->sync, &r->disk))
+	if (!d || d->why != HCI_E_NOSPACE || d->state != REC_DISK_ONLINE || !core_alive(l->c->core, d->node) || rec_volsync_out(l->sync, &r->disk))
 		return false;
 	if (!l->full)
 		snprintf(l->disk, sizeof(l->disk), "%.90s of node %s", d->path, d->node);

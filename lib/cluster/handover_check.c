@@ -19,20 +19,12 @@ struct looked {
 	struct rec_volume v;
 };
 
-static bool in_set(const struct rec_volsync *s, const struct uuid *disk)
-{
-	for (uint32_t i = 0; i < s->n; i++)
-		if (uuid_eq(&s->out[i].disk, disk))
-			return false;
-	return true;
-}
-
 static bool has_copy(struct core *c, const struct looked *l, const struct rec_segment *seg)
 {
 	for (uint32_t i = 0; i < seg->n; i++) {
 		const struct rec_disk *d = core_disk(c, &seg->r[i].disk);
 
-		if (d && in_set(&l->sync, &seg->r[i].disk) && core_alive(c, d->node))
+		if (d && !rec_volsync_out(&l->sync, &seg->r[i].disk) && core_alive(c, d->node))
 			return true;
 	}
 	return !seg->n;

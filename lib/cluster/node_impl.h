@@ -76,7 +76,7 @@ bool node_scrub_put(struct node_disk *d, struct rec_diskstat *s, const struct re
 #define PREFIX_VOLROT "volrot/" /* <volume>/<disk>: damaged blocks were found there; its value is text for people */
 int node_repair_start(struct node *n);
 int node_reconf_start(struct node *n);
-/* Both are no-ops without n->o.compute. */
+/* Without n->o.compute it serves USB devices of this node to VMs of others, and that is all. */
 int node_vm_start(struct node *n, struct hci_error *err);
 /* Before the end: until no guest is between two nodes, which would be its end, too. From a fiber. */
 void node_vm_settle(struct node *n);

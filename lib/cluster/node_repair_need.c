@@ -66,14 +66,6 @@ bool repair_any_bad_disk(struct node *n)
 	return x.best;
 }
 
-static bool is_out(const struct rec_volsync *s, const struct uuid *disk)
-{
-	for (uint32_t i = 0; i < s->n; i++)
-		if (uuid_eq(&s->out[i].disk, disk))
-			return true;
-	return false;
-}
-
 /*
  * 1: a copy that is being made, or one on a disk that is not there; 0: none; HCI_E_*: not known. *left: good copies of the segment that
  * has the fewest, as far as the map was looked at.
@@ -99,7 +91,7 @@ static int map_needs_repair(struct node *n, const struct rec_volume *v, const st
 				bool bad = look_for_bad && disk_is_bad(n, &r->disk);
 
 				found |= r->joining || bad;
-				good += !r->joining && !bad && !is_out(out, &r->disk);
+				good += !r->joining && !bad && !rec_volsync_out(out, &r->disk);
 			}
 			*left = MIN(*left, good);
 		}

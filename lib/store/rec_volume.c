@@ -161,6 +161,14 @@ static const struct rec_field volsync_fields[] = {
 };
 REC_TYPE(volsync, volsync_fields, NULL);
 
+struct rec_out *rec_volsync_out(const struct rec_volsync *s, const struct uuid *disk)
+{
+	for (uint32_t i = 0; i < s->n; i++)
+		if (uuid_eq(&s->out[i].disk, disk))
+			return (struct rec_out *)(uintptr_t)&s->out[i];
+	return NULL;
+}
+
 static const struct rec_field move_fields[] = {
 	FIELD_U32(struct rec_move, segment, "segment", 0, 0),
 	FIELD_UUID(struct rec_move, from, "from"),

@@ -198,6 +198,8 @@ struct rec_volsync { /* volsync/<uuid> */
 	uint32_t n;
 	struct rec_out out[REC_OUT_MAX];
 };
+/* NULL: the disk is in the set, if it has a copy. */
+struct rec_out *rec_volsync_out(const struct rec_volsync *s, const struct uuid *disk);
 
 struct rec_move {
 	uint32_t segment;

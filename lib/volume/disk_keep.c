@@ -45,14 +45,6 @@ static enum rec_disk_state refused(struct disk_keep *k, const struct disk_keep_h
 
 /* ---- who counts on it ---- */
 
-static bool is_out(const struct rec_volsync *s, const struct uuid *disk)
-{
-	for (uint32_t i = 0; i < s->n; i++)
-		if (uuid_eq(&s->out[i].disk, disk))
-			return true;
-	return false;
-}
-
 static bool in_map(const struct rec_volmap *m, const struct uuid *disk)
 {
 	for (uint32_t i = 0; i < m->n; i++)
@@ -85,7 +77,7 @@ static int volume_needs(struct look *x, const struct rec_volume *v, struct hci_e
 	if (!rc && there) {
 		key_volsync(key, &v->uuid);
 		rc = rec_volsync_get(x->store, key, x->sync, NULL, err);
-		if (!rc && !is_out(x->sync, x->disk))
+		if (!rc && !rec_volsync_out(x->sync, x->disk))
 			return HCI_E_BUSY;
 	}
 	/* Of a volume that is being made or deleted just now. */

@@ -23,14 +23,6 @@ struct leg *leg_find(struct vol *v, const struct uuid *disk)
 	return NULL;
 }
 
-static const struct rec_out *is_out(const struct vol *v, const struct uuid *disk)
-{
-	for (uint32_t i = 0; i < v->sync->n; i++)
-		if (uuid_eq(&v->sync->out[i].disk, disk))
-			return &v->sync->out[i];
-	return NULL;
-}
-
 /*
  * Whatever it is made for, it is out if the store says so. A disk may be so without having a copy: whoever replaced it died before
  * it was struck off the list. If it takes over from another it has to come back first, like any other.
@@ -38,7 +30,7 @@ static const struct rec_out *is_out(const struct vol *v, const struct uuid *disk
 int leg_add(struct vol *v, const struct uuid *disk, struct leg **out)
 {
 	struct leg *l = leg_find(v, disk);
-	const struct rec_out *o = is_out(v, disk);
+	const struct rec_out *o = rec_volsync_out(v->sync, disk);
 	struct leg **legs;
 
 	*out = l;

@@ -28,20 +28,12 @@ void sync_fenced(struct vol *v, const char *why)
 
 /* ---- the record ---- */
 
-static struct rec_out *out_find(struct rec_volsync *s, const struct uuid *disk)
-{
-	for (uint32_t i = 0; i < s->n; i++)
-		if (uuid_eq(&s->out[i].disk, disk))
-			return &s->out[i];
-	return NULL;
-}
-
 static void out_remove(struct rec_volsync *s, const struct uuid *disk)
 {
 	struct rec_out *o;
 
 	/* A disk that was forgotten, came back and left again may be there twice. */
-	while ((o = out_find(s, disk)))
+	while ((o = rec_volsync_out(s, disk)))
 		*o = s->out[--s->n];
 }
 
