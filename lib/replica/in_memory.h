@@ -98,6 +98,7 @@ struct seg {
 	bool dead;           /* dropped */
 	bool broken;         /* recovery found but half of its files */
 	bool dirty, touched; /* in disk.dirty_segs; in the pass's list of files to sync */
+	bool sync_data, sync_map; /* by the pass, as it has written to them */
 	uint32_t resv;       /* blocks reserved for its files until they exist */
 	struct env_file *data, *map;
 	struct list dirty_link, touched_link;

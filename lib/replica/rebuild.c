@@ -7,8 +7,8 @@
  * from another replica; it is never too little, which would make data read as zeroes.
  *
  * That takes a checksum that is right. If a copy of its page is damaged as well, both older copies may be of before the block was
- * written. It may be that both were torn at once: then the log touches them. If not, or if both copies of the table are gone, which
- * no power loss does, all that these checksums cover counts as valid: what has none that fits is fetched from another replica,
+ * written: no power loss tears both (wb_tables.c), so one of them rotted. Then, or if both copies of the table are gone, which no
+ * power loss does either, all that these checksums cover counts as valid: what has none that fits is fetched from another replica,
  * zeroes too.
  *
  * Who wrote a region last has no second witness. What the log has is told by the log. All else was moved by passes that are over,
@@ -167,7 +167,7 @@ void rebuild_seqs(struct vol *v)
 
 			if (!p || !(p->damaged || p->lost))
 				continue;
-			if (p->lost || !p->dirty) {
+			if (p->lost || p->blind || !p->dirty) {
 				log_warn(env_log(v->d->e),
 					 "disk %s: a page of a region table of segment %u is damaged and was made anew from its "
 					 "checksums",

@@ -282,10 +282,13 @@ bool wb_records_lag(struct repl_disk *d);
 int wb_take(struct repl_disk *d, struct wb *w, const struct list *end); /* the snapshots of a pass; -errno */
 int wb_checkpoint(struct repl_disk *d, uint64_t tail_lsn);
 
-int wb_sync(struct wb *w, bool maps); /* files of the segments that the pass has touched; -errno */
+int wb_touch(struct wb *w, struct seg *s); /* opens its files; -errno */
+int wb_sync(struct wb *w); /* files that the pass has written to since; -errno */
 
 /* wb_tables.c */
-int wb_write_tables(struct repl_disk *d, struct wb *w); /* and checksums; -errno */
+int wb_write_sums(struct repl_disk *d, struct wb *w);   /* -errno */
+int wb_write_tables(struct repl_disk *d, struct wb *w); /* of regions; -errno */
+void wb_redirty(struct wb *w);                          /* the pass failed: what it wrote may not be there */
 
 /* wb_data.c */
 struct snap {
@@ -294,7 +297,8 @@ struct snap {
 	uint32_t sum[REGION_BLOCKS];
 	uint8_t *mem[REGION_BLOCKS];
 	uint16_t written, filed,
-		cleared; /* blocks that the pass put in the file, that were there, that are zeroes from now on */
+		cleared, /* blocks that the pass put in the file, that were there, that are zeroes from now on; */
+		zeroed;  /* of the last ones those that it writes over */
 	bool part;       /* blocks of the node that lie further on in the log were left out */
 	bool direct;     /* of the node */
 	bool kept;       /* its other side must not be punched */

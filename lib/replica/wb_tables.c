@@ -2,6 +2,9 @@
 /*
  * The tables of a pass: which pages of region tables and checksums are due, and writing them. A pair's older page is written
  * over, so one that is cut off costs nothing. The order within a pass is writeback.c's.
+ *
+ * The checksums are durable before a page of a region table is written: so a power loss tears the one or the other, never both
+ * that witness the same, and whoever finds both damaged knows that one of them rotted (rebuild.c).
  */
 #include <errno.h>
 
@@ -55,31 +58,40 @@ static bool sums_due(const struct seg *s, uint32_t i)
 	return s->sums[i] && s->sums[i]->dirty && s->sums[i]->ready;
 }
 
-static bool map_due(const struct wb *w, const struct seg *s)
+static bool some_pages_due(const struct wb *w, const struct seg *s)
 {
-	bool due = false;
-
-	for (uint32_t i = 0; i < s->npages && !due; i++)
-		due = page_due(w, s, i);
-	for (uint32_t i = 0; i < s->nsums && !due; i++)
-		due = sums_due(s, i);
-	return due;
+	for (uint32_t i = 0; i < s->npages; i++) {
+		if (page_due(w, s, i))
+			return true;
+	}
+	return false;
 }
 
-static int write_map(struct wb *w, struct seg *s)
+static bool some_sums_due(const struct wb *w, const struct seg *s)
+{
+	(void)w;
+	for (uint32_t i = 0; i < s->nsums; i++) {
+		if (sums_due(s, i))
+			return true;
+	}
+	return false;
+}
+
+static int write_pages(struct wb *w, struct seg *s)
 {
 	int rc = 0;
 
-	if (!s->touched) {
-		s->touched = true;
-		s->refs++;
-		list_push(&w->segs, &s->touched_link);
-	}
-	rc = seg_open_files(s, true);
 	for (uint32_t i = 0; i < s->npages && !rc && !s->dead; i++) {
 		if (page_due(w, s, i))
 			rc = write_map_page(w, s, i);
 	}
+	return rc;
+}
+
+static int write_sums(struct wb *w, struct seg *s)
+{
+	int rc = 0;
+
 	for (uint32_t i = 0; i < s->nsums && !rc && !s->dead; i++) {
 		if (sums_due(s, i))
 			rc = write_sum_page(w, s, i);
@@ -93,10 +105,14 @@ static bool still_dirty(const struct seg *s)
 		if (s->pages[i] && s->pages[i]->dirty)
 			return true;
 	}
+	for (uint32_t i = 0; i < s->nsums; i++) {
+		if (s->sums[i] && s->sums[i]->dirty)
+			return true;
+	}
 	return false;
 }
 
-static void redirty(struct wb *w)
+void wb_redirty(struct wb *w)
 {
 	struct seg *s;
 
@@ -113,9 +129,10 @@ static void redirty(struct wb *w)
 		w->sums[i]->dirty |= w->sums[i]->ready;
 }
 
-int wb_write_tables(struct repl_disk *d, struct wb *w)
+/* Those of dirty segments that are due. */
+static int write_due(struct repl_disk *d, struct wb *w, bool (*due)(const struct wb *w, const struct seg *s),
+		     int (*write)(struct wb *w, struct seg *s))
 {
-	uint64_t n = 0;
 	struct list todo, later, *l;
 	int rc = 0, err;
 
@@ -126,24 +143,31 @@ int wb_write_tables(struct repl_disk *d, struct wb *w)
 		struct seg *s = list_entry(l, struct seg, dirty_link);
 
 		/* Its volume is newer than this pass, and has no folder yet: for the next one. */
-		if (!s->dead && (!s->vol->dir || !map_due(w, s))) {
+		if (!s->dead && (!s->vol->dir || !due(w, s))) {
 			list_push(&later, l);
 			continue;
 		}
 		s->dirty = false;
-		n++;
 		if (!s->dead)
-			rc = write_map(w, s);
+			rc = wb_touch(w, s);
+		s->sync_map = true;
+		if (!rc)
+			rc = write(w, s);
 		if (still_dirty(s))
 			seg_dirty(s);
 	}
 	list_splice(&d->dirty_segs, &todo);
 	list_splice(&d->dirty_segs, &later);
 	err = wb_wait(w);
-	rc = rc ? rc : err;
-	if (!rc && n)
-		rc = wb_sync(w, true);
-	if (rc)
-		redirty(w);
-	return rc;
+	return rc ? rc : err;
+}
+
+int wb_write_sums(struct repl_disk *d, struct wb *w)
+{
+	return write_due(d, w, some_sums_due, write_sums);
+}
+
+int wb_write_tables(struct repl_disk *d, struct wb *w)
+{
+	return write_due(d, w, some_pages_due, write_pages);
 }

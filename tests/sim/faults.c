@@ -235,6 +235,16 @@ static void disk_full(struct trouble *t, struct cl_disk *d)
 	undo_later(t, (struct undo){ .kind = TR_FULL, .disk = d });
 }
 
+/*
+ * Not of data and of their checksums on one disk: a write of data that the medium lost, and then rot in the newer copy of the page that
+ * would tell, leave what was there before with the checksum of before (docs/disk-format.md, "Damaged tables").
+ */
+static void lie_of_data(struct cl_disk *d, enum sim_disk_lie lie)
+{
+	d->lied = true;
+	sim_disk_lie(d->sd, ".seg", lie);
+}
+
 static void disk_lies(struct trouble *t, struct cl_disk *d)
 {
 	switch (tr_pick(t, 11)) {
@@ -242,7 +252,8 @@ static void disk_lies(struct trouble *t, struct cl_disk *d)
 		sim_disk_lie(d->sd, "/meta", tr_pick(t, 2) ? SIM_LIE_LOST : SIM_LIE_MISDIRECTED);
 		break;
 	case 0:
-		sim_disk_rot(d->sd, ".map");
+		if (!d->lied)
+			sim_disk_rot(d->sd, ".map");
 		break;
 	case 8:
 	case 9:
@@ -250,11 +261,11 @@ static void disk_lies(struct trouble *t, struct cl_disk *d)
 		break;
 	case 1:
 	case 2:
-		sim_disk_lie(d->sd, ".seg", SIM_LIE_LOST);
+		lie_of_data(d, SIM_LIE_LOST);
 		break;
 	case 3:
 	case 4:
-		sim_disk_lie(d->sd, ".seg", SIM_LIE_MISDIRECTED);
+		lie_of_data(d, SIM_LIE_MISDIRECTED);
 		break;
 	default:
 		sim_disk_rot(d->sd, ".seg");

@@ -60,6 +60,7 @@ struct cl_disk {
 	struct sim_disk *under; /* with cluster_opts.unmounts: what is in its directory when it is not mounted */
 	bool unmounted;
 	bool faulted_lately;  /* a failure to open has its reason */
+	bool lied;            /* of data it has dropped a write, or put it elsewhere: its checksums alone witness that */
 	bool log_end_rots;    /* when it is opened next */
 	bool log_breaks;      /* likewise: and nothing tells what was in the middle of its log */
 	bool scrub_wanted;    /* by the test; its node begins soon */

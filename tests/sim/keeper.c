@@ -59,7 +59,7 @@ static void rot(struct keeper *k, bool end)
 	if (sim_rand_below(k->life->node->cl->sim, 4) == 0)
 		rot_checkpoint(k->life->env, k->life->node->cl->sim, log);
 	if (sim_rand_below(k->life->node->cl->sim, 2) == 0)
-		rot_slot(k->life->env, k->life->node->cl->sim, d->rec.path);
+		rot_slot(k->life->env, k->life->node->cl->sim, d->rec.path, d->lied);
 }
 
 /* ---- with the write log on an SSD ---- */

@@ -183,17 +183,16 @@ void rot_checkpoint(struct env *e, struct sim *sim, const char *log)
 	rot_pair(e, sim, log, 0, CKPT_MAGIC, CKPT_VERSION);
 }
 
-/*
- * Segments here have one page of each: 16 regions. One of them, as they witness the same; what both may cost when power was lost
- * besides is told in docs/disk-format.md.
- */
-static void rot_map(struct env *e, struct sim *sim, const char *path)
+/* Segments here have one page of each: 16 regions. */
+static void rot_map(struct env *e, struct sim *sim, const char *path, bool lied)
 {
+	uint64_t which = sim_rand_below(sim, 3);
+
 	if (!whole(e, path, 0, MAP_MAGIC, MAP_VERSION) || !whole(e, path, PAGE_PAIR, SUM_MAGIC, SUM_VERSION))
 		return;
-	if (sim_rand_below(sim, 2))
+	if (which != 0 || lied)
 		rot_pair(e, sim, path, 0, MAP_MAGIC, MAP_VERSION);
-	else
+	if (which != 1 && !lied)
 		rot_pair(e, sim, path, PAGE_PAIR, SUM_MAGIC, SUM_VERSION);
 }
 
@@ -204,7 +203,7 @@ static void free_names(char **names)
 	mem_free(names);
 }
 
-void rot_slot(struct env *e, struct sim *sim, const char *disk)
+void rot_slot(struct env *e, struct sim *sim, const char *disk, bool lied)
 {
 	char vol[256], path[600], **vols = NULL, **files = NULL;
 	unsigned n = 0, m = 0;
@@ -227,7 +226,7 @@ void rot_slot(struct env *e, struct sim *sim, const char *disk)
 			if (meta && sim_rand_below(sim, 2))
 				rot_pair(e, sim, file, 0, META_MAGIC, META_VERSION);
 			else if (map && sim_rand_below(sim, 3) == 0)
-				rot_map(e, sim, file);
+				rot_map(e, sim, file, lied);
 		}
 	}
 	free_names(files);

@@ -14,10 +14,10 @@ enum rot_where { ROT_ONE, ROT_LAST, ROT_TWO };
 void rot_log(struct env *e, struct sim *sim, const char *path, const struct uuid *disk, enum rot_where where);
 /*
  * Of pages that are there twice one copy, if the other one is whole: the superblock's; the log's checkpoint's; those of a volume's
- * record and of the tables or the checksums of its segments.
+ * record and of the tables, the checksums, or both, of its segments; lied: not of checksums.
  */
 void rot_super(struct env *e, struct sim *sim, const char *path);
 void rot_checkpoint(struct env *e, struct sim *sim, const char *log);
-void rot_slot(struct env *e, struct sim *sim, const char *disk);
+void rot_slot(struct env *e, struct sim *sim, const char *disk, bool lied);
 
 #endif
