@@ -236,10 +236,10 @@ static int check_end(struct rec *r)
 static int finish(struct rec *r)
 {
 	struct repl_disk *d = r->d;
-	int rc = check_broken(r);
+	int rc = check_end(r); /* first: what an old log says of segments may have been true once */
 
 	if (!rc)
-		rc = check_end(r);
+		rc = check_broken(r);
 	if (rc)
 		return rc;
 

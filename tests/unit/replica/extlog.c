@@ -212,6 +212,30 @@ SIM(an_old_copy_of_the_log_is_found_out)
 	mem_free_aligned(image);
 }
 
+/* It says that data of a segment, which has gone since, passed the log: not that the disk has lost them. */
+SIM(nor_is_it_taken_for_a_disk_that_lost_a_segment)
+{
+	struct t *t = arg;
+	struct repl_disk_opts o = opts(t);
+	struct repl_disk *d = must_format_open(e, "/d1", &o);
+	struct repl_slot *s = must_slot(d, 1, 1, SEG);
+	uint8_t *image = mem_alloc_aligned(LOG_MAX);
+
+	ck_assert_int_eq(write_fill(e, s, 0, 0, 2 * REPL_REGION, 1, 1), 0);
+	settle(e, d);
+	ck_assert_int_eq(write_fill(e, s, 0, 0, 2 * REPL_REGION, 2, 2), 0);
+	copy_log(e, image, false);
+	ck_assert_int_eq(repl_slot_drop(s, 0, NULL), 0);
+	settle(e, d);
+	ck_assert_int_eq(write_fill(e, s, 1, 0, HCI_BLOCK, 3, 3), 0);
+	settle(e, d);
+	repl_slot_put(s);
+	repl_disk_close(d, true);
+	copy_log(e, image, true);
+	refused(e, &o, HCI_E_STATE);
+	mem_free_aligned(image);
+}
+
 /* Of the same opening: the epoch does not tell, but the records do. */
 SIM(a_log_that_lost_its_end_is_found_out)
 {
@@ -409,6 +433,7 @@ static Suite *suite(void)
 	tcase_add_test(t, without_its_log_it_is_not_what_it_was);
 	tcase_add_test(t, a_log_that_is_not_needed_is_made_anew);
 	tcase_add_test(t, an_old_copy_of_the_log_is_found_out);
+	tcase_add_test(t, nor_is_it_taken_for_a_disk_that_lost_a_segment);
 	tcase_add_test(t, a_log_that_lost_its_end_is_found_out);
 	tcase_add_test(t, a_foreign_log_is_left_alone);
 	tcase_add_test(t, a_log_that_fails_fails_the_disk);
