@@ -121,6 +121,7 @@ void sim_disk_restore(struct sim_disk *d, const struct sim_image *m);
 void sim_image_free(struct sim_image *m);
 /* Flip a bit in some allocated block of a file whose path contains match; false when there is none. */
 bool sim_disk_rot(struct sim_disk *d, const char *match);
+bool sim_disk_rot_old(struct sim_disk *d, const char *match, uint64_t spare); /* nothing of the last so many writes to the file */
 /* The next write to such a file is reported as done and never happens, or happens at another block of the file. */
 enum sim_disk_lie { SIM_LIE_NONE, SIM_LIE_LOST, SIM_LIE_MISDIRECTED };
 bool sim_disk_lie(struct sim_disk *d, const char *match, enum sim_disk_lie lie);

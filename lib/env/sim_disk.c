@@ -74,7 +74,7 @@ void sim_disk_wipe(struct sim_disk *d)
 	sim_disk_fault(d, SIM_DISK_OK);
 }
 
-bool sim_disk_rot(struct sim_disk *d, const char *match)
+bool sim_disk_rot_old(struct sim_disk *d, const char *match, uint64_t spare)
 {
 	uint64_t n = 0, first;
 
@@ -84,10 +84,15 @@ bool sim_disk_rot(struct sim_disk *d, const char *match)
 		return false;
 	first = sim_rand_below(d->sim, n);
 	for (uint64_t k = 0; k < n; k++) {
-		if (sim_inode_rot(sim_ns_match(d, match, (first + k) % n)))
+		if (sim_inode_rot(sim_ns_match(d, match, (first + k) % n), spare))
 			return true;
 	}
 	return false;
+}
+
+bool sim_disk_rot(struct sim_disk *d, const char *match)
+{
+	return sim_disk_rot_old(d, match, 0);
 }
 
 bool sim_disk_lie(struct sim_disk *d, const char *match, enum sim_disk_lie lie)

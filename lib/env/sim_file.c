@@ -30,6 +30,7 @@ struct undo {
 struct slot {
 	uint8_t *data;
 	struct undo *newest;
+	uint64_t seq; /* of the last write */
 };
 
 struct sim_l1 {
@@ -306,6 +307,7 @@ static uint8_t *writable(struct sim_inode *i, uint64_t block, bool whole, bool d
 	struct slot *s = slot_get(i, block);
 	uint8_t *old = s->data, *p;
 
+	s->seq = i->write_seq;
 	if (durable && s->newest)
 		settle(i, s);
 	if (durable && old && old != zero_page)
@@ -573,7 +575,7 @@ void sim_inode_power_loss(struct sim_inode *i)
 	i->size = i->durable_size = size;
 }
 
-bool sim_inode_rot(struct sim_inode *i)
+bool sim_inode_rot(struct sim_inode *i, uint64_t spare)
 {
 	struct sim *sim = i->disk->sim;
 	uint64_t written = 0, pick;
@@ -585,7 +587,7 @@ bool sim_inode_rot(struct sim_inode *i)
 		for (uint64_t b = 0; b < i->nl1 * L1_SLOTS; b++) {
 			struct slot *s = slot_find(i, b);
 
-			if (!s || !s->data || s->data == zero_page)
+			if (!s || !s->data || s->data == zero_page || s->seq + spare > i->write_seq)
 				continue;
 			if (!pass) {
 				written++;

@@ -197,7 +197,7 @@ void sim_inode_punch(struct sim_inode *i, uint64_t off, uint64_t len);
 void sim_inode_truncate(struct sim_inode *i, uint64_t size);
 void sim_inode_sync(struct sim_inode *i, uint64_t seq, uint64_t size, uint64_t size_seq);
 void sim_inode_power_loss(struct sim_inode *i);
-bool sim_inode_rot(struct sim_inode *i);
+bool sim_inode_rot(struct sim_inode *i, uint64_t spare); /* nothing of the last so many writes */
 
 /* sim_ns.c: names, and which of their changes are durable */
 struct sim_dent;

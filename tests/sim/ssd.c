@@ -202,6 +202,8 @@ void ssd_undo(struct trouble *t, enum trouble_kind kind, struct cl_node *at)
 
 	if (kind == TR_SSD_LOST && s->lost && s->fault == SIM_DISK_OK) { /* the node is down, or was to be: its disks may be open again */
 		log_is_lost(s->node, false);
+		if (t->over) /* who waits for all to be whole again has said already that it is removed */
+			ssd_removed(t);
 		is_lost(t, s);
 	} else if (kind == TR_SSD_LOST && s->lost) { /* a new one is there */
 		cluster_blank_ssd(s, s->sd);
