@@ -56,7 +56,6 @@ struct mpage {
 	uint32_t nnodes;
 	bool dirty;
 	bool damaged, lost; /* one copy, both: found so when the disk was opened */
-	uint8_t blind;      /* then: bit per page of checksums it covers that has a damaged copy, too */
 };
 
 struct sums {

@@ -6,10 +6,10 @@
  * the older copy or its sum says so. If that is too much, its sum does not fit (sums.c) and it is fetched
  * from another replica; it is never too little, which would make data read as zeroes.
  *
- * That takes a checksum that is right. If a copy of its page is damaged as well, both older copies may be of before the block was
- * written: no power loss tears both (wb_tables.c), so one of them rotted. Then, or if both copies of the table are gone, which no
- * power loss does either, all that these checksums cover counts as valid: what has none that fits is fetched from another replica,
- * zeroes too.
+ * That takes checksums that are right. If a copy of their page is damaged as well, both older copies may be of before the block was
+ * written, zeroed, or moved to the other half of the file, and what is there may even fit the older sum. No power loss tears both
+ * (wb_tables.c), so one of them rotted, and all that these checksums cover counts as lost: it is fetched from another replica, zeroes
+ * too. The checksums that say so come to the disk before the table does.
  *
  * Who wrote a region last has no second witness. What the log has is told by the log. All else was moved by passes that are over,
  * each of which wrote the volume's record before: the last number that this told when the disk was opened is not smaller than any of
@@ -40,8 +40,8 @@ static void from_sums(struct seg *s, struct mpage *p, uint32_t first, uint32_t p
 	}
 }
 
-/* Both witnesses are in doubt: what they do not know of counts as lost. */
-static void all_valid(const struct seg *s, struct mpage *p, uint32_t first, uint32_t page)
+/* Both witnesses are in doubt: nothing they say counts. */
+static int all_lost(struct seg *s, struct mpage *p, uint32_t first, uint32_t page, uint64_t serial)
 {
 	uint32_t regions = seg_blocks(s) / REGION_BLOCKS;
 
@@ -51,6 +51,11 @@ static void all_valid(const struct seg *s, struct mpage *p, uint32_t first, uint
 		if (region >= first && region < MIN(first + MAP_REGIONS, regions))
 			p->valid[region - first] = UINT16_MAX;
 	}
+	log_warn(env_log(s->d->e),
+		 "disk %s: of segment %u a page of the region table and its checksums are damaged: regions %u to %u are taken from other "
+		 "replicas",
+		 s->d->path, s->no, page * SUM_REGIONS, MIN((page + 1) * SUM_REGIONS, regions) - 1);
+	return sums_lost(s, page, serial);
 }
 
 static int merge_page(struct seg *s, struct env_file *f, struct mpage *p, uint32_t first, uint32_t page, bool lost,
@@ -67,11 +72,7 @@ static int merge_page(struct seg *s, struct env_file *f, struct mpage *p, uint32
 	from_sums(s, p, first, page, sums, side);
 	if (s->d->mutate & REPL_MUTATE_ROT_HIDES)
 		bad = bad && !serial && lost;
-	if (bad && lost)
-		all_valid(s, p, first, page);
-	else if (bad)
-		p->blind |= (uint8_t)(1u << (page - first / SUM_REGIONS));
-	return 0;
+	return bad ? all_lost(s, p, first, page, serial) : 0;
 }
 
 int rebuild_valid(struct seg *s, uint32_t i, bool lost)
@@ -91,15 +92,6 @@ int rebuild_valid(struct seg *s, uint32_t i, bool lost)
 	mem_free_aligned(pair);
 	mem_free(sums);
 	return rc;
-}
-
-static void doubt(struct seg *s, uint32_t i)
-{
-	uint32_t first = i * MAP_REGIONS;
-
-	for (uint32_t k = 0; k < 8; k++)
-		if (s->pages[i]->blind >> k & 1)
-			all_valid(s, s->pages[i], first, first / SUM_REGIONS + k);
 }
 
 /* The newest number that a region has; the record that tells it may be an older copy. */
@@ -159,6 +151,8 @@ void rebuild_seqs(struct vol *v)
 		v->meta_dirty = true;
 		v->meta_damaged = false;
 	}
+	/* A record whose write the medium lost is whole, and of before: the tables know better. */
+	v->last = newest(v);
 	for (uint32_t n = 0; n < v->nsegs; n++) {
 		struct seg *s = v->segs[n];
 
@@ -167,17 +161,14 @@ void rebuild_seqs(struct vol *v)
 
 			if (!p || !(p->damaged || p->lost))
 				continue;
-			if (p->lost || p->blind || !p->dirty) {
+			if (p->lost || !p->dirty)
 				log_warn(env_log(v->d->e),
 					 "disk %s: a page of a region table of segment %u is damaged and was made anew from its "
 					 "checksums",
 					 v->d->path, s->no);
-				doubt(s, i);
-			}
 			if (p->lost || !p->dirty || !(v->d->mutate & REPL_MUTATE_NUMBERS_OLDER))
 				overstate(s, i, least);
 			p->damaged = p->lost = false;
-			p->blind = 0;
 			index_page_dirty(s, p, 0);
 		}
 	}

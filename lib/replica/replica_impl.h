@@ -193,6 +193,7 @@ static inline uint64_t sums_off(const struct seg *s, uint32_t page)
 }
 /* The files are open. Starts to bring a page in, if it is not there; NULL: no memory. */
 struct sums *sums_want(struct seg *s, uint32_t page);
+int sums_lost(struct seg *s, uint32_t page, uint64_t serial); /* of none is known what it was; serial: on disk; -errno */
 /* The read goes on when the page is there. */
 void sums_wait_read(struct sums *x, struct repl_op *op);
 void sums_touch(struct sums *x);
@@ -297,8 +298,7 @@ struct snap {
 	uint32_t sum[REGION_BLOCKS];
 	uint8_t *mem[REGION_BLOCKS];
 	uint16_t written, filed,
-		cleared, /* blocks that the pass put in the file, that were there, that are zeroes from now on; */
-		zeroed;  /* of the last ones those that it writes over */
+		cleared; /* blocks that the pass put in the file, that were there, that are zeroes from now on */
 	bool part;       /* blocks of the node that lie further on in the log were left out */
 	bool direct;     /* of the node */
 	bool kept;       /* its other side must not be punched */

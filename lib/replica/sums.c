@@ -259,6 +259,21 @@ static struct sums *sums_new(struct seg *s, uint32_t page)
 	return x;
 }
 
+int sums_lost(struct seg *s, uint32_t page, uint64_t serial)
+{
+	struct sums *x = s->sums[page] ? s->sums[page] : sums_new(s, page);
+	uint32_t blocks = seg_blocks(s), first = page * SUM_BLOCKS;
+
+	if (!x)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < SUM_BLOCKS; i++)
+		x->sum[i] = first + i < blocks ? SUM_LOST : SUM_NONE;
+	s->sums_serial[page] = serial;
+	x->ready = x->dirty = true;
+	seg_dirty(s);
+	return 0;
+}
+
 struct sums *sums_want(struct seg *s, uint32_t page)
 {
 	struct repl_disk *d = s->d;

@@ -3,9 +3,9 @@
  * The data of a pass: the blocks of its snapshots, merged to runs per segment, many in flight. What
  * is no longer in memory was read back from the log first (wb_back.c). A region is allocated as a whole before
  * the first write to it (by a worker: asynchronous writes into holes would make the loop wait for
- * the file system's journal), and punched out when nothing but zeroes is left. A zeroed block in a
- * region that stays is no longer valid, which is said in the table, and is written over all the same:
- * if both pages that say so rot, its older sum must not fit. Syncing and the tables are writeback.c's.
+ * the file system's journal), and punched out when nothing but zeroes is left. Zeroed blocks cost
+ * no write: they are no longer valid, which is said in the table. Syncing and the tables are
+ * writeback.c's.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -18,8 +18,6 @@
 #define UNITS_BUSY 4u /* in flight beside foreground requests */
 #define UNITS_MAX 32u
 #define IOS_MAX 64u
-
-static const uint8_t zeroes[HCI_BLOCK] __attribute__((aligned(HCI_BLOCK)));
 
 /* One write to a segment file. */
 struct unit {
@@ -336,8 +334,6 @@ static int prepare(struct walk *k, struct snap *sn)
 		return put_region(k, ENV_ALLOC, region, side);
 	if (!rc && !sn->written && !sn->filed && (valid || sn->direct) && !(valid & ~zero))
 		return put_region(k, ENV_PUNCH, region, side);
-	sn->zeroed = sn->cleared;
-	throttle_steps(k->w->d, (uint32_t)__builtin_popcount(sn->zeroed));
 	return rc;
 }
 
@@ -350,8 +346,6 @@ static int write_snap(struct walk *k, struct snap *sn)
 		if (sn->written >> i & 1)
 			rc = put_block(k, sn->node->region * REGION_BLOCKS + i,
 				       sn->mem[i] ? sn->mem[i] : wb_back(k->w, sn->loc[i]));
-		else if (sn->zeroed >> i & 1)
-			rc = put_block(k, sn->node->region * REGION_BLOCKS + i, zeroes);
 	}
 	return rc;
 }

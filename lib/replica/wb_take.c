@@ -46,7 +46,7 @@ static void take(struct take *t, struct node *n, uint16_t which)
 		t->bytes += n->loc[i] && in ? HCI_BLOCK : 0;
 		t->w->blocks += loc_is_data(sn->loc[i]);
 	}
-	sn->written = sn->filed = sn->cleared = sn->zeroed = 0;
+	sn->written = sn->filed = sn->cleared = 0;
 	sn->direct = n->direct;
 	sn->kept = n->kept == d->passes;
 	throttle_take(d, sn);

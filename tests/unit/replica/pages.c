@@ -346,6 +346,38 @@ START_TEST(nor_is_the_last_number_forgotten)
 }
 END_TEST
 
+/* Nor when the medium dropped the record's last writes: what the tables tell is what the disk holds. */
+static void dropped_body(struct env *e, const char *path)
+{
+	uint8_t *pair = mem_alloc_aligned(PAIR);
+	struct repl_slot_state st;
+	struct repl_slot *s;
+	struct env_file *f;
+	struct rig r;
+
+	rig_begin(&r, e, path);
+	write_run(&r, 0);
+	f = open_file(&r, "meta");
+	ck_assert_int_eq(fiber_read(e, f, pair, PAIR, 0), PAIR);
+	write_run(&r, 16);
+	rig_close(&r, loop);
+	ck_assert_int_eq(fiber_write(e, f, pair, PAIR, 0, ENV_IO_DSYNC), PAIR);
+	env_close(e, f);
+	mem_free_aligned(pair);
+	ck_assert_int_eq(repl_disk_open(e, path, &r.o, &r.d, NULL), 0);
+	ck_assert_int_eq(repl_slot_open_ro(r.d, &(struct uuid){ { 1, 0x77 } }, &s, &st, NULL), 0);
+	ck_assert_uint_eq(st.last_seq, r.seq);
+	repl_slot_put(s);
+	repl_disk_close(r.d, false);
+}
+
+START_TEST(nor_is_it_with_a_write_of_the_record_that_was_dropped)
+{
+	loop = (unsigned)_i;
+	pages_run(dropped_body);
+}
+END_TEST
+
 static bool heard;
 
 static void on_heard(struct repl_op *op)
@@ -400,6 +432,7 @@ static Suite *suite(void)
 	tcase_set_timeout(t, 120);
 	tcase_add_loop_test(t, a_rotten_record_lets_no_old_writer_in, 0, 4 * ROTS);
 	tcase_add_loop_test(t, nor_is_the_last_number_forgotten, 0, 2);
+	tcase_add_loop_test(t, nor_is_it_with_a_write_of_the_record_that_was_dropped, 0, 2);
 	tcase_add_test(t, nor_what_was_told_last);
 	suite_add_tcase(s, t);
 	return s;
