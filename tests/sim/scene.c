@@ -349,7 +349,7 @@ static void setup(struct scene *s, const struct scene_opts *o)
 	s->c = cluster_new(&co);
 	s->c->on_death = node_died;
 	s->c->arg = s;
-	s->trouble = (struct trouble){ .c = s->c, .points = o->points, .mask = o->mask, .lies = o->seed % 8 == 7,
+	s->trouble = (struct trouble){ .c = s->c, .points = o->points, .mask = o->mask, .lies = scene_lies(o->seed),
 				      .log_ends = o->seed % 8 == 3, .stops = co.unmounts };
 	s->c->log_rots = s->trouble.lies && s->trouble.mask >> TR_ROT & 1;
 	trouble_init(&s->trouble);

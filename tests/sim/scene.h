@@ -40,6 +40,12 @@ struct scene_result {
 	struct cl_log_counts logs;
 };
 
+/* Media that rot, drop writes, or put them elsewhere. */
+static inline bool scene_lies(uint64_t seed)
+{
+	return seed % 8 == 7;
+}
+
 void scene_play(const struct scene_opts *o, struct scene_result *out);
 
 #endif
