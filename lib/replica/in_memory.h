@@ -38,6 +38,7 @@ struct node {
 	bool direct;       /* its side changed, which is not in the tables yet: the other one is to be punched */
 	bool renewed;      /* by a write that passed the log, since the pass took its copy */
 	bool both;         /* both sides are allocated: only of direct ones, and not known after recovery */
+	bool recovered;    /* a pass that was cut off may have put blocks and their sums on the disk, though the table does not tell */
 	uint8_t part;      /* throttle.c: where it is counted */
 	uint64_t reads;    /* how many had begun when its side changed: they may be reading the other one */
 	uint64_t kept;     /* number of the pass that must not punch the other side: it is being written */
@@ -206,7 +207,7 @@ struct ring {
 	uint32_t tail;   /* pos of tail_lsn, or head when there is none */
 	uint64_t next_lsn, tail_lsn;
 	uint64_t applied;                     /* last lsn in the index */
-	uint64_t epoch, min_epoch, first_lsn; /* first_lsn: of this opening */
+	uint64_t epoch, min_epoch, first_lsn; /* first_lsn: of this opening; 0: recovery is not over */
 	uint64_t ckpt_serial;
 	uint64_t must_lsn; /* recovery must come to this one, or the log is not all there */
 	uint32_t *pos; /* by lsn, a ring of pos_cap (a power of two) */

@@ -158,6 +158,7 @@ static struct node *node_get(struct seg *s, uint32_t region)
 	n->part = THROTTLE_NO_PART;
 	n->seg = s;
 	n->region = region;
+	n->recovered = d->log.first_lsn == 0;
 	p->nodes[region % MAP_REGIONS] = n;
 	p->nnodes++;
 	return n;
@@ -330,7 +331,7 @@ int index_direct(struct seg *s, uint32_t block, uint32_t n, unsigned side, const
 }
 
 /*
- * A block that is neither in the file nor on its way there reads as zeroes already: no node needed.
+ * A block that is neither in the file nor on its way there reads as zeroes already: no node needed, unless its sum may be there.
  * One that a pass is writing at this moment must be zeroed after it.
  */
 int index_zero(struct seg *s, uint32_t block, uint32_t n, uint64_t lsn)
@@ -353,7 +354,7 @@ int index_zero(struct seg *s, uint32_t block, uint32_t n, uint64_t lsn)
 			return HCI_E_NOMEM;
 		for (; b < stop; b++) {
 			unsigned i = b % REGION_BLOCKS;
-			bool needed = x->snap || x->direct || node_valid(x, i);
+			bool needed = x->snap || x->direct || x->recovered || node_valid(x, i);
 
 			node_set(x, i, needed ? LOC_ZERO : 0, SUM_NONE, NULL);
 		}

@@ -2,9 +2,8 @@
 /*
  * Region tables of which a copy is damaged, when the disk is opened. It may be torn, by the power loss that ended the
  * last opening: then the log still has all that was to be written, and the older copy is right. Or it is rot, and the
- * older copy says less than was true. What helps is that checksums tell the same as the valid bits: a block is valid if
- * the older copy or its sum says so. If that is too much, its sum does not fit (sums.c) and it is fetched
- * from another replica; it is never too little, which would make data read as zeroes.
+ * older copy says what was true once. What helps is that checksums tell the same as the valid bits, and are never behind them:
+ * a block is valid if it has a sum, whatever the older copy says (but for what the log has).
  *
  * That takes checksums that are right. If a copy of their page is damaged as well, both older copies may be of before the block was
  * written, zeroed, or moved to the other half of the file, and what is there may even fit the older sum. No power loss tears both
@@ -26,17 +25,17 @@
 
 static void from_sums(struct seg *s, struct mpage *p, uint32_t first, uint32_t page, const uint32_t *sums, uint64_t side)
 {
-	uint32_t regions = seg_blocks(s) / REGION_BLOCKS;
+	uint32_t end = MIN(first + MAP_REGIONS, seg_blocks(s) / REGION_BLOCKS);
 
-	for (uint32_t i = 0; i < SUM_BLOCKS; i++) {
-		uint32_t region = page * SUM_REGIONS + i / REGION_BLOCKS;
+	for (uint32_t k = 0; k < SUM_REGIONS; k++) {
+		uint32_t region = page * SUM_REGIONS + k, i = region - first;
 
-		if (region < first || region >= MIN(first + MAP_REGIONS, regions) || sums[i] == SUM_NONE)
+		if (region < first || region >= end)
 			continue;
-		region -= first;
-		p->valid[region] |= (uint16_t)(1u << i % REGION_BLOCKS);
-		p->side[region / 8] = (uint8_t)((p->side[region / 8] & ~(1u << region % 8)) |
-						(side >> i / REGION_BLOCKS & 1u) << region % 8);
+		p->valid[i] = 0;
+		for (unsigned b = 0; b < REGION_BLOCKS; b++)
+			p->valid[i] |= (uint16_t)((sums[k * REGION_BLOCKS + b] != SUM_NONE) << b);
+		p->side[i / 8] = (uint8_t)((p->side[i / 8] & ~(1u << i % 8)) | (side >> k & 1u) << i % 8);
 	}
 }
 

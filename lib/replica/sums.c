@@ -9,7 +9,7 @@
  * found in the log. So whatever mixture is found afterwards is not looked at.
  *
  * A sum is there if and only if the block is valid (but for blocks that the log covers). So a damaged
- * region table is made anew from the sums (recover.c), and damaged sums cost a comparison with another
+ * region table is made anew from the sums (rebuild.c), and damaged sums cost a comparison with another
  * replica: what has no sum that fits is not returned.
  */
 #include <errno.h>
@@ -78,6 +78,11 @@ void sums_free_seg(struct seg *s)
 
 /* ---- a page and what it says ---- */
 
+static bool is_valid(const struct seg *s, uint32_t block)
+{
+	return block < seg_blocks(s) && seg_valid(s, block / REGION_BLOCKS) >> block % REGION_BLOCKS & 1;
+}
+
 void sums_fill_page(const struct sums *x, struct sum_page *out)
 {
 	const struct seg *s = x->seg;
@@ -89,7 +94,8 @@ void sums_fill_page(const struct sums *x, struct sum_page *out)
 	out->regions = SUM_REGIONS;
 	for (uint32_t i = 0; i < SUM_REGIONS && (out->first_region + i) * REGION_BLOCKS < seg_blocks(s); i++)
 		out->side |= (uint64_t)seg_side(s, out->first_region + i) << i;
-	memcpy(out->sum, x->sum, sizeof(out->sum));
+	for (uint32_t i = 0; i < SUM_BLOCKS; i++)
+		out->sum[i] = is_valid(s, x->page * SUM_BLOCKS + i) ? x->sum[i] : SUM_NONE;
 }
 
 bool sums_parse(const struct seg *s, uint32_t page, const uint8_t *pair, uint32_t *out, uint64_t *serial, uint64_t *side)
@@ -120,8 +126,7 @@ static void adjust(struct sums *x)
 	uint32_t blocks = seg_blocks(s), first = x->page * SUM_BLOCKS;
 
 	for (uint32_t i = 0; i < SUM_BLOCKS && first + i < blocks; i++) {
-		uint32_t b = first + i;
-		bool valid = seg_valid(s, b / REGION_BLOCKS) >> b % REGION_BLOCKS & 1;
+		bool valid = is_valid(s, first + i);
 
 		if (valid == (x->sum[i] != SUM_NONE))
 			continue;

@@ -321,7 +321,7 @@ static int prepare(struct walk *k, struct snap *sn)
 		else if (sn->loc[i])
 			zero |= (uint16_t)(1u << i);
 	}
-	sn->cleared = zero & valid;
+	sn->cleared = sn->node->recovered ? zero : zero & valid;
 	if ((sn->written || sn->filed || sn->cleared) && !wb_sums(k->w, k->seg, sums_page(region)))
 		return -ENOMEM;
 	if (k->seg->dead) /* meanwhile */
@@ -332,7 +332,7 @@ static int prepare(struct walk *k, struct snap *sn)
 		rc = put_region(k, ENV_PUNCH, region, !side);
 	if (!rc && sn->written && !valid && !sn->direct)
 		return put_region(k, ENV_ALLOC, region, side);
-	if (!rc && !sn->written && !sn->filed && (valid || sn->direct) && !(valid & ~zero))
+	if (!rc && !sn->written && !sn->filed && (valid || sn->direct || sn->node->recovered) && !(valid & ~zero))
 		return put_region(k, ENV_PUNCH, region, side);
 	return rc;
 }

@@ -113,6 +113,7 @@ static void mark_valid(struct repl_disk *d, struct wb *w)
 		if (!was && now && !sn->direct)
 			d->fs_free -= MIN(d->fs_free, REPL_REGION);
 		index_valid(s, sn->node->region, now);
+		set_sums(sn);
 	}
 }
 
@@ -211,15 +212,14 @@ static int pass_data(struct repl_disk *d, struct wb *w)
 	ENV_MARK(d->e, "write-back has written");
 	if (!rc)
 		rc = sums_wait_all(w);
-	for (uint32_t i = 0; i < w->n && !rc; i++)
-		set_sums(&w->snaps[i]);
-	if (!rc)
+	if (!rc) {
+		mark_valid(d, w);
 		rc = wb_write_sums(d, w);
+	}
 	if (!rc)
 		rc = wb_sync(w);
 	if (!rc) {
 		ENV_MARK(d->e, "write-back has synced");
-		mark_valid(d, w);
 		rc = wb_write_tables(d, w);
 	}
 	if (!rc)
