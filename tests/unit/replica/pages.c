@@ -205,6 +205,52 @@ START_TEST(nor_what_was_zeroed_as_it_was_before)
 }
 END_TEST
 
+/* The same of a block that a pass had put in its place when power was lost, at any point: then it is zeroed, while the log has it. */
+static void cut_write(struct env *e, void *arg)
+{
+	struct simw *w = arg;
+	struct rig r;
+
+	rig_begin(&r, e, "/d1");
+	write_run(&r, 6);
+	ck_assert_int_eq(write_fill(e, r.s, 0, 5 * HCI_BLOCK, HCI_BLOCK, 6, ++r.seq), 0);
+	simw_crash_at_mark(w, 1 + loop, true);
+	settle(&r);
+	rig_close(&r, false);
+}
+
+static void cut_zero(struct env *e, void *arg)
+{
+	struct rig r = { .e = e, .path = "/d1", .o = disk_opts(), .seq = 100, .gen = 1 };
+
+	(void)arg;
+	rig_open(&r);
+	ck_assert_int_eq(io(e, r.s, REPL_ZERO, 0, 5 * HCI_BLOCK, HCI_BLOCK, NULL, ++r.seq, 0), 0);
+	settle(&r);
+	rig_close(&r, false);
+	rot_pair(&r, "00000000.map", 0, ROT_NEWER);
+	rig_open(&r);
+	read_expect(e, r.s, 0, 5 * HCI_BLOCK, HCI_BLOCK, 0);
+	rig_close(&r, false);
+}
+
+START_TEST(nor_does_a_pass_that_was_cut_off_bring_it_back)
+{
+	bool whole = false;
+
+	for (loop = 0; !whole; loop++) {
+		struct simw w = { 0 };
+
+		simw_begin(&w, 1 + loop, 64 * MiB);
+		whole = simw_run(&w, cut_write, &w);
+		if (!whole)
+			ck_assert(simw_run(&w, cut_zero, &w));
+		simw_end(&w);
+	}
+	ck_assert_uint_gt(loop, 5);
+}
+END_TEST
+
 /* Region 1, moved to its place with its number; then the log touches the same page, with a number that is lower. */
 static void numbers_body(struct env *e, const char *path)
 {
@@ -429,6 +475,7 @@ static Suite *suite(void)
 	tcase_set_timeout(t, 120);
 	tcase_add_loop_test(t, what_was_written_never_reads_as_zeroes, 0, 3 * ROTS * ROTS);
 	tcase_add_loop_test(t, nor_what_was_zeroed_as_it_was_before, 0, 2 * ROTS * ROTS);
+	tcase_add_test(t, nor_does_a_pass_that_was_cut_off_bring_it_back);
 	suite_add_tcase(s, t);
 	t = tcase_create("numbers");
 	tcase_set_timeout(t, 120);
