@@ -56,7 +56,9 @@ struct mpage {
 	uint64_t dirty_lsn; /* the oldest batch whose effects are not in the page on disk */
 	uint32_t nnodes;
 	bool dirty;
-	bool damaged, lost; /* one copy, both: found so when the disk was opened */
+	enum page_damage damage; /* found when the disk was opened */
+	bool lost;               /* then: both copies */
+	bool again;              /* the next write heals one place only: then the other one */
 };
 
 struct sums {
@@ -65,6 +67,7 @@ struct sums {
 	uint32_t page; /* of the segment's pages of sums */
 	uint32_t holds;
 	bool ready, dirty;
+	bool again; /* as of a table */
 	bool in_pass;
 	struct list waiting; /* reads */
 	struct fiber_cond loaded;
@@ -98,7 +101,7 @@ struct seg {
 	bool dead;           /* dropped */
 	bool broken;         /* recovery found but half of its files */
 	bool dirty, touched; /* in disk.dirty_segs; in the pass's list of files to sync */
-	bool sync_data, sync_map; /* by the pass, as it has written to them */
+	bool unsure;         /* the tables' file has writes that may not be durable: of a process that died, of a pass that failed */
 	uint32_t resv;       /* blocks reserved for its files until they exist */
 	struct env_file *data, *map;
 	struct list dirty_link, touched_link;

@@ -21,11 +21,11 @@
 #define SUM_MAGIC UINT64_C(0x534d555349434843)   /* "CHCISUMS" */
 #define SCRUB_MAGIC UINT64_C(0x4252435349434843) /* "CHCISCRB" */
 #define SCRUB_VERSION 1u
-#define SUPER_VERSION 4u
+#define SUPER_VERSION 5u
 #define CKPT_VERSION 1u
 #define META_VERSION 1u
-#define MAP_VERSION 1u
-#define SUM_VERSION 1u
+#define MAP_VERSION 2u
+#define SUM_VERSION 2u
 
 #define SUPER_CLEAN 1u   /* all is in the segments: the log is not needed */
 #define SUPER_EXT_LOG 2u /* the log is on another device, at log_path */
@@ -58,6 +58,7 @@ struct meta_page {
 	uint64_t lsn; /* all batches below it had been durable when this was written */
 };
 
+/* Stamped, as are those of checksums. */
 struct map_page {
 	struct page_hdr h;
 	struct uuid volume;
@@ -78,8 +79,7 @@ struct sum_page {
 	uint64_t side;            /* bit per region, as in the region table, whose second witness this is */
 	uint32_t sum[SUM_BLOCKS]; /* SUM_NONE: the block is not valid */
 };
-_Static_assert(sizeof(struct sum_page) <= HCI_BLOCK, "a page");
-_Static_assert(sizeof(struct map_page) <= HCI_BLOCK && sizeof(struct super_page) <= HCI_BLOCK,
-	       "a page");
+_Static_assert(sizeof(struct sum_page) <= PAGE_STAMPS_AT && sizeof(struct map_page) <= PAGE_STAMPS_AT, "a stamped page");
+_Static_assert(sizeof(struct super_page) <= HCI_BLOCK, "a page");
 
 #endif

@@ -79,3 +79,67 @@ enum page_state page_pick(const void *pair, uint64_t magic, uint16_t version,
 	/* One empty, one bad: the very first write was torn. */
 	return s[0] == PAGE_EMPTY || s[1] == PAGE_EMPTY ? PAGE_EMPTY : PAGE_BAD;
 }
+
+/* ---- stamped ---- */
+
+_Static_assert(PAGE_STAMPS_AT % 2 == 0 && PAGE_STAMPS_AT + PAGE_SECTORS * 2 <= HCI_BLOCK - 2, "not where a stamp is");
+
+static uint8_t *stamp_at(void *page, unsigned sector)
+{
+	return (uint8_t *)page + (sector + 1) * PAGE_SECTOR - sizeof(uint16_t);
+}
+
+static uint16_t stamp_of(const void *page, unsigned sector)
+{
+	uint16_t v;
+
+	memcpy(&v, (const uint8_t *)page + (sector + 1) * PAGE_SECTOR - sizeof(v), sizeof(v));
+	return v;
+}
+
+void page_seal_stamped(void *page, uint64_t magic, uint16_t version, uint64_t serial, const struct uuid *disk)
+{
+	uint8_t *kept = (uint8_t *)page + PAGE_STAMPS_AT;
+	uint16_t stamp = (uint16_t)serial;
+
+	for (unsigned i = 0; i < PAGE_SECTORS; i++) {
+		memcpy(kept + i * sizeof(stamp), stamp_at(page, i), sizeof(stamp));
+		memcpy(stamp_at(page, i), &stamp, sizeof(stamp));
+	}
+	page_seal(page, magic, version, serial, disk);
+}
+
+void page_unstamp(void *page)
+{
+	uint8_t *kept = (uint8_t *)page + PAGE_STAMPS_AT;
+
+	for (unsigned i = 0; i < PAGE_SECTORS; i++) {
+		memcpy(stamp_at(page, i), kept + i * sizeof(uint16_t), sizeof(uint16_t));
+		memset(kept + i * sizeof(uint16_t), 0, sizeof(uint16_t));
+	}
+}
+
+/* Serial numbers go up by one, into the two places in turn: a place has the one before what is in the other, or the one after it. */
+enum page_damage page_damage(const void *pair, enum page_state picked, unsigned which, bool torn)
+{
+	const uint8_t *p = pair;
+	unsigned before = 0, after = 0;
+	uint64_t serial = 0;
+
+	if (!torn)
+		return PAGE_WHOLE;
+	if (picked == PAGE_VALID)
+		serial = ((const struct page_hdr *)(const void *)(p + which * HCI_BLOCK))->serial;
+	else if (picked == PAGE_EMPTY)
+		which = all_zero(p) ? 0 : 1;
+	else
+		return PAGE_ROTTEN;
+	p += !which * HCI_BLOCK;
+	for (unsigned i = 0; i < PAGE_SECTORS; i++) {
+		before += stamp_of(p, i) == (uint16_t)(serial ? serial - 1 : 0);
+		after += stamp_of(p, i) == (uint16_t)(serial + 1);
+	}
+	if (before + after != PAGE_SECTORS || after == PAGE_SECTORS || (picked == PAGE_EMPTY && !after))
+		return PAGE_ROTTEN;
+	return after ? PAGE_TORN : PAGE_OLDER;
+}

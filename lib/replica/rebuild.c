@@ -1,21 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Region tables of which a copy is damaged, when the disk is opened. It may be torn, by the power loss that ended the
- * last opening: then the log still has all that was to be written, and the older copy is right. Or it is rot, and the
- * older copy says what was true once. What helps is that checksums tell the same as the valid bits, and are never behind them:
- * a block is valid if it has a sum, whatever the older copy says (but for what the log has).
+ * Region tables of which a copy is damaged, when the disk is opened. If a power loss tore the newest, or what was there before the
+ * newest rotted, the other copy is right, but for what the log has. If the newest may have rotted, the other one says what was true
+ * once. What helps is that checksums tell the same as the valid bits: a block is valid if it has a sum, whatever the older copy says
+ * (but for what the log has).
  *
- * That takes checksums that are right. If a copy of their page is damaged as well, both older copies may be of before the block was
- * written, zeroed, or moved to the other half of the file, and what is there may even fit the older sum. No power loss tears both
- * (wb_tables.c), so one of them rotted, and all that these checksums cover counts as lost: it is fetched from another replica, zeroes
- * too. The checksums that say so come to the disk before the table does.
+ * That takes checksums that are right. If the newest of their page may have rotted as well, both older copies may be of before the
+ * block was written, zeroed, or moved to the other half of the file, and what is there may even fit the older sum. All that these
+ * checksums cover counts as lost then: it is fetched from another replica, zeroes too.
  *
  * Who wrote a region last has no second witness. What the log has is told by the log. All else was moved by passes that are over,
  * each of which wrote the volume's record before: the last number that this told when the disk was opened is not smaller than any of
- * them. All regions of the page get that number: a resync copies too much then, never too little. That is so whether or not the log
- * touches the page: that it does says only that a write came after what was moved, not that the page was being written when power
- * was lost. If a copy of the record is damaged as well, the other one may be of an earlier pass; then it is a number above all that
- * were given out up to the generation that both copies have.
+ * them. All regions of the page get that number: a resync copies too much then, never too little. If a copy of the record is damaged as
+ * well, the other one may be of an earlier pass; then it is a number above all that were given out up to the generation that both
+ * copies have.
  */
 #include <errno.h>
 
@@ -40,7 +38,7 @@ static void from_sums(struct seg *s, struct mpage *p, uint32_t first, uint32_t p
 }
 
 /* Both witnesses are in doubt: nothing they say counts. */
-static int all_lost(struct seg *s, struct mpage *p, uint32_t first, uint32_t page, uint64_t serial)
+static int all_lost(struct seg *s, struct mpage *p, uint32_t first, uint32_t page, uint64_t serial, bool both)
 {
 	uint32_t regions = seg_blocks(s) / REGION_BLOCKS;
 
@@ -54,24 +52,26 @@ static int all_lost(struct seg *s, struct mpage *p, uint32_t first, uint32_t pag
 		 "disk %s: of segment %u a page of the region table and its checksums are damaged: regions %u to %u are taken from other "
 		 "replicas",
 		 s->d->path, s->no, page * SUM_REGIONS, MIN((page + 1) * SUM_REGIONS, regions) - 1);
-	return sums_lost(s, page, serial);
+	return sums_lost(s, page, serial, both);
 }
 
 static int merge_page(struct seg *s, struct env_file *f, struct mpage *p, uint32_t first, uint32_t page, bool lost,
 		      uint8_t *pair, uint32_t *sums)
 {
 	uint64_t serial, side;
-	bool bad;
+	bool both, doubt;
 	int64_t n = fiber_read(s->d->e, f, pair, PAGE_PAIR, sums_off(s, page));
 
 	if (n < 0)
 		return (int)n;
 	memset(pair + n, 0, PAGE_PAIR - (size_t)n);
-	bad = sums_parse(s, page, pair, sums, &serial, &side);
-	from_sums(s, p, first, page, sums, side);
+	doubt = sums_parse(s, page, pair, sums, &serial, &side, &both) == PAGE_ROTTEN;
 	if (s->d->mutate & REPL_MUTATE_ROT_HIDES)
-		bad = bad && !serial && lost;
-	return bad ? all_lost(s, p, first, page, serial) : 0;
+		doubt = both && lost;
+	if (doubt)
+		return all_lost(s, p, first, page, serial, both);
+	from_sums(s, p, first, page, sums, side);
+	return 0;
 }
 
 int rebuild_valid(struct seg *s, uint32_t i, bool lost)
@@ -119,7 +119,7 @@ static bool some_damaged(const struct vol *v)
 {
 	for (uint32_t n = 0; n < v->nsegs; n++)
 		for (uint32_t i = 0; i < v->segs[n]->npages; i++)
-			if (v->segs[n]->pages[i] && (v->segs[n]->pages[i]->damaged || v->segs[n]->pages[i]->lost))
+			if (v->segs[n]->pages[i] && v->segs[n]->pages[i]->damage == PAGE_ROTTEN)
 				return true;
 	return false;
 }
@@ -150,24 +150,24 @@ void rebuild_seqs(struct vol *v)
 		v->meta_dirty = true;
 		v->meta_damaged = false;
 	}
-	/* A record whose write the medium lost is whole, and of before: the tables know better. */
-	v->last = newest(v);
 	for (uint32_t n = 0; n < v->nsegs; n++) {
 		struct seg *s = v->segs[n];
 
 		for (uint32_t i = 0; i < s->npages; i++) {
 			struct mpage *p = s->pages[i];
 
-			if (!p || !(p->damaged || p->lost))
+			if (!p || p->damage == PAGE_WHOLE)
 				continue;
-			if (p->lost || !p->dirty)
+			if (p->damage == PAGE_ROTTEN) {
 				log_warn(env_log(v->d->e),
 					 "disk %s: a page of a region table of segment %u is damaged and was made anew from its "
 					 "checksums",
 					 v->d->path, s->no);
-			if (p->lost || !p->dirty || !(v->d->mutate & REPL_MUTATE_NUMBERS_OLDER))
-				overstate(s, i, least);
-			p->damaged = p->lost = false;
+				if (p->lost || !p->dirty || !(v->d->mutate & REPL_MUTATE_NUMBERS_OLDER))
+					overstate(s, i, least);
+			}
+			p->damage = PAGE_WHOLE;
+			p->again = p->lost;
 			index_page_dirty(s, p, 0);
 		}
 	}

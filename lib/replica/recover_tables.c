@@ -122,10 +122,17 @@ static int load_meta(struct rec *r, const struct uuid *u, const char *path, stru
 	return rc;
 }
 
-static int load_map_page(struct rec *r, struct seg *s, const char *path, const uint8_t *pair,
-			 uint32_t i)
+/* A record whose write the medium lost is whole, and of before: the tables know better which number was the last. */
+static void take_last(struct vol *v, const struct mpage *p)
 {
-	const struct map_page *m;
+	for (uint32_t k = 0; k < MAP_REGIONS; k++)
+		v->meta_last = MAX(v->meta_last, p->seq[k] & REPL_SEQ_MASK);
+	v->last = MAX(v->last, v->meta_last);
+}
+
+static int load_map_page(struct rec *r, struct seg *s, const char *path, uint8_t *pair, uint32_t i)
+{
+	struct map_page *m;
 	struct mpage *p;
 	unsigned which = 0;
 	bool damaged;
@@ -135,21 +142,23 @@ static int load_map_page(struct rec *r, struct seg *s, const char *path, const u
 		return 0;
 	if (st == PAGE_VERSION)
 		return rec_page_error(r, path, st);
-	m = (const void *)(pair + which * HCI_BLOCK);
+	m = (void *)(pair + which * HCI_BLOCK);
 	if (st == PAGE_VALID && (!uuid_eq(&m->volume, &s->vol->uuid) || m->segment != s->no ||
 				 m->first_region != i * MAP_REGIONS || m->regions != MAP_REGIONS))
 		st = PAGE_BAD;
 	p = s->pages[i] = MEM_NEW(struct mpage);
 	if (!p)
 		return rec_nomem(r, "");
-	p->damaged = damaged;
 	p->lost = st == PAGE_BAD;
+	p->damage = p->lost ? PAGE_ROTTEN : page_damage(pair, st, which, damaged);
 	if (st != PAGE_VALID)
 		return 0;
+	page_unstamp(m);
 	memcpy(p->seq, m->seq, sizeof(p->seq));
 	memcpy(p->valid, m->valid, sizeof(p->valid));
 	memcpy(p->side, m->side, sizeof(p->side));
 	p->serial = m->h.serial;
+	take_last(s->vol, p);
 	return 0;
 }
 
@@ -159,7 +168,7 @@ static int rebuild_damaged(struct rec *r, struct seg *s)
 	int rc = 0;
 
 	for (uint32_t i = 0; i < s->npages && !rc; i++) {
-		if (s->pages[i] && (s->pages[i]->damaged || s->pages[i]->lost))
+		if (s->pages[i] && s->pages[i]->damage == PAGE_ROTTEN)
 			rc = rebuild_valid(s, i, s->pages[i]->lost);
 	}
 	return rc ? disk_sys_error(r->d, rc, "cannot read checksums", r->err) : 0;
@@ -177,6 +186,7 @@ static int load_seg(struct rec *r, struct vol *v, uint32_t no, bool has_data)
 		return rec_nomem(r, "");
 	rc = read_whole(r, path, s->npages * (size_t)PAGE_PAIR, &b, &len);
 	s->on_disk = has_data && len == s->npages * (size_t)PAGE_PAIR;
+	s->unsure = !r->clean;
 	for (uint32_t i = 0; !rc && (i + 1) * (size_t)PAGE_PAIR <= len; i++)
 		rc = load_map_page(r, s, path, b + i * (size_t)PAGE_PAIR, i);
 	/* Half of its files: it was being dropped, and the log says so; else they are damaged. */

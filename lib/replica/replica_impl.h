@@ -193,7 +193,7 @@ static inline uint64_t sums_off(const struct seg *s, uint32_t page)
 }
 /* The files are open. Starts to bring a page in, if it is not there; NULL: no memory. */
 struct sums *sums_want(struct seg *s, uint32_t page);
-int sums_lost(struct seg *s, uint32_t page, uint64_t serial); /* of none is known what it was; serial: on disk; -errno */
+int sums_lost(struct seg *s, uint32_t page, uint64_t serial, bool both); /* nothing counts of what was parsed; -errno */
 /* The read goes on when the page is there. */
 void sums_wait_read(struct sums *x, struct repl_op *op);
 void sums_touch(struct sums *x);
@@ -204,8 +204,9 @@ void sums_put(struct sums *x);
 void sums_trim(struct repl_disk *d); /* down to what is allowed */
 void sums_fill_page(const struct sums *x, struct sum_page *out);
 void sums_free_seg(struct seg *s);
-/* What the pair says, SUM_LOST where it says nothing of a valid block. True: something is wrong with it. */
-bool sums_parse(const struct seg *s, uint32_t page, const uint8_t *pair, uint32_t *out, uint64_t *serial, uint64_t *side);
+/* What the pair says, and what is wrong with it; *both: there is nothing left. Changes the pair. */
+enum page_damage sums_parse(const struct seg *s, uint32_t page, uint8_t *pair, uint32_t *out, uint64_t *serial, uint64_t *side,
+			    bool *both);
 
 /* segment.c */
 struct seg *seg_find(const struct vol *v, uint32_t no);
@@ -283,13 +284,10 @@ bool wb_records_lag(struct repl_disk *d);
 int wb_take(struct repl_disk *d, struct wb *w, const struct list *end); /* the snapshots of a pass; -errno */
 int wb_checkpoint(struct repl_disk *d, uint64_t tail_lsn);
 
-int wb_touch(struct wb *w, struct seg *s); /* opens its files; -errno */
-int wb_sync(struct wb *w); /* files that the pass has written to since; -errno */
+int wb_sync(struct wb *w, bool maps); /* files of the segments that the pass has touched; -errno */
 
 /* wb_tables.c */
-int wb_write_sums(struct repl_disk *d, struct wb *w);   /* -errno */
-int wb_write_tables(struct repl_disk *d, struct wb *w); /* of regions; -errno */
-void wb_redirty(struct wb *w);                          /* the pass failed: what it wrote may not be there */
+int wb_write_tables(struct repl_disk *d, struct wb *w); /* and checksums; -errno */
 
 /* wb_data.c */
 struct snap {
@@ -320,6 +318,7 @@ struct wb {
 	uint64_t tail; /* what is older will be in the tables */
 	uint32_t inflight;
 	int err; /* -errno, the first */
+	bool again; /* pages of which the other place has to be healed as well */
 	struct fiber_cond cond;
 	struct list free_units, free_ios;
 	uint32_t nunits;

@@ -98,24 +98,30 @@ void sums_fill_page(const struct sums *x, struct sum_page *out)
 		out->sum[i] = is_valid(s, x->page * SUM_BLOCKS + i) ? x->sum[i] : SUM_NONE;
 }
 
-bool sums_parse(const struct seg *s, uint32_t page, const uint8_t *pair, uint32_t *out, uint64_t *serial, uint64_t *side)
+enum page_damage sums_parse(const struct seg *s, uint32_t page, uint8_t *pair, uint32_t *out, uint64_t *serial, uint64_t *side,
+			    bool *both)
 {
-	const struct sum_page *m;
+	struct sum_page *m;
 	unsigned which = 0;
 	bool torn;
 	enum page_state st = page_pick(pair, SUM_MAGIC, SUM_VERSION, &s->d->uuid, &which, &torn);
+	enum page_damage damage = page_damage(pair, st, which, torn);
 
-	m = (const void *)(pair + which * HCI_BLOCK);
+	m = (void *)(pair + which * HCI_BLOCK);
 	if (st == PAGE_VALID && (!uuid_eq(&m->volume, &s->vol->uuid) || m->segment != s->no ||
 				 m->first_region != page * SUM_REGIONS || m->regions != SUM_REGIONS))
 		st = PAGE_BAD;
-	*serial = st == PAGE_VALID ? m->h.serial : 0;
-	*side = st == PAGE_VALID ? m->side : 0;
-	if (st == PAGE_VALID)
-		memcpy(out, m->sum, sizeof(m->sum));
-	else
-		memset(out, 0, SUM_BLOCKS * sizeof(out[0]));
-	return torn || (st != PAGE_VALID && st != PAGE_EMPTY);
+	*both = st != PAGE_VALID && st != PAGE_EMPTY;
+	*serial = 0;
+	*side = 0;
+	memset(out, 0, SUM_BLOCKS * sizeof(out[0]));
+	if (st != PAGE_VALID)
+		return *both ? PAGE_ROTTEN : damage;
+	page_unstamp(m);
+	*serial = m->h.serial;
+	*side = m->side;
+	memcpy(out, m->sum, sizeof(m->sum));
+	return damage;
 }
 
 /* Valid blocks without a sum have lost it; a sum without a valid block is of a write that the log had, and that was
@@ -173,7 +179,7 @@ static void load_end(struct sums *x, int err)
 }
 
 /*
- * Of a damaged page the older copy is left. After a power loss that tore the newer one it is right but for what the log covers.
+ * Of a damaged page the older copy may be left. After a power loss that tore the newer one it is right but for what the log covers.
  * If the newer one rotted it has sums of content that was written over since, which a replica that is not in the set may still
  * have: nobody must take that for what was lost here. So a sum that does not fit its block is none. A pass may write blocks
  * meanwhile; it sets their sums when it has this page, and until then they are found in the log.
@@ -219,6 +225,7 @@ static void load_done(struct env_io *io)
 {
 	struct sums *x = container_of(io, struct sums, io);
 	struct seg *s = x->seg;
+	enum page_damage damage;
 	uint64_t side;
 	int err = 0;
 
@@ -228,14 +235,15 @@ static void load_done(struct env_io *io)
 	} else {
 		/* Of a file that was cut short the rest is damaged like any other. */
 		memset(x->pair + io->result, 0, PAGE_PAIR - (size_t)io->result);
-		x->dirty = sums_parse(s, x->page, x->pair, x->sum, &s->sums_serial[x->page], &side);
-		if (x->dirty)
+		damage = sums_parse(s, x->page, x->pair, x->sum, &s->sums_serial[x->page], &side, &x->again);
+		x->dirty = damage != PAGE_WHOLE;
+		if (damage == PAGE_ROTTEN)
 			log_warn(env_log(s->d->e),
 				 "disk %s: a page of checksums is damaged: what it covers is checked against other "
 				 "replicas",
 				 s->d->path);
 		adjust(x);
-		if (x->dirty && s->sums_serial[x->page]) {
+		if (damage == PAGE_ROTTEN && s->sums_serial[x->page]) {
 			x->check = mem_alloc_aligned(REPL_REGION);
 			x->check_at = 0;
 			if (x->check) {
@@ -264,7 +272,7 @@ static struct sums *sums_new(struct seg *s, uint32_t page)
 	return x;
 }
 
-int sums_lost(struct seg *s, uint32_t page, uint64_t serial)
+int sums_lost(struct seg *s, uint32_t page, uint64_t serial, bool both)
 {
 	struct sums *x = s->sums[page] ? s->sums[page] : sums_new(s, page);
 	uint32_t blocks = seg_blocks(s), first = page * SUM_BLOCKS;
@@ -275,6 +283,7 @@ int sums_lost(struct seg *s, uint32_t page, uint64_t serial)
 		x->sum[i] = first + i < blocks ? SUM_LOST : SUM_NONE;
 	s->sums_serial[page] = serial;
 	x->ready = x->dirty = true;
+	x->again = both;
 	seg_dirty(s);
 	return 0;
 }

@@ -362,6 +362,7 @@ static int by_place(const void *a, const void *b)
 	return x->region < y->region ? -1 : x->region > y->region;
 }
 
+/* The segment stays open until the pass lets go of it. */
 static int enter_seg(struct walk *k, struct seg *s)
 {
 	int rc;
@@ -371,8 +372,12 @@ static int enter_seg(struct walk *k, struct seg *s)
 	k->seg = s;
 	if (rc)
 		return rc;
-	s->sync_data = true;
-	return wb_touch(k->w, s);
+	if (!s->touched) {
+		s->touched = true;
+		s->refs++;
+		list_push(&k->w->segs, &s->touched_link);
+	}
+	return seg_open_files(s, true);
 }
 
 static int each_snap(struct wb *w, int (*fn)(struct walk *k, struct snap *sn))

@@ -2,9 +2,6 @@
 /*
  * The tables of a pass: which pages of region tables and checksums are due, and writing them. A pair's older page is written
  * over, so one that is cut off costs nothing. The order within a pass is writeback.c's.
- *
- * The checksums are durable before a page of a region table is written: so a power loss tears the one or the other, never both
- * that witness the same, and whoever finds both damaged knows that one of them rotted (rebuild.c).
  */
 #include <errno.h>
 
@@ -26,8 +23,11 @@ static int write_map_page(struct wb *w, struct seg *s, uint32_t i)
 	memcpy(m->seq, p->seq, sizeof(m->seq));
 	memcpy(m->valid, p->valid, sizeof(m->valid));
 	memcpy(m->side, p->side, sizeof(m->side));
-	page_seal(m, MAP_MAGIC, MAP_VERSION, ++p->serial, &s->d->uuid);
-	p->dirty = false;
+	page_seal_stamped(m, MAP_MAGIC, MAP_VERSION, ++p->serial, &s->d->uuid);
+	p->dirty = p->again;
+	p->dirty_lsn = 0;
+	w->again |= p->again;
+	p->again = false;
 	return wb_io(w, ENV_WRITE, s->map, m, HCI_BLOCK,
 		     (uint64_t)i * PAGE_PAIR + (p->serial & 1) * HCI_BLOCK);
 }
@@ -41,9 +41,11 @@ static int write_sum_page(struct wb *w, struct seg *s, uint32_t i)
 	if (!m)
 		return -ENOMEM;
 	sums_fill_page(x, m);
-	page_seal(m, SUM_MAGIC, SUM_VERSION, serial, &s->d->uuid);
+	page_seal_stamped(m, SUM_MAGIC, SUM_VERSION, serial, &s->d->uuid);
 	s->sums_serial[i] = serial;
-	x->dirty = false;
+	x->dirty = x->again;
+	w->again |= x->again;
+	x->again = false;
 	return wb_io(w, ENV_WRITE, s->map, m, HCI_BLOCK, sums_off(s, i) + (serial & 1) * HCI_BLOCK);
 }
 
@@ -58,40 +60,35 @@ static bool sums_due(const struct seg *s, uint32_t i)
 	return s->sums[i] && s->sums[i]->dirty && s->sums[i]->ready;
 }
 
-static bool some_pages_due(const struct wb *w, const struct seg *s)
+static bool map_due(const struct wb *w, const struct seg *s)
 {
-	for (uint32_t i = 0; i < s->npages; i++) {
-		if (page_due(w, s, i))
-			return true;
-	}
-	return false;
+	bool due = false;
+
+	for (uint32_t i = 0; i < s->npages && !due; i++)
+		due = page_due(w, s, i);
+	for (uint32_t i = 0; i < s->nsums && !due; i++)
+		due = sums_due(s, i);
+	return due;
 }
 
-static bool some_sums_due(const struct wb *w, const struct seg *s)
-{
-	(void)w;
-	for (uint32_t i = 0; i < s->nsums; i++) {
-		if (sums_due(s, i))
-			return true;
-	}
-	return false;
-}
-
-static int write_pages(struct wb *w, struct seg *s)
+static int write_map(struct wb *w, struct seg *s)
 {
 	int rc = 0;
 
+	if (!s->touched) {
+		s->touched = true;
+		s->refs++;
+		list_push(&w->segs, &s->touched_link);
+	}
+	rc = seg_open_files(s, true);
+	/* Of a pair the place before the last is written over: that must not be all that is durable. */
+	if (!rc && s->unsure)
+		rc = fiber_fsync(s->d->e, s->map);
+	s->unsure = true;
 	for (uint32_t i = 0; i < s->npages && !rc && !s->dead; i++) {
 		if (page_due(w, s, i))
 			rc = write_map_page(w, s, i);
 	}
-	return rc;
-}
-
-static int write_sums(struct wb *w, struct seg *s)
-{
-	int rc = 0;
-
 	for (uint32_t i = 0; i < s->nsums && !rc && !s->dead; i++) {
 		if (sums_due(s, i))
 			rc = write_sum_page(w, s, i);
@@ -112,7 +109,7 @@ static bool still_dirty(const struct seg *s)
 	return false;
 }
 
-void wb_redirty(struct wb *w)
+static void redirty(struct wb *w)
 {
 	struct seg *s;
 
@@ -129,10 +126,9 @@ void wb_redirty(struct wb *w)
 		w->sums[i]->dirty |= w->sums[i]->ready;
 }
 
-/* Those of dirty segments that are due. */
-static int write_due(struct repl_disk *d, struct wb *w, bool (*due)(const struct wb *w, const struct seg *s),
-		     int (*write)(struct wb *w, struct seg *s))
+static int write_once(struct repl_disk *d, struct wb *w)
 {
+	uint64_t n = 0;
 	struct list todo, later, *l;
 	int rc = 0, err;
 
@@ -143,31 +139,35 @@ static int write_due(struct repl_disk *d, struct wb *w, bool (*due)(const struct
 		struct seg *s = list_entry(l, struct seg, dirty_link);
 
 		/* Its volume is newer than this pass, and has no folder yet: for the next one. */
-		if (!s->dead && (!s->vol->dir || !due(w, s))) {
+		if (!s->dead && (!s->vol->dir || !map_due(w, s))) {
 			list_push(&later, l);
 			continue;
 		}
 		s->dirty = false;
+		n++;
 		if (!s->dead)
-			rc = wb_touch(w, s);
-		s->sync_map = true;
-		if (!rc)
-			rc = write(w, s);
+			rc = write_map(w, s);
 		if (still_dirty(s))
 			seg_dirty(s);
 	}
 	list_splice(&d->dirty_segs, &todo);
 	list_splice(&d->dirty_segs, &later);
 	err = wb_wait(w);
-	return rc ? rc : err;
-}
-
-int wb_write_sums(struct repl_disk *d, struct wb *w)
-{
-	return write_due(d, w, some_sums_due, write_sums);
+	rc = rc ? rc : err;
+	if (!rc && n)
+		rc = wb_sync(w, true);
+	if (rc)
+		redirty(w);
+	return rc;
 }
 
 int wb_write_tables(struct repl_disk *d, struct wb *w)
 {
-	return write_due(d, w, some_pages_due, write_pages);
+	int rc;
+
+	do {
+		w->again = false;
+		rc = write_once(d, w);
+	} while (!rc && w->again);
+	return rc;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Write-back: from the log to the segment files, in passes. A pass takes the oldest regions of the
- * index, writes and syncs their blocks and checksums, then the region tables, then moves the log's tail. Until
+ * index, writes and syncs their blocks, then the region tables, then moves the log's tail. Until
  * the tail moves the log covers everything, so a pass may be cut off at any point and done again.
  *
  * The order inside a pass is what crash safety hangs on; see docs/disk-format.md, "Write-back".
@@ -45,31 +45,22 @@ static int write_metas(struct repl_disk *d)
 	return rc;
 }
 
-/* The segment stays open until the pass lets go of it. */
-int wb_touch(struct wb *w, struct seg *s)
-{
-	if (!s->touched) {
-		s->touched = true;
-		s->refs++;
-		list_push(&w->segs, &s->touched_link);
-	}
-	return seg_open_files(s, true);
-}
-
-int wb_sync(struct wb *w)
+int wb_sync(struct wb *w, bool maps)
 {
 	struct seg *s;
 	int rc = 0, err;
 
 	list_for_each(s, &w->segs, touched_link) {
-		if (s->sync_data && !rc && !s->dead && !(w->d->mutate & REPL_MUTATE_FILES_UNSYNCED))
-			rc = wb_io(w, ENV_SYNC, s->data, NULL, 0, 0);
-		if (s->sync_map && !rc && !s->dead)
-			rc = wb_io(w, ENV_SYNC, s->map, NULL, 0, 0);
-		s->sync_data = s->sync_map = false;
+		if (!rc && !s->dead)
+			rc = wb_io(w, ENV_SYNC, maps ? s->map : s->data, NULL, 0, 0);
 	}
 	err = wb_wait(w);
-	return rc ? rc : err;
+	rc = rc ? rc : err;
+	list_for_each(s, &w->segs, touched_link) {
+		if (maps && !rc)
+			s->unsure = false;
+	}
+	return rc;
 }
 
 static int sums_wait_all(struct wb *w)
@@ -210,23 +201,15 @@ static int pass_data(struct repl_disk *d, struct wb *w)
 	ENV_MARK(d->e, "write-back begins");
 	rc = wb_write_data(w);
 	ENV_MARK(d->e, "write-back has written");
+	if (!rc && !(d->mutate & REPL_MUTATE_FILES_UNSYNCED))
+		rc = wb_sync(w, false);
 	if (!rc)
 		rc = sums_wait_all(w);
-	if (!rc) {
-		mark_valid(d, w);
-		rc = wb_write_sums(d, w);
-	}
-	if (!rc)
-		rc = wb_sync(w);
-	if (!rc) {
-		ENV_MARK(d->e, "write-back has synced");
-		rc = wb_write_tables(d, w);
-	}
-	if (!rc)
-		rc = wb_sync(w);
 	if (rc)
-		wb_redirty(w);
-	return rc;
+		return rc;
+	ENV_MARK(d->e, "write-back has synced");
+	mark_valid(d, w);
+	return wb_write_tables(d, w);
 }
 
 /*
