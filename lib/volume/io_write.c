@@ -47,6 +47,8 @@ void write_check(struct piece *p)
 		for (unsigned i = 0; i < s->n; i++) {
 			struct leg *l = seg_leg(v, s, i);
 
+			/* Not of the set, or it left meanwhile, and may have it: it must not be taken back as it is. */
+			s->missed[i] |= s->pos[i] < POS_PENDING && p->wanted[i];
 			if (!p->acked[i] || s->pos[i] == POS_OUT)
 				continue;
 			l->lost_writes = s->pos[i] == POS_PENDING; /* what it has too much counts as all wrong */

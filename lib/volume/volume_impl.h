@@ -85,7 +85,7 @@ struct seg {
 	uint16_t leg[SEG_POS_MAX];
 	uint8_t pos[SEG_POS_MAX];      /* enum pos_state */
 	bool joining[SEG_POS_MAX];     /* as in the store: holds nothing from before */
-	bool missed[SEG_POS_MAX];      /* out, and a write was acknowledged that it should have had */
+	bool missed[SEG_POS_MAX];      /* out, and a write was acknowledged that it should have had, or one failed that it may have */
 	struct list pieces;                 /* active and waiting, in the order of arrival */
 };
 

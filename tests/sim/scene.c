@@ -139,6 +139,7 @@ static void become_whole(struct scene *s, struct env *e, void **handle)
 
 	do {
 		fiber_sleep(e, 100 * NS_PER_MS);
+		death_removed(&s->trouble); /* what turned out to be dead since the last fault */
 		whole = trouble_volumes_whole(&s->trouble);
 		for (unsigned k = 0; k < s->nvol; k++) {
 			whole &= volume_whole(engine_vol(handle[k]));
