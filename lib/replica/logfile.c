@@ -143,6 +143,10 @@ static int check_unused(struct env *e, struct env_file *f, const char *path, con
 			      path);
 }
 
+/*
+ * The ring first, the checkpoints last: a device on which this was cut off shows whose it was (check_unused). Of a checkpoint's page only
+ * the first sector is not zero, so it is not torn.
+ */
 static int fill(struct env *e, struct env_file *f, uint64_t size, bool device, const struct uuid *uuid, uint64_t epoch,
 		uint64_t lsn)
 {
@@ -155,12 +159,16 @@ static int fill(struct env *e, struct env_file *f, uint64_t size, bool device, c
 		rc = fiber_falloc(e, f, 0, RING_OFF + size);
 	if (buf)
 		memset(buf, 0, CHUNK);
-	for (uint64_t off = 0; !rc && off < RING_OFF + size; off += CHUNK) {
+	for (uint64_t off = RING_OFF; !rc && off < RING_OFF + size; off += CHUNK) {
 		n = fiber_write(e, f, buf, MIN(CHUNK, RING_OFF + size - off), off, 0);
 		rc = n < 0 ? (int)n : 0;
 	}
 	if (!rc)
 		rc = fiber_fsync(e, f);
+	if (!rc) {
+		n = fiber_write(e, f, buf, HCI_BLOCK, 0, ENV_IO_DSYNC);
+		rc = n < 0 ? (int)n : 0;
+	}
 	if (!rc) {
 		c->tail_lsn = lsn;
 		c->min_epoch = c->epoch = epoch;

@@ -236,6 +236,50 @@ SIM(nor_is_it_taken_for_a_disk_that_lost_a_segment)
 	mem_free_aligned(image);
 }
 
+/* Power is lost while a disk that takes the place of another makes its log where that one's was, on a device: it can be done again. */
+static void device_old(struct env *e, void *arg)
+{
+	struct repl_disk_opts o = opts(arg);
+
+	o.log_path = "/ssd/p0";
+	make_dirty(e, &o);
+}
+
+static void device_new(struct env *e, void *arg)
+{
+	struct repl_disk_opts o = opts(arg);
+	struct repl_disk *d;
+	struct hci_error err;
+	int rc;
+
+	o.log_path = "/ssd/p0";
+	o.replaces = o.uuid;
+	o.uuid.b[0]++;
+	rc = repl_disk_format(e, "/d1", &o, &err);
+	ck_assert_msg(!rc || rc == HCI_E_EXISTS, "%s", err.message);
+	ck_assert_msg(!repl_disk_open(e, "/d1", &o, &d, &err), "%s", err.message);
+	repl_disk_close(d, false);
+}
+
+START_TEST(a_log_on_a_device_that_was_half_made_is_made_again)
+{
+	bool cut = true;
+
+	for (unsigned k = 0; cut; k++) {
+		struct t t = { 0 };
+
+		simw_begin(&t.w, 1 + k, 64 * MiB);
+		t.ssd = sim_disk_new(t.w.node, "/ssd", 32 * MiB);
+		sim_disk_partition(t.ssd, "p0", 8 * MiB);
+		ck_assert(simw_run(&t.w, device_old, &t));
+		simw_crash_at(&t.w, k * 200 * NS_PER_US, true);
+		cut = !simw_run(&t.w, device_new, &t);
+		ck_assert(!cut || simw_run(&t.w, device_new, &t));
+		simw_end(&t.w);
+	}
+}
+END_TEST
+
 /* Of the same opening: the epoch does not tell, but the records do. */
 SIM(a_log_that_lost_its_end_is_found_out)
 {
@@ -434,6 +478,7 @@ static Suite *suite(void)
 	tcase_add_test(t, a_log_that_is_not_needed_is_made_anew);
 	tcase_add_test(t, an_old_copy_of_the_log_is_found_out);
 	tcase_add_test(t, nor_is_it_taken_for_a_disk_that_lost_a_segment);
+	tcase_add_test(t, a_log_on_a_device_that_was_half_made_is_made_again);
 	tcase_add_test(t, a_log_that_lost_its_end_is_found_out);
 	tcase_add_test(t, a_foreign_log_is_left_alone);
 	tcase_add_test(t, a_log_that_fails_fails_the_disk);
