@@ -274,6 +274,54 @@ START_TEST(zeroes_stay_zeroes)
 }
 END_TEST
 
+/* ---- seen, then power is lost ---- */
+
+static void seen_write(struct env *e, void *arg)
+{
+	struct t *t = arg;
+
+	open_disk(t, e, t->gen == 0);
+	put(t, 0, 1);
+	sim_at(t->w.sim, sim_now(t->w.sim) + 1 + sim_rand_below(t->w.sim, 300 * NS_PER_US), strike, t);
+	for (unsigned k = 1; k < 8; k++)
+		(void)write_fill(e, t->s, 0, 0, HCI_BLOCK, content(k), ++t->seq);
+	fiber_sleep(e, NS_PER_S);
+}
+
+static void seen_read(struct env *e, void *arg)
+{
+	struct t *t = arg;
+
+	open_disk(t, e, false);
+	t->lost = (unsigned)get(t, 0);
+	simw_crash_at(&t->w, 0, true);
+	fiber_sleep(e, NS_PER_S);
+}
+
+static void seen_again(struct env *e, void *arg)
+{
+	struct t *t = arg;
+
+	open_disk(t, e, false);
+	ck_assert_uint_eq((unsigned)get(t, 0), t->lost);
+	close_disk(t, true);
+}
+
+/* The process ended while a batch was being written; the next one found it, and somebody read what is in it. */
+START_TEST(what_was_read_stays)
+{
+	for (unsigned seed = 1; seed <= seeds(); seed++) {
+		struct t t;
+
+		begin(&t, seed);
+		ck_assert(!simw_run(&t.w, seen_write, &t));
+		ck_assert(!simw_run(&t.w, seen_read, &t));
+		run(&t, seen_again, NULL, false);
+		simw_end(&t.w);
+	}
+}
+END_TEST
+
 /* ---- rot, repaired ---- */
 
 static void rot_both(struct t *t, uint64_t off)
@@ -328,6 +376,7 @@ static Suite *suite(void)
 	tcase_set_timeout(t, 300);
 	tcase_add_loop_test(t, what_was_there_stays, 0, (int)ARRAY_SIZE(cuts));
 	tcase_add_loop_test(t, zeroes_stay_zeroes, 0, (int)ARRAY_SIZE(cuts));
+	tcase_add_test(t, what_was_read_stays);
 	tcase_add_test(t, what_was_repaired_stays_so);
 	suite_add_tcase(s, t);
 	return s;
