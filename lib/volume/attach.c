@@ -83,6 +83,8 @@ static struct vol *vol_alloc(struct vol_ctx *x, const struct vol_attach_opts *o)
 
 /* ---- the lease ---- */
 
+#define LEASES 20u /* that may end before the attachment hangs on them, where the store is slow */
+
 static int busy(const struct vol *v, const struct rec_volatt *a, struct hci_error *err)
 {
 	return err_set(err, HCI_E_BUSY,
@@ -174,10 +176,13 @@ static int take_lease_once(struct vol *v, struct hci_error *err)
 static int take_lease(struct vol *v, struct hci_error *err)
 {
 	uint64_t deadline = env_now(v->e) + v->opts.wait_ns;
+	unsigned late = LEASES;
 
 	for (;;) {
 		int rc = take_lease_once(v, err);
 
+		if (rc == HCI_E_FENCED && --late)
+			continue;
 		if (rc != HCI_E_BUSY && rc != HCI_E_CONFLICT)
 			return rc;
 		if (rc == HCI_E_BUSY && env_now(v->e) >= deadline)
