@@ -58,7 +58,7 @@ struct mpage {
 	bool dirty;
 	enum page_damage damage; /* found when the disk was opened */
 	bool lost;               /* then: both copies */
-	bool again;              /* the next write heals one place only: then the other one */
+	bool again;              /* the other place has to be written, too, after the next write */
 };
 
 struct sums {

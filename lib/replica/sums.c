@@ -94,6 +94,7 @@ void sums_fill_page(const struct sums *x, struct sum_page *out)
 	out->regions = SUM_REGIONS;
 	for (uint32_t i = 0; i < SUM_REGIONS && (out->first_region + i) * REGION_BLOCKS < seg_blocks(s); i++)
 		out->side |= (uint64_t)seg_side(s, out->first_region + i) << i;
+	/* Of others one may be there that a load would take out (adjust): on the disk it would make them valid (rebuild.c). */
 	for (uint32_t i = 0; i < SUM_BLOCKS; i++)
 		out->sum[i] = is_valid(s, x->page * SUM_BLOCKS + i) ? x->sum[i] : SUM_NONE;
 }

@@ -109,6 +109,7 @@ static bool still_dirty(const struct seg *s)
 	return false;
 }
 
+/* Of what failed nobody knows which places are good: both are written. */
 static void redirty(struct wb *w)
 {
 	struct seg *s;
@@ -117,13 +118,15 @@ static void redirty(struct wb *w)
 		for (uint32_t i = 0; i < s->npages; i++) {
 			if (!s->pages[i])
 				continue;
-			s->pages[i]->dirty = true;
+			s->pages[i]->dirty = s->pages[i]->again = true;
 			s->pages[i]->dirty_lsn = 0;
 		}
 		seg_dirty(s);
 	}
-	for (uint32_t i = 0; i < w->nsums; i++)
+	for (uint32_t i = 0; i < w->nsums; i++) {
 		w->sums[i]->dirty |= w->sums[i]->ready;
+		w->sums[i]->again |= w->sums[i]->ready;
+	}
 }
 
 static int write_once(struct repl_disk *d, struct wb *w)

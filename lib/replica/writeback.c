@@ -56,8 +56,8 @@ int wb_sync(struct wb *w, bool maps)
 	}
 	err = wb_wait(w);
 	rc = rc ? rc : err;
-	list_for_each(s, &w->segs, touched_link) {
-		if (maps && !rc)
+	if (maps && !rc) {
+		list_for_each(s, &w->segs, touched_link)
 			s->unsure = false;
 	}
 	return rc;
