@@ -89,7 +89,7 @@ done <pieces
 [ ${#files[@]} -gt 0 ] || exit 1
 grep -h '^seed ' "${files[@]}" || true
 awk '{ n = $1; $1 = ""; c[$0] += n } END { for (p in c) printf "%12d%s\n", c[p], p }' "${tables[@]}" | sort -k2 >points
-awk '$1 == 0 { $1 = "never reached:"; print }' points
+[ -n "$lies" ] || awk '$1 == 0 { $1 = "never reached:"; print }' points
 awk -v missing="$missing" -v never="$([ -n "$lies" ] || awk '$1 == 0' points | wc -l)" -v secs="$(($(date +%s) - start))" '
 	/^[0-9]+ seeds, / { seeds += $1; bad += $3 }
 	END {

@@ -3,7 +3,6 @@
 #include "sim/heal.h"
 #include "unit/harness.h"
 
-
 static void pause_client(void *arg)
 {
 	struct cl_node *n = arg;

@@ -121,7 +121,6 @@ END_TEST
 /* ---- a write that failed, and was taken by one that left before it did ---- */
 
 struct failing {
-	struct life *l;
 	bool over;
 	int status;
 };

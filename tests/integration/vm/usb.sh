@@ -43,10 +43,11 @@ counts() {
 	n=$(counted "$1" "$from") # before the device is looked at: the guest goes on
 	[ "$(counter)" -ge "$n" ] && as_written
 }
+
 # Of each console but the last line: it may just be coming.
 as_written() {
-	local all n
-	all=$(for n in n1 n2 n3; do sed '$d' "$(console "$n")" 2>/dev/null; done | tr -d '\r' | grep -aoE 'HCI-USB wrote [0-9]+ read [0-9]+$')
+	local all node
+	all=$(for node in n1 n2 n3; do sed '$d' "$(console "$node")" 2>/dev/null; done | tr -d '\r' | grep -aoE 'HCI-USB wrote [0-9]+ read [0-9]+$')
 	[ -n "$all" ] && ! grep -vqE 'wrote ([0-9]+) read \1$' <<<"$all"
 }
 

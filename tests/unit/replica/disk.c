@@ -68,16 +68,6 @@ REAL(refuses_what_is_no_disk)
 }
 
 /* Until all is in the segments. */
-static void settle(struct env *e, struct repl_disk *d)
-{
-	struct repl_disk_info i;
-
-	do {
-		fiber_sleep(e, 100 * NS_PER_MS);
-		repl_disk_info(d, &i);
-	} while (i.log_used);
-}
-
 REAL(keeps_what_was_written)
 {
 	struct repl_disk_opts o = disk_opts();
@@ -99,7 +89,7 @@ REAL(keeps_what_was_written)
 		repl_disk_info(d, &i);
 		ck_assert_uint_eq(i.segments, 2);
 		if (pass == 0) {
-			settle(e, d);
+			disk_settle(e, d);
 		} else if (pass == 1) {
 			repl_slot_put(s);
 			repl_disk_close(d, false);
@@ -187,7 +177,7 @@ REAL(large_writes_pass_the_log)
 	uint64_t seq = 0;
 
 	ck_assert_int_eq(write_fill(e, s, 0, 0, 4096, 1, ++seq), 0); /* makes the volume's folder, in time */
-	settle(e, d);
+	disk_settle(e, d);
 	for (unsigned round = 0; round < 4; round++) {
 		for (unsigned k = 0; k < 4; k++)
 			ck_assert_int_eq(write_fill(e, s, 1, k * SEG, SEG, (int)(10 * round + k + 1), ++seq), 0);
@@ -211,10 +201,10 @@ REAL(large_writes_pass_the_log)
 				d = must_open(e, path, &o);
 				s = must_slot(d, 1, round + 2, 4 * SEG);
 			} else {
-				settle(e, d);
+				disk_settle(e, d);
 			}
 		}
-		settle(e, d);
+		disk_settle(e, d);
 	}
 	repl_slot_put(s);
 	repl_disk_close(d, false);
@@ -390,7 +380,7 @@ REAL(drops)
 		ck_assert_int_eq(write_fill(e, s, k, 0, SEG, 5, k + 1), 0);
 		ck_assert_int_eq(write_fill(e, t, k, 0, 4096, 6, k + 1), 0);
 	}
-	settle(e, d);
+	disk_settle(e, d);
 	ck_assert_int_eq(write_fill(e, s, 1, 0, 4096, 5, 9), 0);
 	ck_assert_uint_eq(held_bytes(d, &n), 4 * SEG + 4 * REPL_REGION);
 	ck_assert_uint_eq(n, 2);
@@ -469,7 +459,7 @@ REAL(zeroing_reads_as_zeroes)
 
 	for (unsigned k = 0; k < 16; k++)
 		ck_assert_int_eq(write_fill(e, s, 0, k * SEG, SEG, 5, k + 1), 0);
-	settle(e, d);
+	disk_settle(e, d);
 	ck_assert_uint_eq(held_bytes(d, &n), 16 * SEG);
 	ck_assert_int_eq(io(e, s, REPL_ZERO, 0, 4096, 16 * SEG - 4096, NULL, 20, 0), 0);
 	ck_assert_int_eq(write_fill(e, s, 0, SEG, 4096, 6, 21), 0);
@@ -478,7 +468,7 @@ REAL(zeroing_reads_as_zeroes)
 		read_expect(e, s, 0, 4096, SEG - 4096, 0);
 		read_expect(e, s, 0, SEG, 4096, 6);
 		read_expect(e, s, 0, SEG + 4096, SEG, 0);
-		settle(e, d);
+		disk_settle(e, d);
 	}
 	ck_assert_uint_eq(held_bytes(d, &n), 2 * REPL_REGION); /* regions zeroed in part stay */
 	repl_slot_put(s);

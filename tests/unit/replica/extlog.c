@@ -45,16 +45,6 @@ static struct repl_disk_opts opts(struct t *t)
 	END_TEST                                            \
 	static void name##_body(struct env *e, void *arg)
 
-static void settle(struct env *e, struct repl_disk *d)
-{
-	struct repl_disk_info i;
-
-	do {
-		fiber_sleep(e, 100 * NS_PER_MS);
-		repl_disk_info(d, &i);
-	} while (i.log_used);
-}
-
 static void refused(struct env *e, const struct repl_disk_opts *o, int code)
 {
 	struct repl_disk *d;
@@ -222,13 +212,13 @@ SIM(nor_is_it_taken_for_a_disk_that_lost_a_segment)
 	uint8_t *image = mem_alloc_aligned(LOG_MAX);
 
 	ck_assert_int_eq(write_fill(e, s, 0, 0, 2 * REPL_REGION, 1, 1), 0);
-	settle(e, d);
+	disk_settle(e, d);
 	ck_assert_int_eq(write_fill(e, s, 0, 0, 2 * REPL_REGION, 2, 2), 0);
 	copy_log(e, image, false);
 	ck_assert_int_eq(repl_slot_drop(s, 0, NULL), 0);
-	settle(e, d);
+	disk_settle(e, d);
 	ck_assert_int_eq(write_fill(e, s, 1, 0, HCI_BLOCK, 3, 3), 0);
-	settle(e, d);
+	disk_settle(e, d);
 	repl_slot_put(s);
 	repl_disk_close(d, true);
 	copy_log(e, image, true);
@@ -292,7 +282,7 @@ SIM(a_log_that_lost_its_end_is_found_out)
 	ck_assert_int_eq(write_fill(e, s, 0, 0, 8192, 1, 1), 0);
 	copy_log(e, image, false);
 	ck_assert_int_eq(write_fill(e, s, 0, 0, 8192, 2, 2), 0);
-	settle(e, d);
+	disk_settle(e, d);
 	repl_slot_put(s);
 	repl_disk_close(d, true);
 	copy_log(e, image, true);

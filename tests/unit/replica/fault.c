@@ -41,16 +41,6 @@ static struct repl_disk_opts opts(struct t *t)
 	END_TEST                                            \
 	static void name##_body(struct env *e, void *arg)
 
-static void settle(struct env *e, struct repl_disk *d)
-{
-	struct repl_disk_info i;
-
-	do {
-		fiber_sleep(e, 100 * NS_PER_MS);
-		repl_disk_info(d, &i);
-	} while (i.log_used);
-}
-
 SIM(fails_once_and_for_all)
 {
 	struct t *t = arg;
@@ -96,7 +86,7 @@ SIM(read_error_fails_the_disk)
 	uint8_t *p = mem_alloc_aligned(4096);
 
 	ck_assert_int_eq(write_fill(e, s, 0, 0, 8192, 1, 1), 0);
-	settle(e, d);
+	disk_settle(e, d);
 	sim_disk_fault(t->w.disk, SIM_DISK_EIO);
 	ck_assert_int_eq(io(e, s, REPL_READ, 0, 0, 4096, p, 0, 0), HCI_E_IO);
 	fiber_sleep(e, NS_PER_MS);
@@ -165,20 +155,20 @@ SIM(full_disk_refuses_new_blocks_only)
 	ck_assert_uint_gt(seg, 40);
 	repl_disk_info(d, &i);
 	ck_assert(i.full);
-	settle(e, d);
+	disk_settle(e, d);
 	ck_assert_int_eq(write_fill(e, s, 1, 0, SEG, 77, ++seq), 0); /* it has its blocks */
-	settle(e, d);
+	disk_settle(e, d);
 	for (uint32_t k = 2; k < seg; k++)
 		read_expect(e, s, k, 0, SEG, (int)k % 100 + 1);
 	read_expect(e, s, 1, 0, SEG, 77);
 	ck_assert_int_eq(io(e, s, REPL_ZERO, 2, 0, SEG, NULL, ++seq, 0), 0);
 	ck_assert_int_eq(repl_drop(d, &u, 3, 1, &err), 0);
-	settle(e, d);
+	disk_settle(e, d);
 	fiber_sleep(e, 2 * NS_PER_S);
 	repl_disk_info(d, &i);
 	ck_assert(!i.full);
 	ck_assert_int_eq(write_fill(e, s, seg, 0, SEG, 78, ++seq), 0);
-	settle(e, d);
+	disk_settle(e, d);
 	read_expect(e, s, seg, 0, SEG, 78);
 	repl_slot_put(s);
 	repl_disk_close(d, false);
@@ -197,7 +187,7 @@ SIM(stolen_space_keeps_data_in_the_log)
 	int rc;
 
 	ck_assert_int_eq(write_fill(e, s, 0, 0, SEG, 1, 1), 0);
-	settle(e, d);
+	disk_settle(e, d);
 	sim_disk_set_capacity(t->w.disk, sim_disk_used(t->w.disk));
 	for (k = 0; k < 12; k++) {
 		rc = write_fill(e, s, 1, k % 12 * REPL_REGION, 4096, 5, k + 2);
@@ -219,7 +209,7 @@ SIM(stolen_space_keeps_data_in_the_log)
 	s = must_slot(d, 1, 1, SEG);
 	read_expect(e, s, 1, 0, 4096, 5);
 	read_expect(e, s, 0, 0, 4096, 2);
-	settle(e, d);
+	disk_settle(e, d);
 	read_expect(e, s, 1, 0, 4096, 5);
 	repl_slot_put(s);
 	repl_disk_close(d, false);
@@ -240,7 +230,7 @@ SIM(full_disk_and_full_log)
 
 	for (k = 0; k < 4; k++)
 		ck_assert_int_eq(write_fill(e, s, 0, k * SEG, SEG, 1, k + 1), 0);
-	settle(e, d);
+	disk_settle(e, d);
 	ck_assert_int_eq(write_fill(e, s, 1, 0, 4096, 1, 10), 0);
 	sim_disk_set_capacity(t->w.disk, sim_disk_used(t->w.disk));
 	for (k = 0; k < 20 && !rc; k++) {
@@ -251,7 +241,7 @@ SIM(full_disk_and_full_log)
 	ck_assert_uint_ge(ok, 2);
 	x = must_slot(d, 1, 2, 4 * SEG); /* the fence gets through */
 	ck_assert_int_eq(repl_drop(d, &u, 1, 2, &err), 0);
-	settle(e, d);
+	disk_settle(e, d);
 	read_expect(e, x, 0, (ok - 1) % 4 * SEG, SEG, (int)ok + 1);
 	repl_slot_put(s);
 	repl_slot_put(x);
@@ -271,7 +261,7 @@ SIM(rot_in_tables_is_survived)
 
 	for (unsigned k = 0; k < 2; k++) {
 		ck_assert_int_eq(write_fill(e, s, 0, 0, 8192, 1, k + 1), 0);
-		settle(e, d);
+		disk_settle(e, d);
 	}
 	for (unsigned k = 0; k < 4; k++) {
 		int rc;
@@ -327,7 +317,7 @@ SIM(new_volumes_may_come_during_write_back)
 		repl_slot_put(new);
 		ck_assert_msg(!t->failures, "volume %u: %s", n, t->err.message);
 	}
-	settle(e, d);
+	disk_settle(e, d);
 	repl_slot_put(s);
 	repl_disk_close(d, false);
 	ck_assert_uint_eq(t->failures, 0);
@@ -408,7 +398,7 @@ static void second_life(struct env *e, void *arg)
 	struct repl_disk_opts o = opts(t);
 	struct repl_disk *d = must_open(e, "/d1", &o);
 
-	settle(e, d);
+	disk_settle(e, d);
 	simw_crash_at(&t->w, NS_PER_MS, true);
 	fiber_sleep(e, 10 * NS_PER_S);
 }

@@ -66,17 +66,6 @@ static void rig_close(struct rig *r, bool abandon)
 	repl_disk_close(r->d, abandon);
 }
 
-/* All is in its place. */
-static void settle(struct rig *r)
-{
-	struct repl_disk_info i;
-
-	do {
-		fiber_sleep(r->e, 50 * NS_PER_MS);
-		repl_disk_info(r->d, &i);
-	} while (i.log_used);
-}
-
 static struct env_file *open_file(struct rig *r, const char *name)
 {
 	char full[512], u[HCI_UUID_STR];
@@ -114,7 +103,7 @@ static void write_run(struct rig *r, unsigned first)
 {
 	for (unsigned k = first; k < first + 16; k++)
 		ck_assert_int_eq(write_fill(r->e, r->s, 0, k * HCI_BLOCK, HCI_BLOCK, (int)k + 1, ++r->seq), 0);
-	settle(r);
+	disk_settle(r->e, r->d);
 }
 
 static void right_or_told(struct rig *r, unsigned written)
@@ -146,7 +135,7 @@ static void tables_body(struct env *e, const char *path)
 	for (unsigned round = 0; round < 3; round++) {
 		rig_open(&r);
 		right_or_told(&r, 32);
-		settle(&r);
+		disk_settle(r.e, r.d);
 		rig_close(&r, round == 1);
 	}
 	/* It can be healed. */
@@ -176,13 +165,13 @@ static void zeroed_body(struct env *e, const char *path)
 	rig_begin(&r, e, path);
 	write_run(&r, 0);
 	ck_assert_int_eq(io(e, r.s, REPL_ZERO, 0, 5 * HCI_BLOCK, HCI_BLOCK, NULL, ++r.seq, 0), 0);
-	settle(&r);
+	disk_settle(r.e, r.d);
 	rig_close(&r, false);
 	rot_pair(&r, "00000000.map", 0, table);
 	if (later) {
 		rig_open(&r);
 		ck_assert_int_eq(write_fill(e, r.s, 1, 0, HCI_BLOCK, 1, ++r.seq), 0);
-		settle(&r);
+		disk_settle(r.e, r.d);
 		rig_close(&r, false);
 	}
 	rot_pair(&r, "00000000.map", PAIR, sums);
@@ -192,7 +181,7 @@ static void zeroed_body(struct env *e, const char *path)
 		rig_open(&r);
 		rc = io(e, r.s, REPL_READ, 0, 5 * HCI_BLOCK, HCI_BLOCK, p, 0, REPL_F_VERIFY);
 		ck_assert_msg(rc == HCI_E_CORRUPT || (!rc && p[0] == 0), "%d, %u", rc, p[0]);
-		settle(&r);
+		disk_settle(r.e, r.d);
 		rig_close(&r, false);
 	}
 	mem_free_aligned(p);
@@ -215,7 +204,7 @@ static void cut_write(struct env *e, void *arg)
 	write_run(&r, 6);
 	ck_assert_int_eq(write_fill(e, r.s, 0, 5 * HCI_BLOCK, HCI_BLOCK, 6, ++r.seq), 0);
 	simw_crash_at_mark(w, 1 + loop, true);
-	settle(&r);
+	disk_settle(r.e, r.d);
 	rig_close(&r, false);
 }
 
@@ -226,7 +215,7 @@ static void cut_zero(struct env *e, void *arg)
 	(void)arg;
 	rig_open(&r);
 	ck_assert_int_eq(io(e, r.s, REPL_ZERO, 0, 5 * HCI_BLOCK, HCI_BLOCK, NULL, ++r.seq, 0), 0);
-	settle(&r);
+	disk_settle(r.e, r.d);
 	rig_close(&r, false);
 	rot_pair(&r, "00000000.map", 0, ROT_NEWER);
 	rig_open(&r);
@@ -248,6 +237,36 @@ START_TEST(nor_does_a_pass_that_was_cut_off_bring_it_back)
 		simw_end(&w);
 	}
 	ck_assert_uint_gt(loop, 5);
+}
+END_TEST
+
+/* Nothing is left of the pages, and all is repaired in one pass: it stays so. */
+static void repaired_body(struct env *e, const char *path)
+{
+	struct rig r;
+
+	rig_begin(&r, e, path);
+	write_run(&r, 0);
+	write_run(&r, 16);
+	rig_close(&r, false);
+	rot_pair(&r, "00000000.map", 0, ROT_BOTH);
+	rot_pair(&r, "00000000.map", PAIR, ROT_BOTH);
+	rig_open(&r);
+	for (unsigned k = 0; k < 32; k++)
+		ck_assert_int_eq(write_fill(e, r.s, 0, k * HCI_BLOCK, HCI_BLOCK, (int)k + 1, ++r.seq), 0);
+	disk_settle(r.e, r.d);
+	for (unsigned round = 0; round < 2; round++) {
+		for (unsigned k = 0; k < 32; k++)
+			read_expect(e, r.s, 0, k * HCI_BLOCK, HCI_BLOCK, (int)k + 1);
+		rig_close(&r, false);
+		rig_open(&r);
+	}
+	rig_close(&r, false);
+}
+
+START_TEST(what_was_repaired_stays_so)
+{
+	pages_run(repaired_body);
 }
 END_TEST
 
@@ -275,7 +294,7 @@ static void numbers_body(struct env *e, const char *path)
 		ck_assert(out[0].region == 1 || out[1].region == 1);
 		ck_assert(!(out[0].seq & REPL_SEQ_ZERO));
 		right_or_told(&r, 32);
-		settle(&r);
+		disk_settle(r.e, r.d);
 		rig_close(&r, round == 1);
 	}
 }
@@ -341,7 +360,7 @@ static void record_body(struct env *e, const char *path)
 	for (unsigned k = 0; k < 3; k++) { /* an odd number of times, and an even one */
 		rig_close(&r, false);
 		rig_open(&r);
-		settle(&r);
+		disk_settle(r.e, r.d);
 	}
 	if (more) /* else nothing comes to the record after the generation */
 		write_run(&r, 16);
@@ -356,7 +375,7 @@ static void record_body(struct env *e, const char *path)
 	ck_assert_int_eq(fenced(&r, r.gen - 1), HCI_E_FENCED);
 	r.s = must_slot(r.d, 1, ++r.gen, SEG);
 	right_or_told(&r, more ? 32 : 16);
-	settle(&r);
+	disk_settle(r.e, r.d);
 	rig_close(&r, false);
 	/* And it is whole again. */
 	rot_pair(&r, "meta", 0, rot == ROT_OLDER ? ROT_NEWER : ROT_OLDER);
@@ -447,7 +466,7 @@ static void stable_body(struct env *e, const char *path)
 
 	rig_begin(&r, e, path);
 	write_run(&r, 16);
-	settle(&r);
+	disk_settle(r.e, r.d);
 	op.slot = r.s;
 	heard = false;
 	repl_submit(&op);
@@ -476,6 +495,7 @@ static Suite *suite(void)
 	tcase_add_loop_test(t, what_was_written_never_reads_as_zeroes, 0, 3 * ROTS * ROTS);
 	tcase_add_loop_test(t, nor_what_was_zeroed_as_it_was_before, 0, 2 * ROTS * ROTS);
 	tcase_add_test(t, nor_does_a_pass_that_was_cut_off_bring_it_back);
+	tcase_add_test(t, what_was_repaired_stays_so);
 	suite_add_tcase(s, t);
 	t = tcase_create("numbers");
 	tcase_set_timeout(t, 120);

@@ -21,7 +21,6 @@ static uint64_t done(struct repl_disk *d)
 static void begin(struct env *e, struct run *r)
 {
 	struct repl_disk_opts o = disk_opts();
-	struct repl_disk_info i;
 	uint64_t seq = 0;
 
 	r->d = must_format_open(e, "/d1", &o);
@@ -29,10 +28,7 @@ static void begin(struct env *e, struct run *r)
 	for (unsigned k = 0; k < SEGS; k++)
 		for (uint64_t off = 0; off < SEG; off += MiB)
 			ck_assert_int_eq(write_fill(e, r->s, k, off, MiB, (int)k + 1, ++seq), 0);
-	do {
-		fiber_sleep(e, 100 * NS_PER_MS);
-		repl_disk_info(r->d, &i);
-	} while (i.log_used);
+	disk_settle(e, r->d);
 	repl_scrub_set(r->d, UINT64_MAX, 200 * MiB);
 }
 

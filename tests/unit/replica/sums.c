@@ -51,16 +51,6 @@ static void put(const char *path, uint64_t block, const uint8_t *p)
 	close(fd);
 }
 
-static void settle(struct env *e, struct repl_disk *d)
-{
-	struct repl_disk_info i;
-
-	do {
-		fiber_sleep(e, 50 * NS_PER_MS);
-		repl_disk_info(d, &i);
-	} while (i.log_used);
-}
-
 struct rig {
 	struct env *e;
 	const char *path;
@@ -94,7 +84,7 @@ static void rig_begin(struct rig *r, struct env *e, const char *path)
 	rig_open(r);
 	for (unsigned k = 0; k < 64; k++)
 		ck_assert_int_eq(write_fill(e, r->s, 0, k * HCI_BLOCK, HCI_BLOCK, (int)k + 1, ++r->seq), 0);
-	settle(e, r->d);
+	disk_settle(e, r->d);
 }
 
 static int read_one(struct rig *r, uint64_t block)
@@ -139,7 +129,7 @@ static void expect_bad(struct rig *r, uint64_t bad, unsigned n)
 		rig_open(r);
 	}
 	ck_assert_int_eq(write_fill(r->e, r->s, 0, bad * HCI_BLOCK, HCI_BLOCK, 77, ++r->seq), 0);
-	settle(r->e, r->d);
+	disk_settle(r->e, r->d);
 	read_expect(r->e, r->s, 0, bad * HCI_BLOCK, HCI_BLOCK, 77);
 }
 
@@ -181,7 +171,7 @@ REAL(what_was_dropped_is_no_longer_rotten)
 		ck_assert(!repl_has_rotten(r.d, &u) && i.rotten == 0);
 		if (round == 0) {
 			ck_assert_int_eq(write_fill(e, r.s, 0, 0, 64 * HCI_BLOCK, 9, ++r.seq), 0);
-			settle(e, r.d);
+			disk_settle(e, r.d);
 		}
 	}
 	rig_close(&r, false);
@@ -210,7 +200,7 @@ REAL(lost_writes_are_found)
 	rig_begin(&r, e, path);
 	get(path, 40, old);
 	ck_assert_int_eq(write_fill(e, r.s, 0, 40 * HCI_BLOCK, HCI_BLOCK, 99, ++r.seq), 0);
-	settle(e, r.d);
+	disk_settle(e, r.d);
 	read_expect(e, r.s, 0, 40 * HCI_BLOCK, HCI_BLOCK, 99);
 	put(path, 40, old);
 	expect_bad(&r, 40, 1);
@@ -234,7 +224,7 @@ REAL(lost_checksums_are_no_excuse)
 	read_expect(e, r.s, 0, 64 * HCI_BLOCK, HCI_BLOCK, 0);
 	ck_assert_uint_eq(scrub(&r), 64);
 	ck_assert_int_eq(write_fill(e, r.s, 0, 0, HCI_BLOCK, 7, ++r.seq), 0);
-	settle(e, r.d);
+	disk_settle(e, r.d);
 	read_expect(e, r.s, 0, 0, HCI_BLOCK, 7);
 	ck_assert_uint_eq(scrub(&r), 63);
 	rig_close(&r, false);
@@ -255,7 +245,7 @@ REAL(checksums_of_what_was_are_no_proof)
 
 	rig_begin(&r, e, path);
 	ck_assert_int_eq(write_fill(e, r.s, 0, 5 * HCI_BLOCK, HCI_BLOCK, 99, ++r.seq), 0);
-	settle(e, r.d);
+	disk_settle(e, r.d);
 	rig_close(&r, false);
 	fd = seg_file(path, "map");
 	ck_assert_int_eq(pread(fd, pair, sizeof(pair), 2 * HCI_BLOCK), sizeof(pair));
@@ -272,7 +262,7 @@ REAL(checksums_of_what_was_are_no_proof)
 		ck_assert_uint_eq(sums[0], block_sum(p));
 		ck_assert_uint_eq(p[HCI_BLOCK], 99);
 		ck_assert_uint_eq(sums[1], SUM_LOST);
-		settle(e, r.d);
+		disk_settle(e, r.d);
 		rig_close(&r, round == 1);
 	}
 	mem_free_aligned(p);
@@ -289,7 +279,7 @@ REAL(lost_tables_are_made_anew)
 
 	rig_begin(&r, e, path);
 	ck_assert_int_eq(io(e, r.s, REPL_ZERO, 0, 16 * HCI_BLOCK, 16 * HCI_BLOCK, NULL, ++r.seq, 0), 0);
-	settle(e, r.d);
+	disk_settle(e, r.d);
 	rig_close(&r, false);
 	fd = seg_file(path, "map");
 	ck_assert_int_eq(pwrite(fd, junk, sizeof(junk), 0), sizeof(junk));
@@ -322,7 +312,7 @@ REAL(a_small_cache_is_enough)
 	for (unsigned k = 0; k < segs; k++)
 		ck_assert_int_eq(write_fill(e, r.s, k, (k % 2) * (SEG - HCI_BLOCK), HCI_BLOCK, (int)(k % 200) + 1, ++r.seq),
 				 0);
-	settle(e, r.d);
+	disk_settle(e, r.d);
 	for (unsigned round = 0; round < 2; round++) {
 		for (unsigned k = 0; k < segs; k++)
 			read_expect(e, r.s, k, (k % 2) * (SEG - HCI_BLOCK), HCI_BLOCK, (int)(k % 200) + 1);
@@ -344,7 +334,7 @@ REAL(a_scrub_goes_on)
 	rig_begin(&r, e, path);
 	for (unsigned k = 0; k < 64; k++)
 		ck_assert_int_eq(write_fill(e, r.s, k, 0, MiB, 5, ++r.seq), 0);
-	settle(e, r.d);
+	disk_settle(e, r.d);
 	repl_scrub_set(r.d, 0, 8 * MiB);
 	repl_scrub_start(r.d);
 	fiber_sleep(e, NS_PER_S);

@@ -2,17 +2,15 @@
 /*
  * A pass that is cut off, and the one that does it again cut off as well: by a power loss, which tears pages, or by the end of the
  * process, which leaves writes that are not durable and look as if they were. Nothing rots here, so nothing that was in its place
- * before may be lost. And what did rot and was repaired stays so.
+ * before may be lost (rot: pages.c).
  */
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
-#include "base/uuid.h"
 #include "env/mark.h"
 #include "unit/replica/world.h"
 
-#define PAIR (2 * HCI_BLOCK)
+#define SEG (4 * MiB)
 #define SETTLED 32u /* blocks, from 0 on */
 #define WITHIN (900 * NS_PER_US) /* of a marked point */
 #define REGION(r) ((r) * (uint32_t)(REPL_REGION / HCI_BLOCK))
@@ -25,7 +23,7 @@ struct t {
 	struct env *e;
 	struct repl_disk *d;
 	struct repl_slot *s;
-	uint64_t seq, gen, segsize;
+	uint64_t seq, gen;
 	const char *mark; /* strikes after it */
 	bool power;
 	unsigned lost; /* of the settled blocks */
@@ -66,7 +64,7 @@ static void run(struct t *t, void (*life)(struct env *e, void *arg), const char 
 
 static void begin(struct t *t, uint64_t seed)
 {
-	*t = (struct t){ .segsize = 4 * MiB };
+	*t = (struct t){ 0 };
 	simw_begin(&t->w, seed, 256 * MiB);
 	sim_on_mark(t->w.sim, on_mark, t);
 }
@@ -79,23 +77,13 @@ static void open_disk(struct t *t, struct env *e, bool format)
 		ck_assert_int_eq(repl_disk_format(e, "/d1", &o, NULL), 0);
 	t->e = e;
 	t->d = must_open(e, "/d1", &o);
-	t->s = must_slot(t->d, 1, ++t->gen, t->segsize);
+	t->s = must_slot(t->d, 1, ++t->gen, SEG);
 }
 
 static void close_disk(struct t *t, bool abandon)
 {
 	repl_slot_put(t->s);
 	repl_disk_close(t->d, abandon);
-}
-
-static void settle(struct t *t)
-{
-	struct repl_disk_info i;
-
-	do {
-		fiber_sleep(t->e, 50 * NS_PER_MS);
-		repl_disk_info(t->d, &i);
-	} while (i.log_used);
 }
 
 static int content(unsigned k)
@@ -153,7 +141,7 @@ static void two_settled(struct env *e, void *arg)
 	open_disk(t, e, true);
 	for (unsigned k = 0; k < SETTLED; k += SETTLED / 2) {
 		put(t, k, SETTLED / 2);
-		settle(t);
+		disk_settle(t->e, t->d);
 	}
 	close_disk(t, false);
 }
@@ -214,7 +202,7 @@ static void zero_settled(struct env *e, void *arg)
 {
 	open_disk(arg, e, true);
 	put(arg, 0, 4);
-	settle(arg);
+	disk_settle(e, ((struct t *)arg)->d);
 	close_disk(arg, false);
 }
 
@@ -232,7 +220,7 @@ static void zero_both(struct env *e, void *arg)
 	open_disk(arg, e, false);
 	zero(arg, 5);
 	zero(arg, REGION(30) + 5);
-	settle(arg);
+	disk_settle(e, ((struct t *)arg)->d);
 	close_disk(arg, false);
 }
 
@@ -322,52 +310,6 @@ START_TEST(what_was_read_stays)
 }
 END_TEST
 
-/* ---- rot, repaired ---- */
-
-static void rot_both(struct t *t, uint64_t off)
-{
-	char name[512], u[HCI_UUID_STR];
-	uint8_t *pair = mem_alloc_aligned(PAIR);
-	struct env_file *f;
-
-	uuid_print(&(struct uuid){ { 1, 0x77 } }, u);
-	snprintf(name, sizeof(name), "/d1/vol/%s/00000000.map", u);
-	ck_assert_int_eq(env_open(t->e, name, ENV_O_DIRECT, &f), 0);
-	ck_assert_int_eq(fiber_read(t->e, f, pair, PAIR, off), PAIR);
-	pair[700] ^= 2;
-	pair[HCI_BLOCK + 700] ^= 2;
-	ck_assert_int_eq(fiber_write(t->e, f, pair, PAIR, off, ENV_IO_DSYNC), PAIR);
-	env_close(t->e, f);
-	mem_free_aligned(pair);
-}
-
-static void repaired(struct env *e, void *arg)
-{
-	struct t *t = arg;
-
-	two_settled(e, t);
-	rot_both(t, 0);
-	rot_both(t, PAIR);
-	open_disk(t, e, false);
-	count_lost(t, 0, SETTLED);
-	ck_assert_uint_eq(t->lost, SETTLED);
-	put(t, 0, SETTLED); /* all in one pass: of each pair one place is written over */
-	settle(t);
-	close_disk(t, false);
-	two_look(e, t);
-}
-
-START_TEST(what_was_repaired_stays_so)
-{
-	struct t t;
-
-	begin(&t, 1);
-	run(&t, repaired, NULL, false);
-	ck_assert_uint_eq(t.lost, 0);
-	simw_end(&t.w);
-}
-END_TEST
-
 static Suite *suite(void)
 {
 	Suite *s = suite_create("passes cut off twice");
@@ -377,7 +319,6 @@ static Suite *suite(void)
 	tcase_add_loop_test(t, what_was_there_stays, 0, (int)ARRAY_SIZE(cuts));
 	tcase_add_loop_test(t, zeroes_stay_zeroes, 0, (int)ARRAY_SIZE(cuts));
 	tcase_add_test(t, what_was_read_stays);
-	tcase_add_test(t, what_was_repaired_stays_so);
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -237,6 +237,16 @@ static void on_done(struct repl_op *op)
 	fiber_wake(w->e, w->f);
 }
 
+void disk_settle(struct env *e, struct repl_disk *d)
+{
+	struct repl_disk_info i;
+
+	do {
+		fiber_sleep(e, 50 * NS_PER_MS);
+		repl_disk_info(d, &i);
+	} while (i.log_used);
+}
+
 int io(struct env *e, struct repl_slot *s, enum repl_op_kind kind, uint32_t segment, uint64_t off,
        uint64_t len, void *data, uint64_t seq, uint32_t flags)
 {

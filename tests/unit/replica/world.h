@@ -40,6 +40,7 @@ int write_fill(struct env *e, struct repl_slot *s, uint32_t segment, uint64_t of
 /* Fails the test unless all of it is c. */
 void read_expect(struct env *e, struct repl_slot *s, uint32_t segment, uint64_t off, uint64_t len,
 		 int c);
+void disk_settle(struct env *e, struct repl_disk *d); /* until all that is in its log is in its place */
 struct repl_disk *must_format_open(struct env *e, const char *path, const struct repl_disk_opts *o);
 struct repl_disk *must_open(struct env *e, const char *path, const struct repl_disk_opts *o);
 struct repl_slot *must_slot(struct repl_disk *d, unsigned vol, uint64_t gen, uint64_t segsize);
